@@ -1,0 +1,119 @@
+"""What goes to TensorBoard: curves by step, dev figures by epoch, the confusion matrix, the run's flags.
+
+In: the training loop's events. Out: event files in one directory.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import config
+from kbert.config import ModelConfig, TrainConfig
+from kbert.tasks.base import Report
+
+EVERY = 10  # steps between points of the training curves
+MOST_LABELS = 40  # beyond that a confusion matrix is not readable as a picture
+
+
+class Board:
+    """The writer of one run."""
+
+    def __init__(self, path: Path):
+        self._writer = tf.summary.create_file_writer(str(path))
+
+    def start(self, model: ModelConfig, train: TrainConfig, figure: str) -> None:
+        """The run's hyper-parameters, for the HParams page."""
+        from tensorboard.plugins.hparams import api as hp
+
+        values = _flat({**config.to_json(train), **config.to_json(model)})
+        with self._writer.as_default():
+            hp.hparams_config(hparams=[hp.HParam(name) for name in values], metrics=[hp.Metric(f"dev/{figure}")])
+            hp.hparams(values)
+
+    def train(self, step: int, scalars: dict[str, float]) -> None:
+        with self._writer.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(f"train/{name}", value, step)
+
+    def report(self, split: str, step: int, report: Report) -> None:
+        """A report's scalars and matrices."""
+        with self._writer.as_default():
+            for name, value in report.scalars().items():
+                tf.summary.scalar(f"{split}/{name}", value, step)
+            for name, (matrix, labels) in report.matrices().items():
+                if len(labels) <= MOST_LABELS:
+                    tf.summary.image(f"{split}/{name}", matrix_image(matrix, labels)[None], step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Curves(keras.callbacks.Callback):
+    """Training loss, metrics and learning rate every `EVERY` steps.
+
+    Keras reports means since the epoch's start; the points here are means since the last point.
+    """
+
+    def __init__(self, board: Board):
+        super().__init__()
+        self.board = board
+        self.seen = 0
+        self.sums: dict[str, float] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.seen, self.sums = 0, {}
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        count = batch + 1
+        if count % EVERY:
+            return
+        sums = {name: float(value) * count for name, value in (logs or {}).items()}
+        scalars = {name: (total - self.sums.get(name, 0.0)) / (count - self.seen) for name, total in sums.items()}
+        optimizer = self.model.optimizer
+        scalars["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        self.board.train(int(optimizer.iterations), scalars)
+        self.seen, self.sums = count, sums
+
+
+def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
+    """A square table of counts as a picture, [height, width, 3] of uint8: gold down, predicted across."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    size = 3.0 + 0.5 * len(labels)
+    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    # Chinese labels need a font that has them; matplotlib falls back along this list where one is installed.
+    font = {"family": ["DejaVu Sans", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC"]}
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font)
+    axes.set_yticks(range(len(labels)), labels, fontdict=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    for i in range(len(labels)):
+        for j in range(len(labels)):
+            axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+    buffer = io.BytesIO()
+    canvas.print_png(buffer)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names with values that the HParams page takes."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool | int | float | str):
+            flat[prefix + name] = value
+        else:
+            flat[prefix + name] = str(value)[:200]
+    return flat

@@ -1,0 +1,159 @@
+"""The keras-nlp BERT backbone as a Keras layer whose lower layers can be frozen.
+
+In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: the last layer's hidden
+states, [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they are
+run: with the checkpoint's own activation, frozen layers without dropout and without gradients.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import keras_nlp
+import numpy as np
+from keras import ops
+
+from kbert.config import EncoderConfig
+from kbert.errors import DataError, UsageError
+
+ACTIVATIONS = {
+    "gelu": lambda x: keras.activations.gelu(x, approximate=False),
+    "gelu_approximate": lambda x: keras.activations.gelu(x, approximate=True),
+    "relu": keras.activations.relu,
+}
+
+
+@keras.saving.register_keras_serializable(package="kbert")
+class Encoder(keras.layers.Layer):
+    """A BERT encoder.
+
+    Args:
+        config: its shape and activation.
+        dtype: a Keras dtype policy, for example "float32" or "mixed_bfloat16".
+    """
+
+    def __init__(self, config: EncoderConfig, dtype: str = "float32"):
+        super().__init__(name="encoder", dtype=dtype)
+        self.config = config
+        self.backbone = keras_nlp.models.BertBackbone(
+            vocabulary_size=config.vocabulary_size,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            hidden_dim=config.hidden_dim,
+            intermediate_dim=config.intermediate_dim,
+            dropout=config.dropout,
+            max_sequence_length=config.max_sequence_length,
+            num_segments=config.num_segments,
+            dtype=dtype,
+            name="backbone",
+        )
+        self.num_frozen = 0
+        self.frozen_embeddings = False
+
+    def freeze_lower(self, num_layers: int, embeddings: bool = False) -> None:
+        """Freeze the lowest `num_layers` layers and the embeddings below them, or the embeddings alone.
+
+        Frozen parts run without dropout: dropout teaches weights not to lean on single units, and
+        weights that cannot learn would only be handed noise. Call it before `compile`.
+
+        Raises:
+            UsageError: the encoder has fewer layers.
+        """
+        depth = self.config.num_layers
+        if not 0 <= num_layers <= depth:
+            raise UsageError(f"--freeze_layers={num_layers}: the checkpoint has {depth} layers; 0 to {depth} can be frozen")
+        self.num_frozen = num_layers
+        self.frozen_embeddings = embeddings or num_layers > 0
+        b = self.backbone
+        for layer in (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm):
+            layer.trainable = not self.frozen_embeddings
+        for i, layer in enumerate(b.transformer_layers):
+            layer.trainable = i >= num_layers
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
+        """Hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens]."""
+        b = self.backbone
+        tokens = b.token_embedding(inputs["token_ids"])
+        x = tokens + b.position_embedding(tokens) + b.segment_embedding(inputs["segment_ids"])
+        x = b.embeddings_layer_norm(x)
+        x = b.embeddings_dropout(x, training=training and not self.frozen_embeddings)
+        # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
+        bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
+        for i, layer in enumerate(b.transformer_layers):
+            if i == self.num_frozen and self.frozen_embeddings:
+                x = ops.stop_gradient(x)
+            x = self._transform(layer, x, bias, training and i >= self.num_frozen)
+        return x
+
+    def _transform(self, layer: Any, x: Any, bias: Any, training: bool) -> Any:
+        """One transformer layer, in an order that CPUs like.
+
+        The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but with one
+        product for query, key and value over [rows, hidden], where its einsum projections cost most.
+        """
+        heads, hidden = self.config.num_heads, self.config.hidden_dim
+        size = hidden // heads
+        attention = layer._self_attention_layer
+        projections = (attention._query_dense, attention._key_dense, attention._value_dense)
+        kernel = ops.concatenate([ops.reshape(ops.convert_to_tensor(p.kernel), (hidden, hidden)) for p in projections], 1)
+        shift = ops.concatenate([ops.reshape(ops.convert_to_tensor(p.bias), (hidden,)) for p in projections], 0)
+        batch, length = ops.shape(x)[0], ops.shape(x)[1]
+        flat = ops.reshape(x, (-1, hidden))  # [rows, hidden]
+        qkv = ops.reshape(ops.matmul(flat, kernel) + shift, (batch, length, 3, heads, size))
+        qkv = ops.transpose(qkv, (2, 0, 3, 1, 4))  # [3, batch, heads, tokens, size]
+        query = qkv[0] * ops.cast(size**-0.5, qkv.dtype)
+        scores = ops.matmul(query, ops.transpose(qkv[1], (0, 1, 3, 2)))  # [batch, heads, tokens, tokens]
+        weights = ops.cast(ops.softmax(ops.cast(scores, "float32") + bias), x.dtype)
+        weights = attention._dropout_layer(weights, training=training)
+        mixed = ops.transpose(ops.matmul(weights, qkv[2]), (0, 2, 1, 3))
+        out_kernel = ops.reshape(ops.convert_to_tensor(attention._output_dense.kernel), (hidden, hidden))
+        mixed = ops.matmul(ops.reshape(mixed, (-1, hidden)), out_kernel) + ops.convert_to_tensor(attention._output_dense.bias)
+        flat = layer._self_attention_layer_norm(flat + layer._self_attention_dropout(mixed, training=training))
+        inner, outer = layer._feedforward_intermediate_dense, layer._feedforward_output_dense
+        wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
+        out = outer(ACTIVATIONS[self.config.activation](wide))
+        flat = layer._feedforward_layer_norm(flat + layer._feedforward_dropout(out, training=training))
+        return ops.reshape(flat, (batch, length, hidden))
+
+    def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
+        """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
+
+        Raises:
+            DataError: a tensor is missing, left over or of the wrong shape. A missing pooler is none of
+                these: many checkpoints have none, and it keeps its random values.
+        """
+        variables = {v.path: v for v in self.backbone.weights}
+        left_over = sorted(set(arrays) - set(variables))
+        if left_over:
+            raise DataError(f"{where}: tensor {left_over[0]!r} has no place in a BERT of {self.config.num_layers} layers")
+        for path, variable in variables.items():
+            if path not in arrays:
+                if path.startswith("pooled_dense/"):
+                    continue
+                raise DataError(f"{where}: tensor {path!r} is missing")
+            if tuple(arrays[path].shape) != tuple(variable.shape):
+                raise DataError(f"{where}: tensor {path!r} has shape {tuple(arrays[path].shape)}, expected {tuple(variable.shape)}")
+            variable.assign(arrays[path])
+
+    def get_config(self) -> dict[str, Any]:
+        raise NotImplementedError("kbert saves weights and its own config.json, never a Keras object graph")
+
+
+def frozen_table(model: keras.Model, encoder: Encoder) -> str:
+    """Layer, parameters, frozen or trained, and totals, as text."""
+    b = encoder.backbone
+    rows: list[tuple[str, list[Any]]] = [
+        ("embeddings", [v for m in (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm) for v in m.weights])
+    ]
+    rows += [(f"layer {i + 1}", layer.weights) for i, layer in enumerate(b.transformer_layers)]
+    rows.append(("pooler", b.pooled_dense.weights))
+    inside = {id(v) for v in encoder.weights}
+    rows.append(("head", [v for v in model.weights if id(v) not in inside]))
+    lines, totals = [], {True: 0, False: 0}
+    for name, weights in rows:
+        count = sum(int(np.prod(v.shape)) for v in weights)
+        trained = all(v.trainable for v in weights)
+        totals[trained] += count
+        lines.append(f"{name:<12}{count:>14,}  {'trained' if trained else 'frozen'}")
+    lines += [f"{'trained':<12}{totals[True]:>14,}", f"{'frozen':<12}{totals[False]:>14,}"]
+    return "\n".join([f"{'layer':<12}{'parameters':>14}", *lines])

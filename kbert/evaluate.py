@@ -1,0 +1,51 @@
+"""Measure a trained model: `python -m kbert.evaluate --model_dir=DIR --data=SOURCE`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbert import flags
+from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
+from kbert.model_dir import ModelDir, write_text
+
+ABOUT = "Measure a trained model on labelled rows, with the very function that is served."
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags:
+    model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
+    data: str = flag(help=f"Labelled rows: {SOURCE_HELP}.")
+    metrics_out: str | None = flag(None, help="Write the metrics to this JSON file too.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return flags.main("python -m kbert.evaluate", ABOUT, argv, lambda _: (EvaluateFlags, SourceOverrides), run)
+
+
+def run(options: EvaluateFlags, overrides: Any) -> int:
+    model, train = ModelDir(options.model_dir).read_config()
+
+    from kbert import serving, training
+    from kbert.sources import open_table
+    from kbert.tasks import task_class
+
+    source = overridden(train.source, overrides)
+    flags.check_columns(source.text_columns, model.fields)
+    audit = task_class(model.task).audit(options.data, model.fields, model.labels)
+    columns = (*source.text_columns, source.label_column)
+    table = open_table(options.data, source, columns, keyed_by=len(model.fields), check=audit)
+    training.use_gpus()
+    report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
+    print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
+    if options.metrics_out:
+        text = json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n"
+        write_text(Path(options.metrics_out).expanduser(), text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

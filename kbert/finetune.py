@@ -1,0 +1,179 @@
+"""Fine-tune a BERT checkpoint on a task: `python -m kbert.finetune --flagfile=configs/NAME.flags`."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kbert import flags
+from kbert.config import ModelConfig, ModelFlags, TrainConfig, flag
+from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
+from kbert.options import OPTIONS
+
+if TYPE_CHECKING:
+    from kbert.sources import Table
+    from kbert.tasks.base import Audit, Task
+
+log = logging.getLogger(__name__)
+
+ABOUT = """
+Fine-tune a BERT checkpoint, keep the epoch that is best on dev, and write a model directory that
+kbert.evaluate, kbert.predict and kbert.export read. Interrupted, the same command continues after
+the last finished epoch; finished, it continues when --epochs was raised.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    model_dir: str = flag(help="Directory of the trained model; made if it is not there.")
+    overwrite: bool = flag(False, help="Start anew in a --model_dir that holds a run.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    groups = lambda task: (RunFlags, TrainConfig, ModelFlags, OPTIONS[task or "classify"])  # noqa: E731
+    return flags.main("python -m kbert.finetune", ABOUT, argv, groups, run, takes_task=True)
+
+
+def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any) -> int:
+    if train.dev_data and train.dev_fraction:
+        raise UsageError("--dev_data and --dev_fraction exclude each other")
+    if not train.dev_data and not train.dev_fraction:
+        train = dataclasses.replace(train, dev_fraction=0.1)
+    directory = ModelDir(run_flags.model_dir)
+    directory.check_writable()
+
+    from kbert import checkpoints, training
+    from kbert.encoder import frozen_table
+    from kbert.serving import build, load
+    from kbert.tasks import task_class
+
+    name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
+    task_type = task_class(name)
+    fields = task_type.fields(train.source)
+    checkpoint = checkpoints.open_checkpoint(train.init)
+    log.info("%s", checkpoints.describe(checkpoint))
+    shape = checkpoint.encoder
+    if train.freeze_layers > shape.num_layers:
+        raise UsageError(f"--freeze_layers={train.freeze_layers}: the checkpoint has {shape.num_layers} layers")
+    if model_flags.max_length > shape.max_sequence_length:
+        raise UsageError(
+            f"--max_length={model_flags.max_length}: the checkpoint has positions for {shape.max_sequence_length} tokens"
+        )
+    if len(fields) > shape.num_segments:
+        raise UsageError(f"--text_columns: the checkpoint knows {shape.num_segments} segment, a pair needs 2")
+
+    tables, labels = _tables(task_type, train, fields)
+    model_config = ModelConfig(
+        task=name,
+        fields=fields,
+        labels=labels,
+        options=dataclasses.asdict(options),
+        encoder=shape,
+        text=checkpoint.text,
+        max_length=model_flags.max_length,
+    )
+    fresh = run_flags.overwrite or not directory.exists()
+    if not fresh:
+        directory.check_same(model_config, train)
+        last = directory.last()
+        if last is not None and (last.epoch > train.epochs or last.epoch == train.epochs or _stopped(directory, train)):
+            print(
+                f"{directory.path} is finished: {last.epoch} epochs{' (stopped early)' if last.stopped else ''}. "
+                "Raise --epochs to continue, or use --overwrite to start anew."
+            )
+            return 0
+
+    training.use_gpus()
+    training.seed(train.seed)
+    task, encoder, model = build(model_config, checkpoint.vocabulary, training.POLICIES[train.precision])
+    encoder.load(checkpoint.arrays(), train.init)
+    encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
+    if fresh:
+        directory.create(model_config, train, checkpoint.vocabulary)
+    else:
+        directory.write_config(model_config, train)
+    print(frozen_table(model, encoder), flush=True)
+    _say_truncation(task, tables["train"])
+    training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory).fit()
+
+    best = directory.best()
+    predictor = load(directory.path)
+    reports = {split: training.evaluate(predictor, tables[split], split) for split in ("dev", "test") if split in tables}
+    directory.write_metrics({"epoch": best.epoch, **{split: report.metrics for split, report in reports.items()}})
+    for split, report in reports.items():
+        print(f"\n{split} ({len(tables[split]):,} rows), epoch {best.epoch}, the best on dev:\n{report.table()}")
+    print(f"\nmodel: {directory.path}")
+    return 0
+
+
+def _stopped(directory: ModelDir, train: TrainConfig) -> bool:
+    """Whether early stopping ended the run and nothing has asked for more since."""
+    last = directory.last()
+    return last is not None and last.stopped and train.epochs <= directory.read_config()[1].epochs
+
+
+def _tables(
+    task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
+) -> tuple[dict[str, "Table"], tuple[str, ...]]:
+    """The tables by split, every row validated, and the labels in order."""
+    from kbert.sources import open_table
+
+    def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
+        audit = task_type.audit(source, fields, labels)
+        columns = (*train.source.text_columns, train.source.label_column)
+        return open_table(source, train.source, columns, keyed_by=len(fields), check=audit), audit
+
+    tables = {}
+    tables["train"], audit = opened(train.train_data, _labels_file(train.labels))
+    audit.finish()
+    labels = audit.labels
+    if train.dev_data:
+        tables["dev"], _ = opened(train.dev_data, labels)
+    else:
+        tables["train"], tables["dev"] = tables["train"].split(train.dev_fraction or 0.1)
+        if not len(tables["dev"]) or not len(tables["train"]):
+            raise DataError(f"{train.train_data}: too few rows to set dev rows aside; name them with --dev_data")
+    if train.test_data:
+        tables["test"], _ = opened(train.test_data, labels)
+    log.info("%s", ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items()) + f", {len(labels):,} labels")
+    return tables, labels
+
+
+def _labels_file(name: str | None) -> list[str] | None:
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    try:
+        labels = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--labels={name}: not readable: {error}") from None
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice or len(labels) < 2:
+        raise DataError(f"--labels={name}: {f'{min(twice)!r} stands twice' if twice else 'needs two labels or more, one a line'}")
+    return labels
+
+
+def _say_truncation(task: "Task", table: "Table") -> None:
+    """How much of the text --max_length cuts, from up to 2,000 rows spread over the table."""
+    import tensorflow as tf
+
+    names = task.config.fields
+    rows = range(0, len(table), max(1, len(table) // 2000))
+    raw = dict(zip(names, (tf.constant(column) for column in table.read(rows).values()), strict=False))
+    lengths = task.encode(raw)["token_ids"].row_lengths()
+    cut = float(tf.reduce_mean(tf.cast(lengths >= task.config.max_length, tf.float32)))
+    log.info(
+        "texts have %d tokens on average; %.1f %% fill --max_length=%d and may be cut",
+        int(tf.reduce_mean(tf.cast(lengths, tf.float32))),
+        100 * cut,
+        task.config.max_length,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Dataclasses to absl flags and back, and the frame every command line runs in.
+
+In: `argv` and the dataclasses whose fields are the flags. Out: instances of them, and an exit code.
+Flags live in a fresh `FlagValues` for each call, so nothing is global and tests drive command lines
+in process. This is the only file that imports absl's flags. No TensorFlow.
+"""
+
+import dataclasses
+import logging
+import os
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from absl import flags as absl_flags
+
+from kbert.errors import KbertError, UsageError
+
+OUT_OF_MEMORY = (
+    "out of memory: lower --batch_size or --max_length, freeze more layers with --freeze_layers, "
+    "or train in --precision=bfloat16"
+)
+
+
+def main(
+    program: str,
+    about: str,
+    argv: Sequence[str] | None,
+    groups: Callable[[str | None], Sequence[type]],
+    body: Callable[..., int],
+    *,
+    takes_task: bool = False,
+) -> int:
+    """Parse `argv`, call `body` with one instance a group, and turn its errors into an exit code.
+
+    Args:
+        program: what the user types, for messages.
+        about: first lines of `--help`.
+        argv: the arguments after the program's name; None for the process's own.
+        groups: task name (None unless `takes_task`) -> dataclasses that hold the flags.
+        body: the command; it gets the instances, imports TensorFlow, and returns the exit code.
+        takes_task: read `--task` first and hand its value to `groups`.
+
+    Returns:
+        0; 1 for a mistake in data; 2 for one in the command line; 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        instances = parse(program, about, argv, groups, takes_task)
+        if instances is None:
+            return 0
+        _prepare_process()
+        return body(*instances)
+    except KbertError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; point stdout elsewhere so that the exit flush stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # TensorFlow's class, by name: it must not be imported here.
+        if type(error).__name__ == "ResourceExhaustedError":
+            print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)
+            return 1
+        raise
+
+
+def parse(
+    program: str,
+    about: str,
+    argv: Sequence[str],
+    groups: Callable[[str | None], Sequence[type]],
+    takes_task: bool = False,
+) -> list[Any] | None:
+    """The groups' instances from the arguments; None after `--help` was printed.
+
+    Raises:
+        UsageError: an unknown, malformed or missing flag, a leftover argument, an unreadable flagfile.
+    """
+    arguments = _expand_flagfiles(argv)
+    task = _task(arguments) if takes_task else None
+    classes = groups(task)
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_bool("help", False, "Print this text.", short_name="h", flag_values=values)
+    if takes_task:
+        _define_task(values)
+    for cls in classes:
+        _define(values, cls)
+    try:
+        leftover = values([program, *arguments])[1:]
+    except absl_flags.UnrecognizedFlagError as error:
+        hint = f" (did you mean {' or '.join('--' + s for s in error.suggestions)}?)" if error.suggestions else ""
+        of_task = f" of --task={task}" if takes_task else ""
+        raise UsageError(f"unknown flag --{error.flagname}{of_task}{hint}; --help lists the flags") from None
+    except absl_flags.Error as error:
+        raise UsageError(str(error)) from None
+    if values.help:
+        print(_help(program, about, classes, takes_task))
+        return None
+    if leftover:
+        raise UsageError(f"unexpected argument {leftover[0]!r}; write every option as --flag=value")
+    return [_read(values, cls) for cls in classes]
+
+
+def _expand_flagfiles(argv: Sequence[str]) -> list[str]:
+    reader = absl_flags.FlagValues()
+    absl_flags.DEFINE_string("flagfile", None, "", flag_values=reader)
+    try:
+        arguments = reader.read_flags_from_files(list(argv), force_gnu=False)
+    except (absl_flags.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"--flagfile: {error}") from None
+    # Editors on Windows put a byte order mark in front of a file's first flag.
+    return [argument.lstrip("\ufeff") for argument in arguments]
+
+
+def _task(arguments: Sequence[str]) -> str:
+    values = absl_flags.FlagValues()
+    _define_task(values)
+    try:
+        values(["", *arguments], known_only=True)
+    except absl_flags.Error as error:
+        raise UsageError(str(error)) from None
+    return str(values.task)
+
+
+def _define_task(values: absl_flags.FlagValues) -> None:
+    from kbert.options import OPTIONS
+
+    absl_flags.DEFINE_enum("task", "classify", list(OPTIONS), "What to train.", flag_values=values)
+
+
+def _specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
+    """The flag fields of a dataclass with their types, those of nested dataclasses in place."""
+    hints = typing.get_type_hints(cls)
+    specs: list[tuple[dataclasses.Field[Any], Any]] = []
+    for spec in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[spec.name]):
+            specs += _specs(hints[spec.name])
+        elif "help" in spec.metadata:
+            specs.append((spec, hints[spec.name]))
+    return specs
+
+
+def _define(values: absl_flags.FlagValues, cls: type) -> None:
+    for spec, hint in _specs(cls):
+        kind = _bare(hint)
+        default = None if spec.default is dataclasses.MISSING else spec.default
+        arguments: dict[str, Any] = {"flag_values": values}
+        if typing.get_origin(kind) is Literal:
+            absl_flags.DEFINE_enum(spec.name, default, list(typing.get_args(kind)), "", **arguments)
+        elif typing.get_origin(kind) is tuple:
+            absl_flags.DEFINE_list(spec.name, None if default is None else list(default), "", **arguments)
+        else:
+            limits = {
+                "lower_bound": spec.metadata.get("low"),
+                "upper_bound": spec.metadata.get("high"),
+            }
+            define = {
+                bool: absl_flags.DEFINE_bool,
+                int: absl_flags.DEFINE_integer,
+                float: absl_flags.DEFINE_float,
+                str: absl_flags.DEFINE_string,
+            }[kind]
+            define(spec.name, default, "", **arguments, **(limits if kind in (int, float) else {}))
+
+
+def _bare(hint: Any) -> Any:
+    """`X | None` -> `X`."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return typing.get_args(hint)[0]
+    return hint
+
+
+def _read(values: absl_flags.FlagValues, cls: type) -> Any:
+    hints = typing.get_type_hints(cls)
+    read: dict[str, Any] = {}
+    for spec in dataclasses.fields(cls):
+        hint = hints[spec.name]
+        if dataclasses.is_dataclass(hint):
+            read[spec.name] = _read(values, typing.cast(type, hint))
+        elif "help" in spec.metadata:
+            value = values[spec.name].value
+            if value is None and spec.default is dataclasses.MISSING:
+                raise UsageError(f"--{spec.name} is required: {spec.metadata['help']}")
+            if typing.get_origin(_bare(hint)) is tuple and value is not None:
+                value = tuple(value)
+            read[spec.name] = value
+    return cls(**read)
+
+
+def _help(program: str, about: str, classes: Sequence[type], takes_task: bool) -> str:
+    lines = [f"usage: {program} [--flagfile=FILE] [--flag=value ...]", "", about.strip(), "", "flags:"]
+    rows: list[tuple[str, str]] = []
+    if takes_task:
+        from kbert.options import OPTIONS
+
+        rows.append((f"--task={'|'.join(OPTIONS)}", "What to train. Default: classify."))
+    for cls in classes:
+        for spec, hint in _specs(cls):
+            rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec)}"))
+    rows.append(("--flagfile=FILE", "Read flags from a file, one a line; put it first, so that later flags override it."))
+    for head, text in rows:
+        lines += [f"  {head}", *textwrap.wrap(text, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return "\n".join(lines)
+
+
+def _form(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "=" + "|".join(typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return "=NAME,..."
+    return {bool: "", int: "=N", float: "=X", str: "=VALUE"}[kind]
+
+
+def _default(spec: dataclasses.Field[Any]) -> str:
+    if spec.default is dataclasses.MISSING:
+        return "Required."
+    if "default" in spec.metadata:
+        return f"Default: {spec.metadata['default']}."
+    if spec.default is None or spec.default == ():
+        return "Default: not set."
+    value = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
+    return f"Default: {str(value).lower() if isinstance(value, bool) else value}."
+
+
+def _prepare_process() -> None:
+    """Quiet TensorFlow's start-up notes, pick Keras's backend, and let our own notes through."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    logger = logging.getLogger("kbert")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+
+
+def check_columns(text_columns: Sequence[str], fields: Sequence[str]) -> None:
+    """Raise UsageError unless a model's fields each get a column."""
+    if len(text_columns) != len(fields):
+        raise UsageError(f"--text_columns={','.join(text_columns)}: the model reads {len(fields)} ({', '.join(fields)})")

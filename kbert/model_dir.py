@@ -1,0 +1,233 @@
+"""Everything a trained model is, in one directory.
+
+    config.json             what the model is and how it was trained; written before the first step
+    vocab.txt
+    checkpoints/epoch-0002/ weights.safetensors, state.safetensors (optimizer, dropout seeds), checkpoint.json
+    metrics.json            figures of the kept checkpoint
+    tb/                     TensorBoard
+
+A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
+step's weights with another's figures. The best and the last are kept. No TensorFlow here.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+import kbert
+from kbert import config
+from kbert.config import ModelConfig, TrainConfig
+from kbert.errors import DataError, UsageError
+
+PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
+# What may differ when the same command continues a run; everything else has to be as it was.
+MAY_CHANGE = {"epochs", "early_stopping_patience", "test_data"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """One checkpoint folder.
+
+    Attributes:
+        epoch: epochs completed.
+        score: the task's figure on dev, the greater the better.
+        stopped: early stopping ended the run here.
+        metrics: the dev report.
+    """
+
+    path: Path
+    epoch: int
+    score: float
+    stopped: bool
+    metrics: dict[str, Any]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Weight arrays by variable path."""
+        return _load(self.path / "weights.safetensors")
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Optimizer and seed arrays, as `kbert.training` named them."""
+        return _load(self.path / "state.safetensors")
+
+
+class ModelDir:
+    """A model directory; it need not exist yet."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+
+    def exists(self) -> bool:
+        return (self.path / "config.json").exists()
+
+    def check_writable(self) -> None:
+        """Raise DataError when nothing can be written here, before work is spent."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
+        if not self.exists() and any(p.name != "tb" for p in self.path.iterdir()):
+            raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
+
+    def create(self, model: ModelConfig, train: TrainConfig, vocabulary: list[str]) -> None:
+        """Start anew: remove what a former run left, write the configuration."""
+        for name in ("checkpoints", "tb"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in ("config.json", "metrics.json"):
+            (self.path / name).unlink(missing_ok=True)
+        write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
+        self.write_config(model, train)
+
+    def write_config(self, model: ModelConfig, train: TrainConfig) -> None:
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        document = {
+            "kbert": {"schema": config.SCHEMA, "version": kbert.__version__, "packages": versions},
+            "model": config.to_json(model),
+            "train": config.to_json(train),
+        }
+        write_text(self.path / "config.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+    def read_config(self) -> tuple[ModelConfig, TrainConfig]:
+        """Both configurations.
+
+        Raises:
+            DataError: no kbert model, a newer schema, an unknown or missing key.
+        """
+        path = self.path / "config.json"
+        if not self.path.is_dir():
+            raise DataError(f"--model_dir={self.path}: no such directory")
+        if not path.exists():
+            raise DataError(f"--model_dir={self.path}: no kbert model (it has no config.json)")
+        document = config.read_json(path)
+        if not isinstance(document, dict) or not isinstance(document.get("kbert"), dict):
+            raise DataError(f"{path}: not written by kbert")
+        schema = document["kbert"].get("schema")
+        if schema != config.SCHEMA:
+            by = document["kbert"].get("version")
+            raise DataError(f"{path}: schema {schema!r} (kbert {by}); this kbert {kbert.__version__} reads schema {config.SCHEMA}")
+        model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
+        train = config.from_json(TrainConfig, document.get("train"), f"{path}: train")
+        return model, train
+
+    def check_same(self, model: ModelConfig, train: TrainConfig) -> None:
+        """Raise UsageError, naming the difference, unless the run recorded here is this one."""
+        was_model, was_train = self.read_config()
+        ways_out = "use --overwrite to start anew, or another --model_dir"
+        if was_model.task != model.task:
+            raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
+        for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
+            if name not in MAY_CHANGE:
+                raise UsageError(f"--model_dir={self.path} was trained with {name} {_short(was)}, not {_short(now)}; {ways_out}")
+
+    def vocabulary(self) -> list[str]:
+        path = self.path / "vocab.txt"
+        try:
+            return path.read_text(encoding="utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: not readable: {error}") from None
+
+    def checkpoints(self) -> list[Saved]:
+        """The checkpoints that are whole, oldest first."""
+        saved = []
+        for path in sorted((self.path / "checkpoints").glob("epoch-*")):
+            about = config.read_json(path / "checkpoint.json")
+            try:
+                saved.append(Saved(path, about["epoch"], about["score"], about["stopped"], about["metrics"]))
+            except (KeyError, TypeError) as error:
+                raise DataError(f"{path / 'checkpoint.json'}: {error} is missing") from None
+        return saved
+
+    def last(self) -> Saved | None:
+        return max(self.checkpoints(), key=lambda s: s.epoch, default=None)
+
+    def best(self) -> Saved:
+        """The checkpoint with the best dev figure, the earlier of equals.
+
+        Raises:
+            DataError: none is there yet.
+        """
+        saved = self.checkpoints()
+        if not saved:
+            raise DataError(f"--model_dir={self.path}: no checkpoint yet; the training run has not finished an epoch")
+        return max(saved, key=lambda s: (s.score, -s.epoch))
+
+    def save(
+        self,
+        weights: dict[str, np.ndarray],
+        state: dict[str, np.ndarray],
+        *,
+        epoch: int,
+        score: float,
+        stopped: bool,
+        metrics: dict[str, Any],
+    ) -> None:
+        """Write one checkpoint, then drop those that are neither best nor last."""
+        parent = self.path / "checkpoints"
+        parent.mkdir(exist_ok=True)
+        for stale in parent.glob(".writing-*"):
+            shutil.rmtree(stale)
+        place = parent / f"epoch-{epoch:04d}"
+        try:
+            new = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+            new.chmod(0o755)
+            save_file(weights, new / "weights.safetensors")
+            save_file(state, new / "state.safetensors")
+            about = {"epoch": epoch, "score": score, "stopped": stopped, "metrics": metrics}
+            write_text(new / "checkpoint.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+            os.rename(new, place)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{place}: could not be written: {error}") from None
+        keep = {self.best().path, place}
+        for saved in self.checkpoints():
+            if saved.path not in keep:
+                # Out of sight first, so that a reader never meets a half-deleted folder.
+                gone = parent / f".writing-{saved.path.name}"
+                os.rename(saved.path, gone)
+                shutil.rmtree(gone)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: beside its place, then renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise DataError(f"{path}: could not be written: {error.strerror}") from None
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        arrays: dict[str, np.ndarray] = load_file(path)
+        return arrays
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not readable as safetensors: {error}") from None
+
+
+def _differences(was: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    found = []
+    for spec in dataclasses.fields(was):
+        a, b = getattr(was, spec.name), getattr(now, spec.name)
+        if dataclasses.is_dataclass(a):
+            found += _differences(a, b)
+        elif a != b:
+            found.append((spec.name, a, b))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:80] + "…"

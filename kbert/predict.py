@@ -1,0 +1,106 @@
+"""Answers of a trained model: `python -m kbert.predict --model_dir=DIR --text="one sentence"`."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from kbert import flags
+from kbert.config import SourceOverrides, flag, overridden
+from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
+
+if TYPE_CHECKING:
+    from kbert.serving import Predictor
+
+ABOUT = """
+Write a JSON line for each row of the input: its number (from 1), its text, and the model's answer.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictFlags:
+    model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
+    input: str | None = flag(None, help="Rows to answer: files, a tfds: source, or - for standard input (one text a line, or --format).")
+    output: str = flag("-", help="File of JSON lines to write, - for standard output.")
+    text: str | None = flag(None, help="Answer this one text instead of --input.")
+    text_b: str | None = flag(None, help="Second text of a pair, with --text.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return flags.main("python -m kbert.predict", ABOUT, argv, lambda _: (PredictFlags, SourceOverrides), run)
+
+
+def run(options: PredictFlags, overrides: Any) -> int:
+    model, train = ModelDir(options.model_dir).read_config()
+    given = [text for text in (options.text, options.text_b) if text is not None]
+    if bool(given) == (options.input is not None):
+        raise UsageError("give one of --input and --text")
+    if given and len(given) != len(model.fields):
+        wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
+        raise UsageError(f"the model needs {wanted}")
+    source = overridden(train.source, overrides)
+    flags.check_columns(source.text_columns, model.fields)
+
+    from kbert import pipeline, serving, training
+    from kbert.sources import open_table
+
+    training.use_gpus()
+    with _output(options.output) as file:
+        if given:
+            predictor = serving.load(options.model_dir)
+            raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
+            _write(predictor, raw, 1, file)
+            return 0
+        assert options.input is not None
+        table = open_table(options.input, source, source.text_columns, keyed_by=len(model.fields))
+        predictor = serving.load(options.model_dir)
+        row = 1
+        for raw in pipeline.raw_rows(predictor.task, table, gold=False):
+            row = _write(predictor, raw, row, file)
+    return 0
+
+
+def _write(predictor: "Predictor", raw: Any, row: int, file: IO[str]) -> int:
+    """Write the rows' answers; returns the number of the next row."""
+    import tensorflow as tf
+
+    tensors = {name: tf.constant(values) for name, values in raw.items()}
+    decoded = {name: value.numpy() for name, value in predictor(tensors).items()}
+    texts = {name: tensor.numpy() for name, tensor in tensors.items()}
+    count = len(next(iter(texts.values())))
+    for i in range(count):
+        shown = {name: column[i].decode("utf-8", "replace") for name, column in texts.items()}
+        line = {"row": row + i, **shown, **predictor.task.present(decoded, i)}
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return row + count
+
+
+@contextlib.contextmanager
+def _output(name: str) -> Iterator[IO[str]]:
+    """Standard output, or a file that appears under its name only when it is whole."""
+    if name == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    path = Path(name).expanduser()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        file = open(beside, "w", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--output={name}: cannot be written: {error.strerror}") from None
+    try:
+        with file:
+            yield file
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""A trained model as one function from raw strings to answers, and that function as a SavedModel.
+
+`Predictor` is `decode(model(encode(raw)))` in one graph. Evaluation, prediction and the exported
+model all call it, so what is served is what was measured.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import config
+from kbert.encoder import Encoder
+from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
+from kbert.pipeline import padded
+from kbert.tasks import task_class
+from kbert.tasks.base import Task, Tensors
+from kbert.text import Tokenizer
+
+TOKEN_BUDGET = 8192  # tokens, padding included, that pass through the encoder at once
+
+
+class Predictor(tf.Module):
+    """The function from raw strings to decoded answers.
+
+    Called with {field: strings [rows]}; returns the task's decoded outputs, [rows, ...] each. Rows go
+    through the encoder sorted by length, in chunks of at most `TOKEN_BUDGET` tokens, so that memory
+    does not depend on how many rows come at once.
+    """
+
+    def __init__(self, task: Task, model: keras.Model):
+        super().__init__(name="predictor")
+        self.task = task
+        self.model = model
+        self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
+        self._graph = tf.function(
+            self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]
+        )
+
+    def __call__(self, raw: Tensors) -> Tensors:
+        outputs: Tensors = self._graph({name: raw[name] for name in self.task.config.fields})
+        return outputs
+
+    def _predict(self, raw: Tensors) -> Tensors:
+        encoded = self.task.encode(raw)
+        lengths = encoded["token_ids"].row_lengths()
+        order = tf.argsort(lengths, stable=True)
+        rows = tf.size(order)
+        sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
+
+        def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+            counts = tf.range(1, rows - start + 1)
+            fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= TOKEN_BUDGET, tf.int32))
+            stop = start + tf.maximum(fits, 1)
+            part = {name: tf.gather(value, order[start:stop]) for name, value in encoded.items()}
+            outputs = self.model(padded(part, self.task.tokenizer.pad_id), training=False)
+            return stop, number + 1, kept.write(number, outputs)
+
+        spec = self.model.output
+        outputs = tf.TensorArray(
+            spec.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=tf.TensorShape(spec.shape)
+        )
+        _, _, outputs = tf.while_loop(
+            lambda start, number, kept: start < rows, chunk, (tf.constant(0), tf.constant(0), outputs), parallel_iterations=1
+        )
+        return self.task.decode(tf.gather(outputs.concat(), tf.argsort(order)))
+
+    def save(self, path: str) -> None:
+        """Write the function as a SavedModel whose `serving_default` takes the task's fields by name."""
+        fields = {name: tf.TensorSpec([None], tf.string, name=name) for name in self.task.config.fields}
+
+        @tf.function
+        def serve(**raw: tf.Tensor) -> Tensors:
+            return self._predict(raw)
+
+        module = tf.Module()
+        module.weights = self._weights
+        tf.saved_model.save(module, path, signatures={"serving_default": serve.get_concrete_function(**fields)})
+
+
+def build(model_config: config.ModelConfig, vocabulary: list[str], dtype: str) -> tuple[Task, Encoder, keras.Model]:
+    """Tokenizer, task and model of a configuration, with random weights."""
+    text = model_config.text
+    tokenizer = Tokenizer(vocabulary, lowercase=text.lowercase, strip_accents=text.strip_accents)
+    task = task_class(model_config.task)(model_config, tokenizer)
+    encoder = Encoder(model_config.encoder, dtype)
+    return task, encoder, task.build(encoder)
+
+
+def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -> None:
+    """Set all of a model's weights by variable path.
+
+    Raises:
+        DataError: one is missing, left over or of the wrong shape.
+    """
+    variables = {weight.path: weight for weight in model.weights}
+    for name in sorted(set(arrays) ^ set(variables)):
+        raise DataError(f"{where}: tensor {name!r} is {'left over' if name in arrays else 'missing'}")
+    for name, variable in variables.items():
+        if tuple(arrays[name].shape) != tuple(variable.shape):
+            raise DataError(f"{where}: tensor {name!r} has shape {arrays[name].shape}, expected {tuple(variable.shape)}")
+        variable.assign(arrays[name])
+
+
+def load(model_dir: str | Path) -> Predictor:
+    """The kept checkpoint of a model directory, ready to predict.
+
+    Raises:
+        DataError: no kbert model there, no checkpoint yet, or a file of it is damaged.
+    """
+    directory = ModelDir(model_dir)
+    model_config, _ = directory.read_config()
+    saved = directory.best()
+    task, _, model = build(model_config, directory.vocabulary(), model_config.precision)
+    set_weights(model, saved.weights(), str(saved.path / "weights.safetensors"))
+    return Predictor(task, model)
+
+
+def export(predictor: Predictor, export_dir: str | Path, version: int | None = None) -> Path:
+    """Write `export_dir/VERSION`, the next free number by default, for TensorFlow Serving.
+
+    It is written into a sibling whose name is no number, which a polling server ignores, then renamed.
+
+    Raises:
+        UsageError: the version exists.
+        DataError: the directory cannot be written.
+    """
+    parent = Path(export_dir).expanduser()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(p.name) for p in parent.iterdir() if re.fullmatch(r"[0-9]+", p.name)]
+        number = max(taken, default=0) + 1 if version is None else version
+        if number in taken:
+            raise UsageError(f"--version={number}: {parent / str(number)} exists; a served version is never overwritten")
+        beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+        try:
+            beside.chmod(0o755)
+            predictor.save(str(beside))
+            extra = beside / "assets.extra"
+            extra.mkdir()
+            about: dict[str, Any] = config.to_json(predictor.task.config)
+            (extra / "kbert.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.rename(beside, parent / str(number))
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"--export_dir={parent}: cannot be written: {error.strerror}") from None
+    return parent / str(number)

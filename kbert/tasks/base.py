@@ -1,0 +1,88 @@
+"""What a task is: the one protocol between the tasks and everything that trains, measures and serves them.
+
+A line of text goes table -> encode -> batch -> encoder -> head -> decode; the task owns `encode`
+(with `supervise` for its gold), the head (`build`) and `decode`, and says how it is scored.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.config import ModelConfig, SourceConfig
+from kbert.encoder import Encoder
+from kbert.text import Tokenizer
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Audit(Protocol):
+    """Checks every row before training; its ValueError is reported with the row's file and line."""
+
+    labels: tuple[str, ...]  # found so far, in their final order
+
+    def __call__(self, values: tuple[str, ...]) -> None: ...
+
+    def finish(self) -> None:
+        """Raise DataError when the rows as a whole cannot be learnt from."""
+
+
+class Report(Protocol):
+    """A scorer's result."""
+
+    metrics: dict[str, Any]  # JSON, for metrics.json
+
+    def scalars(self) -> dict[str, float]: ...
+
+    def table(self) -> str: ...
+
+    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+        """Square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
+
+
+class Scorer(Protocol):
+    """Gold and predictions of a whole set in compact buffers."""
+
+    def update(self, gold: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None: ...
+
+    def result(self) -> Report: ...
+
+
+class Task(Protocol):
+    """One task on one model."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]]  # the scalar that picks the best checkpoint
+    gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
+    config: ModelConfig
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer): ...
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        """Names of the raw string inputs, which are the serving inputs too; one for each text column."""
+
+    @staticmethod
+    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> Audit:
+        """An audit of rows (fields, then gold); `labels` are those allowed, None where they define them."""
+
+    def encode(self, raw: Tensors) -> dict[str, tf.RaggedTensor]:
+        """Ids from raw strings, batched, graph only: `token_ids`, `segment_ids` of shape [rows, (tokens)]."""
+
+    def supervise(self, raw: Tensors) -> tf.Tensor:
+        """Targets from raw gold strings, [rows, ...]."""
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        """The model from ids and mask to the head's outputs."""
+
+    def compile_args(self) -> dict[str, Any]:
+        """Loss and training metrics for `keras.Model.compile`."""
+
+    def decode(self, outputs: tf.Tensor) -> Tensors:
+        """What is served, from the head's outputs; in the graph."""
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        """One row of decoded outputs as JSON values, for `kbert.predict`."""
+
+    def scorer(self) -> Scorer: ...

@@ -1,0 +1,158 @@
+"""One label for a text or a pair of texts.
+
+Raw `text` (and `text_b`) in, `label` and `probabilities` out. The head is BERT's own: the pooler
+over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-research/bert
+`run_classifier.py`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import heads, metrics
+from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.encoder import Encoder
+from kbert.errors import DataError, UsageError
+from kbert.options import ClassifyOptions
+from kbert.tasks.base import Tensors
+from kbert.text import Tokenizer
+
+MOST_LABELS = 10_000  # more is surely a column of something else
+
+
+class LabelAudit:
+    """Collects the labels, or holds the rows to those given."""
+
+    def __init__(self, source: str, allowed: Sequence[str] | None):
+        self.source = source
+        self.allowed = None if allowed is None else dict.fromkeys(allowed)
+        self.found: set[str] = set()
+
+    def __call__(self, values: tuple[str, ...]) -> None:
+        label = values[-1]
+        if not label:
+            raise ValueError("the label is empty")
+        if self.allowed is not None and label not in self.allowed:
+            raise ValueError(f"label {label!r} is not among the model's labels: {_listed(tuple(self.allowed))}")
+        self.found.add(label)
+        if len(self.found) > MOST_LABELS:
+            raise ValueError(f"more than {MOST_LABELS:,} different labels; is --label_column the right one?")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        if self.allowed is not None:
+            return tuple(self.allowed)
+        numbers = all(label.isascii() and label.removeprefix("-").isdigit() for label in self.found)
+        return tuple(sorted(self.found, key=lambda label: (int(label), label) if numbers else (0, label)))
+
+    def finish(self) -> None:
+        if len(self.labels) < 2:
+            raise DataError(f"{self.source}: one label only ({_listed(self.labels)}); a classifier needs two")
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, labels[:20])) + (f" and {len(labels) - 20:,} more" if len(labels) > 20 else "")
+
+
+class ClassifyReport:
+    """`metrics.classification` of one set of rows."""
+
+    def __init__(self, report: dict[str, Any]):
+        self.metrics = report
+
+    def scalars(self) -> dict[str, float]:
+        m = self.metrics
+        averages = {f"{average}_f1": m[average]["f1"] for average in ("macro", "micro", "weighted")}
+        return {"loss": m["loss"], "accuracy": m["accuracy"], **averages}
+
+    def table(self) -> str:
+        return metrics.classification_table(self.metrics)
+
+    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+        return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["per_class"]))}
+
+
+class ClassifyScorer:
+    """Label numbers and the gold label's probability, twelve bytes a row."""
+
+    def __init__(self, labels: Sequence[str]):
+        self.labels = tuple(labels)
+        self.numbers = {label.encode(): i for i, label in enumerate(labels)}
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def update(self, gold: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        truth = np.array([self.numbers[label] for label in gold["label"]], np.int32)
+        found = np.array([self.numbers[label] for label in predicted["label"]], np.int32)
+        self.parts.append((truth, found, predicted["probabilities"][np.arange(len(truth)), truth]))
+
+    def result(self) -> ClassifyReport:
+        gold, predicted, probabilities = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        return ClassifyReport(metrics.classification(gold, predicted, probabilities, self.labels))
+
+
+class Classify:
+    """The task `classify`; see `kbert.tasks.base.Task` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
+    gold: ClassVar[tuple[str, ...]] = ("label",)
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.options: ClassifyOptions = from_json(ClassifyOptions, config.options, "options")
+        self.tokenizer = tokenizer
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        names = ("text", "text_b")
+        if len(source.text_columns) not in (1, 2):
+            raise UsageError(f"--text_columns names {len(source.text_columns)} columns; one text or a pair can be classified")
+        return names[: len(source.text_columns)]
+
+    @staticmethod
+    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> LabelAudit:
+        return LabelAudit(source, labels)
+
+    def encode(self, raw: Tensors) -> dict[str, tf.RaggedTensor]:
+        length = self.config.max_length
+        parts = [self.tokenizer.tokenize(raw[field], max_words=length) for field in self.config.fields]
+        return self.tokenizer.pack(parts, length)
+
+    def supervise(self, raw: Tensors) -> tf.Tensor:
+        names = tf.constant(self.config.labels)
+        numbers = tf.lookup.KeyValueTensorInitializer(names, tf.range(len(self.config.labels)))
+        return tf.lookup.StaticHashTable(numbers, -1).lookup(raw["label"])
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        inputs = heads.inputs()
+        pooled = heads.Pool(encoder, self.options.pooling)(encoder(inputs), inputs["padding_mask"])
+        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
+        classifier = keras.layers.Dense(
+            len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="classifier"
+        )
+        return keras.Model(inputs, classifier(pooled), name="classify")
+
+    def compile_args(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    def decode(self, outputs: tf.Tensor) -> Tensors:
+        labels = tf.constant(self.config.labels)
+        return {"label": tf.gather(labels, tf.argmax(outputs, -1)), "probabilities": tf.nn.softmax(outputs)}
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        probabilities = decoded["probabilities"][row].tolist()
+        return {
+            "label": decoded["label"][row].decode(),
+            "probabilities": dict(zip(self.config.labels, probabilities, strict=True)),
+        }
+
+    def scorer(self) -> ClassifyScorer:
+        return ClassifyScorer(self.config.labels)
+
+
+TASK = Classify

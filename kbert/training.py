@@ -1,0 +1,199 @@
+"""The training run: optimizer, schedule, epochs, dev figures, checkpoints, resuming.
+
+In: a task with its model, tables, a `TrainConfig`, a model directory. Out: checkpoints in that
+directory, each written at an epoch's end after the dev rows went through the serving function.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from kbert import pipeline
+from kbert.boards import Board, Curves
+from kbert.config import TrainConfig
+from kbert.errors import DataError
+from kbert.model_dir import ModelDir, Saved
+from kbert.serving import Predictor, build, set_weights
+from kbert.sources import Table
+from kbert.tasks.base import Report, Task
+
+log = logging.getLogger(__name__)
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@keras.saving.register_keras_serializable(package="kbert")
+class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """From 0 to `peak` over the warm-up, then linearly to 0 (Devlin et al. 2019, appendix A.2).
+
+    Args:
+        peak: the highest learning rate.
+        steps: all steps of the run.
+        warmup_steps: steps of the rise.
+    """
+
+    def __init__(self, peak: float, steps: int, warmup_steps: int):
+        self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
+
+    def __call__(self, step: Any) -> Any:
+        step = keras.ops.cast(step, "float32")
+        rise = (step + 1.0) / max(self.warmup_steps, 1)
+        fall = (self.steps - step) / max(self.steps - self.warmup_steps, 1)
+        return self.peak * keras.ops.clip(keras.ops.minimum(rise, fall), 0.0, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
+
+
+def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
+    """AdamW as BERT's: epsilon 1e-6, no decay on biases and LayerNorm, gradients' global norm clipped at 1."""
+    schedule = WarmupLinear(config.learning_rate, steps, round(steps * config.warmup_ratio))
+    adamw = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=1e-6, global_clipnorm=1.0)
+    adamw.exclude_from_weight_decay(
+        [v for v in model.trainable_variables if v.path.rsplit("/", 1)[-1] in ("bias", "gamma", "beta")]
+    )
+    if config.precision == "float16":
+        return keras.optimizers.LossScaleOptimizer(adamw)
+    return adamw
+
+
+def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
+    """The table's rows through the serving function, scored as a whole."""
+    scorer = predictor.task.scorer()
+    gold = predictor.task.gold
+    with tqdm(total=len(table), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
+        for raw in pipeline.raw_rows(predictor.task, table, gold=True):
+            predicted = {name: value.numpy() for name, value in predictor(raw).items()}
+            scorer.update({name: raw[name].numpy() for name in gold}, predicted)
+            bar.update(len(next(iter(predicted.values()))))
+    return scorer.result()
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Measures dev, writes a checkpoint, and stops early when told to."""
+
+    def __init__(self, run: "Run"):
+        super().__init__()
+        self.run = run
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        report = self.run.end_epoch(epoch + 1)
+        if logs is not None:
+            logs.update({f"dev_{name}": value for name, value in report.scalars().items()})
+
+
+class Run:
+    """One training run on one model directory."""
+
+    def __init__(
+        self,
+        task: Task,
+        model: keras.Model,
+        vocabulary: list[str],
+        train: Table,
+        dev: Table,
+        config: TrainConfig,
+        directory: ModelDir,
+    ):
+        self.task, self.model, self.config, self.directory = task, model, config, directory
+        self.train_table, self.dev_table = train, dev
+        if config.precision == task.config.precision:
+            self.predictor = Predictor(task, model)
+        else:
+            # Dev is measured in the arithmetic that is served, so that the figures are those of serving.
+            serving_task, _, serving_model = build(task.config, vocabulary, task.config.precision)
+            self.predictor = Predictor(serving_task, serving_model)
+        self.board = Board(directory.path / "tb")
+        self.waited = 0
+
+    def fit(self) -> None:
+        """Train from the last checkpoint, or from the beginning, to the last epoch."""
+        config = self.config
+        per_epoch = pipeline.steps(len(self.train_table), config.batch_size)
+        self.model.compile(
+            optimizer=optimizer(self.model, config, per_epoch * config.epochs), jit_compile=False, **self.task.compile_args()
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        last = self.directory.last()
+        done = 0 if last is None else last.epoch
+        if last is not None:
+            self._restore(last)
+            log.info("continuing after epoch %d of %d", done, config.epochs)
+        self.board.start(self.task.config, config, self.task.best[0])
+        batches = pipeline.training_batches(
+            self.task, self.train_table, batch_size=config.batch_size, seed=config.seed, epochs=range(done, config.epochs)
+        )
+        self.model.fit(
+            batches,
+            epochs=config.epochs,
+            initial_epoch=done,
+            steps_per_epoch=per_epoch,
+            callbacks=[EpochEnd(self), Curves(self.board)],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        self.board.close()
+
+    def end_epoch(self, epoch: int) -> Report:
+        if self.predictor.model is not self.model:
+            set_weights(self.predictor.model, _arrays(self.model.weights), "serving model")
+        report = evaluate(self.predictor, self.dev_table, "dev")
+        name, mode = self.task.best
+        value = report.scalars()[name]
+        score = value if mode == "max" else -value
+        before = [saved.score for saved in self.directory.checkpoints()]
+        self.waited = 0 if not before or score > max(before) else self.waited + 1
+        patience = self.config.early_stopping_patience
+        stopped = patience is not None and self.waited >= patience
+        self.directory.save(
+            _arrays(self.model.weights), self._state(), epoch=epoch, score=score, stopped=stopped, metrics=report.metrics
+        )
+        self.board.report("dev", int(self.model.optimizer.iterations), report)
+        if stopped:
+            log.info("early stopping: no better dev %s for %d epochs", name, patience)
+            self.model.stop_training = True
+        return report
+
+    def _unsaved(self) -> list[Any]:
+        """What `model.weights` leaves out but the next step depends on: optimizer and dropout seeds."""
+        weights = {id(v) for v in self.model.weights}
+        return [*self.model.optimizer.variables, *(v for v in self.model.non_trainable_variables if id(v) not in weights)]
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {f"{i:05d} {v.path}": _array(v) for i, v in enumerate(self._unsaved())}
+
+    def _restore(self, saved: Saved) -> None:
+        set_weights(self.model, saved.weights(), str(saved.path / "weights.safetensors"))
+        arrays, variables = saved.state(), self._unsaved()
+        where = saved.path / "state.safetensors"
+        if len(arrays) != len(variables):
+            raise DataError(f"{where}: {len(arrays)} tensors, expected {len(variables)}")
+        for name, variable in zip(sorted(arrays), variables, strict=True):
+            if tuple(arrays[name].shape) != tuple(variable.shape):
+                raise DataError(f"{where}: tensor {name!r} has shape {arrays[name].shape}, expected {tuple(variable.shape)}")
+            variable.assign(arrays[name])
+        best = self.directory.best()
+        self.waited = saved.epoch - best.epoch
+
+
+def _array(variable: Any) -> np.ndarray:
+    return np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+
+
+def _arrays(variables: list[Any]) -> dict[str, np.ndarray]:
+    return {v.path: _array(v) for v in variables}
+
+
+def use_gpus() -> None:
+    """Take GPU memory as it is needed instead of all at once."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def seed(value: int) -> None:
+    """Seed everything random in the process: initial weights, dropout, TensorFlow's own."""
+    keras.utils.set_random_seed(value)
