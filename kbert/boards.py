@@ -17,6 +17,7 @@ from kbert.tasks.base import Report
 
 EVERY = 10  # steps between points of the training curves
 MOST_LABELS = 40  # beyond that a confusion matrix is not readable as a picture
+CHINESE_FONTS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei", "PingFang SC", "Heiti SC")
 
 
 class Board:
@@ -84,6 +85,7 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     """A square table of counts as a picture, [height, width, 3] of uint8: gold down, predicted across."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
     from PIL import Image
 
     size = 3.0 + 0.5 * len(labels)
@@ -92,8 +94,9 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    # Chinese labels need a font that has them; matplotlib falls back along this list where one is installed.
-    font = {"family": ["DejaVu Sans", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC"]}
+    # Chinese labels need a font that has them, where one is installed.
+    installed = set(get_font_names())
+    font = {"family": ["DejaVu Sans", *(name for name in CHINESE_FONTS if name in installed)]}
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font)
     axes.set_yticks(range(len(labels)), labels, fontdict=font)
     axes.set_xlabel("predicted")

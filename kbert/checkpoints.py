@@ -22,6 +22,9 @@ Arrays = dict[str, np.ndarray]
 # Hugging Face's names of activations; `gelu_new` and Google's own gelu are the tanh approximation.
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tanh": "gelu_approximate", "relu": "relu"}
 
+# Tensors beside the encoder that checkpoints carry: heads of other tasks, a constant, the training step.
+NOT_OURS = ("cls.", "cls/", "classifier.", "qa_outputs.", "output_", "embeddings.position_ids", "global_step")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -75,7 +78,7 @@ def _hugging_face(path: Path, config: Any) -> Checkpoint:
         if (path / "pytorch_model.bin").exists():
             raise DataError(
                 f"{path}: has pytorch_model.bin only, a pickle, which can run code when read; convert it with transformers: "
-                'python -c "from transformers import AutoModel as M; M.from_pretrained(\'DIR\').save_pretrained(\'OUT\')"'
+                "python -c \"from transformers import AutoModel as M; M.from_pretrained('DIR').save_pretrained('OUT')\""
             )
         raise DataError(f"{weights}: no such file")
     tokenizer = path / "tokenizer_config.json"
@@ -190,7 +193,7 @@ def _shape(config: Any, where: Path, activation: str | None = None) -> EncoderCo
 def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
     vocabulary = text.read_vocabulary(path)
     if len(vocabulary) > encoder.vocabulary_size:
-        raise DataError(f"{path}: {len(vocabulary):,} tokens, but the checkpoint has embeddings for {encoder.vocabulary_size:,}")
+        raise DataError(f"{path}: {len(vocabulary):,} tokens, but the checkpoint has {encoder.vocabulary_size:,} embeddings")
     return vocabulary
 
 
@@ -236,7 +239,9 @@ def _google_names(encoder: EncoderConfig) -> Iterable[tuple[str, str]]:
         yield ours, name.removesuffix("/weight") + ("/kernel" if ours.endswith("kernel") else "")
 
 
-def _named(encoder: EncoderConfig, tensors: Iterator[tuple[str, np.ndarray]], where: Path, names: Iterable[tuple[str, str]]) -> Arrays:
+def _named(
+    encoder: EncoderConfig, tensors: Iterator[tuple[str, np.ndarray]], where: Path, names: Iterable[tuple[str, str]]
+) -> Arrays:
     """Tensors of a foreign checkpoint under the backbone's paths and in its shapes."""
     wanted = {their: our for our, their in names}
     arrays: Arrays = {}
@@ -248,9 +253,7 @@ def _named(encoder: EncoderConfig, tensors: Iterator[tuple[str, np.ndarray]], wh
             # PyTorch's Linear keeps [out, in].
             array = tensor.T if path.endswith("kernel") and plain.endswith(".weight") else tensor
             arrays[path] = _reshaped(array, path, encoder, f"{where}: tensor {name!r}")
-        elif plain.split(".")[0] not in ("cls", "classifier", "qa_outputs") and plain != "embeddings.position_ids" and not plain.startswith(
-            ("cls/", "adam", "global_step")
-        ) and not plain.endswith(("adam_m", "adam_v")) and not name.startswith(("output_", "global_step")):
+        elif not plain.startswith(NOT_OURS) and not plain.endswith(("/adam_m", "/adam_v")):
             raise DataError(f"{where}: tensor {name!r} has no place in a BERT of {encoder.num_layers} layers")
     missing = [their for their, our in wanted.items() if our not in arrays and not our.startswith("pooled_dense/")]
     if missing:
@@ -262,7 +265,7 @@ def _reshaped(array: np.ndarray, path: str, encoder: EncoderConfig, where: str) 
     """A foreign [in, out] matrix or [out] bias in KerasHub's shape, which splits the heads."""
     heads, hidden = encoder.num_heads, encoder.hidden_dim
     size = hidden // heads
-    shapes = {}
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for p in ("query", "key", "value"):
         shapes[f"{p}/kernel"] = ((hidden, hidden), (hidden, heads, size))
         shapes[f"{p}/bias"] = ((hidden,), (heads, size))
@@ -279,7 +282,7 @@ def _safetensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     try:
         # Through TensorFlow, since numpy has no bfloat16.
         with safe_open(path, framework="tf") as file:
-            for name in file.keys():
+            for name in file.keys():  # noqa: SIM118  (it is no dict)
                 yield name, file.get_tensor(name).numpy()
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not readable as safetensors: {error}") from None

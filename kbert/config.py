@@ -77,9 +77,7 @@ class SourceConfig:
     columns: tuple[str, ...] = flag(
         (), help="Names of the columns, comma-separated, for tsv/csv files that have no header row."
     )
-    text_columns: tuple[str, ...] = flag(
-        ("text",), help="Column holding the text; two, comma-separated, for pairs of texts."
-    )
+    text_columns: tuple[str, ...] = flag(("text",), help="Column holding the text; two, comma-separated, for pairs of texts.")
     label_column: str = flag("label", help="Column holding the label.")
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     format: Literal["auto", "tsv", "csv", "jsonl", "txt"] = flag(

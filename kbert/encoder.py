@@ -23,7 +23,6 @@ ACTIVATIONS = {
 }
 
 
-@keras.saving.register_keras_serializable(package="kbert")
 class Encoder(keras.layers.Layer):
     """A BERT encoder.
 
@@ -47,6 +46,8 @@ class Encoder(keras.layers.Layer):
             dtype=dtype,
             name="backbone",
         )
+        b = self.backbone
+        self.embedding_layers = (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm)
         self.num_frozen = 0
         self.frozen_embeddings = False
 
@@ -65,13 +66,17 @@ class Encoder(keras.layers.Layer):
         self.num_frozen = num_layers
         self.frozen_embeddings = embeddings or num_layers > 0
         b = self.backbone
-        for layer in (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm):
+        for layer in self.embedding_layers:
             layer.trainable = not self.frozen_embeddings
         for i, layer in enumerate(b.transformer_layers):
             layer.trainable = i >= num_layers
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
-        """Hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens]."""
+    def call(self, inputs: Mapping[str, Any], training: bool = False, first_only: bool = False) -> Any:
+        """Hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens].
+
+        With `first_only`, only [CLS] is computed there: [batch, 1, hidden]. Keys and values still come
+        from all tokens, so that its vector is the same, for a sixth of the layer's work.
+        """
         b = self.backbone
         tokens = b.token_embedding(inputs["token_ids"])
         x = tokens + b.position_embedding(tokens) + b.segment_embedding(inputs["segment_ids"])
@@ -82,38 +87,44 @@ class Encoder(keras.layers.Layer):
         for i, layer in enumerate(b.transformer_layers):
             if i == self.num_frozen and self.frozen_embeddings:
                 x = ops.stop_gradient(x)
-            x = self._transform(layer, x, bias, training and i >= self.num_frozen)
+            last = i == self.config.num_layers - 1
+            x = self._transform(layer, x, bias, training and i >= self.num_frozen, first_only and last)
         return x
 
-    def _transform(self, layer: Any, x: Any, bias: Any, training: bool) -> Any:
+    def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
         """One transformer layer, in an order that CPUs like.
 
-        The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but with one
-        product for query, key and value over [rows, hidden], where its einsum projections cost most.
+        The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
+        [rows, hidden] with one for key and value, where its einsum projections cost most.
         """
         heads, hidden = self.config.num_heads, self.config.hidden_dim
         size = hidden // heads
         attention = layer._self_attention_layer
-        projections = (attention._query_dense, attention._key_dense, attention._value_dense)
-        kernel = ops.concatenate([ops.reshape(ops.convert_to_tensor(p.kernel), (hidden, hidden)) for p in projections], 1)
-        shift = ops.concatenate([ops.reshape(ops.convert_to_tensor(p.bias), (hidden,)) for p in projections], 0)
+
+        def product(rows: Any, *projections: Any) -> Any:  # [rows, hidden] -> [rows, hidden * projections]
+            kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (hidden, hidden)) for p in projections]
+            shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (hidden,)) for p in projections]
+            return ops.matmul(rows, ops.concatenate(kernels, 1)) + ops.concatenate(shifts, 0)
+
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
-        flat = ops.reshape(x, (-1, hidden))  # [rows, hidden]
-        qkv = ops.reshape(ops.matmul(flat, kernel) + shift, (batch, length, 3, heads, size))
-        qkv = ops.transpose(qkv, (2, 0, 3, 1, 4))  # [3, batch, heads, tokens, size]
-        query = qkv[0] * ops.cast(size**-0.5, qkv.dtype)
-        scores = ops.matmul(query, ops.transpose(qkv[1], (0, 1, 3, 2)))  # [batch, heads, tokens, tokens]
+        reading = x[:, :1] if first_only else x  # [batch, queries, hidden]
+        queries = 1 if first_only else length
+        flat = ops.reshape(reading, (-1, hidden))
+        query = ops.reshape(product(flat, attention._query_dense), (batch, queries, heads, size))
+        query = ops.transpose(query * ops.cast(size**-0.5, x.dtype), (0, 2, 1, 3))  # [batch, heads, queries, size]
+        both = product(ops.reshape(x, (-1, hidden)), attention._key_dense, attention._value_dense)
+        both = ops.transpose(ops.reshape(both, (batch, length, 2, heads, size)), (2, 0, 3, 1, 4))
+        scores = ops.matmul(query, ops.transpose(both[0], (0, 1, 3, 2)))  # [batch, heads, queries, tokens]
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32") + bias), x.dtype)
         weights = attention._dropout_layer(weights, training=training)
-        mixed = ops.transpose(ops.matmul(weights, qkv[2]), (0, 2, 1, 3))
-        out_kernel = ops.reshape(ops.convert_to_tensor(attention._output_dense.kernel), (hidden, hidden))
-        mixed = ops.matmul(ops.reshape(mixed, (-1, hidden)), out_kernel) + ops.convert_to_tensor(attention._output_dense.bias)
+        mixed = ops.transpose(ops.matmul(weights, both[1]), (0, 2, 1, 3))  # [batch, queries, heads, size]
+        mixed = product(ops.reshape(mixed, (-1, hidden)), attention._output_dense)
         flat = layer._self_attention_layer_norm(flat + layer._self_attention_dropout(mixed, training=training))
-        inner, outer = layer._feedforward_intermediate_dense, layer._feedforward_output_dense
+        inner = layer._feedforward_intermediate_dense
         wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
-        out = outer(ACTIVATIONS[self.config.activation](wide))
+        out = layer._feedforward_output_dense(ACTIVATIONS[self.config.activation](wide))
         flat = layer._feedforward_layer_norm(flat + layer._feedforward_dropout(out, training=training))
-        return ops.reshape(flat, (batch, length, hidden))
+        return ops.reshape(flat, (batch, queries, hidden))
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
         """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
@@ -132,19 +143,15 @@ class Encoder(keras.layers.Layer):
                     continue
                 raise DataError(f"{where}: tensor {path!r} is missing")
             if tuple(arrays[path].shape) != tuple(variable.shape):
-                raise DataError(f"{where}: tensor {path!r} has shape {tuple(arrays[path].shape)}, expected {tuple(variable.shape)}")
+                found = tuple(arrays[path].shape)
+                raise DataError(f"{where}: tensor {path!r} has shape {found}, expected {tuple(variable.shape)}")
             variable.assign(arrays[path])
-
-    def get_config(self) -> dict[str, Any]:
-        raise NotImplementedError("kbert saves weights and its own config.json, never a Keras object graph")
 
 
 def frozen_table(model: keras.Model, encoder: Encoder) -> str:
     """Layer, parameters, frozen or trained, and totals, as text."""
     b = encoder.backbone
-    rows: list[tuple[str, list[Any]]] = [
-        ("embeddings", [v for m in (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm) for v in m.weights])
-    ]
+    rows: list[tuple[str, list[Any]]] = [("embeddings", [v for layer in encoder.embedding_layers for v in layer.weights])]
     rows += [(f"layer {i + 1}", layer.weights) for i, layer in enumerate(b.transformer_layers)]
     rows.append(("pooler", b.pooled_dense.weights))
     inside = {id(v) for v in encoder.weights}

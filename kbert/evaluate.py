@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbert import flags
+from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
 from kbert.model_dir import ModelDir, write_text
 
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: EvaluateFlags, overrides: Any) -> int:
     model, train = ModelDir(options.model_dir).read_config()
 
+    runtime.start()
     from kbert import serving, training
     from kbert.sources import open_table
     from kbert.tasks import task_class
@@ -38,7 +39,6 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     audit = task_class(model.task).audit(options.data, model.fields, model.labels)
     columns = (*source.text_columns, source.label_column)
     table = open_table(options.data, source, columns, keyed_by=len(model.fields), check=audit)
-    training.use_gpus()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
     if options.metrics_out:

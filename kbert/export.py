@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kbert import flags
+from kbert import flags, runtime
 from kbert.config import flag
 from kbert.model_dir import ModelDir
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: ExportFlags) -> int:
     ModelDir(options.model_dir).read_config()
 
+    runtime.start()
     from kbert import serving
 
     path = serving.export(serving.load(options.model_dir), options.export_dir, options.version)

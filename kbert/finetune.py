@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbert import flags
+from kbert import flags, runtime
 from kbert.config import ModelConfig, ModelFlags, TrainConfig, flag
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kbert.sources import Table
     from kbert.tasks.base import Audit, Task
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kbert.finetune")  # __name__ is "__main__" when it runs
 
 ABOUT = """
 Fine-tune a BERT checkpoint, keep the epoch that is best on dev, and write a model directory that
@@ -47,6 +47,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     directory = ModelDir(run_flags.model_dir)
     directory.check_writable()
 
+    runtime.start()
     from kbert import checkpoints, training
     from kbert.encoder import frozen_table
     from kbert.serving import build, load
@@ -88,7 +89,6 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
             )
             return 0
 
-    training.use_gpus()
     training.seed(train.seed)
     task, encoder, model = build(model_config, checkpoint.vocabulary, training.POLICIES[train.precision])
     encoder.load(checkpoint.arrays(), train.init)
@@ -117,9 +117,7 @@ def _stopped(directory: ModelDir, train: TrainConfig) -> bool:
     return last is not None and last.stopped and train.epochs <= directory.read_config()[1].epochs
 
 
-def _tables(
-    task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
-) -> tuple[dict[str, "Table"], tuple[str, ...]]:
+def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]) -> tuple[dict[str, "Table"], tuple[str, ...]]:
     """The tables by split, every row validated, and the labels in order."""
     from kbert.sources import open_table
 
@@ -153,8 +151,10 @@ def _labels_file(name: str | None) -> list[str] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--labels={name}: not readable: {error}") from None
     twice = {label for label in labels if labels.count(label) > 1}
-    if twice or len(labels) < 2:
-        raise DataError(f"--labels={name}: {f'{min(twice)!r} stands twice' if twice else 'needs two labels or more, one a line'}")
+    if twice:
+        raise DataError(f"--labels={name}: {min(twice)!r} stands twice")
+    if len(labels) < 2:
+        raise DataError(f"--labels={name}: {len(labels)} labels; a classifier needs two or more, one a line")
     return labels
 
 

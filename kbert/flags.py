@@ -52,7 +52,7 @@ def main(
         instances = parse(program, about, argv, groups, takes_task)
         if instances is None:
             return 0
-        _prepare_process()
+        _show_notes()
         return body(*instances)
     except KbertError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -233,10 +233,8 @@ def _default(spec: dataclasses.Field[Any]) -> str:
     return f"Default: {str(value).lower() if isinstance(value, bool) else value}."
 
 
-def _prepare_process() -> None:
-    """Quiet TensorFlow's start-up notes, pick Keras's backend, and let our own notes through."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+def _show_notes() -> None:
+    """Let kbert's own notes through to stderr."""
     logger = logging.getLogger("kbert")
     logger.setLevel(logging.INFO)
     logger.propagate = False

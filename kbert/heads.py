@@ -8,7 +8,6 @@ from keras import ops
 from kbert.encoder import Encoder
 
 
-@keras.saving.register_keras_serializable(package="kbert")
 class Pool(keras.layers.Layer):
     """One vector a row from hidden states: [batch, tokens, hidden] -> [batch, hidden].
 

@@ -46,8 +46,8 @@ def classification_table(report: dict[str, Any]) -> str:
     """The same as a table for people."""
     width = max(12, *(len(label) for label in report["per_class"]))
     lines = [f"{'':<{width}} {'precision':>10} {'recall':>10} {'f1':>10} {'rows':>8}"]
-    rows = {**report["per_class"], **{name: {**report[name], "rows": report["rows"]} for name in ("macro", "micro", "weighted")}}
-    for name, row in rows.items():
+    averages = {name: {**report[name], "rows": report["rows"]} for name in ("macro", "micro", "weighted")}
+    for name, row in {**report["per_class"], **averages}.items():
         lines.append(f"{name:<{width}} {row['precision']:>10.4f} {row['recall']:>10.4f} {row['f1']:>10.4f} {row['rows']:>8,}")
     lines.append(f"accuracy {report['accuracy']:.4f}   loss {report['loss']:.4f}")
     return "\n".join(lines)

@@ -114,7 +114,7 @@ class ModelDir:
         schema = document["kbert"].get("schema")
         if schema != config.SCHEMA:
             by = document["kbert"].get("version")
-            raise DataError(f"{path}: schema {schema!r} (kbert {by}); this kbert {kbert.__version__} reads schema {config.SCHEMA}")
+            raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
         model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
         train = config.from_json(TrainConfig, document.get("train"), f"{path}: train")
         return model, train
@@ -127,7 +127,7 @@ class ModelDir:
             raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
         for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
             if name not in MAY_CHANGE:
-                raise UsageError(f"--model_dir={self.path} was trained with {name} {_short(was)}, not {_short(now)}; {ways_out}")
+                raise UsageError(f"--model_dir={self.path} has a run with {name} {_short(was)}, not {_short(now)}; {ways_out}")
 
     def vocabulary(self) -> list[str]:
         path = self.path / "vocab.txt"

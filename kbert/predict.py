@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from kbert import flags
-from kbert.config import SourceOverrides, flag, overridden
+from kbert import flags, runtime
+from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 
@@ -25,7 +25,9 @@ Write a JSON line for each row of the input: its number (from 1), its text, and 
 @dataclass(frozen=True, kw_only=True)
 class PredictFlags:
     model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
-    input: str | None = flag(None, help="Rows to answer: files, a tfds: source, or - for standard input (one text a line, or --format).")
+    input: str | None = flag(
+        None, help=f"Rows to answer: {SOURCE_HELP}, or - for standard input (one text a line, or --format)."
+    )
     output: str = flag("-", help="File of JSON lines to write, - for standard output.")
     text: str | None = flag(None, help="Answer this one text instead of --input.")
     text_b: str | None = flag(None, help="Second text of a pair, with --text.")
@@ -47,10 +49,10 @@ def run(options: PredictFlags, overrides: Any) -> int:
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
 
-    from kbert import pipeline, serving, training
+    runtime.start()
+    from kbert import pipeline, serving
     from kbert.sources import open_table
 
-    training.use_gpus()
     with _output(options.output) as file:
         if given:
             predictor = serving.load(options.model_dir)
@@ -91,13 +93,11 @@ def _output(name: str) -> Iterator[IO[str]]:
     path = Path(name).expanduser()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        file = open(beside, "w", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"--output={name}: cannot be written: {error.strerror}") from None
-    try:
-        with file:
+        with open(beside, "w", encoding="utf-8") as file:
             yield file
         os.replace(beside, path)
+    except OSError as error:
+        raise DataError(f"--output={name}: cannot be written: {error.strerror}") from None
     finally:
         beside.unlink(missing_ok=True)
 

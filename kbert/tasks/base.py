@@ -56,6 +56,7 @@ class Task(Protocol):
     best: ClassVar[tuple[str, Literal["max", "min"]]]  # the scalar that picks the best checkpoint
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
     config: ModelConfig
+    tokenizer: Tokenizer
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer): ...
 

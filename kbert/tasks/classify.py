@@ -127,7 +127,8 @@ class Classify:
 
     def build(self, encoder: Encoder) -> keras.Model:
         inputs = heads.inputs()
-        pooled = heads.Pool(encoder, self.options.pooling)(encoder(inputs), inputs["padding_mask"])
+        hidden = encoder(inputs, first_only=self.options.pooling != "mean")
+        pooled = heads.Pool(encoder, self.options.pooling)(hidden, inputs["padding_mask"])
         pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
         classifier = keras.layers.Dense(
             len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="classifier"

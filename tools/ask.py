@@ -1,0 +1,50 @@
+"""Ask an exported model, as a server would: TensorFlow and its text operations alone, no kbert.
+
+    python tools/ask.py savedmodels/NAME[/VERSION] "a text" ["a second text" ...]
+
+For a model of pairs, separate the two texts of a row by a tab. Without a version the newest answers.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    if len(sys.argv) < 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    path = Path(sys.argv[1])
+    if not (path / "saved_model.pb").exists():
+        versions = sorted((p for p in path.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+        if not versions:
+            print(f"ask: {path}: neither a SavedModel nor a folder of numbered ones", file=sys.stderr)
+            return 1
+        path = versions[-1]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (the model holds its operations)
+
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    fields = sorted(serve.structured_input_signature[1])
+    columns = list(zip(*(text.split("\t") for text in sys.argv[2:]), strict=True))
+    if len(columns) != len(fields):
+        print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(columns)}", file=sys.stderr)
+        return 2
+    answers = serve(**{name: tf.constant(column) for name, column in zip(fields, columns, strict=True)})
+    for i, text in enumerate(sys.argv[2:]):
+        answer = {name: _plain(value[i].numpy().tolist()) for name, value in answers.items()}
+        print(json.dumps({"input": text, **answer}, ensure_ascii=False))
+    return 0
+
+
+def _plain(values: object) -> object:
+    """Strings come out of TensorFlow as bytes, which JSON has not."""
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return values.decode() if isinstance(values, bytes) else values
+
+
+if __name__ == "__main__":
+    sys.exit(main())
