@@ -6,6 +6,7 @@ in process. This is the only file that imports absl's flags. No TensorFlow.
 """
 
 import dataclasses
+import difflib
 import logging
 import os
 import sys
@@ -99,7 +100,8 @@ def parse(
     try:
         leftover = values([program, *arguments])[1:]
     except absl_flags.UnrecognizedFlagError as error:
-        hint = f" (did you mean {' or '.join('--' + s for s in error.suggestions)}?)" if error.suggestions else ""
+        close = difflib.get_close_matches(error.flagname, list(values), n=1)
+        hint = f" (did you mean --{close[0]}?)" if close else ""
         of_task = f" of --task={task}" if takes_task else ""
         raise UsageError(f"unknown flag --{error.flagname}{of_task}{hint}; --help lists the flags") from None
     except absl_flags.Error as error:

@@ -1,0 +1,204 @@
+"""The formats of text files: how bytes are rows, and a row's bytes columns.
+
+In: lines of bytes. Out: records (a csv record may span lines) and, from a record, the wanted columns
+as strings. What is malformed is a ValueError that says what was found; the caller knows file and line.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from kbert.config import SourceConfig
+from kbert.errors import DataError, UsageError
+
+Format = Literal["tsv", "csv", "jsonl", "txt"]
+LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
+
+
+class Layout(Protocol):
+    """How one file's bytes are rows: `records` cuts them, `values` reads the wanted columns of one."""
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]: ...
+
+    def values(self, record: bytes) -> tuple[str, ...]: ...
+
+
+def format_of(name: str, config: SourceConfig) -> Format:
+    if config.format != "auto":
+        return config.format
+    ending = Path(name.removesuffix(".gz")).suffix.lower()
+    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
+    if ending not in kinds:
+        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt")
+    return kinds[ending]
+
+
+def layout_of(
+    name: str, stream: IO[bytes], kind: Format, config: SourceConfig, columns: Sequence[str]
+) -> tuple[Layout, int, int]:
+    """The file's layout, the bytes in front of its first row, and the lines these hold."""
+    # What kbert copied from TFDS is UTF-8 JSON, whatever the encoding of the user's files.
+    encoding = "utf-8" if name.startswith("tfds:") else config.encoding
+    try:
+        if codecs.lookup(encoding).name == "utf-8-sig":
+            encoding = "utf-8"  # a byte order mark is skipped anyway
+        mark = "\ufeff".encode(encoding) if "\n".encode(encoding) == b"\n" else None
+    except LookupError:
+        raise UsageError(f"--encoding={encoding}: no such encoding; for example utf-8, gb18030, latin-1") from None
+    except UnicodeEncodeError:
+        mark = b"\0"  # the encoding has no byte order mark
+    if mark is None:
+        raise UsageError(f"--encoding={encoding}: not supported, since its line ends are not single bytes; convert to utf-8")
+    stream.seek(0)
+    start = len(mark) if stream.read(len(mark)) == mark else 0
+    if kind == "jsonl":
+        return JsonLines(encoding, columns), start, 0
+    if kind == "txt":
+        if len(columns) != 1:
+            raise UsageError(f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl")
+        return Text(encoding), start, 0
+    layout = Csv(encoding) if kind == "csv" else Tsv(encoding)
+    if config.columns:
+        layout.choose(name, config.columns, columns, "--columns names")
+        return layout, start, 0
+    stream.seek(start)
+    try:
+        header = next(layout.records(iter(stream)), b"")
+        if not header:
+            raise DataError(f"{name}: the file is empty")
+        names = layout.fields(header)
+    except ValueError as error:
+        raise DataError(f"{name}:1: {error}") from None
+    layout.choose(name, names, columns, "its first row names")
+    return layout, start + len(header), header.count(b"\n")
+
+
+@dataclass
+class Text:
+    """One text a line; an empty line is an empty text."""
+
+    encoding: str = "utf-8"
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return lines
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        return (_line(record, self.encoding),)
+
+
+class Tsv:
+    """Unquoted columns between tabs; a tab or a line end cannot stand inside a value."""
+
+    def __init__(self, encoding: str):
+        self.encoding = encoding
+        self.names: Sequence[str] = ()
+        self.chosen: Sequence[int] = ()
+
+    def choose(self, file: str, names: Sequence[str], columns: Sequence[str], source: str) -> None:
+        """Settle which columns `values` returns; `source` says where the names are from."""
+        missing = [c for c in columns if c not in names]
+        if missing:
+            hint = "" if source.startswith("--") else "; a file without a header row needs --columns=NAME,..."
+            shown = ", ".join(n if len(n) <= 40 else n[:40] + "…" for n in names[:20])
+            raise DataError(f"{file}: no column {missing[0]!r}; {source}: {shown}{hint}")
+        self.names = names
+        self.chosen = [list(names).index(c) for c in columns]
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return lines
+
+    def fields(self, record: bytes) -> list[str]:
+        return _line(record, self.encoding).split("\t")
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        fields = self.fields(record)
+        if fields in ([], [""]) and len(self.names) > 1:
+            return ()  # a blank line is no row
+        if len(fields) != len(self.names):
+            raise ValueError(
+                f"{len(fields)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(record, self.encoding)}"
+            )
+        return tuple(fields[i] for i in self.chosen)
+
+
+class Csv(Tsv):
+    """RFC 4180: commas, double quotes, line ends allowed inside quotes."""
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        taken: list[bytes] = []
+
+        def decoded() -> Iterator[str]:
+            for line in lines:
+                taken.append(line)
+                yield _decode(line, self.encoding)
+
+        csv.field_size_limit(LONGEST_FIELD)
+        reader = csv.reader(decoded(), strict=True)
+        try:
+            for _ in reader:
+                yield b"".join(taken)
+                taken.clear()
+        except csv.Error as error:
+            raise ValueError(f"not valid csv: {error}; is a quote left open, or a line end or quote unquoted?") from None
+
+    def fields(self, record: bytes) -> list[str]:
+        # newline="" keeps the line ends inside quotes as they are.
+        lines = io.StringIO(_decode(record, self.encoding), newline="")
+        return next(csv.reader(lines, strict=True), [])
+
+
+@dataclass
+class JsonLines:
+    """One object a line; numbers and booleans are taken as their JSON text."""
+
+    encoding: str
+    columns: Sequence[str]
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return lines
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        line = _line(record, self.encoding)
+        if not line.strip():
+            return ()
+        try:
+            row = json.loads(line)
+        except RecursionError:
+            raise ValueError("JSON nested too deeply") from None
+        except ValueError as error:
+            raise ValueError(f"not JSON ({error}): {_shown(record, self.encoding)}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"expected a JSON object, found {_shown(record, self.encoding)}")
+        return tuple(self._value(row, column) for column in self.columns)
+
+    def _value(self, row: dict[str, Any], column: str) -> str:
+        if column not in row:
+            raise ValueError(f"no key {column!r}; the object has: {', '.join(row) or 'none'}")
+        value = row[column]
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool | int | float):
+            return json.dumps(value)
+        raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
+
+
+def _decode(record: bytes, encoding: str) -> str:
+    try:
+        return record.decode(encoding)
+    except UnicodeDecodeError as error:
+        found = record[error.start : error.start + 4].hex(" ")
+        raise ValueError(f"bytes {found} are not {encoding}; name the file's encoding with --encoding=") from None
+
+
+def _line(record: bytes, encoding: str) -> str:
+    return _decode(record, encoding).removesuffix("\n").removesuffix("\r")
+
+
+def _shown(record: bytes, encoding: str) -> str:
+    line = _line(record, encoding)
+    return repr(line if len(line) <= 60 else line[:60] + "…")

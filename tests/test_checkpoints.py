@@ -1,0 +1,175 @@
+"""Checkpoints in each of their forms, and what is said of broken ones."""
+
+import json
+
+import keras_nlp
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import VOCABULARY, hugging_face_tensors, write_hugging_face
+
+from kbert import checkpoints
+from kbert.checkpoints import open_checkpoint
+from kbert.errors import DataError, UsageError
+
+
+def same_arrays(a, b) -> bool:
+    return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_hugging_face(checkpoint):
+    found = open_checkpoint(str(checkpoint))
+    assert found.format == "Hugging Face" and found.vocabulary == VOCABULARY
+    assert (found.encoder.num_layers, found.encoder.hidden_dim, found.encoder.activation) == (2, 16, "gelu")
+    assert found.text.lowercase and found.text.strip_accents
+    assert "2 layers, 16 wide" in checkpoints.describe(found)
+    query = found.arrays()["transformer_layer_0/self_attention_layer/query/kernel"]
+    assert np.array_equal(query.reshape(16, 16), hugging_face_tensors()["encoder.layer.0.attention.self.query.weight"].T)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lowercase", "strip"),
+    [
+        ({"do_lower_case": False}, False, False),
+        ({"do_lower_case": True, "strip_accents": False}, True, False),
+        ({"do_lower_case": False, "strip_accents": True}, False, True),
+    ],
+)
+def test_casing_follows_the_tokenizer_config(tmp_path, settings, lowercase, strip):
+    found = open_checkpoint(str(write_hugging_face(tmp_path, tokenizer=settings))).text
+    assert (found.lowercase, found.strip_accents) == (lowercase, strip)
+
+
+def test_prefixes_heads_old_names_and_no_pooler(tmp_path, checkpoint):
+    plain = open_checkpoint(str(checkpoint)).arrays()
+    renamed = {}
+    for name, value in hugging_face_tensors().items():
+        if not name.startswith("pooler."):
+            name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+            renamed["bert." + name] = value
+    renamed |= {"cls.predictions.bias": np.zeros(3, np.float32), "classifier.weight": np.zeros((2, 16), np.float32)}
+    renamed["bert.embeddings.position_ids"] = np.zeros((1, 40), np.int64)
+    arrays = open_checkpoint(str(write_hugging_face(tmp_path, renamed))).arrays()
+    assert same_arrays(arrays, {name: value for name, value in plain.items() if not name.startswith("pooled_dense/")})
+
+
+def test_google(tmp_path, checkpoint):
+    config = {k: v for k, v in json.loads((checkpoint / "config.json").read_text()).items() if k != "model_type"}
+    (tmp_path / "bert_config.json").write_text(json.dumps(config))
+    (tmp_path / "vocab.txt").write_bytes((checkpoint / "vocab.txt").read_bytes())
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, value in hugging_face_tensors().items():
+            name = "bert/" + name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
+            if name.endswith("LayerNorm/weight"):
+                name = name.removesuffix("weight") + "gamma"
+            elif name.endswith("LayerNorm/bias"):
+                name = name.removesuffix("bias") + "beta"
+            elif "embeddings/" in name:
+                name = name.removesuffix("/weight")
+            elif name.endswith("/weight"):
+                name, value = name.removesuffix("weight") + "kernel", value.T
+            tf.compat.v1.get_variable(name, initializer=value)
+            tf.compat.v1.get_variable(name + "/adam_m", initializer=value)
+        tf.compat.v1.get_variable("cls/predictions/output_bias", initializer=np.zeros(3, np.float32))
+        tf.compat.v1.get_variable("global_step", initializer=np.int64(7))
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, str(tmp_path / "bert_model.ckpt"))
+    found = open_checkpoint(str(tmp_path))
+    assert found.format == "Google TF1" and found.encoder.activation == "gelu_approximate" and found.text.lowercase
+    assert same_arrays(found.arrays(), open_checkpoint(str(checkpoint)).arrays())
+
+
+def test_keras_preset_directory(tmp_path, checkpoint):
+    arrays = open_checkpoint(str(checkpoint)).arrays()
+    backbone = keras_nlp.models.BertBackbone(
+        vocabulary_size=len(VOCABULARY), num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=40
+    )
+    for variable in backbone.weights:
+        variable.assign(arrays[variable.path])
+    backbone.save_to_preset(str(tmp_path))
+    keras_nlp.models.BertTokenizer(VOCABULARY, lowercase=True).save_to_preset(str(tmp_path))
+    found = open_checkpoint(str(tmp_path))
+    assert found.format == "Keras preset" and found.vocabulary == VOCABULARY
+    assert found.text.lowercase and found.text.strip_accents and found.encoder.activation == "gelu_approximate"
+    assert same_arrays(found.arrays(), arrays)
+
+
+def test_a_preset_by_name_goes_to_keras_hub(monkeypatch):
+    asked = []
+
+    def from_preset(name):
+        asked.append(name)
+        raise ValueError("no network\nand more")
+
+    monkeypatch.setattr(keras_nlp.models.BertBackbone, "from_preset", from_preset)
+    with pytest.raises(DataError, match="--init=bert_base_zh: could not be loaded as a Keras preset: no network$"):
+        open_checkpoint("bert_base_zh")
+    assert asked == ["bert_base_zh"]
+
+
+def test_kbert_model_directory(trained):
+    found = open_checkpoint(str(trained))
+    assert found.format == "kbert" and found.vocabulary == VOCABULARY and found.encoder.activation == "gelu"
+    arrays = found.arrays()
+    assert "classifier/kernel" not in arrays and "token_embedding/embeddings" in arrays
+
+
+def without(*names):
+    return {k: v for k, v in hugging_face_tensors().items() if k not in names}
+
+
+QUERY = "encoder.layer.1.attention.self.query.weight"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "message"),
+    [
+        (without(QUERY), {}, f"tensor '{QUERY}' is missing"),
+        ({**without(), "encoder.layer.2.output.dense.bias": np.zeros(16, np.float32)}, {}, "'encoder.layer.2.output.dense.bias' has no place"),
+        ({**without(), QUERY: np.zeros((16, 8), np.float32)}, {}, f"tensor '{QUERY}' has shape"),
+        (None, {"hidden_act": "swish"}, "hidden_act is 'swish'; kbert knows gelu"),
+        (None, {"model_type": "roberta"}, "model_type is 'roberta'; kbert reads 'bert'"),
+        (None, {"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
+        (None, {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        (None, {"vocab_size": 9}, "tokens, but the checkpoint has 9 embeddings"),
+        (None, {"num_hidden_layers": "two"}, "num_layers: expected int, found 'two'"),
+    ],
+)
+def test_wrong_hugging_face_directories(tmp_path, tensors, config, message):
+    with pytest.raises(DataError) as caught:
+        open_checkpoint(str(write_hugging_face(tmp_path, tensors, config))).arrays()
+    assert message in str(caught.value)
+
+
+def test_incomplete_directories(tmp_path):
+    with pytest.raises(UsageError, match=r"no such directory, and no preset of that name; presets: .*bert_base_zh"):
+        open_checkpoint(str(tmp_path / "none"))
+    with pytest.raises(DataError, match="no checkpoint: the directory has neither"):
+        open_checkpoint(str(tmp_path))
+    path = write_hugging_face(tmp_path / "hf")
+    weights = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(DataError, match=r"model\.safetensors: not readable as safetensors"):
+        open_checkpoint(str(path)).arrays()
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    with pytest.raises(DataError, match="a pickle, which can run code when read; convert it"):
+        open_checkpoint(str(path))
+    (path / "pytorch_model.bin").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors: no such file"):
+        open_checkpoint(str(path))
+    (path / "vocab.txt").unlink()
+    (path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(DataError, match=r"vocab\.txt: no such file"):
+        open_checkpoint(str(path))
+    (path / "config.json").write_text("{")
+    with pytest.raises(DataError, match=r"config\.json: not readable as JSON"):
+        open_checkpoint(str(path))
+    (path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(DataError, match="not a BERT config: 'hidden_act' is missing"):
+        open_checkpoint(str(path))
+
+
+def test_google_directory_without_its_checkpoint(tmp_path, checkpoint):
+    (tmp_path / "bert_config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    with pytest.raises(DataError, match=r"expected one \*\.ckpt\.index file"):
+        open_checkpoint(str(tmp_path))

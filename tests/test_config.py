@@ -1,0 +1,62 @@
+"""Configurations to JSON and back."""
+
+import dataclasses
+import json
+
+import pytest
+
+from kbert.config import (
+    EncoderConfig,
+    ModelConfig,
+    SourceConfig,
+    SourceOverrides,
+    TextConfig,
+    TrainConfig,
+    from_json,
+    overridden,
+    to_json,
+)
+from kbert.errors import DataError
+
+MODEL = ModelConfig(
+    task="classify",
+    fields=("text",),
+    labels=("a", "中"),
+    options={"pooling": "cls"},
+    encoder=EncoderConfig(vocabulary_size=5, num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=8),
+    text=TextConfig(lowercase=True, strip_accents=False),
+)
+TRAIN = TrainConfig(init="x", train_data="y", source=SourceConfig(columns=("a", "b")), early_stopping_patience=2)
+
+
+@pytest.mark.parametrize("value", [MODEL, TRAIN], ids=["model", "train"])
+def test_round_trip(value):
+    text = json.dumps(to_json(value))
+    assert from_json(type(value), json.loads(text), "f") == value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "f: unknown key 'colour'"),
+        ({"task": None}, "f: task: expected str, found None"),
+        ({"max_length": "long"}, "f: max_length: expected int, found 'long'"),
+        ({"max_length": True}, "f: max_length: expected int, found True"),
+        ({"precision": "int3"}, "f: precision: expected one of float32, bfloat16, float16, found 'int3'"),
+        ({"labels": "ab"}, "f: labels"),
+        ({"encoder": 3}, "f: encoder: expected an object, found int"),
+        ({"encoder": {"num_layers": 1}}, "f: encoder: key 'vocabulary_size' is missing"),
+    ],
+)
+def test_wrong_documents_are_named(change, message):
+    with pytest.raises(DataError) as caught:
+        from_json(ModelConfig, {**to_json(MODEL), **change}, "f")
+    assert message in str(caught.value)
+
+
+def test_overrides_replace_only_what_was_given():
+    recorded = SourceConfig(columns=("a", "b"), encoding="gb18030")
+    assert overridden(recorded, SourceOverrides()) == recorded
+    assert overridden(recorded, SourceOverrides(columns=(), label_column="y")) == dataclasses.replace(
+        recorded, columns=(), label_column="y"
+    )

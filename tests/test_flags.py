@@ -1,0 +1,169 @@
+"""Flags: parsing, help, errors, and that none of it costs TensorFlow."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from conftest import ROOT
+
+from kbert import evaluate, export, finetune, flags, predict
+from kbert.config import ModelFlags, SourceOverrides, TrainConfig, flag
+from kbert.errors import DataError, UsageError
+from kbert.options import OPTIONS
+
+COMMANDS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "export": export}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner:
+    names: tuple[str, ...] = flag(("a", "b"), help="Names.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    path: str = flag(help="A path.")
+    count: int = flag(3, help="A count.", low=1, high=9)
+    rate: float = flag(0.5, help="A rate.", low=0.0)
+    kind: Literal["x", "y"] = flag("x", help="A kind.")
+    loud: bool = flag(False, help="Loud.")
+    limit: int | None = flag(None, help="A limit.")
+    inner: Inner = Inner()
+
+
+def parse(*argv: str) -> Example:
+    return flags.parse("prog", "About.", argv, lambda _: (Example,))[0]
+
+
+def test_defaults_and_values():
+    assert parse("--path=p") == Example(path="p")
+    read = parse("--path=p", "--count=9", "--rate=1e-3", "--kind=y", "--loud", "--limit=4", "--names=u,v")
+    assert read == Example(path="p", count=9, rate=1e-3, kind="y", loud=True, limit=4, inner=Inner(names=("u", "v")))
+    assert parse("--path=p", "--names=").inner.names == ()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--path is required: A path."),
+        (["--path=p", "--cuont=3"], "unknown flag --cuont (did you mean --count?)"),
+        (["--path=p", "extra"], "unexpected argument 'extra'"),
+        (["--path=p", "--loud", "False"], "unexpected argument 'False'"),
+        (["--path=p", "--count=0"], "--count=0"),
+        (["--path=p", "--count=10"], "--count=10"),
+        (["--path=p", "--count=many"], "--count=many"),
+        (["--path=p", "--rate=-1"], "--rate=-1"),
+        (["--path=p", "--kind=z"], "--kind=z"),
+        (["--path=p", "--flagfile=/nowhere.flags"], "/nowhere.flags"),
+    ],
+)
+def test_usage_errors(argv, message):
+    with pytest.raises(UsageError) as caught:
+        parse(*argv)
+    assert message in str(caught.value)
+
+
+def test_flagfile_with_byte_order_mark_comments_and_override(tmp_path):
+    inner = tmp_path / "inner.flags"
+    inner.write_text("--path=inner\n--count=2\n")
+    file = tmp_path / "f.flags"
+    file.write_bytes(f"\ufeff--kind=y\r\n# a comment\n\n--flagfile={inner}\n".encode())
+    assert parse(f"--flagfile={file}", "--count=5") == Example(path="inner", count=5, kind="y")
+
+
+def test_inline_comment_in_a_flagfile_is_reported(tmp_path):
+    file = tmp_path / "f.flags"
+    file.write_text("--path=p\n--count=3 # three\n")
+    with pytest.raises(UsageError, match="count"):
+        parse(f"--flagfile={file}")
+
+
+def test_help_shows_every_flag_with_its_default(capsys):
+    assert flags.main("prog", "About.", ["--help"], lambda _: (Example,), lambda e: 1) == 0
+    text = capsys.readouterr().out
+    for part in ("About.", "--path=VALUE", "Required.", "--count=N", "Default: 3.", "--kind=x|y", "--names=NAME,...", "a,b"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (UsageError("wrong flag"), 2, "prog: wrong flag"),
+        (DataError("f.tsv:3: bad row"), 1, "prog: f.tsv:3: bad row"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, "--batch_size"),
+        (type("ResourceExhaustedError", (Exception,), {})(), 1, "--freeze_layers"),
+    ],
+)
+def test_exit_codes(raised, code, message, capsys):
+    def body(example):
+        raise raised
+
+    assert flags.main("prog", "", ["--path=p"], lambda _: (Example,), body) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback():
+    def body(example):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        flags.main("prog", "", ["--path=p"], lambda _: (Example,), body)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_rejects_unknown_flags(name, capsys):
+    assert COMMANDS[name].main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"python -m kbert.{name}" in text and "Default:" in text
+    assert COMMANDS[name].main(["--no_such_flag=1"]) == 2
+    assert "unknown flag --no_such_flag" in capsys.readouterr().err
+
+
+def test_finetune_documents_every_flag_of_its_groups(capsys):
+    finetune.main(["--help"])
+    text = capsys.readouterr().out
+    for cls in (finetune.RunFlags, TrainConfig, ModelFlags, *OPTIONS.values()):
+        for spec, _ in flags._specs(cls):
+            assert f"--{spec.name}" in text and spec.metadata["help"].split()[0] in text
+    assert "--text_columns" in text and "--task=" in text
+
+
+def test_unknown_task(capsys):
+    assert finetune.main(["--task=juggle"]) == 2
+    assert "classify" in capsys.readouterr().err
+
+
+def test_source_overrides_default_to_training():
+    read = flags.parse("prog", "", [], lambda _: (SourceOverrides,))[0]
+    assert set(vars(read).values()) == {None}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("--no_such_flag", 2)])
+def test_help_and_usage_errors_are_fast_and_do_not_import_tensorflow(name, argument, code, environment):
+    program = (
+        f"import sys, kbert.{name} as c; code = c.main([{argument!r}]); "
+        "sys.exit(99 if 'tensorflow' in sys.modules or 'keras' in sys.modules else code)"
+    )
+    best = 9.0
+    for _ in range(3):
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+        best = min(best, time.monotonic() - start)
+        assert done.returncode == code, done.stderr.decode()
+    assert best < 1.0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.flags")), ids=lambda p: p.name)
+def test_every_config_parses(path: Path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# python -m kbert.finetune --flagfile=configs/{path.name}")
+    groups = lambda task: (finetune.RunFlags, TrainConfig, ModelFlags, OPTIONS[task])  # noqa: E731
+    argv = first.split("kbert.finetune ")[1].split()
+    read = flags.parse("finetune", "", argv, groups, takes_task=True)
+    assert read is not None and read[1].init

@@ -1,0 +1,138 @@
+"""Text into ids: against an independent WordPiece, against the reference's own loops, and by its rules."""
+
+import pytest
+import tensorflow as tf
+from conftest import VOCABULARY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import BertWordPieceTokenizer
+
+from kbert.errors import DataError
+from kbert.text import Tokenizer, check_vocabulary, read_vocabulary
+
+TOKENIZERS = {
+    (lower, strip): Tokenizer(VOCABULARY, lowercase=lower, strip_accents=strip) for lower in (True, False) for strip in (True, False)
+}
+GRAPHS = {
+    key: tf.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
+    for key, tokenizer in TOKENIZERS.items()
+}
+
+
+def pieces(text: str | bytes, lowercase: bool = True, strip_accents: bool | None = None) -> list[str]:
+    key = (lowercase, lowercase if strip_accents is None else strip_accents)
+    return [VOCABULARY[i] for i in GRAPHS[key](tf.constant([text])).to_list()[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Good film.", ["good", "film", "."]),
+        ("unlikely", ["un", "##like", "##ly"]),
+        ("Café", ["cafe"]),
+        ("cafe\u0301", ["cafe"]),
+        ("中文film很好", ["中", "文", "film", "很", "好"]),
+        ("[CLS] good [SEP]", ["[", "[UNK]", "]", "good", "[", "[UNK]", "]"]),
+        ("[UNK]", ["[", "[UNK]", "]"]),
+        ("good\u00a0film\u3000a\u2028the", ["good", "film", "a", "the"]),
+        ("go\u200bod\0 \ufffdfi\x1flm", ["good", "film"]),
+        ("", []),
+        (" \t\r\n", []),
+        ("x" * 200, ["x", *["##x"] * 199]),
+        ("x" * 201, ["[UNK]"]),
+        ("a zebra", ["a", "[UNK]"]),
+        (b"good\xff\xfe film\xe4\xb8", ["good", "film"]),
+    ],
+)
+def test_rules(text, expected):
+    assert pieces(text) == expected
+
+
+def test_cased_and_accents():
+    assert pieces("Good", lowercase=False) == ["[UNK]"]
+    assert pieces("café", lowercase=True, strip_accents=False) == ["[UNK]"]
+    assert pieces("cafe\u0301", lowercase=False, strip_accents=True) == ["cafe"]
+
+
+WITNESS = BertWordPieceTokenizer({token: i for i, token in enumerate(VOCABULARY)}, lowercase=True)
+# Blocks that are as old as the witness's Unicode tables.
+BLOCKS = [(0x20, 0x377), (0x384, 0x3A1), (0x3AA, 0x513), (0x1E00, 0x1EFF), (0x2000, 0x203E), (0x3000, 0x3096), (0xAC00, 0xD7A3)]
+PLAIN = st.one_of([st.characters(min_codepoint=a, max_codepoint=b, categories=["L", "M", "N", "P", "S", "Z"]) for a, b in BLOCKS])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(st.one_of(PLAIN.filter(lambda c: c not in "\u2028\u2029"), st.sampled_from("abcdefgx.,!?中文 ")), max_size=40), min_size=1, max_size=8))
+def test_ids_equal_an_independent_tokenizer(texts):
+    found = GRAPHS[True, True](tf.constant(texts)).to_list()
+    assert found == [e.ids for e in WITNESS.encode_batch(texts, add_special_tokens=False)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=6))
+def test_batch_graph_and_eager_agree_on_any_bytes(texts):
+    together = GRAPHS[True, True](tf.constant(texts)).to_list()
+    assert together == [GRAPHS[True, True](tf.constant([text])).to_list()[0] for text in texts]
+    assert together == TOKENIZERS[True, True].tokenize(tf.constant(texts)).to_list()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60), st.integers(1, 8))
+def test_reading_few_words_gives_the_same_head(text, words):
+    tokenizer = TOKENIZERS[True, True]
+    whole = tokenizer.tokenize(tf.constant([text])).to_list()[0]
+    head = tokenizer.tokenize(tf.constant([text]), max_words=words).to_list()[0]
+    assert head == whole[: len(head)] and (len(head) >= words or head == whole)
+
+
+def reference_pair(a: list[int], b: list[int], length: int) -> tuple[list[int], list[int]]:
+    """`_truncate_seq_pair` and the packing of google-research/bert run_classifier.py, as loops."""
+    a, b = list(a), list(b)
+    while len(a) + len(b) > length - 3:
+        (a if len(a) > len(b) else b).pop()
+    cls, sep = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
+    return [cls, *a, sep, *b, sep], [0] * (len(a) + 2) + [1] * (len(b) + 1)
+
+
+IDS = st.lists(st.integers(5, 30), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5), st.integers(3, 30))
+def test_pairs_are_cut_and_packed_as_the_reference_does(pairs, length):
+    parts = [tf.ragged.constant([p[k] for p in pairs], dtype=tf.int32) for k in (0, 1)]
+    packed = TOKENIZERS[True, True].pack(parts, length)
+    expected = [reference_pair(a, b, length) for a, b in pairs]
+    assert packed["token_ids"].to_list() == [ids for ids, _ in expected]
+    assert packed["segment_ids"].to_list() == [segments for _, segments in expected]
+
+
+@given(st.lists(IDS, min_size=1, max_size=5), st.integers(3, 15))
+@settings(max_examples=100, deadline=None)
+def test_single_texts_are_packed(rows, length):
+    packed = TOKENIZERS[True, True].pack([tf.ragged.constant(rows, dtype=tf.int32)], length)
+    cls, sep = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
+    assert packed["token_ids"].to_list() == [[cls, *row[: length - 2], sep] for row in rows]
+    assert not any(tf.nest.flatten(packed["segment_ids"].to_list()))
+
+
+def test_vocabulary_file(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("[PAD]\r\n[UNK]\n[CLS]\n[SEP]\n中\n\n".encode())
+    assert read_vocabulary(path) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "中"]
+    with pytest.raises(DataError, match="no such file"):
+        read_vocabulary(tmp_path / "none.txt")
+    path.write_bytes(b"\xff\xff")
+    with pytest.raises(DataError, match="not readable as UTF-8"):
+        read_vocabulary(path)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["[PAD]", "[UNK]", "[CLS]"], r"v: no \[SEP\] among its 3 tokens"),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "a"], "v:6: token 'a' stands on line 5 already"),
+    ],
+)
+def test_bad_vocabularies(tokens, message):
+    with pytest.raises(DataError, match=message):
+        check_vocabulary(tokens, "v")
