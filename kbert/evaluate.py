@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: EvaluateFlags, overrides: Any) -> int:
+    """Measure and print; returns the exit code."""
     model, train = ModelDir(options.model_dir).read_config()
 
     runtime.start()

@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: ExportFlags) -> int:
+    """Write the SavedModel; returns the exit code."""
     ModelDir(options.model_dir).read_config()
 
     runtime.start()

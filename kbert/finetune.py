@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any) -> int:
+    """Train, or continue, or say that there is nothing to do; returns the exit code."""
     if train.dev_data and train.dev_fraction:
         raise UsageError("--dev_data and --dev_fraction exclude each other")
     if not train.dev_data and not train.dev_fraction:
@@ -102,8 +103,9 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory).fit()
 
     best = directory.best()
-    predictor = load(directory.path)
-    reports = {split: training.evaluate(predictor, tables[split], split) for split in ("dev", "test") if split in tables}
+    reports = {"dev": task.report(best.metrics)}
+    if "test" in tables:
+        reports["test"] = training.evaluate(load(directory.path), tables["test"], "test")
     directory.write_metrics({"epoch": best.epoch, **{split: report.metrics for split, report in reports.items()}})
     for split, report in reports.items():
         print(f"\n{split} ({len(tables[split]):,} rows), epoch {best.epoch}, the best on dev:\n{report.table()}")

@@ -240,10 +240,9 @@ def _show_notes() -> None:
     logger = logging.getLogger("kbert")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+    handler = logging.StreamHandler()  # made anew, since it holds on to the stderr of its making
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
 
 
 def check_columns(text_columns: Sequence[str], fields: Sequence[str]) -> None:

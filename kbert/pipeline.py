@@ -96,7 +96,7 @@ def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:
 
     def read(start: np.ndarray) -> list[np.ndarray]:
         rows = range(int(start), min(int(start) + READ_ROWS, len(table)))
-        return list(table.read(rows).values())
+        return list(table.read(rows).values())[: len(names)]
 
     return tf.data.Dataset.range(0, len(table), READ_ROWS).map(lambda start: _strings(read, start, names)).prefetch(2)
 

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: PredictFlags, overrides: Any) -> int:
+    """Answer and write; returns the exit code."""
     model, train = ModelDir(options.model_dir).read_config()
     given = [text for text in (options.text, options.text_b) if text is not None]
     if bool(given) == (options.input is not None):

@@ -184,7 +184,7 @@ class Run:
 
 
 def _array(variable: Any) -> np.ndarray:
-    return np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+    return np.array(keras.ops.convert_to_numpy(variable), order="C")  # a copy, which keeps scalars scalar
 
 
 def _arrays(variables: list[Any]) -> dict[str, np.ndarray]:

@@ -15,7 +15,22 @@ from safetensors.numpy import save_file  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["good", "bad", "film", "fine", "dull", "a", "the", "very", "plot", "and", "un", "##like", "##ly", "cafe", "is", "not"]
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *".,!?[]-", *"中文很好坏电影", "##s", "##e", "e", "s", "x", "##x"]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *WORDS,
+    *".,!?[]-",
+    *"中文很好坏电影",
+    "##s",
+    "##e",
+    "e",
+    "s",
+    "x",
+    "##x",
+]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +69,9 @@ def hugging_face_tensors(layers: int = 2, hidden: int = 16, wide: int = 32, posi
     return tensors
 
 
-def write_hugging_face(path: Path, tensors: dict | None = None, config: dict | None = None, tokenizer: dict | None = None) -> Path:
+def write_hugging_face(
+    path: Path, tensors: dict | None = None, config: dict | None = None, tokenizer: dict | None = None
+) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     settings = {
         "model_type": "bert",
@@ -101,9 +118,9 @@ def write_tsv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] |
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    """A folder with train.tsv (96 rows), dev.tsv and test.tsv (40 rows each)."""
+    """A folder with train.tsv (192 rows), dev.tsv and test.tsv (40 rows each)."""
     folder = tmp_path_factory.mktemp("data")
-    write_tsv(folder / "train.tsv", reviews(96, 1))
+    write_tsv(folder / "train.tsv", reviews(192, 1))
     write_tsv(folder / "dev.tsv", reviews(40, 2))
     write_tsv(folder / "test.tsv", reviews(40, 3))
     return folder
@@ -130,7 +147,7 @@ def trained(checkpoint, data, tmp_path_factory) -> Path:
     from kbert import finetune
 
     path = tmp_path_factory.mktemp("model") / "trained"
-    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.01, test_data=data / "test.tsv")
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02, test_data=data / "test.tsv")
     assert finetune.main(flags) == 0
     return path
 

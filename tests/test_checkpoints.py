@@ -125,7 +125,11 @@ QUERY = "encoder.layer.1.attention.self.query.weight"
     ("tensors", "config", "message"),
     [
         (without(QUERY), {}, f"tensor '{QUERY}' is missing"),
-        ({**without(), "encoder.layer.2.output.dense.bias": np.zeros(16, np.float32)}, {}, "'encoder.layer.2.output.dense.bias' has no place"),
+        (
+            {**without(), "encoder.layer.2.output.dense.bias": np.zeros(16, np.float32)},
+            {},
+            "'encoder.layer.2.output.dense.bias' has no place",
+        ),
         ({**without(), QUERY: np.zeros((16, 8), np.float32)}, {}, f"tensor '{QUERY}' has shape"),
         (None, {"hidden_act": "swish"}, "hidden_act is 'swish'; kbert knows gelu"),
         (None, {"model_type": "roberta"}, "model_type is 'roberta'; kbert reads 'bert'"),

@@ -97,7 +97,9 @@ def test_freezing(checkpoint, layers, embeddings):
     made.freeze_lower(layers, embeddings)
     frozen = {v.path for v in made.weights if not v.trainable}
     starts = [f"transformer_layer_{i}/" for i in range(layers)]
-    starts += ["token_embedding/", "position_embedding/", "segment_embedding/", "embeddings_layer_norm/"] * (embeddings or layers > 0)
+    starts += ["token_embedding/", "position_embedding/", "segment_embedding/", "embeddings_layer_norm/"] * (
+        embeddings or layers > 0
+    )
     assert frozen == {v.path for v in made.weights if v.path.startswith(tuple(starts))} if starts else not frozen
 
 

@@ -99,7 +99,7 @@ def test_globs_and_stdin(tmp_path, monkeypatch):
     write(tmp_path / "a.tsv", ROWS[:2], "tsv")
     t = table(tmp_path / "*.tsv")
     assert rows_of(t) == ROWS and t.where(3) == f"{tmp_path / 'b.tsv'}:3"
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("ein Text\n".encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ein Text\n")))
     assert rows_of(table("-", wanted=("text",))) == [("ein Text",)]
 
 
@@ -140,13 +140,23 @@ BAD = {
     "too few columns": ("f.tsv", b"text\tlabel\nx\ty\nlonely\n", {}, "f.tsv:3: 1 columns, expected 2 (text, label): 'lonely'"),
     "too many columns": ("f.csv", b"text,label\nx,y,z\n", {}, "f.csv:2: 3 columns, expected 2"),
     "columns flag": ("f.tsv", b"x\ty\n", {"columns": ("text", "y")}, "no column 'label'; --columns names: text, y"),
-    "bad bytes": ("f.tsv", b"text\tlabel\nx\ty\n\xff\xfe\ty\n", {}, "f.tsv:3: bytes ff fe 09 79 are not utf-8; name the file's"),
+    "bad bytes": (
+        "f.tsv",
+        b"text\tlabel\nx\ty\n\xff\xfe\ty\n",
+        {},
+        "f.tsv:3: bytes ff fe 09 79 are not utf-8; name the file's",
+    ),
     "bad header bytes": ("f.csv", b"te\xff,label\n", {}, "f.csv:1: bytes ff"),
     "open quote": ("f.csv", b'text,label\nx,y\n"open,y\nz,y\n', {}, "f.csv:3: not valid csv"),
     "not json": ("f.jsonl", b'{"text": "x", "label": "y"}\n{"text"\n', {}, "f.jsonl:2: not JSON"),
     "no object": ("f.jsonl", b"[1]\n", {}, "f.jsonl:1: expected a JSON object, found '[1]'"),
     "missing key": ("f.jsonl", b'{"text": "x"}\n', {}, "f.jsonl:1: no key 'label'; the object has: text"),
-    "wrong value": ("f.jsonl", b'{"text": null, "label": 1}\n', {}, "f.jsonl:1: key 'text': expected a string or a number, found null"),
+    "wrong value": (
+        "f.jsonl",
+        b'{"text": null, "label": 1}\n',
+        {},
+        "f.jsonl:1: key 'text': expected a string or a number, found null",
+    ),
     "deep": ("f.jsonl", b"[" * 100_000 + b"\n", {}, "f.jsonl:1: "),
     "empty": ("f.tsv", b"", {}, "f.tsv: the file is empty"),
     "header only": ("f.tsv", b"text\tlabel\n", {}, "f.tsv: no rows"),

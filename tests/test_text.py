@@ -11,7 +11,9 @@ from kbert.errors import DataError
 from kbert.text import Tokenizer, check_vocabulary, read_vocabulary
 
 TOKENIZERS = {
-    (lower, strip): Tokenizer(VOCABULARY, lowercase=lower, strip_accents=strip) for lower in (True, False) for strip in (True, False)
+    (lower, strip): Tokenizer(VOCABULARY, lowercase=lower, strip_accents=strip)
+    for lower in (True, False)
+    for strip in (True, False)
 }
 GRAPHS = {
     key: tf.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
@@ -57,11 +59,19 @@ def test_cased_and_accents():
 WITNESS = BertWordPieceTokenizer({token: i for i, token in enumerate(VOCABULARY)}, lowercase=True)
 # Blocks that are as old as the witness's Unicode tables.
 BLOCKS = [(0x20, 0x377), (0x384, 0x3A1), (0x3AA, 0x513), (0x1E00, 0x1EFF), (0x2000, 0x203E), (0x3000, 0x3096), (0xAC00, 0xD7A3)]
-PLAIN = st.one_of([st.characters(min_codepoint=a, max_codepoint=b, categories=["L", "M", "N", "P", "S", "Z"]) for a, b in BLOCKS])
+PLAIN = st.one_of(
+    [st.characters(min_codepoint=a, max_codepoint=b, categories=["L", "M", "N", "P", "S", "Z"]) for a, b in BLOCKS]
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.text(st.one_of(PLAIN.filter(lambda c: c not in "\u2028\u2029"), st.sampled_from("abcdefgx.,!?中文 ")), max_size=40), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.text(st.one_of(PLAIN.filter(lambda c: c not in "\u2028\u2029"), st.sampled_from("abcdefgx.,!?中文 ")), max_size=40),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_ids_equal_an_independent_tokenizer(texts):
     found = GRAPHS[True, True](tf.constant(texts)).to_list()
     assert found == [e.ids for e in WITNESS.encode_batch(texts, add_special_tokens=False)]

@@ -87,3 +87,6 @@ class Task(Protocol):
         """One row of decoded outputs as JSON values, for `kbert.predict`."""
 
     def scorer(self) -> Scorer: ...
+
+    def report(self, metrics: dict[str, Any]) -> Report:
+        """The report that has these metrics, as a checkpoint stores them."""

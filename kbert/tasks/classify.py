@@ -155,5 +155,8 @@ class Classify:
     def scorer(self) -> ClassifyScorer:
         return ClassifyScorer(self.config.labels)
 
+    def report(self, metrics: dict[str, Any]) -> ClassifyReport:
+        return ClassifyReport(metrics)
+
 
 TASK = Classify

@@ -1,0 +1,85 @@
+"""The review data sets: their splits, and the whole way from raw files to rows."""
+
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbert import finetune
+from kbert.config import SourceConfig
+from kbert.datasets import movie_snippets, reviews, short_reviews_zh
+from kbert.sources import open_table
+
+
+@given(st.text(min_size=1))
+def test_copies_that_look_different_share_a_split(text):
+    assert reviews.split_of(text) == reviews.split_of(f"  {text} !".swapcase().swapcase())
+
+
+def test_shares_are_eight_one_one():
+    names = [reviews.split_of(f"text number {i}") for i in range(20_000)]
+    assert [round(names.count(name) / 20_000, 1) for name in ("train", "dev", "test")] == [0.8, 0.1, 0.1]
+
+
+def test_copies_and_contradictions_are_dropped():
+    rows = [("Good!", "p"), ("good", "p"), ("mixed", "p"), ("Mixed.", "n"), ("mixed", "p"), ("!!", "p"), ("bad", "n")]
+    assert list(reviews.unique(rows)) == [("Good!", "p"), ("bad", "n")]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    raw, folder = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("tfds")
+    words = ["good", "fine", "very", "film", "plot", "a", "the"]
+    texts = [f"{words[i % 7]} {words[i // 7 % 7]} {words[i // 49 % 7]}" for i in range(343)]
+    ratings = [(i % 9 - 4) / 2 for i in range(343)]
+    lines = [f"{i}\t{r}\t{t}\r\n" for i, (t, r) in enumerate(zip(texts, ratings, strict=True))]
+    (raw / movie_snippets.RAW).write_bytes("".join(lines).encode())
+    numbers = [f"{a}{b}" for a in "一二三四五六七八九" for b in "一二三四五六七八九"]
+    good, bad = [f"很好{n}" for n in numbers], [f"很坏{n}" for n in numbers]
+    (raw / "pos.txt").write_text("\n".join([*good, good[0] + "。", "", "好坏"]), encoding="utf-8")
+    (raw / "neg.txt").write_text("\n".join([*bad, bad[0], "好坏！"]), encoding="utf-8")
+    config = tfds.download.DownloadConfig(manual_dir=str(raw))
+    for cls in (movie_snippets.MovieSnippets, short_reviews_zh.ShortReviewsZh):
+        cls(data_dir=str(folder)).download_and_prepare(download_config=config)
+    return folder, dict(zip(texts, ratings, strict=True))
+
+
+def rows(folder, name, split):
+    table = open_table(f"tfds:{name}:{split}", SourceConfig(tfds_dir=str(folder)), ("text", "label"), keyed_by=1)
+    read = table.read(range(len(table)))
+    return [(t.decode(), y.decode()) for t, y in zip(read["text"], read["label"], strict=True)]
+
+
+def test_movie_snippets(prepared):
+    folder, ratings = prepared
+    found = {split: rows(folder, "movie_snippets", split) for split in ("train", "dev", "test")}
+    texts = [text for split in found.values() for text, _ in split]
+    assert len(texts) == len(set(texts)) == sum(abs(r) > 0.5 for r in ratings.values())
+    for split, pairs in found.items():
+        assert all(reviews.split_of(text) == split for text, _ in pairs)
+        assert all((label == "positive") == (ratings[text] > 0) for text, label in pairs)
+
+
+def test_short_reviews(prepared):
+    found = {split: rows(prepared[0], "short_reviews_zh", split) for split in ("train", "dev", "test")}
+    texts = [text for pairs in found.values() for text, _ in pairs]
+    assert len(texts) == len(set(texts)) == 162 and "好坏" not in texts
+    assert all(("很好" in text) == (label == "positive") for pairs in found.values() for text, label in pairs)
+    assert all(reviews.split_of(text) == split for split, pairs in found.items() for text, _ in pairs)
+
+
+def test_the_command_line_trains_on_them(prepared, checkpoint, tmp_path):
+    flags = [
+        f"--init={checkpoint}",
+        f"--tfds_dir={prepared[0]}",
+        f"--model_dir={tmp_path / 'm'}",
+        "--epochs=1",
+        "--max_length=9",
+    ]
+    assert finetune.main([*flags, "--train_data=tfds:movie_snippets:train", "--dev_data=tfds:movie_snippets:dev"]) == 0
+
+
+def test_a_split_that_is_not_there(prepared, checkpoint, tmp_path, capsys):
+    flags = [f"--init={checkpoint}", f"--tfds_dir={prepared[0]}", f"--model_dir={tmp_path / 'm'}"]
+    assert finetune.main([*flags, "--train_data=tfds:movie_snippets:holdout"]) == 1
+    assert "tfds:movie_snippets:holdout" in capsys.readouterr().err

@@ -1,0 +1,341 @@
+"""The training command line, from flags to a model directory, with what can go wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face, write_tsv
+from safetensors.numpy import load_file
+
+from kbert import evaluate, finetune, model_dir
+from kbert.checkpoints import open_checkpoint
+from kbert.model_dir import ModelDir
+
+
+def weights(path) -> dict[str, np.ndarray]:
+    last = ModelDir(path).last()
+    assert last is not None
+    return last.weights()
+
+
+def same(a, b) -> bool:
+    return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_learns_and_leaves_a_complete_directory(trained, capsys):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["dev"]["accuracy"] > 0.9 and metrics["test"]["accuracy"] > 0.9
+    config = json.loads((trained / "config.json").read_text())
+    assert config["kbert"]["schema"] == 1 and config["model"]["labels"] == ["negative", "positive"]
+    assert config["model"]["encoder"]["activation"] == "gelu" and config["train"]["epochs"] == 8
+    assert (trained / "vocab.txt").read_text(encoding="utf-8").split() == VOCABULARY
+    kept = ModelDir(trained).checkpoints()
+    assert 1 <= len(kept) <= 2 and max(s.epoch for s in kept) == 8
+    assert ModelDir(trained).best().metrics["accuracy"] == metrics["dev"]["accuracy"]
+    assert not [p for p in trained.rglob("*") if ".writing" in p.name]
+
+
+def test_what_a_run_prints(checkpoint, data, tmp_path, capsys):
+    flags = finetune_flags(checkpoint, data, tmp_path / "m", epochs=1, freeze_layers=1)
+    assert finetune.main(flags) == 0
+    out, err = capsys.readouterr()
+    assert (
+        "Hugging Face BERT: 2 layers" in err and "train 192 rows, dev 40 rows, 2 labels" in err and "tokens on average" in err
+    )
+    for part in ("embeddings", "frozen", "trained", "dev_accuracy", "precision", "macro", "epoch 1, the best on dev"):
+        assert part in out
+
+
+@pytest.mark.parametrize("more", [{"freeze_layers": 1}, {"freeze_embeddings": True}, {}, {"pooling": "mean"}])
+def test_frozen_weights_stay_bit_identical_and_the_others_move(checkpoint, data, tmp_path, more):
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **more)) == 0
+    before, after = open_checkpoint(str(checkpoint)).arrays(), weights(tmp_path / "m")
+    frozen = ("transformer_layer_0/",) * (more.get("freeze_layers", 0) > 0)
+    if more.get("freeze_layers") or more.get("freeze_embeddings"):
+        frozen += ("token_embedding/", "position_embedding/", "segment_embedding/", "embeddings_layer_norm/")
+    if "pooling" in more:
+        frozen += ("pooled_dense/",)
+    for name, array in before.items():
+        assert np.array_equal(array, after[name]) == name.startswith(frozen or ("-",)), name
+    assert any(name.startswith("classifier/") for name in after)
+
+
+def test_seeds_make_runs_repeat(checkpoint, data, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert finetune.main(finetune_flags(checkpoint, data, tmp_path / name, seed=seed)) == 0
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+class Stop(Exception):
+    pass
+
+
+def test_resuming_after_an_epoch_equals_a_run_without_a_break(checkpoint, data, tmp_path, monkeypatch, capsys):
+    flags = finetune_flags(checkpoint, data, tmp_path / "m", epochs=3)
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "whole", epochs=3)) == 0
+    original = ModelDir.save
+
+    def save_then_stop(self, *args, **more):
+        original(self, *args, **more)
+        if more["epoch"] == 2:
+            raise Stop
+
+    monkeypatch.setattr(ModelDir, "save", save_then_stop)
+    with pytest.raises(Stop):
+        finetune.main(flags)
+    monkeypatch.undo()
+    assert finetune.main(flags) == 0
+    assert "continuing after epoch 2 of 3" in capsys.readouterr().err
+    assert same(weights(tmp_path / "m"), weights(tmp_path / "whole"))
+
+
+def test_a_finished_run_says_so_continues_and_starts_anew(checkpoint, data, tmp_path, capsys):
+    path = tmp_path / "m"
+    assert finetune.main(finetune_flags(checkpoint, data, path)) == 0
+    first = weights(path)
+    assert finetune.main(finetune_flags(checkpoint, data, path)) == 0
+    assert "is finished: 2 epochs. Raise --epochs to continue" in capsys.readouterr().out
+    assert same(weights(path), first)
+    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=3)) == 0
+    assert ModelDir(path).last().epoch == 3 and ModelDir(path).read_config()[1].epochs == 3
+    assert finetune.main([*finetune_flags(checkpoint, data, path), "--overwrite"]) == 0
+    assert same(weights(path), first) and [s.epoch for s in ModelDir(path).checkpoints()][-1] == 2
+
+
+def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint, data, tmp_path, capsys):
+    flags = {"epochs": 6, "learning_rate": 1e-9, "early_stopping_patience": 2}
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
+    assert "early stopping: no better dev accuracy for 2 epochs" in capsys.readouterr().err
+    directory = ModelDir(tmp_path / "m")
+    assert directory.last().epoch == 3 and directory.last().stopped and directory.best().epoch == 1
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
+    assert "is finished: 3 epochs (stopped early)" in capsys.readouterr().out
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **{**flags, "epochs": 7})) == 0
+    assert directory.last().epoch == 4
+
+
+def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeypatch):
+    from kbert import training
+
+    figures = iter([0.5, 0.9, 0.7, 0.8])
+    original = training.evaluate
+
+    def evaluated(predictor, table, description):
+        report = original(predictor, table, description)
+        if description == "dev":
+            figure = next(figures, None)
+            if figure is not None:
+                report.metrics["accuracy"] = figure
+        return report
+
+    monkeypatch.setattr(training, "evaluate", evaluated)
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", epochs=4)) == 0
+    assert [s.epoch for s in ModelDir(tmp_path / "m").checkpoints()] == [2, 4]
+    assert json.loads((tmp_path / "m" / "metrics.json").read_text())["epoch"] == 2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_is_measured_as_it_is_served(checkpoint, data, tmp_path, precision):
+    path = tmp_path / "m"
+    assert finetune.main(finetune_flags(checkpoint, data, path, precision=precision, epochs=1)) == 0
+    metrics = tmp_path / "again.json"
+    assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}", f"--metrics_out={metrics}"]) == 0
+    assert json.loads(metrics.read_text()) == ModelDir(path).best().metrics
+    assert all(array.dtype == np.float32 for array in weights(path).values())
+
+
+def test_optimizer_settings(checkpoint):
+    from kbert.config import TrainConfig
+    from kbert.encoder import Encoder
+    from kbert.training import WarmupLinear, optimizer
+
+    encoder = Encoder(open_checkpoint(str(checkpoint)).encoder)
+    config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5, warmup_ratio=0.2)
+    adamw = optimizer(encoder, config, 100)
+    adamw.build(encoder.trainable_variables)
+    decayed = {v.path for v in encoder.trainable_variables if adamw._use_weight_decay(v)}
+    assert decayed == {v.path for v in encoder.trainable_variables if v.path.endswith(("kernel", "embeddings"))}
+    assert adamw.global_clipnorm == 1.0 and adamw.weight_decay == 0.5
+    rates = [float(WarmupLinear(0.1, 100, 20)(step)) for step in range(101)]
+    assert np.allclose([rates[0], rates[9], rates[19], rates[60], rates[100]], [0.005, 0.05, 0.1, 0.05, 0.0])
+    assert max(rates) == pytest.approx(0.1)
+    assert isinstance(
+        optimizer(encoder, TrainConfig(init="x", train_data="y", precision="float16"), 9), keras.optimizers.LossScaleOptimizer
+    )
+
+
+def test_pairs_jsonl_and_dev_fraction(checkpoint, tmp_path, capsys):
+    lines = [json.dumps({"a": t, "b": t[::-1], "same": y == "positive"}) for t, y in reviews(60)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    flags = [f"--init={checkpoint}", f"--train_data={tmp_path / 'pairs.jsonl'}", f"--model_dir={tmp_path / 'm'}", "--epochs=1"]
+    assert finetune.main([*flags, "--text_columns=a,b", "--label_column=same", "--max_length=30"]) == 0
+    model, train = ModelDir(tmp_path / "m").read_config()
+    assert model.fields == ("text", "text_b") and model.labels == ("false", "true") and train.dev_fraction == 0.1
+
+
+def test_labels_file_sets_the_order_and_numbers_sort_as_numbers(checkpoint, tmp_path):
+    data = write_tsv(tmp_path / "n.tsv", [(text, str(i % 11)) for i, (text, _) in enumerate(reviews(60))])
+    (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in reversed(range(12))))
+    flags = [f"--init={checkpoint}", f"--train_data={data}", f"--dev_data={data}", "--epochs=1", "--max_length=9"]
+    assert finetune.main([*flags, f"--model_dir={tmp_path / 'a'}"]) == 0
+    assert ModelDir(tmp_path / "a").read_config()[0].labels == tuple(str(i) for i in range(11))
+    assert finetune.main([*flags, f"--model_dir={tmp_path / 'b'}", f"--labels={tmp_path / 'labels.txt'}"]) == 0
+    assert ModelDir(tmp_path / "b").read_config()[0].labels == tuple(str(i) for i in reversed(range(12)))
+
+
+def test_continuing_from_a_kbert_model(trained, data, tmp_path):
+    assert finetune.main(finetune_flags(trained, data, tmp_path / "m", epochs=1)) == 0
+    assert ModelDir(tmp_path / "m").read_config()[0].encoder.activation == "gelu"
+
+
+CASES = {
+    "missing file": ({"train_data": "none.tsv"}, 1, "none.tsv: no such file"),
+    "missing column": ({"label_column": "stars"}, 1, "no column 'stars'; its first row names: text, label"),
+    "too few columns": ({"train_data": "short.tsv"}, 1, "short.tsv:3: 1 columns, expected 2"),
+    "wrong bytes": ({"train_data": "bytes.tsv"}, 1, "bytes.tsv:2: bytes ff"),
+    "label dev knows alone": ({"dev_data": "odd.tsv"}, 1, "odd.tsv:3: label 'odd' is not among the model's labels: 'negative'"),
+    "empty label": ({"train_data": "nolabel.tsv"}, 1, "nolabel.tsv:2: the label is empty"),
+    "one label": ({"train_data": "one.tsv"}, 1, "one.tsv: one label only ('positive'); a classifier needs two"),
+    "unknown preset": ({"init": "bert_of_nowhere"}, 2, "no such directory, and no preset of that name"),
+    "no checkpoint": ({"init": "."}, 1, "no checkpoint: the directory has neither"),
+    "too many layers": ({"freeze_layers": 3}, 2, "--freeze_layers=3: the checkpoint has 2 layers"),
+    "too long": ({"max_length": 41}, 2, "--max_length=41: the checkpoint has positions for 40 tokens"),
+    "dev twice": ({"dev_fraction": 0.2}, 2, "--dev_data and --dev_fraction exclude each other"),
+    "three texts": ({"text_columns": "a,b,c"}, 2, "--text_columns names 3 columns"),
+    "unwritable": ({"model_dir": "file.txt/m"}, 1, "cannot be written"),
+    "other files": ({"model_dir": "."}, 1, "holds other files and no kbert model"),
+    "labels missing": ({"labels": "none.txt"}, 1, "--labels=none.txt: not readable"),
+    "labels twice": ({"labels": "twice.txt"}, 1, "'x' stands twice"),
+    "labels few": ({"labels": "few.txt"}, 1, "1 labels; a classifier needs two"),
+    "too few rows": (
+        {"train_data": "two.tsv", "dev_data": None, "dev_fraction": 0.001},
+        1,
+        "too few rows to set dev rows aside",
+    ),
+    "unknown flag": ({"learningrate": 1}, 2, "unknown flag --learningrate of --task=classify (did you mean --learning_rate?)"),
+    "range": ({"warmup_ratio": 1.5}, 2, "--warmup_ratio=1.5"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mistakes_are_named_and_nothing_is_written(checkpoint, data, tmp_path, monkeypatch, capsys, case):
+    more, code, message = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.tsv").write_text("text\tlabel\nx\ty\nlonely\n")
+    (tmp_path / "bytes.tsv").write_bytes(b"text\tlabel\n\xff\ty\n")
+    (tmp_path / "odd.tsv").write_text("text\tlabel\nx\tpositive\nx\todd\n")
+    (tmp_path / "nolabel.tsv").write_text("text\tlabel\nx\t\n")
+    (tmp_path / "one.tsv").write_text("text\tlabel\nx\tpositive\n")
+    (tmp_path / "two.tsv").write_text("text\tlabel\nx\tpositive\ny\tnegative\n")
+    (tmp_path / "twice.txt").write_text("x\ny\nx\n")
+    (tmp_path / "few.txt").write_text("x\n")
+    (tmp_path / "file.txt").write_text("")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert finetune.main(finetune_flags(checkpoint, data, **{"model_dir": tmp_path / "m", **more})) == code
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+    after = sorted(p.name for p in tmp_path.iterdir() if p.name != "m")
+    assert after == before and not list((tmp_path / "m").glob("*"))
+
+
+def test_another_run_or_task_in_the_directory_is_not_touched(trained, checkpoint, data, tmp_path, capsys):
+    path = tmp_path / "m"
+    shutil.copytree(trained, path)
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    assert finetune.main([*flags, "--learning_rate=0.03"]) == 2
+    assert "has a run with learning_rate 0.02, not 0.03; use --overwrite" in capsys.readouterr().err
+    config = json.loads((path / "config.json").read_text())
+    config["model"]["task"] = "tag"
+    (path / "config.json").write_text(json.dumps(config))
+    assert finetune.main(flags) == 2
+    assert "holds a model of --task=tag, not classify" in capsys.readouterr().err
+    config["kbert"]["schema"] = 99
+    (path / "config.json").write_text(json.dumps(config))
+    assert finetune.main(flags) == 1
+    assert "schema 99" in capsys.readouterr().err
+    assert same(weights(path), weights(trained))
+
+
+def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, data, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "m"
+    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=1)) == 0
+    kept = weights(path)
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model_dir, "save_file", full)
+    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=2)) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert same(weights(path), kept)
+
+
+def start(flags: list[str], environment) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kbert.finetune", *flags],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, child, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert child.poll() is None and time.monotonic() < end, child.communicate()[0]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_a_usable_directory_and_continues(checkpoint, data, tmp_path, environment, how, capsys):
+    path = tmp_path / "m"
+    flags = finetune_flags(checkpoint, data, path, epochs=400)
+    child = start(flags, environment)
+    wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("epoch-*")), child)
+    os.kill(child.pid, how)
+    output = child.communicate(timeout=60)[0]
+    assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), output
+    if how == signal.SIGINT:
+        assert "interrupted" in output and "Traceback" not in output
+    reached = ModelDir(path).last().epoch
+    assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
+    # The same command, but for a nearer end, continues.
+    assert finetune.main([*flags, f"--epochs={reached + 1}"]) == 0
+    assert f"continuing after epoch {reached}" in capsys.readouterr().err
+    assert ModelDir(path).last().epoch == reached + 1
+    assert not list((path / "checkpoints").glob(".writing-*"))
+
+
+def test_interrupted_before_the_first_checkpoint(checkpoint, data, tmp_path, capsys, monkeypatch):
+    def interrupt(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "fit", interrupt)
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m")) == 130
+    assert evaluate.main([f"--model_dir={tmp_path / 'm'}", f"--data={data / 'dev.tsv'}"]) == 1
+    assert "no checkpoint yet" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m")) == 0
+
+
+def test_weights_and_state_hold_no_code(trained):
+    for path in (trained / "checkpoints").rglob("*"):
+        assert path.is_dir() or path.suffix in (".safetensors", ".json")
+    assert load_file(ModelDir(trained).best().path / "weights.safetensors")
+
+
+def test_checkpoint_in_float16_is_read(data, tmp_path):
+    from conftest import hugging_face_tensors
+
+    half = {name: value.astype(np.float16) for name, value in hugging_face_tensors().items()}
+    arrays = open_checkpoint(str(write_hugging_face(tmp_path / "half", half))).arrays()
+    assert all(array.dtype == np.float32 for array in arrays.values())

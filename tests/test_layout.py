@@ -1,0 +1,79 @@
+"""The house rules: imports run downwards, flags live in one file, nothing happens at import."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+# Lowest first; a file imports only from lines above its own.
+FLOORS = [
+    ["kbert", "kbert.errors", "kbert.runtime"],
+    ["kbert.config", "kbert.options"],
+    ["kbert.flags", "kbert.formats", "kbert.model_dir", "kbert.metrics"],
+    ["kbert.sources", "kbert.text"],
+    ["kbert.checkpoints", "kbert.encoder"],
+    ["kbert.heads"],
+    ["kbert.tasks.base"],
+    ["kbert.tasks", "kbert.tasks.classify"],
+    ["kbert.datasets", "kbert.datasets.reviews"],
+    ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh"],
+    ["kbert.pipeline", "kbert.boards"],
+    ["kbert.serving"],
+    ["kbert.training"],
+    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export"],
+]
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.glob("kbert/**/*.py")
+}
+
+
+def imported(name: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in FILES else node.module)
+    return {module for module in found if module in FILES}
+
+
+def test_every_file_has_a_floor():
+    assert set(FLOOR) == set(FILES)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_imports_run_downwards(name):
+    for module in imported(name) - {"kbert", name}:
+        assert FLOOR[module] < FLOOR[name], f"{name} imports {module}"
+
+
+def test_only_flags_imports_absl_flags():
+    users = [name for name, path in FILES.items() if "absl" in path.read_text(encoding="utf-8") and name != "kbert.flags"]
+    assert [n for n in users if "absl.flags" in FILES[n].read_text() or "from absl" in FILES[n].read_text()] == []
+
+
+def test_no_task_is_known_by_name_outside_tasks():
+    for name, path in FILES.items():
+        if not name.startswith("kbert.tasks"):
+            assert not [line for line in path.read_text(encoding="utf-8").splitlines() if 'task == "' in line], name
+
+
+def test_importing_the_package_and_its_lowest_floors_is_light(environment):
+    light = [*FLOORS[0], *FLOORS[1], "kbert.flags", "kbert.formats", "kbert.model_dir", "kbert.metrics", "kbert.sources"]
+    program = f"import sys, {', '.join(light)}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0
+
+
+def test_every_public_name_has_a_docstring():
+    for name, path in FILES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), f"{name} has no docstring"
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{name}.{node.name} has no docstring"

@@ -1,0 +1,267 @@
+"""Evaluate, predict and export: one function, the same answers everywhere."""
+
+import gzip
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, reviews, write_tsv
+
+from kbert import evaluate, export, finetune, predict, serving
+from kbert.config import SourceConfig
+from kbert.model_dir import ModelDir
+from kbert.sources import open_table
+
+ODD = ["", "[CLS] good", "x" * 300, "good " * 100, "中文很好", "Café\u0301 \ufffd", "naïve 🎉", "\0", "bad film."]
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return serving.load(trained)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model"
+    assert export.main([f"--model_dir={trained}", f"--export_dir={path}"]) == 0
+    return path
+
+
+def lines(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_evaluate_gives_what_training_measured(trained, data, tmp_path, capsys):
+    out = tmp_path / "m.json"
+    assert evaluate.main([f"--model_dir={trained}", f"--data={data / 'test.tsv'}", f"--metrics_out={out}"]) == 0
+    assert json.loads(out.read_text()) == json.loads((trained / "metrics.json").read_text())["test"]
+    assert "test.tsv (40 rows)" in capsys.readouterr().out
+
+
+def test_evaluate_reads_other_layouts(trained, data, tmp_path):
+    rows = [line.split("\t")[::-1] for line in (data / "test.tsv").read_text().splitlines()[1:]]
+    (tmp_path / "bare.csv").write_bytes("".join(",".join(row) + "\n" for row in rows).encode("gb18030"))
+    out = tmp_path / "m.json"
+    flags = [f"--data={tmp_path / 'bare.csv'}", "--columns=y,t", "--text_columns=t", "--label_column=y", "--encoding=gb18030"]
+    assert evaluate.main([f"--model_dir={trained}", *flags, f"--metrics_out={out}"]) == 0
+    assert json.loads(out.read_text())["accuracy"] == json.loads((trained / "metrics.json").read_text())["test"]["accuracy"]
+
+
+def test_predictions_do_not_depend_on_batch_order_or_chunks(predictor, monkeypatch):
+    texts = ODD + [text for text, _ in reviews(40, 9)]
+    whole = predictor({"text": tf.constant(texts)})["probabilities"].numpy()
+    assert np.allclose(whole.sum(1), 1, atol=1e-5)
+    for i in (0, 3, 8, 20):
+        assert np.abs(predictor({"text": tf.constant(texts[i : i + 1])})["probabilities"].numpy() - whole[i]).max() < 1e-5
+    turned = predictor({"text": tf.constant(texts[::-1])})["probabilities"].numpy()[::-1]
+    assert np.abs(turned - whole).max() < 1e-5
+    monkeypatch.setattr(serving, "TOKEN_BUDGET", 30)
+    small = serving.Predictor(predictor.task, predictor.model)({"text": tf.constant(texts)})["probabilities"].numpy()
+    assert np.abs(small - whole).max() < 1e-5
+
+
+def test_no_rows_give_no_answers(predictor):
+    answer = predictor({"text": tf.constant([], tf.string)})
+    assert answer["label"].shape == (0,) and answer["probabilities"].shape == (0, 2)
+
+
+def test_chunks_keep_to_the_token_budget(predictor, monkeypatch):
+    seen = []
+    original = serving.padded
+
+    def padded(encoded, pad_id):
+        batch = original(encoded, pad_id)
+        tf.py_function(lambda ids: seen.append(ids.shape), [batch["token_ids"]], [])
+        return batch
+
+    monkeypatch.setattr(serving, "TOKEN_BUDGET", 60)
+    monkeypatch.setattr(serving, "padded", padded)
+    serving.Predictor(predictor.task, predictor.model)(
+        {"text": tf.constant([text for text, _ in reviews(50)] + ["good " * 90])}
+    )
+    assert len(seen) > 5 and all(rows * tokens <= 60 for rows, tokens in seen)
+    assert sum(rows for rows, _ in seen) == 51
+
+
+def test_predict_writes_a_line_a_row(trained, predictor, tmp_path):
+    path = tmp_path / "in.tsv"
+    texts = [text for text in ODD if "\0" not in text and text] + [text for text, _ in reviews(30)]
+    write_tsv(path, [(text,) for text in texts], header=("text",))
+    out = tmp_path / "out.jsonl"
+    assert predict.main([f"--model_dir={trained}", f"--input={path}", f"--output={out}"]) == 0
+    found = lines(out)
+    assert [(line["row"], line["text"]) for line in found] == list(enumerate(texts, 1))
+    direct = predictor({"text": tf.constant(texts)})
+    assert [line["label"].encode() for line in found] == direct["label"].numpy().tolist()
+    probabilities = [[line["probabilities"][label] for label in ("negative", "positive")] for line in found]
+    assert np.abs(np.array(probabilities) - direct["probabilities"].numpy()).max() < 1e-6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.tsv", "out.jsonl"]
+
+
+def test_predict_one_text_and_standard_input(trained, capsys, monkeypatch):
+    assert predict.main([f"--model_dir={trained}", "--text=a good film"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["label"] == "positive" and one["text"] == "a good film"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a good film\n\na bad film\n")))
+    assert predict.main([f"--model_dir={trained}", "--input=-"]) == 0
+    three = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["label"] for line in three][::2] == ["positive", "negative"] and three[1]["text"] == ""
+    assert three[0]["probabilities"]["positive"] == pytest.approx(one["probabilities"]["positive"], abs=1e-5)
+
+
+def test_predict_reads_gzipped_txt(trained, tmp_path, capsys):
+    (tmp_path / "in.txt.gz").write_bytes(gzip.compress(b"a dull plot\n"))
+    assert predict.main([f"--model_dir={trained}", f"--input={tmp_path / 'in.txt.gz'}"]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == "negative"
+
+
+def test_pairs_are_served_under_both_names(checkpoint, tmp_path, capsys):
+    rows = [(a, b, str(int(y == "positive"))) for (a, y), (b, _) in zip(reviews(40), reviews(40, 5), strict=True)]
+    data = write_tsv(tmp_path / "p.tsv", rows, header=("a", "b", "y"))
+    flags = [f"--init={checkpoint}", f"--train_data={data}", f"--dev_data={data}", "--text_columns=a,b", "--label_column=y"]
+    assert finetune.main([*flags, f"--model_dir={tmp_path / 'm'}", "--epochs=1", "--max_length=12"]) == 0
+    assert export.main([f"--model_dir={tmp_path / 'm'}", f"--export_dir={tmp_path / 's'}"]) == 0
+    serve = tf.saved_model.load(str(tmp_path / "s" / "1")).signatures["serving_default"]
+    served = serve(text=tf.constant([rows[0][0]]), text_b=tf.constant([rows[0][1]]))
+    capsys.readouterr()
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", f"--text={rows[0][0]}", f"--text_b={rows[0][1]}"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["text_b"] == rows[0][1] and line["label"].encode() == served["label"].numpy()[0]
+    assert line["probabilities"]["1"] == pytest.approx(float(served["probabilities"][0, 1]), abs=1e-6)
+    for wrong, message in [
+        (["--text=x"], "the model needs --text and --text_b"),
+        ([f"--input={data}", "--text_columns=a"], "--text_columns=a: the model reads 2 (text, text_b)"),
+    ]:
+        assert predict.main([f"--model_dir={tmp_path / 'm'}", *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+ASK = """
+import json, sys
+sys.modules["kbert"] = sys.modules["keras_nlp"] = sys.modules["keras_hub"] = None  # an import of these fails
+import numpy as np, tensorflow as tf, tensorflow_text
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+texts = json.load(open(sys.argv[2]))
+answer = serve(text=tf.constant(texts))
+json.dump({k: [v.decode() if isinstance(v, bytes) else v for v in a.numpy().tolist()] for k, a in answer.items()}, sys.stdout)
+"""
+
+
+def test_a_fresh_process_without_kbert_gives_the_same_answers(predictor, exported, tmp_path, environment):
+    texts = ODD + [text for text, _ in reviews(100, 7)]
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    child = {k: v for k, v in environment.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-c", ASK, str(exported / "1"), str(tmp_path / "texts.json")]
+    done = subprocess.run(command, env=child, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    served = json.loads(done.stdout)
+    direct = predictor({"text": tf.constant(texts)})
+    assert set(served) == {"label", "probabilities"}
+    assert served["label"] == [label.decode() for label in direct["label"].numpy()]
+    assert np.abs(np.array(served["probabilities"]) - direct["probabilities"].numpy()).max() < 1e-6
+
+
+def test_signature_and_contents_of_an_export(exported):
+    loaded = tf.saved_model.load(str(exported / "1"))
+    assert list(loaded.signatures) == ["serving_default"]
+    serve = loaded.signatures["serving_default"]
+    assert serve.structured_input_signature[1] == {"text": tf.TensorSpec([None], tf.string, name="text")}
+    assert serve.structured_outputs["label"].shape.as_list() == [None]
+    assert serve.structured_outputs["probabilities"].shape.as_list() == [None, 2]
+    about = json.loads((exported / "1" / "assets.extra" / "kbert.json").read_text())
+    assert about["labels"] == ["negative", "positive"]
+    graph = serve.graph.as_graph_def()
+    names = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
+    # Servers before 2.20 know tensorflow-text's older operations only.
+    assert {name for name in names if name.startswith("TFText>")} == {"TFText>FastWordpieceTokenizeWithOffsets"}
+    assert not names & {"PyFunc", "EagerPyFunc"}
+
+
+def test_versions(trained, exported, tmp_path, capsys):
+    path = tmp_path / "s"
+    (path / "notes").mkdir(parents=True)
+    (path / "7").mkdir()
+    assert export.main([f"--model_dir={trained}", f"--export_dir={path}"]) == 0
+    assert (path / "8" / "saved_model.pb").exists() and str(path / "8") in capsys.readouterr().out
+    assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--version=3"]) == 0
+    assert sorted(p.name for p in path.iterdir()) == ["3", "7", "8", "notes"]
+    assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--version=3"]) == 2
+    assert "a served version is never overwritten" in capsys.readouterr().err
+    assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--version=0"]) == 2
+
+
+def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
+    def fail(self, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(serving.Predictor, "save", fail)
+    assert export.main([f"--model_dir={trained}", f"--export_dir={tmp_path / 's'}"]) == 1
+    assert not list((tmp_path / "s").iterdir())
+
+
+def test_ask_tool(exported, capsys, environment):
+    tool = [sys.executable, str(ROOT / "tools" / "ask.py")]
+    done = subprocess.run([*tool, str(exported), "a good film", "bad"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [a["label"] for a in answers] == ["positive", "negative"] and answers[0]["input"] == "a good film"
+    assert subprocess.run(tool, env=environment, capture_output=True).returncode == 2
+    assert subprocess.run([*tool, str(ROOT / "tests"), "x"], env=environment, capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "code", "message"),
+    [
+        (evaluate, ["--data=x.tsv"], 2, "--model_dir is required"),
+        (evaluate, ["--model_dir=none", "--data=x.tsv"], 1, "--model_dir=none: no such directory"),
+        (evaluate, ["--model_dir=.", "--data=x.tsv"], 1, "no kbert model (it has no config.json)"),
+        (evaluate, ["--model_dir=MODEL", "--data=x.tsv"], 1, "x.tsv: no such file"),
+        (evaluate, ["--model_dir=MODEL", "--data=odd.tsv"], 1, "odd.tsv:2: label 'odd' is not among the model's labels"),
+        (
+            evaluate,
+            ["--model_dir=MODEL", "--data=odd.tsv", "--text_columns=a,b"],
+            2,
+            "--text_columns=a,b: the model reads 1 (text)",
+        ),
+        (predict, ["--model_dir=MODEL"], 2, "give one of --input and --text"),
+        (predict, ["--model_dir=MODEL", "--text=x", "--input=y"], 2, "give one of --input and --text"),
+        (predict, ["--model_dir=MODEL", "--text=x", "--text_b=y"], 2, "the model needs --text alone"),
+        (predict, ["--model_dir=MODEL", "--input=x.txt"], 1, "x.txt: no such file"),
+        (predict, ["--model_dir=MODEL", "--text=x", "--output=none/out"], 1, "--output=none/out: cannot be written"),
+        (export, ["--model_dir=MODEL", "--export_dir=odd.tsv/x"], 1, "--export_dir=odd.tsv/x: cannot be written"),
+        (export, ["--model_dir=none", "--export_dir=x"], 1, "--model_dir=none: no such directory"),
+    ],
+)
+def test_mistakes(trained, tmp_path, monkeypatch, capsys, command, flags, code, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.tsv").write_text("text\tlabel\nx\todd\n")
+    assert command.main([flag.replace("MODEL", str(trained)) for flag in flags]) == code
+    assert message in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["odd.tsv"]
+
+
+def test_damaged_model_directories(trained, tmp_path, capsys):
+    path = tmp_path / "m"
+    shutil.copytree(trained, path)
+    weights = ModelDir(path).best().path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    assert predict.main([f"--model_dir={path}", "--text=x"]) == 1
+    assert "weights.safetensors: not readable as safetensors" in capsys.readouterr().err
+    (path / "config.json").write_text('{"model": 1}')
+    assert predict.main([f"--model_dir={path}", "--text=x"]) == 1
+    assert "not written by kbert" in capsys.readouterr().err
+
+
+def test_memory_of_a_set_of_rows_is_not_held(trained, predictor, tmp_path):
+    """Ten thousand rows come through `raw_rows` in parts, in order."""
+    from kbert import pipeline
+
+    (tmp_path / "f.txt").write_text("".join(f"good {i}\n" for i in range(10_000)))
+    table = open_table(str(tmp_path / "f.txt"), SourceConfig(), ("text",), keyed_by=1)
+    sizes = [len(raw["text"]) for raw in pipeline.raw_rows(predictor.task, table, gold=False)]
+    assert sum(sizes) == 10_000 and max(sizes) <= pipeline.READ_ROWS
