@@ -55,7 +55,7 @@ class Board:
 
 
 class Curves(keras.callbacks.Callback):
-    """Training loss, metrics and learning rate every `EVERY` steps.
+    """Training loss, metrics and learning rate every `EVERY` steps and at an epoch's last.
 
     Keras reports means since the epoch's start; the points here are means since the last point.
     """
@@ -71,7 +71,7 @@ class Curves(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         count = batch + 1
-        if count % EVERY:
+        if count % EVERY and count != self.params["steps"]:
             return
         sums = {name: float(value) * count for name, value in (logs or {}).items()}
         scalars = {name: (total - self.sums.get(name, 0.0)) / (count - self.seen) for name, total in sums.items()}

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import logging
 import os
+import re
 import sys
 import textwrap
 import types
@@ -72,6 +73,10 @@ def main(
         # TensorFlow's class, by name: it must not be imported here.
         if type(error).__name__ == "ResourceExhaustedError":
             print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)
+            return 1
+        # A row that went bad while it was read: tf.data wraps the error in one of its own.
+        if type(error).__module__.startswith("tensorflow.") and (wrapped := re.search(r"DataError: (.+)", str(error))):
+            print(f"{program}: {wrapped[1]}", file=sys.stderr)
             return 1
         raise
 

@@ -29,6 +29,7 @@ class Layout(Protocol):
 
 
 def format_of(name: str, config: SourceConfig) -> Format:
+    """The format that the flags name, or else the file's ending; UsageError when neither does."""
     if config.format != "auto":
         return config.format
     ending = Path(name.removesuffix(".gz")).suffix.lower()

@@ -19,7 +19,7 @@ import tensorflow as tf
 from kbert.sources import Table
 from kbert.tasks.base import Task
 
-WINDOW_BATCHES = 64  # batches of one window; wider windows pad less and shuffle no better
+WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
 
 
@@ -57,19 +57,19 @@ def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def training_batches(task: Task, table: Table, *, batch_size: int, seed: int, epochs: Sequence[int]) -> tf.data.Dataset:
-    """The batches of these epochs, one epoch after the other.
+def training_batches(task: Task, table: Table, *, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
+    """The batches of these epochs, one epoch after the other; an epoch's are the same wherever a run starts.
 
     Returns:
         Pairs of model inputs (`token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded
         to the batch's longest row) and targets. `steps(len(table), batch_size)` batches an epoch.
     """
-    window = batch_size * WINDOW_BATCHES
+    window = batch_size * max(8, WINDOW_ROWS // batch_size)
     windows = math.ceil(len(table) / window)
     names = task.config.fields + task.gold
 
     def read(number: np.ndarray) -> list[np.ndarray]:
-        epoch, place = epochs[int(number) // windows], int(number) % windows
+        epoch, place = divmod(int(number), windows)
         positions = np.arange(place * window, min((place + 1) * window, len(table)))
         return list(table.read(permuted(positions, len(table), seed, epoch)).values())
 
@@ -87,7 +87,7 @@ def training_batches(task: Task, table: Table, *, batch_size: int, seed: int, ep
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
 
-    return tf.data.Dataset.range(len(epochs) * windows).flat_map(encode).prefetch(16)
+    return tf.data.Dataset.range(epochs.start * windows, epochs.stop * windows).flat_map(encode).prefetch(16)
 
 
 def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:

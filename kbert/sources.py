@@ -77,6 +77,8 @@ class Table:
             raw = os.pread(self._descriptor(file), int(record["length"]), int(record["offset"]))
             try:
                 values[i] = self._files[file].layout.values(raw)
+                if not values[i]:
+                    raise ValueError("no row is there")
             except ValueError as error:
                 raise DataError(f"{self.where(int(rows[i]))}: {error} (did the file change?)") from None
         columns = {}

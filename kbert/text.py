@@ -21,6 +21,7 @@ from kbert.errors import DataError
 UNKNOWN, CLS, SEP, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
 MAX_CHARACTERS = 200  # of a word; longer ones are [UNK], as in the reference
 SPACE = 32
+HEAD_BYTES = 32  # bytes a word, at first; Chinese needs three, English six
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -94,11 +95,19 @@ class Tokenizer(tf.Module):
         Returns:
             int32 ragged tensor of shape [texts, (pieces)].
         """
-        words = self._words(texts)
-        if max_words is not None:
-            words = words[:, :max_words]
+        words = self._words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
+
+    def _first_words(self, texts: tf.Tensor, count: int) -> tf.RaggedTensor:
+        """`_words(texts)[:, :count]`, without normalising the whole of long texts."""
+        limit = HEAD_BYTES * count
+        heads = tf.strings.substr(texts, 0, limit)
+        words = self._words(heads)
+        # One word more than is wanted shows that those before it are whole.
+        enough = (tf.strings.length(texts) <= limit) | (words.row_lengths() > count)
+        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self._words(tf.where(enough, heads, texts)))
+        return words[:, :count]
 
     def _words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Normalised words and punctuation marks, strings of shape [texts, (words)]."""

@@ -37,7 +37,7 @@ def run(checkpoint, data, tmp_path_factory):
 def test_curves_by_step(run):
     _, found = run
     steps = [step for step, _ in found["train/loss"]]
-    assert steps == [10, 20, 34, 44]  # 24 steps an epoch, a point every ten steps of it
+    assert steps == [10, 20, 24, 34, 44, 48]  # 24 steps an epoch
     rates = [number(value) for _, value in found["train/learning_rate"]]
     assert max(rates) <= 0.003 and rates[-1] < rates[1]
     assert all(0 < number(value) < 5 for _, value in found["train/loss"])
@@ -54,6 +54,7 @@ def test_points_are_means_since_the_last_point(tmp_path):
     curves = boards.Curves(Board())
     optimizer = type("O", (), {"learning_rate": 0.1, "iterations": 0})()
     curves.set_model(type("M", (), {"optimizer": optimizer})())
+    curves.set_params({"steps": 99})
     losses = [float(i) for i in range(20)]
     curves.on_epoch_begin(0)
     for i in range(20):

@@ -80,6 +80,6 @@ def test_the_command_line_trains_on_them(prepared, checkpoint, tmp_path):
 
 
 def test_a_split_that_is_not_there(prepared, checkpoint, tmp_path, capsys):
-    flags = [f"--init={checkpoint}", f"--tfds_dir={prepared[0]}", f"--model_dir={tmp_path / 'm'}"]
+    flags = [f"--init={checkpoint}", f"--tfds_dir={prepared[0]}", f"--model_dir={tmp_path / 'm'}", "--max_length=9"]
     assert finetune.main([*flags, "--train_data=tfds:movie_snippets:holdout"]) == 1
     assert "tfds:movie_snippets:holdout" in capsys.readouterr().err

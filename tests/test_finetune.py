@@ -264,6 +264,22 @@ def test_another_run_or_task_in_the_directory_is_not_touched(trained, checkpoint
     assert same(weights(path), weights(trained))
 
 
+def test_a_file_that_changes_during_training_is_reported(checkpoint, data, tmp_path, capsys, monkeypatch):
+    from kbert.pipeline import permuted
+
+    train = tmp_path / "train.tsv"
+    shutil.copy(data / "train.tsv", train)
+
+    def cut(*args):
+        train.write_text("short")
+        return permuted(*args)
+
+    monkeypatch.setattr("kbert.pipeline.permuted", cut)
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", train_data=train)) == 1
+    err = capsys.readouterr().err
+    assert "train.tsv:" in err and "did the file change?" in err and "Traceback" not in err
+
+
 def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, data, tmp_path, monkeypatch, capsys):
     path = tmp_path / "m"
     assert finetune.main(finetune_flags(checkpoint, data, path, epochs=1)) == 0

@@ -28,13 +28,14 @@ def main() -> int:
 
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     fields = sorted(serve.structured_input_signature[1])
-    columns = list(zip(*(text.split("\t") for text in sys.argv[2:]), strict=True))
-    if len(columns) != len(fields):
-        print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(columns)}", file=sys.stderr)
+    inputs = list(zip(*(text.split("\t") for text in sys.argv[2:]), strict=True))
+    if len(inputs) != len(fields):
+        print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(inputs)}", file=sys.stderr)
         return 2
-    answers = serve(**{name: tf.constant(column) for name, column in zip(fields, columns, strict=True)})
+    answers = serve(**{name: tf.constant(column) for name, column in zip(fields, inputs, strict=True)})
+    columns = {name: value.numpy().tolist() for name, value in answers.items()}
     for i, text in enumerate(sys.argv[2:]):
-        answer = {name: _plain(value[i].numpy().tolist()) for name, value in answers.items()}
+        answer = {name: _plain(values[i]) for name, values in columns.items()}
         print(json.dumps({"input": text, **answer}, ensure_ascii=False))
     return 0
 
