@@ -95,8 +95,7 @@ class Table:
         line, left = 1, int(record["offset"])
         with file.open() as stream:
             stream.seek(0)
-            while left:
-                block = stream.read(min(left, 1 << 20))
+            while left and (block := stream.read(min(left, 1 << 20))):
                 line += block.count(b"\n")
                 left -= len(block)
         return f"{file.name}:{line}"

@@ -86,11 +86,16 @@ def test_batch_graph_and_eager_agree_on_any_bytes(texts):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(st.one_of(st.characters(), st.sampled_from("ab 中\0.")), max_size=90), min_size=1, max_size=4), st.integers(1, 5))
+@given(
+    st.lists(st.text(st.one_of(st.characters(), st.sampled_from("ab 中\0.")), max_size=90), min_size=1, max_size=4),
+    st.integers(1, 5),
+)
 def test_reading_few_words_gives_the_same_head(texts, words):
     tokenizer = TOKENIZERS[True, True]
     texts = [text.encode("utf-8", "surrogatepass") for text in texts]
-    assert tokenizer._first_words(tf.constant(texts), words).to_list() == tokenizer._words(tf.constant(texts))[:, :words].to_list()
+    assert (
+        tokenizer._first_words(tf.constant(texts), words).to_list() == tokenizer._words(tf.constant(texts))[:, :words].to_list()
+    )
 
 
 def test_few_words_behind_much_that_is_dropped():
