@@ -4,6 +4,7 @@ In: the training loop's events. Out: event files in one directory.
 """
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,9 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
         for j in range(len(labels)):
             axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
     buffer = io.BytesIO()
-    canvas.print_png(buffer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # without such a font boxes stand for the characters
+        canvas.print_png(buffer)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 

@@ -67,7 +67,7 @@ class ModelConfig(ModelFlags):
     options: dict[str, Any]
     encoder: EncoderConfig
     text: TextConfig
-    precision: Precision = "float32"
+    serving_precision: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
             return 0
 
     training.seed(train.seed)
-    task, encoder, model = build(model_config, checkpoint.vocabulary, training.POLICIES[train.precision])
+    task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
     encoder.load(checkpoint.arrays(), train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     if fresh:

@@ -25,6 +25,8 @@ from kbert.tasks import task_class
 from kbert.tasks.base import Task, Tensors
 from kbert.text import Tokenizer
 
+# Keras's dtype policies; the mixed ones keep float32 weights.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 TOKEN_BUDGET = 8192  # tokens, padding included, that pass through the encoder at once
 
 
@@ -86,12 +88,14 @@ class Predictor(tf.Module):
         tf.saved_model.save(module, path, signatures={"serving_default": serve.get_concrete_function(**fields)})
 
 
-def build(model_config: config.ModelConfig, vocabulary: list[str], dtype: str) -> tuple[Task, Encoder, keras.Model]:
-    """Tokenizer, task and model of a configuration, with random weights."""
+def build(
+    model_config: config.ModelConfig, vocabulary: list[str], precision: config.Precision
+) -> tuple[Task, Encoder, keras.Model]:
+    """Tokenizer, task and model of a configuration, with random weights; `precision` is that of the arithmetic."""
     text = model_config.text
     tokenizer = Tokenizer(vocabulary, lowercase=text.lowercase, strip_accents=text.strip_accents)
     task = task_class(model_config.task)(model_config, tokenizer)
-    encoder = Encoder(model_config.encoder, dtype)
+    encoder = Encoder(model_config.encoder, POLICIES[precision])
     return task, encoder, task.build(encoder)
 
 
@@ -119,7 +123,7 @@ def load(model_dir: str | Path) -> Predictor:
     directory = ModelDir(model_dir)
     model_config, _ = directory.read_config()
     saved = directory.best()
-    task, _, model = build(model_config, directory.vocabulary(), model_config.precision)
+    task, _, model = build(model_config, directory.vocabulary(), model_config.serving_precision)
     set_weights(model, saved.weights(), str(saved.path / "weights.safetensors"))
     return Predictor(task, model)
 

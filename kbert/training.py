@@ -23,8 +23,6 @@ from kbert.tasks.base import Report, Task
 
 log = logging.getLogger(__name__)
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
 
 class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
     """From 0 to `peak` over the warm-up, then linearly to 0 (Devlin et al. 2019, appendix A.2).
@@ -104,11 +102,11 @@ class Run:
     ):
         self.task, self.model, self.config, self.directory = task, model, config, directory
         self.train_table, self.dev_table = train, dev
-        if config.precision == task.config.precision:
+        if config.precision == task.config.serving_precision:
             self.predictor = Predictor(task, model)
         else:
             # Dev is measured in the arithmetic that is served, so that the figures are those of serving.
-            serving_task, _, serving_model = build(task.config, vocabulary, task.config.precision)
+            serving_task, _, serving_model = build(task.config, vocabulary, task.config.serving_precision)
             self.predictor = Predictor(serving_task, serving_model)
         self.board = Board(directory.path / "tb")
         self.waited = 0

@@ -42,7 +42,7 @@ def test_round_trip(value):
         ({"task": None}, "f: task: expected str, found None"),
         ({"max_length": "long"}, "f: max_length: expected int, found 'long'"),
         ({"max_length": True}, "f: max_length: expected int, found True"),
-        ({"precision": "int3"}, "f: precision: expected one of float32, bfloat16, float16, found 'int3'"),
+        ({"serving_precision": "int3"}, "f: serving_precision: expected one of float32, bfloat16, float16, found 'int3'"),
         ({"labels": "ab"}, "f: labels"),
         ({"encoder": 3}, "f: encoder: expected an object, found int"),
         ({"encoder": {"num_layers": 1}}, "f: encoder: key 'vocabulary_size' is missing"),

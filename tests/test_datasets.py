@@ -13,7 +13,7 @@ from kbert.sources import open_table
 
 @given(st.text(min_size=1))
 def test_copies_that_look_different_share_a_split(text):
-    assert reviews.split_of(text) == reviews.split_of(f"  {text} !".swapcase().swapcase())
+    assert reviews.split_of(text) == reviews.split_of(f"  {text} !_")
 
 
 def test_shares_are_eight_one_one():
