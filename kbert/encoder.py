@@ -17,7 +17,8 @@ from kbert.config import EncoderConfig
 from kbert.errors import DataError, UsageError
 
 ACTIVATIONS = {
-    "gelu": lambda x: keras.activations.gelu(x, approximate=False),
+    # As PyTorch writes it; Keras's own goes through erfc, which TensorFlow computes half as fast on a CPU.
+    "gelu": lambda x: 0.5 * x * (1.0 + ops.erf(x * 0.7071067811865476)),
     "gelu_approximate": lambda x: keras.activations.gelu(x, approximate=True),
     "relu": keras.activations.relu,
 }
@@ -80,7 +81,7 @@ class Encoder(keras.layers.Layer):
         b = self.backbone
         tokens = b.token_embedding(inputs["token_ids"])
         x = tokens + b.position_embedding(tokens) + b.segment_embedding(inputs["segment_ids"])
-        x = b.embeddings_layer_norm(x)
+        x = _normalised(b.embeddings_layer_norm, x)
         x = b.embeddings_dropout(x, training=training and not self.frozen_embeddings)
         # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
         bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
@@ -119,11 +120,11 @@ class Encoder(keras.layers.Layer):
         weights = attention._dropout_layer(weights, training=training)
         mixed = ops.transpose(ops.matmul(weights, both[1]), (0, 2, 1, 3))  # [batch, queries, heads, size]
         mixed = product(ops.reshape(mixed, (-1, hidden)), attention._output_dense)
-        flat = layer._self_attention_layer_norm(flat + layer._self_attention_dropout(mixed, training=training))
+        flat = _normalised(layer._self_attention_layer_norm, flat + layer._self_attention_dropout(mixed, training=training))
         inner = layer._feedforward_intermediate_dense
         wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
         out = layer._feedforward_output_dense(ACTIVATIONS[self.config.activation](wide))
-        flat = layer._feedforward_layer_norm(flat + layer._feedforward_dropout(out, training=training))
+        flat = _normalised(layer._feedforward_layer_norm, flat + layer._feedforward_dropout(out, training=training))
         return ops.reshape(flat, (batch, queries, hidden))
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
@@ -146,6 +147,15 @@ class Encoder(keras.layers.Layer):
                 found = tuple(arrays[path].shape)
                 raise DataError(f"{where}: tensor {path!r} has shape {found}, expected {tuple(variable.shape)}")
             variable.assign(arrays[path])
+
+
+def _normalised(layer: Any, x: Any) -> Any:
+    """Layer normalisation with a Keras layer's variables, in float32; half the time of the layer's own call on a CPU."""
+    wide = ops.cast(x, "float32")
+    centred = wide - ops.mean(wide, -1, keepdims=True)
+    scale = ops.rsqrt(ops.mean(ops.square(centred), -1, keepdims=True) + layer.epsilon)
+    gamma, beta = (ops.cast(ops.convert_to_tensor(v), "float32") for v in (layer.gamma, layer.beta))
+    return ops.cast(centred * scale * gamma + beta, x.dtype)
 
 
 def frozen_table(model: keras.Model, encoder: Encoder) -> str:
