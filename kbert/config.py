@@ -143,7 +143,8 @@ class TrainConfig:
     early_stopping_patience: int | None = flag(
         None, help="Stop after this many epochs without a better dev figure; by default never.", low=1
     )
-    seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0)
+    seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)
+    train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
 
 
 def to_json(value: Any) -> Any:

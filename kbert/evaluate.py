@@ -9,7 +9,8 @@ from typing import Any
 
 from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
-from kbert.model_dir import ModelDir, write_text
+from kbert.files import check_output, write_text
+from kbert.model_dir import ModelDir
 
 ABOUT = "Measure a trained model on labelled rows, with the very function that is served."
 
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: EvaluateFlags, overrides: Any) -> int:
     """Measure and print; returns the exit code."""
     model, train = ModelDir(options.model_dir).read_config()
+    if options.metrics_out:
+        check_output("--metrics_out", options.metrics_out)
 
     runtime.start()
     from kbert import serving, training
@@ -44,7 +47,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
     if options.metrics_out:
         text = json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n"
-        write_text(Path(options.metrics_out).expanduser(), text)
+        write_text(Path(options.metrics_out), text)
     return 0
 
 

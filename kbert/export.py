@@ -17,7 +17,7 @@ Write a SavedModel that answers raw text, under EXPORT_DIR/VERSION, as TensorFlo
 class ExportFlags:
     model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
     export_dir: str = flag(help="Directory of the exported versions, for example savedmodels/NAME.")
-    version: int | None = flag(None, help="Version number; by default the next free one.", low=1)
+    version: int | None = flag(None, help="Version number; by default the next free one.", low=1, high=2**63 - 1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -47,11 +47,13 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         train = dataclasses.replace(train, dev_fraction=0.1)
     directory = ModelDir(run_flags.model_dir)
     directory.check_writable()
+    if Path(train.init).expanduser().resolve() == directory.path.resolve():
+        raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
     from kbert import checkpoints, training
     from kbert.encoder import frozen_table
-    from kbert.serving import build, load
+    from kbert.serving import build
     from kbert.tasks import task_class
 
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
@@ -79,11 +81,14 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         text=checkpoint.text,
         max_length=model_flags.max_length,
     )
-    fresh = run_flags.overwrite or not directory.exists()
-    if not fresh:
+    train = dataclasses.replace(train, train_data_crc32=tables["train"].digest)
+    if directory.exists() and not run_flags.overwrite:
         directory.check_same(model_config, train)
         last = directory.last()
-        if last is not None and (last.epoch > train.epochs or last.epoch == train.epochs or _stopped(directory, train)):
+        if last is not None and (last.epoch >= train.epochs or _stopped(directory, train)):
+            if not _measured(directory, train):
+                directory.write_config(model_config, train)
+                _measure(directory, tables)
             print(
                 f"{directory.path} is finished: {last.epoch} epochs{' (stopped early)' if last.stopped else ''}. "
                 "Raise --epochs to continue, or use --overwrite to start anew."
@@ -94,23 +99,35 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
     encoder.load(checkpoint.arrays(), train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
-    if fresh:
+    if run_flags.overwrite or not directory.exists() or directory.last() is None:
         directory.create(model_config, train, checkpoint.vocabulary)
     else:
         directory.write_config(model_config, train)
     print(frozen_table(model, encoder), flush=True)
     _say_truncation(task, tables["train"])
     training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory).fit()
+    _measure(directory, tables)
+    print(f"\nmodel: {directory.path}")
+    return 0
 
-    best = directory.best()
-    reports = {"dev": task.report(best.metrics)}
+
+def _measure(directory: ModelDir, tables: dict[str, "Table"]) -> None:
+    """Write and print the kept checkpoint's figures: dev's, which it has, and test's."""
+    from kbert import serving, training
+
+    best, predictor = directory.best(), serving.load(directory.path)
+    reports = {"dev": predictor.task.report(best.metrics)}
     if "test" in tables:
-        reports["test"] = training.evaluate(load(directory.path), tables["test"], "test")
+        reports["test"] = training.evaluate(predictor, tables["test"], "test")
     directory.write_metrics({"epoch": best.epoch, **{split: report.metrics for split, report in reports.items()}})
     for split, report in reports.items():
         print(f"\n{split} ({len(tables[split]):,} rows), epoch {best.epoch}, the best on dev:\n{report.table()}")
-    print(f"\nmodel: {directory.path}")
-    return 0
+
+
+def _measured(directory: ModelDir, train: TrainConfig) -> bool:
+    """Whether metrics.json is there and speaks of the test data now asked for."""
+    metrics, before = directory.metrics(), directory.read_config()[1]
+    return "dev" in metrics and (train.test_data is None or ("test" in metrics and before.test_data == train.test_data))
 
 
 def _stopped(directory: ModelDir, train: TrainConfig) -> bool:
@@ -149,7 +166,7 @@ def _labels_file(name: str | None) -> list[str] | None:
         return None
     path = Path(name).expanduser()
     try:
-        labels = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line]
+        labels = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--labels={name}: not readable: {error}") from None
     twice = {label for label in labels if labels.count(label) > 1}

@@ -8,6 +8,7 @@ in process. This is the only file that imports absl's flags. No TensorFlow.
 import dataclasses
 import difflib
 import logging
+import math
 import os
 import re
 import sys
@@ -125,7 +126,7 @@ def _expand_flagfiles(argv: Sequence[str]) -> list[str]:
     try:
         arguments = reader.read_flags_from_files(list(argv), force_gnu=False)
     except (absl_flags.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"--flagfile: {error}") from None
+        raise UsageError(f"--flagfile: {str(error).removeprefix('ERROR:: ')}") from None
     # Editors on Windows put a byte order mark in front of a file's first flag.
     return [argument.lstrip("\ufeff") for argument in arguments]
 
@@ -199,6 +200,10 @@ def _read(values: absl_flags.FlagValues, cls: type) -> Any:
             value = values[spec.name].value
             if value is None and spec.default is dataclasses.MISSING:
                 raise UsageError(f"--{spec.name} is required: {spec.metadata['help']}")
+            if value == "" and spec.default is dataclasses.MISSING:
+                raise UsageError(f"--{spec.name} is empty: {spec.metadata['help']}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"--{spec.name}={value}: expected a finite number")
             if typing.get_origin(_bare(hint)) is tuple and value is not None:
                 value = tuple(value)
             read[spec.name] = value

@@ -51,7 +51,7 @@ def layout_of(
         mark = "\ufeff".encode(encoding) if "\n".encode(encoding) == b"\n" else None
     except LookupError:
         raise UsageError(f"--encoding={encoding}: no such encoding; for example utf-8, gb18030, latin-1") from None
-    except UnicodeEncodeError:
+    except UnicodeError:
         mark = b"\0"  # the encoding has no byte order mark
     if mark is None:
         raise UsageError(f"--encoding={encoding}: not supported, since its line ends are not single bytes; convert to utf-8")
@@ -107,6 +107,9 @@ class Tsv:
             hint = "" if source.startswith("--") else "; a file without a header row needs --columns=NAME,..."
             shown = ", ".join(n if len(n) <= 40 else n[:40] + "…" for n in names[:20])
             raise DataError(f"{file}: no column {missing[0]!r}; {source}: {shown}{hint}")
+        twice = [c for c in columns if names.count(c) > 1]
+        if twice:
+            raise DataError(f"{file}: column {twice[0]!r} stands {names.count(twice[0])} times; {source}: {', '.join(names)}")
         self.names = names
         self.chosen = [list(names).index(c) for c in columns]
 
@@ -118,7 +121,7 @@ class Tsv:
 
     def values(self, record: bytes) -> tuple[str, ...]:
         fields = self.fields(record)
-        if fields in ([], [""]) and len(self.names) > 1:
+        if len(fields) <= 1 < len(self.names) and not "".join(fields).strip():
             return ()  # a blank line is no row
         if len(fields) != len(self.names):
             raise ValueError(

@@ -27,8 +27,10 @@ import kbert
 from kbert import config
 from kbert.config import ModelConfig, TrainConfig
 from kbert.errors import DataError, UsageError
+from kbert.files import write_text
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
+REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
 # What may differ when the same command continues a run; everything else has to be as it was.
 MAY_CHANGE = {"epochs", "early_stopping_patience", "test_data"}
 
@@ -66,27 +68,35 @@ class ModelDir:
         self.path = Path(path).expanduser()
 
     def exists(self) -> bool:
-        return (self.path / "config.json").exists()
+        """Whether a kbert run is here, finished or not."""
+        try:
+            document = config.read_json(self.path / "config.json")
+        except DataError:
+            return False
+        return isinstance(document, dict) and "kbert" in document
 
     def check_writable(self) -> None:
-        """Raise DataError when nothing can be written here, before work is spent."""
+        """Raise DataError, before work is spent, when nothing can be written here or something else is here."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
-        if not self.exists() and any(p.name != "tb" for p in self.path.iterdir()):
+        if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
 
     def create(self, model: ModelConfig, train: TrainConfig, vocabulary: list[str]) -> None:
-        """Start anew: remove what a former run left, write the configuration."""
-        for name in ("checkpoints", "tb"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in ("config.json", "metrics.json"):
-            (self.path / name).unlink(missing_ok=True)
-        write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
+        """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
+        if self.last() is not None:
+            shutil.rmtree(self.path / REPLACED, ignore_errors=True)
+            (self.path / REPLACED).mkdir()
+            for name in ("checkpoints", "tb", "config.json", "vocab.txt", "metrics.json"):
+                if (self.path / name).exists():
+                    os.rename(self.path / name, self.path / REPLACED / name)
+        shutil.rmtree(self.path / "tb", ignore_errors=True)
         self.write_config(model, train)
+        write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
 
     def write_config(self, model: ModelConfig, train: TrainConfig) -> None:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -158,7 +168,8 @@ class ModelDir:
         """
         saved = self.checkpoints()
         if not saved:
-            raise DataError(f"--model_dir={self.path}: no checkpoint yet; the training run has not finished an epoch")
+            former = f"; the run it replaces is in {self.path / REPLACED}" if (self.path / REPLACED).exists() else ""
+            raise DataError(f"--model_dir={self.path}: no checkpoint yet; the training run has not finished an epoch{former}")
         return max(saved, key=lambda s: (s.score, -s.epoch))
 
     def save(
@@ -187,6 +198,7 @@ class ModelDir:
             os.rename(new, place)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{place}: could not be written: {error}") from None
+        shutil.rmtree(self.path / REPLACED, ignore_errors=True)
         keep = {self.best().path, place}
         for saved in self.checkpoints():
             if saved.path not in keep:
@@ -195,18 +207,14 @@ class ModelDir:
                 os.rename(saved.path, gone)
                 shutil.rmtree(gone)
 
+    def metrics(self) -> dict[str, Any]:
+        """What `write_metrics` wrote; empty where nothing is."""
+        path = self.path / "metrics.json"
+        metrics: dict[str, Any] = config.read_json(path) if path.exists() else {}
+        return metrics
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: beside its place, then renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"{path}: could not be written: {error.strerror}") from None
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -2,16 +2,16 @@
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
-from kbert.errors import DataError, UsageError
+from kbert.errors import UsageError
+from kbert.files import check_output, whole
 from kbert.model_dir import ModelDir
 
 if TYPE_CHECKING:
@@ -42,13 +42,15 @@ def run(options: PredictFlags, overrides: Any) -> int:
     """Answer and write; returns the exit code."""
     model, train = ModelDir(options.model_dir).read_config()
     given = [text for text in (options.text, options.text_b) if text is not None]
-    if bool(given) == (options.input is not None):
+    if (options.text is not None) == (options.input is not None) or (given and options.text is None):
         raise UsageError("give one of --input and --text")
     if given and len(given) != len(model.fields):
         wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
         raise UsageError(f"the model needs {wanted}")
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
+    if options.output != "-":
+        check_output("--output", options.output)
 
     runtime.start()
     from kbert import pipeline, serving
@@ -84,23 +86,8 @@ def _write(predictor: "Predictor", raw: Any, row: int, file: IO[str]) -> int:
     return row + count
 
 
-@contextlib.contextmanager
-def _output(name: str) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name only when it is whole."""
-    if name == "-":
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    path = Path(name).expanduser()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            yield file
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"--output={name}: cannot be written: {error.strerror}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+def _output(name: str) -> contextlib.AbstractContextManager[IO[str]]:
+    return contextlib.nullcontext(sys.stdout) if name == "-" else whole(Path(name))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ def export(predictor: Predictor, export_dir: str | Path, version: int | None = N
         DataError: the directory cannot be written.
     """
     parent = Path(export_dir).expanduser()
+    if (parent / "saved_model.pb").exists():
+        raise UsageError(f"--export_dir={parent}: is itself an exported version; name the folder above it")
     try:
         parent.mkdir(parents=True, exist_ok=True)
         taken = [int(p.name) for p in parent.iterdir() if re.fullmatch(r"[0-9]+", p.name)]

@@ -54,11 +54,13 @@ class Table:
     Attributes:
         name: the source as the user wrote it.
         columns: the columns that `read` returns, in order.
+        digest: CRC-32 of the source's rows.
     """
 
-    def __init__(self, name: str, columns: tuple[str, ...], files: Sequence[_File], index: IO[bytes]):
+    def __init__(self, name: str, columns: tuple[str, ...], files: Sequence[_File], index: IO[bytes], digest: int):
         self.name = name
         self.columns = columns
+        self.digest = digest
         self._files = files
         self._index = index
         self._open: dict[int, IO[bytes]] = {}
@@ -111,7 +113,7 @@ class Table:
             sides[1].write(records[small].tobytes())
         for side in sides:
             side.flush()
-        first, second = (Table(self.name, self.columns, self._files, side) for side in sides)
+        first, second = (Table(self.name, self.columns, self._files, side, self.digest) for side in sides)
         return first, second
 
     def _records(self, rows: Sequence[int] | np.ndarray | range) -> np.ndarray:
@@ -150,7 +152,9 @@ def open_table(
             malformed (named as FILE:LINE), or there is no row at all.
         UsageError: the format cannot be told from the name, or the flags contradict it.
     """
-    files, index = [], _temporary()
+    if len(set(columns)) < len(columns):
+        raise UsageError(f"--text_columns and --label_column: a column is named twice in {', '.join(columns)}")
+    files, index, digest = [], _temporary(), 0
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
     for number, (name, copy, kind) in enumerate(_resolve(source, config)):
@@ -177,13 +181,14 @@ def open_table(
                             index.write(buffer.tobytes())
                             filled = 0
                             bar.update(offset - bar.n)
+                    digest = zlib.crc32(record, digest)
                     offset += len(record)
                     line += record.count(b"\n")
     index.write(buffer[:filled].tobytes())
     index.flush()
     if not rows:
         raise DataError(f"{source}: no rows")
-    return Table(source, tuple(columns), files, index)
+    return Table(source, tuple(columns), files, index, digest)
 
 
 def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None, Format]]:

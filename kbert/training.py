@@ -5,6 +5,7 @@ directory, each written at an epoch's end after the dev rows went through the se
 """
 
 import logging
+import math
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from kbert import pipeline
 from kbert.boards import Board, Curves
 from kbert.config import TrainConfig
-from kbert.errors import DataError
+from kbert.errors import DataError, KbertError
 from kbert.model_dir import ModelDir, Saved
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
@@ -80,6 +81,15 @@ class EpochEnd(keras.callbacks.Callback):
     def __init__(self, run: "Run"):
         super().__init__()
         self.run = run
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            last = self.run.directory.last()
+            kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
+            raise KbertError(
+                f"the loss is not a number at step {int(self.model.optimizer.iterations)}: "
+                f"lower --learning_rate, or train in another --precision; {kept}"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         report = self.run.end_epoch(epoch + 1)

@@ -221,6 +221,14 @@ CASES = {
         "too few rows to set dev rows aside",
     ),
     "unknown flag": ({"learningrate": 1}, 2, "unknown flag --learningrate of --task=classify (did you mean --learning_rate?)"),
+    "column twice": ({"text_columns": "text,text"}, 2, "a column is named twice in text, text, label"),
+    "text as label": ({"label_column": "text"}, 2, "a column is named twice in text, text"),
+    "header twice": ({"train_data": "header.tsv"}, 1, "header.tsv: column 'text' stands 2 times"),
+    "half a character": ({"train_data": "half.jsonl"}, 1, "half.jsonl:1: label '\\ud800' holds a line end"),
+    "line end in a label": ({"train_data": "line.csv"}, 1, "line.csv:2: label 'a\\nb' holds a line end"),
+    "large seed": ({"seed": 5_000_000_000}, 2, "--seed=5000000000"),
+    "nan": ({"learning_rate": "nan"}, 2, "--learning_rate=nan: expected a finite number"),
+    "empty": ({"train_data": ""}, 2, "--train_data is empty: Training data"),
     "range": ({"warmup_ratio": 1.5}, 2, "--warmup_ratio=1.5"),
 }
 
@@ -238,6 +246,9 @@ def test_mistakes_are_named_and_nothing_is_written(checkpoint, data, tmp_path, m
     (tmp_path / "twice.txt").write_text("x\ny\nx\n")
     (tmp_path / "few.txt").write_text("x\n")
     (tmp_path / "file.txt").write_text("")
+    (tmp_path / "header.tsv").write_text("text\ttext\tlabel\nx\ty\tpositive\n")
+    (tmp_path / "half.jsonl").write_text('{"text": "x", "label": "\\ud800"}\n')
+    (tmp_path / "line.csv").write_text('text,label\nx,"a\nb"\n')
     before = sorted(p.name for p in tmp_path.iterdir())
     assert finetune.main(finetune_flags(checkpoint, data, **{"model_dir": tmp_path / "m", **more})) == code
     err = capsys.readouterr().err
@@ -262,6 +273,70 @@ def test_another_run_or_task_in_the_directory_is_not_touched(trained, checkpoint
     assert finetune.main(flags) == 1
     assert "schema 99" in capsys.readouterr().err
     assert same(weights(path), weights(trained))
+
+
+def test_a_directory_of_something_else_is_never_overwritten(checkpoint, data, tmp_path, capsys):
+    other = write_hugging_face(tmp_path / "other")
+    before = {p.name: p.read_bytes() for p in other.iterdir()}
+    assert finetune.main([*finetune_flags(checkpoint, data, other), "--overwrite"]) == 1
+    assert "holds other files and no kbert model" in capsys.readouterr().err
+    assert finetune.main([*finetune_flags(other, data, other), "--overwrite"]) == 1
+    assert {p.name: p.read_bytes() for p in other.iterdir()} == before
+
+
+def test_overwriting_keeps_the_former_run_until_there_is_a_checkpoint(checkpoint, trained, data, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "m"
+    shutil.copytree(trained, path)
+    flags = [*finetune_flags(checkpoint, data, path, epochs=1), "--overwrite"]
+    assert finetune.main([*flags, f"--init={path}"]) == 2
+    assert "--init and --model_dir are the same" in capsys.readouterr().err
+
+    def interrupt(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "fit", interrupt)
+    assert finetune.main(flags) == 130
+    assert finetune.main(flags) == 130
+    assert same(weights(path / ".replaced"), weights(trained))
+    assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 1
+    assert "the run it replaces is in" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert finetune.main(flags[:-1]) == 0
+    assert not (path / ".replaced").exists() and ModelDir(path).last().epoch == 1
+
+
+def test_a_finished_run_measures_what_is_missing(trained, checkpoint, data, tmp_path, capsys):
+    path = tmp_path / "m"
+    shutil.copytree(trained, path)
+    metrics = (path / "metrics.json").read_text()
+    (path / "metrics.json").unlink()
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    assert finetune.main([*flags, f"--test_data={data / 'test.tsv'}"]) == 0
+    assert (path / "metrics.json").read_text() == metrics
+    assert finetune.main([*flags, f"--test_data={data / 'train.tsv'}"]) == 0
+    assert json.loads((path / "metrics.json").read_text())["test"]["rows"] == 192
+    assert "is finished: 8 epochs" in capsys.readouterr().out
+
+
+def test_a_run_is_not_continued_on_other_rows(trained, checkpoint, data, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "m")
+    train = tmp_path / "data" / "train.tsv"
+    shutil.copytree(data, train.parent)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["train"] |= {"train_data": str(train), "dev_data": str(train.parent / "dev.tsv")}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    flags = finetune_flags(checkpoint, train.parent, tmp_path / "m", epochs=8, learning_rate=0.02)
+    assert finetune.main(flags) == 0
+    train.write_text(train.read_text() + "one more\tpositive\n")
+    assert finetune.main(flags) == 2
+    assert "has a run with train_data_crc32" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(checkpoint, data, tmp_path, capsys):
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", learning_rate=1e30)) == 1
+    err = capsys.readouterr().err
+    assert "the loss is not a number at step" in err and "no checkpoint was written" in err
+    assert ModelDir(tmp_path / "m").checkpoints() == []
 
 
 def test_a_file_that_changes_during_training_is_reported(checkpoint, data, tmp_path, capsys, monkeypatch):

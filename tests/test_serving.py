@@ -3,9 +3,11 @@
 import gzip
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,6 +199,26 @@ def test_versions(trained, exported, tmp_path, capsys):
     assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--version=0"]) == 2
 
 
+def test_an_exported_version_is_no_place_for_versions(trained, exported, capsys):
+    assert export.main([f"--model_dir={trained}", f"--export_dir={exported / '1'}"]) == 2
+    assert "is itself an exported version" in capsys.readouterr().err
+
+
+def test_output_to_a_pipe_and_through_a_symlink(trained, tmp_path):
+    flags = [f"--model_dir={trained}", "--text=good"]
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
+    assert predict.main([*flags, f"--output={tmp_path / 'pipe'}"]) == 0
+    assert json.loads(reader.communicate(timeout=60)[0])["label"] == "positive"
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    assert predict.main([*flags, f"--output={tmp_path / 'link'}"]) == 0
+    assert (tmp_path / "link").is_symlink() and lines(tmp_path / "target")[0]["label"] == "positive"
+    assert predict.main([*flags, "--output=/dev/null"]) == 0
+    assert not Path("/dev/null").is_file()
+
+
 def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
     def fail(self, path):
         raise OSError(28, "No space left on device")
@@ -213,6 +235,8 @@ def test_ask_tool(exported, capsys, environment):
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [a["label"] for a in answers] == ["positive", "negative"] and answers[0]["input"] == "a good film"
     assert subprocess.run(tool, env=environment, capture_output=True).returncode == 2
+    wrong = subprocess.run([*tool, str(exported), "a", "b\tc"], env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "reads 1 texts a row (text), found 2" in wrong.stderr
     assert subprocess.run([*tool, str(ROOT / "tests"), "x"], env=environment, capture_output=True).returncode == 1
 
 
@@ -234,7 +258,18 @@ def test_ask_tool(exported, capsys, environment):
         (predict, ["--model_dir=MODEL", "--text=x", "--input=y"], 2, "give one of --input and --text"),
         (predict, ["--model_dir=MODEL", "--text=x", "--text_b=y"], 2, "the model needs --text alone"),
         (predict, ["--model_dir=MODEL", "--input=x.txt"], 1, "x.txt: no such file"),
+        (predict, ["--model_dir=MODEL", "--text_b=x"], 2, "give one of --input and --text"),
         (predict, ["--model_dir=MODEL", "--text=x", "--output=none/out"], 1, "--output=none/out: cannot be written"),
+        (predict, ["--model_dir=MODEL", "--text=x", "--output=."], 1, "--output=.: cannot be written: it is a directory"),
+        (
+            evaluate,
+            ["--model_dir=MODEL", "--data=odd.tsv", "--metrics_out=none/m"],
+            1,
+            "--metrics_out=none/m: cannot be written",
+        ),
+        (evaluate, ["--model_dir=MODEL", "--data=odd.tsv", "--encoding=idna"], 1, "odd.tsv:2: label 'odd'"),
+        (export, ["--model_dir=MODEL", "--export_dir="], 2, "--export_dir is empty"),
+        (export, ["--model_dir=MODEL", "--export_dir=x", "--version=9223372036854775808"], 2, "--version=9223372036854775808"),
         (export, ["--model_dir=MODEL", "--export_dir=odd.tsv/x"], 1, "--export_dir=odd.tsv/x: cannot be written"),
         (export, ["--model_dir=none", "--export_dir=x"], 1, "--model_dir=none: no such directory"),
     ],

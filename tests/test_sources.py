@@ -89,7 +89,7 @@ def test_txt_keeps_empty_lines(tmp_path):
 
 def test_blank_lines_of_tables_are_no_rows(tmp_path):
     path = tmp_path / "f.tsv"
-    path.write_text("text\tlabel\n\nfine\tpos\n\n")
+    path.write_text("text\tlabel\n\nfine\tpos\n \n")
     t = table(path)
     assert rows_of(t) == [("fine", "pos")] and t.where(0) == f"{path}:3"
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main() -> int:
@@ -22,22 +23,34 @@ def main() -> int:
             print(f"ask: {path}: neither a SavedModel nor a folder of numbered ones", file=sys.stderr)
             return 1
         path = versions[-1]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  (the model holds its operations)
-
+    tf = _tensorflow()
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     fields = sorted(serve.structured_input_signature[1])
-    inputs = list(zip(*(text.split("\t") for text in sys.argv[2:]), strict=True))
-    if len(inputs) != len(fields):
-        print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(inputs)}", file=sys.stderr)
+    rows = [text.split("\t") for text in sys.argv[2:]]
+    wrong = next((row for row in rows if len(row) != len(fields)), None)
+    if wrong is not None:
+        print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(wrong)}", file=sys.stderr)
         return 2
+    inputs = list(zip(*rows, strict=True))
     answers = serve(**{name: tf.constant(column) for name, column in zip(fields, inputs, strict=True)})
     columns = {name: value.numpy().tolist() for name, value in answers.items()}
     for i, text in enumerate(sys.argv[2:]):
         answer = {name: _plain(values[i]) for name, values in columns.items()}
         print(json.dumps({"input": text, **answer}, ensure_ascii=False))
     return 0
+
+
+def _tensorflow() -> Any:
+    """TensorFlow with its text operations, imported without the notes it writes to stderr meanwhile."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow as tf
+        import tensorflow_text  # noqa: F401  (the model holds its operations)
+    finally:
+        os.dup2(kept, 2)
+    return tf
 
 
 def _plain(values: object) -> object:

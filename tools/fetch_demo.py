@@ -182,6 +182,7 @@ def prepare(cache: Path) -> None:
     from kbert.datasets.movie_snippets import MovieSnippets
     from kbert.datasets.short_reviews_zh import ShortReviewsZh
 
+    tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=(cache / "raw").resolve())
     for builder_class in (MovieSnippets, ShortReviewsZh):
         builder = builder_class(data_dir=cache / "tfds")

@@ -5,6 +5,7 @@ over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-re
 `run_classifier.py`).
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +36,8 @@ class LabelAudit:
         label = values[-1]
         if not label:
             raise ValueError("the label is empty")
+        if any(unicodedata.category(c) in ("Cc", "Cs") for c in label):
+            raise ValueError(f"label {label!r} holds a line end, a control character or half a character")
         if self.allowed is not None and label not in self.allowed:
             raise ValueError(f"label {label!r} is not among the model's labels: {_listed(tuple(self.allowed))}")
         self.found.add(label)

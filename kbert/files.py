@@ -1,0 +1,46 @@
+"""Output files that appear under their name only when they are whole."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from kbert.errors import DataError
+
+
+def check_output(flag: str, name: str) -> None:
+    """Raise DataError, before any work, when a file of this name cannot be written."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise DataError(f"{flag}={name}: cannot be written: it is a directory")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise DataError(f"{flag}={name}: cannot be written: its folder is missing or closed to us")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[str]]:
+    """Write a text file beside its place and rename it there; pipes and devices are written directly.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path.expanduser()))  # what a symlink stands for is replaced, not the symlink
+    direct = target.exists() and not target.is_file()
+    beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            yield file
+        if not direct:
+            os.replace(beside, target)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        if not direct:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with whole(path) as file:
+        file.write(text)
