@@ -1,4 +1,4 @@
-# make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 5 minutes on two cores)
+# make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 4 minutes on two cores)
 # make test         ruff, mypy and pytest
 # Both build .venv from the versions pinned in constraints.txt, once.
 PYTHON ?= python3
