@@ -11,7 +11,12 @@ from kbert import runtime
 runtime.start()
 
 import numpy as np  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
+
+# A busy machine is no error, and CI should say the same of the same commit.
+settings.register_profile("kbert", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("kbert")
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["good", "bad", "film", "fine", "dull", "a", "the", "very", "plot", "and", "un", "##like", "##ly", "cafe", "is", "not"]

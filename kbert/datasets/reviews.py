@@ -3,6 +3,7 @@
 Splits go by a hash of the text, so that no text stands in two of them and every machine has the same.
 """
 
+import abc
 import hashlib
 import re
 import unicodedata
@@ -46,9 +47,9 @@ class Reviews(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     ABOUT: str
 
     @staticmethod
+    @abc.abstractmethod
     def read(folder: Path) -> Iterator[tuple[str, str]]:
         """(text, "positive" or "negative") rows of the raw files in `folder`."""
-        raise NotImplementedError
 
     def _info(self) -> Any:
         labels = tfds.features.ClassLabel(names=["negative", "positive"])
