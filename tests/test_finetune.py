@@ -369,14 +369,17 @@ def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, data,
     assert same(weights(path), kept)
 
 
+# A shell's background jobs, and so perhaps these tests, ignore SIGINT and hand that on to their children.
+START = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("kbert.finetune", run_name="__main__")
+"""
+
+
 def start(flags: list[str], environment) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "kbert.finetune", *flags],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [sys.executable, "-c", START, *flags]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for(condition, child, seconds: float = 120.0) -> None:
