@@ -85,10 +85,10 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     if directory.exists() and not run_flags.overwrite:
         directory.check_same(model_config, train)
         last = directory.last()
-        if last is not None and (last.epoch >= train.epochs or _stopped(directory, train)):
+        if last is not None and (last.epoch >= train.epochs or train.epochs <= last.stopped):
             if not _measured(directory, train):
                 directory.write_config(model_config, train)
-                _measure(directory, tables)
+                _measure(directory, tables, train)
             print(
                 f"{directory.path} is finished: {last.epoch} epochs{' (stopped early)' if last.stopped else ''}. "
                 "Raise --epochs to continue, or use --overwrite to start anew."
@@ -106,12 +106,12 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     print(frozen_table(model, encoder), flush=True)
     _say_truncation(task, tables["train"])
     training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory).fit()
-    _measure(directory, tables)
+    _measure(directory, tables, train)
     print(f"\nmodel: {directory.path}")
     return 0
 
 
-def _measure(directory: ModelDir, tables: dict[str, "Table"]) -> None:
+def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig) -> None:
     """Write and print the kept checkpoint's figures: dev's, which it has, and test's."""
     from kbert import serving, training
 
@@ -119,21 +119,16 @@ def _measure(directory: ModelDir, tables: dict[str, "Table"]) -> None:
     reports = {"dev": predictor.task.report(best.metrics)}
     if "test" in tables:
         reports["test"] = training.evaluate(predictor, tables["test"], "test")
-    directory.write_metrics({"epoch": best.epoch, **{split: report.metrics for split, report in reports.items()}})
+    metrics = {split: report.metrics for split, report in reports.items()}
+    directory.write_metrics({"epoch": best.epoch, "test_data": train.test_data, **metrics})
     for split, report in reports.items():
         print(f"\n{split} ({len(tables[split]):,} rows), epoch {best.epoch}, the best on dev:\n{report.table()}")
 
 
 def _measured(directory: ModelDir, train: TrainConfig) -> bool:
-    """Whether metrics.json is there and speaks of the test data now asked for."""
-    metrics, before = directory.metrics(), directory.read_config()[1]
-    return "dev" in metrics and (train.test_data is None or ("test" in metrics and before.test_data == train.test_data))
-
-
-def _stopped(directory: ModelDir, train: TrainConfig) -> bool:
-    """Whether early stopping ended the run and nothing has asked for more since."""
-    last = directory.last()
-    return last is not None and last.stopped and train.epochs <= directory.read_config()[1].epochs
+    """Whether metrics.json speaks of the kept checkpoint, and of the test data if some are asked for."""
+    metrics = directory.metrics()
+    return metrics.get("epoch") == directory.best().epoch and train.test_data in (None, metrics.get("test_data"))
 
 
 def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]) -> tuple[dict[str, "Table"], tuple[str, ...]]:

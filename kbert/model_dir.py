@@ -42,14 +42,14 @@ class Saved:
     Attributes:
         epoch: epochs completed.
         score: the task's figure on dev, the greater the better.
-        stopped: early stopping ended the run here.
+        stopped: early stopping ended a run of this many epochs here; 0 when it did not.
         metrics: the dev report.
     """
 
     path: Path
     epoch: int
     score: float
-    stopped: bool
+    stopped: int
     metrics: dict[str, Any]
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -179,7 +179,7 @@ class ModelDir:
         *,
         epoch: int,
         score: float,
-        stopped: bool,
+        stopped: int,
         metrics: dict[str, Any],
     ) -> None:
         """Write one checkpoint, then drop those that are neither best nor last."""

@@ -161,7 +161,12 @@ class Run:
         patience = self.config.early_stopping_patience
         stopped = patience is not None and self.waited >= patience
         self.directory.save(
-            _arrays(self.model.weights), self._state(), epoch=epoch, score=score, stopped=stopped, metrics=report.metrics
+            _arrays(self.model.weights),
+            self._state(),
+            epoch=epoch,
+            score=score,
+            stopped=self.config.epochs if stopped else 0,
+            metrics=report.metrics,
         )
         self.board.report("dev", int(self.model.optimizer.iterations), report)
         if stopped:

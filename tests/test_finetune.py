@@ -110,7 +110,7 @@ def test_a_finished_run_says_so_continues_and_starts_anew(checkpoint, data, tmp_
     assert same(weights(path), first) and [s.epoch for s in ModelDir(path).checkpoints()][-1] == 2
 
 
-def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint, data, tmp_path, capsys):
+def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint, data, tmp_path, monkeypatch, capsys):
     flags = {"epochs": 6, "learning_rate": 1e-9, "early_stopping_patience": 2}
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
     assert "early stopping: no better dev accuracy for 2 epochs" in capsys.readouterr().err
@@ -118,7 +118,15 @@ def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint,
     assert directory.last().epoch == 3 and directory.last().stopped and directory.best().epoch == 1
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
     assert "is finished: 3 epochs (stopped early)" in capsys.readouterr().out
-    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **{**flags, "epochs": 7})) == 0
+    more = finetune_flags(checkpoint, data, tmp_path / "m", **{**flags, "epochs": 7})
+
+    def interrupt(*args, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", interrupt)
+        assert finetune.main(more) == 130
+    assert finetune.main(more) == 0
     assert directory.last().epoch == 4
 
 
@@ -311,6 +319,11 @@ def test_a_finished_run_measures_what_is_missing(trained, checkpoint, data, tmp_
     metrics = (path / "metrics.json").read_text()
     (path / "metrics.json").unlink()
     flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    assert finetune.main([*flags, f"--test_data={data / 'test.tsv'}"]) == 0
+    assert (path / "metrics.json").read_text() == metrics
+    # As after a kill between the last checkpoint and its figures: those here are an older checkpoint's.
+    stale = json.loads(metrics)
+    (path / "metrics.json").write_text(json.dumps({**stale, "epoch": stale["epoch"] + 99, "dev": {}}))
     assert finetune.main([*flags, f"--test_data={data / 'test.tsv'}"]) == 0
     assert (path / "metrics.json").read_text() == metrics
     assert finetune.main([*flags, f"--test_data={data / 'train.tsv'}"]) == 0
