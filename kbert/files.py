@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -38,6 +39,11 @@ def whole(path: Path) -> Iterator[IO[str]]:
     finally:
         if not direct:
             beside.unlink(missing_ok=True)
+
+
+def output(name: str) -> contextlib.AbstractContextManager[IO[str]]:
+    """A text file that `whole` writes, or standard output for `-`."""
+    return contextlib.nullcontext(sys.stdout) if name == "-" else whole(Path(name))
 
 
 def write_text(path: Path, text: str) -> None:

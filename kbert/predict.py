@@ -1,17 +1,15 @@
 """Answers of a trained model: `python -m kbert.predict --model_dir=DIR --text="one sentence"`."""
 
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
 from kbert.errors import UsageError
-from kbert.files import check_output, whole
+from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
     from kbert import pipeline, serving
     from kbert.sources import open_table
 
-    with _output(options.output) as file:
+    with output(options.output) as file:
         if given:
             predictor = serving.load(options.model_dir)
             raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
@@ -84,10 +82,6 @@ def _write(predictor: "Predictor", raw: Any, row: int, file: IO[str]) -> int:
         line = {"row": row + i, **shown, **predictor.task.present(decoded, i)}
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return row + count
-
-
-def _output(name: str) -> contextlib.AbstractContextManager[IO[str]]:
-    return contextlib.nullcontext(sys.stdout) if name == "-" else whole(Path(name))
 
 
 if __name__ == "__main__":

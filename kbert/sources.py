@@ -11,6 +11,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import zlib
@@ -256,8 +257,11 @@ def _located(records: Iterator[bytes], name: str, line: int) -> Iterator[bytes]:
 
 
 def _utf8(text: str) -> bytes:
-    # JSON can spell lone surrogates, which UTF-8 proper has not; the tokenizer drops these bytes as invalid.
-    return text.encode("utf-8", "surrogatepass")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # JSON can spell lone surrogates, which UTF-8 has not; BERT drops the replacement character, and it counts as one.
+        return re.sub("[\ud800-\udfff]", "\ufffd", text).encode()
 
 
 def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:

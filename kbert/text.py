@@ -1,11 +1,16 @@
 """Text into ids, in the graph: the only code that does it, for training, evaluation and serving.
 
-In: a batch of UTF-8 strings. Out: WordPiece ids, packed as `[CLS] a [SEP] b [SEP]`. The rules are
-those of google-research/bert `tokenization.py` (`BasicTokenizer`, then `WordpieceTokenizer` with
-`max_input_chars_per_word=200`). They work on one character at a time, so a table from code point to
-code points (`unicode_table.npz`, made by `tools/make_unicode_table.py`) carries them into the graph
-exactly; no Unicode library of Python, ICU or RE2 has a say. A text that spells "[CLS]" is text: its
-brackets are punctuation and are split off.
+In: a batch of UTF-8 strings. Out: WordPiece ids, each with its place in the text if asked, packed as
+`[CLS] a [SEP] b [SEP]`. The rules are those of google-research/bert `tokenization.py`
+(`BasicTokenizer`, then `WordpieceTokenizer` with `max_input_chars_per_word=200`). They work on one
+character at a time, so a table from code point to code points (`unicode_table.npz`, made by
+`tools/make_unicode_table.py`) carries them into the graph exactly; no Unicode library of Python, ICU
+or RE2 has a say. Text of characters that everyone treats alike (`PLAIN`) takes a quicker way to the
+same ids. A text that spells "[CLS]" is text: its brackets are punctuation and are split off.
+
+One difference from the reference is known: it sorts combining marks that follow one another (Unicode
+NFD); here they keep their order. Only marks that survive accent stripping can show it, the 25 or so
+spacing ones of musical notation, old Hangul tones and Khitan, written against the canonical order.
 """
 
 from collections.abc import Sequence
@@ -22,6 +27,12 @@ UNKNOWN, CLS, SEP, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
 MAX_CHARACTERS = 200  # of a word; longer ones are [UNK], as in the reference
 SPACE = 32
 HEAD_BYTES = 32  # bytes a word, at first; Chinese needs three, English six
+SIGMA, FINAL_SIGMA = 0x3A3, 0x3C2
+CASED, SKIPPED = 1, 2  # what a character is to a sigma beside it
+
+# ASCII, Chinese characters, and punctuation of both: stable for longer than BERT has existed, never
+# decomposed, and only A-Z have a lower case.
+PLAIN = r"[\t\n\r -~·‐-‧、-〃〈-】〔-〟一-鿿！-＃％-＊，-／０-９：；？＠［-］＿ａ-ｚ｛｝]*"
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -73,28 +84,78 @@ class Tokenizer(tf.Module):
         self.cls_id, self.sep_id, self.pad_id = ids[CLS], ids[SEP], ids[PAD]
         with np.load(Path(__file__).with_name("unicode_table.npz"), allow_pickle=False) as table:
             variant = int(lowercase) + 2 * int(strip_accents)
-            self._stage1 = table["stage1"][variant].astype(np.int32)
+            self._kinds, self._beside_sigma = (table["stage1"][row].astype(np.int32) for row in (variant, 4))
             self._stage2 = table["stage2"].astype(np.int32).reshape(-1)
             self._start, self._length = table["start"], table["length"].astype(np.int32)
             self._codes = table["codes"]
-        self._pieces = tf_text.FastWordpieceTokenizer(
-            vocab=self.vocabulary,
-            unknown_token=UNKNOWN,
-            token_out_type=tf.int32,
-            no_pretokenization=True,
-            max_bytes_per_word=4 * MAX_CHARACTERS,
-        )
+
+        def wordpiece(**options: Any) -> tf_text.FastWordpieceTokenizer:
+            return tf_text.FastWordpieceTokenizer(
+                vocab=self.vocabulary, unknown_token=UNKNOWN, token_out_type=tf.int32, **options
+            )
+
+        self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
+        self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # plain words longer than 3 bytes are ASCII
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """Ids of the texts' pieces, without special tokens.
 
         Args:
             texts: UTF-8 strings of shape [texts]; invalid bytes are ignored.
-            max_words: read no further than this many words; a word gives at least one piece.
+            max_words: only this many words matter; long texts may be read no further.
 
         Returns:
             int32 ragged tensor of shape [texts, (pieces)].
         """
+        plain = tf.strings.regex_full_match(texts, PLAIN)
+        if max_words is not None:
+            plain &= tf.strings.length(texts) <= HEAD_BYTES * max_words
+
+        def mixed() -> tf.RaggedTensor:
+            order = [tf.where(plain)[:, 0], tf.where(~plain)[:, 0]]
+            ids = [self._quick(tf.gather(texts, order[0])), self._careful(tf.gather(texts, order[1]), max_words)]
+            return tf.gather(tf.concat(ids, 0), tf.math.invert_permutation(tf.concat(order, 0)))
+
+        return tf.cond(tf.reduce_all(plain), lambda: self._quick(texts), mixed)
+
+    def tokenize_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Ids, and where in the texts the pieces stand.
+
+        A piece starts with the character its first letter was made from and ends behind the one its
+        last letter was made from: deleted characters at its edges are outside, such within it inside.
+        Pieces made from one character (a decomposed Hangul syllable) share its place.
+
+        Args:
+            texts: UTF-8 strings of shape [texts]; invalid bytes are ignored.
+
+        Returns:
+            Ids, starts and ends (exclusive), int32 ragged tensors of shape [texts, (pieces)]; the latter
+            count characters of the text as Python counts them, from 0, invalid bytes not among them.
+        """
+        letters, sources, rows = self._letters(texts)
+        pieces, begins, ends = self._pieces.tokenize_with_offsets(_encoded(letters))  # [words, (pieces)]; offsets in bytes
+        code, word = letters.values, pieces.value_rowids()
+        width = 1 + tf.reduce_sum([tf.cast(code >= limit, tf.int32) for limit in (0x80, 0x800, 0x10000)], 0)
+        owner = tf.repeat(tf.range(tf.size(code)), width)  # [bytes]: the letter each is of
+        at = tf.concat([[0], tf.cumsum(width)], 0)  # the byte each letter starts at
+        word_start = tf.gather(at, tf.gather(letters.row_starts(), word))
+        word_end = tf.gather(at, tf.gather(letters.row_limits(), word))
+        too_long = tf.gather(letters.row_lengths() > MAX_CHARACTERS, word)
+        last = tf.where(too_long, word_end, word_start + tf.cast(ends.values, tf.int32)) - 1
+        first = tf.gather(sources, tf.gather(owner, word_start + tf.cast(begins.values, tf.int32)))
+        behind = tf.gather(sources, tf.gather(owner, last)) + 1
+
+        def by_text(values: tf.Tensor) -> tf.RaggedTensor:
+            return rows.with_values(pieces.with_values(values)).merge_dims(1, 2)
+
+        return by_text(pieces.values), by_text(first), by_text(behind)
+
+    def _quick(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Ids of plain texts: lowercasing is that of ASCII, and the tokenizer's own splitting is right."""
+        return self._plain_pieces.tokenize(tf.strings.lower(texts) if self.lowercase else texts)
+
+    def _careful(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
+        """Ids of any texts."""
         words = self._words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
@@ -111,15 +172,27 @@ class Tokenizer(tf.Module):
 
     def _words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Normalised words and punctuation marks, strings of shape [texts, (words)]."""
-        codes = tf.strings.unicode_decode(texts, "UTF-8", errors="ignore")  # [texts, (characters)]
-        code = codes.values
-        kind = tf.gather(self._stage2, tf.gather(self._stage1, code // 256) * 256 + code % 256)
+        letters, _, rows = self._letters(texts)
+        return rows.with_values(_encoded(letters))
+
+    def _letters(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.RaggedTensor]:
+        """Code points of normalised words, where they are from, and whose the words are.
+
+        Returns:
+            int32 [words, (letters)]; int32 [letters], the character of its text each was made from;
+            [texts, (words)], whose values are the words' numbers.
+        """
+        decoded = tf.strings.unicode_decode(texts, "UTF-8", errors="ignore")  # [texts, (characters)]
+        code, row = decoded.values, decoded.value_rowids()
+        if self.lowercase:
+            code = tf.cond(tf.reduce_any(code == SIGMA), lambda: self._final_sigmas(code, row), lambda: code)
+        kind = self._look_up(self._kinds, code)
         length = tf.gather(self._length, kind)  # [characters]: how many code points stand for each
         source = tf.repeat(tf.range(tf.size(code)), length)  # [normalised]
         at = tf.range(tf.size(source)) - tf.gather(tf.cumsum(length, exclusive=True), source)
         out = tf.gather(self._codes, tf.gather(tf.gather(self._start, kind), source) + at)
         out = tf.where(out < 0, tf.gather(code, source), out)
-        text = tf.gather(codes.value_rowids(), source)
+        text = tf.gather(row, source)
 
         kept = tf.where(out != SPACE)[:, 0]
         # A word starts behind a space and at the head of a text.
@@ -128,10 +201,24 @@ class Tokenizer(tf.Module):
         starts = tf.gather((before == SPACE) | (text != text_before), kept)
         first = tf.where(starts)[:, 0]
         letters = tf.RaggedTensor.from_row_starts(tf.gather(out, kept), first, validate=False)
-        words = tf.strings.unicode_encode(letters, "UTF-8")
-        words = tf.where(letters.row_lengths() > MAX_CHARACTERS, UNKNOWN, words)
-        rows = tf.gather(text, tf.gather(kept, first))
-        return tf.RaggedTensor.from_value_rowids(words, rows, nrows=codes.nrows(), validate=False)
+        text = tf.gather(text, kept)
+        character = tf.gather(source, kept) - tf.cast(tf.gather(decoded.row_starts(), text), tf.int32)
+        numbers = tf.range(tf.size(first))
+        rows = tf.RaggedTensor.from_value_rowids(numbers, tf.gather(text, first), nrows=decoded.nrows(), validate=False)
+        return letters, character, rows
+
+    def _look_up(self, stage1: np.ndarray, code: tf.Tensor) -> tf.Tensor:
+        return tf.gather(self._stage2, tf.gather(stage1, code // 256) * 256 + code % 256)
+
+    def _final_sigmas(self, code: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        """The code points with each capital sigma at a word's end as the small final one (Unicode's Final_Sigma)."""
+        role = self._look_up(self._beside_sigma, code)
+        seen = tf.where(role != SKIPPED)[:, 0]
+        cased, row = tf.gather(role, seen) == CASED, tf.gather(row, seen)
+        joined = (row[1:] == row[:-1]) & cased[1:] & cased[:-1]  # whether cased letters follow one another
+        final = tf.concat([[False], joined], 0) & ~tf.concat([joined, [False]], 0) & (tf.gather(code, seen) == SIGMA)
+        where = tf.boolean_mask(seen, final)
+        return tf.tensor_scatter_nd_update(code, where[:, None], tf.fill(tf.shape(where), FINAL_SIGMA))
 
     def pack(self, parts: Sequence[tf.RaggedTensor], max_length: int) -> dict[str, tf.RaggedTensor]:
         """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, the longer part cut first as the reference does.
@@ -159,6 +246,11 @@ class Tokenizer(tf.Module):
             pieces += [cut, _column(rows, self.sep_id)]
             segments += [tf.zeros_like(cut) + segment, _column(rows, segment)]
         return {"token_ids": tf.concat(pieces, 1), "segment_ids": tf.concat(segments, 1)}
+
+
+def _encoded(letters: tf.RaggedTensor) -> tf.Tensor:
+    """Words as UTF-8 strings [words]; those too long are spelt as the unknown token."""
+    return tf.where(letters.row_lengths() > MAX_CHARACTERS, UNKNOWN, tf.strings.unicode_encode(letters, "UTF-8"))
 
 
 def _column(rows: Any, value: int) -> tf.RaggedTensor:

@@ -1,5 +1,7 @@
 """Text into ids: against an independent WordPiece, against the reference's own loops, and by its rules."""
 
+import re
+
 import pytest
 import tensorflow as tf
 from conftest import VOCABULARY
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import BertWordPieceTokenizer
 
 from kbert.errors import DataError
-from kbert.text import Tokenizer, check_vocabulary, read_vocabulary
+from kbert.text import PLAIN, Tokenizer, check_vocabulary, read_vocabulary
 
 TOKENIZERS = {
     (lower, strip): Tokenizer(VOCABULARY, lowercase=lower, strip_accents=strip)
@@ -59,19 +61,14 @@ def test_cased_and_accents():
 WITNESS = BertWordPieceTokenizer({token: i for i, token in enumerate(VOCABULARY)}, lowercase=True)
 # Blocks that are as old as the witness's Unicode tables.
 BLOCKS = [(0x20, 0x377), (0x384, 0x3A1), (0x3AA, 0x513), (0x1E00, 0x1EFF), (0x2000, 0x203E), (0x3000, 0x3096), (0xAC00, 0xD7A3)]
-PLAIN = st.one_of(
-    [st.characters(min_codepoint=a, max_codepoint=b, categories=["L", "M", "N", "P", "S", "Z"]) for a, b in BLOCKS]
-)
+OLD = st.one_of([st.characters(min_codepoint=a, max_codepoint=b, categories=["L", "M", "N", "P", "S", "Z"]) for a, b in BLOCKS])
+
+
+OLD_TEXTS = st.text(st.one_of(OLD.filter(lambda c: c not in "\u2028\u2029"), st.sampled_from("abcdefgx.,!?中文 ")), max_size=40)
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.text(st.one_of(PLAIN.filter(lambda c: c not in "\u2028\u2029"), st.sampled_from("abcdefgx.,!?中文 ")), max_size=40),
-        min_size=1,
-        max_size=8,
-    )
-)
+@given(st.lists(OLD_TEXTS, min_size=1, max_size=8))
 def test_ids_equal_an_independent_tokenizer(texts):
     found = GRAPHS[True, True](tf.constant(texts)).to_list()
     assert found == [e.ids for e in WITNESS.encode_batch(texts, add_special_tokens=False)]
@@ -102,6 +99,134 @@ def test_few_words_behind_much_that_is_dropped():
     texts = ["\0" * 5000 + "good film", " " * 5000 + "bad", "a " * 3000, "x" * 3000 + " the"]
     found = TOKENIZERS[True, True].tokenize(tf.constant(texts), max_words=2).to_list()
     assert [[VOCABULARY[i] for i in ids] for ids in found] == [["good", "film"], ["bad"], ["a", "a"], ["[UNK]", "the"]]
+
+
+def test_final_sigma():
+    vocabulary = [*VOCABULARY, "οδος", "οδοσ", "σας", "σ", "ς", "aσ"]
+    tokenizer = Tokenizer(vocabulary, lowercase=True, strip_accents=True)
+    texts = ["ΟΔΟΣ", "ΟΔΟΣ.", "ΟΔΟΣ\u0301 ΣΑΣ", "Σ", "οδοσ", "AΣ\u200b\u0301a ΟΔΟΣ中", "AΣ"]
+    found = [[vocabulary[i] for i in ids] for ids in tokenizer.tokenize(tf.constant(texts)).to_list()]
+    assert found == [["οδος"], ["οδος", "."], ["οδος", "σας"], ["σ"], ["οδοσ"], ["[UNK]", "οδος", "中"], ["[UNK]"]]
+    sigma = Tokenizer([*VOCABULARY, "aσa"], lowercase=True, strip_accents=True)
+    assert sigma.tokenize(tf.constant(["AΣ\u200b\u0301a"])).to_list() == [[len(VOCABULARY)]]
+
+
+PLAIN_CHARACTERS = [chr(c) for c in range(0x110000) if re.fullmatch(PLAIN, chr(c))]
+MANY = list(dict.fromkeys([*VOCABULARY, *PLAIN_CHARACTERS[4:2000], *("##" + c for c in "abcXYZ019．ａ－０"), "Good", "##ood"]))
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_plain_characters_take_either_way_to_the_same_ids(lowercase):
+    tokenizer = Tokenizer(MANY, lowercase=lowercase, strip_accents=lowercase)
+    assert len(PLAIN_CHARACTERS) > 21_000
+    for form in ("{0}", "a{0}b", "{0}{0}", "中{0}. "):
+        texts = tf.constant([form.format(c) for c in PLAIN_CHARACTERS])
+        assert tokenizer._quick(texts).to_list() == tokenizer._careful(texts, None).to_list()
+
+
+@given(
+    st.lists(
+        st.text(st.one_of(st.sampled_from(PLAIN_CHARACTERS), st.sampled_from("abcxyzXYZ09.,[]# 中文。，")), max_size=60)
+        | st.integers(195, 205).map("x".__mul__),
+        min_size=1,
+    ),
+    st.booleans(),
+)
+def test_plain_texts_take_either_way_to_the_same_ids(texts, lowercase):
+    tokenizer = EITHER[lowercase]
+    assert tokenizer._quick(tf.constant(texts)).to_list() == tokenizer._careful(tf.constant(texts), None).to_list()
+
+
+EITHER = {lower: Tokenizer(MANY, lowercase=lower, strip_accents=lower) for lower in (True, False)}
+
+
+@pytest.mark.parametrize(
+    ("texts", "quick"),
+    [
+        (["good film.", "中文，很好。", ""], ["good film.", "中文，很好。", ""]),
+        (["good", "Café", "bad"], ["good", "bad"]),
+        (["Σ", "good\0"], []),
+        ([b"good\xff", b"bad"], ["bad"]),
+        (["x " * 2000, "bad"], ["bad"]),  # too long to be read whole
+    ],
+)
+def test_which_way_a_text_takes(monkeypatch, texts, quick):
+    tokenizer = EITHER[True]
+    expected = [tokenizer._careful(tf.constant([t]), 20).to_list()[0] for t in texts]
+    taken = []
+
+    def spy(values):
+        taken.extend(v.decode() for v in values.numpy())
+        return type(tokenizer)._quick(tokenizer, values)
+
+    monkeypatch.setattr(tokenizer, "_quick", spy)
+    assert tokenizer.tokenize(tf.constant(texts), max_words=20).to_list() == expected
+    assert taken == quick
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Good film.", [("good", 0, 4), ("film", 5, 9), (".", 9, 10)]),
+        ("\u200b un\0likely", [("un", 2, 4), ("##like", 5, 9), ("##ly", 9, 11)]),
+        ("cafe\u0301 x", [("cafe", 0, 4), ("x", 6, 7)]),
+        ("\u0301cafe", [("cafe", 1, 5)]),
+        ("ca\u0301fé", [("cafe", 0, 5)]),
+        ("中文", [("中", 0, 1), ("文", 1, 2)]),
+        ("😀 zebra x", [("[UNK]", 0, 1), ("[UNK]", 2, 7), ("x", 8, 9)]),
+        ("x" * 201 + " a", [("[UNK]", 0, 201), ("a", 202, 203)]),
+        ("é" * 201 + "a", [("[UNK]", 0, 202)]),
+        ("", []),
+        (b"\xff\xe4good\xf0\x9f film", [("good", 0, 4), ("film", 5, 9)]),
+        ("[UNK]", [("[", 0, 1), ("[UNK]", 1, 4), ("]", 4, 5)]),
+        ("\ufeffgood", [("good", 1, 5)]),
+    ],
+)
+def test_offsets(text, expected):
+    tokenizer = TOKENIZERS[True, True]
+    found = [values.to_list()[0] for values in tokenizer.tokenize_with_offsets(tf.constant([text]))]
+    assert [(VOCABULARY[i], start, end) for i, start, end in zip(*found, strict=True)] == expected
+
+
+def test_offsets_within_one_character():
+    tokenizer = Tokenizer([*VOCABULARY, "\u1100", "##\u1161", "##\u11a8"], lowercase=True, strip_accents=True)
+    _, starts, ends = tokenizer.tokenize_with_offsets(tf.constant(["中각각"]))
+    assert [row[0] for row in (starts.to_list(), ends.to_list())] == [[0, 1], [1, 3]]
+    _, starts, ends = tokenizer.tokenize_with_offsets(tf.constant(["a 각"]))
+    assert starts.to_list() == [[0, 2, 2, 2]] and ends.to_list() == [[1, 3, 3, 3]]
+
+
+ANY_TEXT = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("abcxyzÉéİΣ中文각\0\u200b\u0301 .,[]")), max_size=40
+)
+
+
+@given(st.lists(ANY_TEXT, min_size=1, max_size=5), st.booleans())
+def test_offsets_of_any_text(texts, lowercase):
+    """Ids as without offsets; places in order, inside the text, and cut out they give the same piece again."""
+    tokenizer = EITHER[lowercase]
+    ids, starts, ends = (v.to_list() for v in tokenizer.tokenize_with_offsets(tf.constant(texts)))
+    assert ids == tokenizer.tokenize(tf.constant(texts)).to_list()
+    cut, pieces = [], []
+    for text, row, begins, limits in zip(texts, ids, starts, ends, strict=True):
+        assert all(0 <= a < b <= len(text) for a, b in zip(begins, limits, strict=True))
+        assert begins == sorted(begins) and limits == sorted(limits)
+        for i, a, b in zip(row, begins, limits, strict=True):
+            piece = MANY[i]
+            if piece != "[UNK]" and (begins.count(a), limits.count(b)) == (1, 1):
+                cut.append(text[a:b])
+                pieces.append(piece.removeprefix("##"))
+    words = tokenizer._words(tf.constant(cut)).to_list() if cut else []
+    joined = ["".join(w.decode() for w in row) for row in words]
+    # Out of its word a sigma is not final.
+    assert [j.replace("ς", "σ") for j in joined] == [p.replace("ς", "σ") for p in pieces]
+
+
+@given(st.lists(OLD_TEXTS, min_size=1, max_size=5))
+def test_offsets_equal_an_independent_tokenizer(texts):
+    _, starts, ends = (v.to_list() for v in TOKENIZERS[True, True].tokenize_with_offsets(tf.constant(texts)))
+    expected = [e.offsets for e in WITNESS.encode_batch(texts, add_special_tokens=False)]
+    assert [list(zip(a, b, strict=True)) for a, b in zip(starts, ends, strict=True)] == expected
 
 
 def reference_pair(a: list[int], b: list[int], length: int) -> tuple[list[int], list[int]]:

@@ -5,7 +5,8 @@
 Run it with the Python whose Unicode version kbert should follow; the version is stored in the table.
 The rules are those of google-research/bert `tokenization.py` (`BasicTokenizer`), which work on one
 character at a time: delete controls, split at white space, isolate CJK and punctuation, lowercase,
-decompose and drop accents. Layout: `kbert/text.py`, which reads it.
+decompose and drop accents. The one rule that looks around, the final sigma of lowercasing, gets a
+table of its own. Layout: `kbert/text.py`, which reads it.
 """
 
 import unicodedata
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 SPACE, SELF = 32, -1
+OTHER, CASED, SKIPPED = 0, 1, 2  # what a character is to a sigma beside it
 CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -59,19 +61,35 @@ def normalised(code: int, lowercase: bool, strip_accents: bool) -> tuple[int, ..
     return (SPACE, *out, SPACE) if is_cjk(code) else tuple(out)
 
 
+def beside_sigma(code: int) -> int:
+    """OTHER, CASED or SKIPPED, as Python's str.lower (Unicode's Final_Sigma) takes the character.
+
+    A sigma is final behind a cased letter and in front of none. Python says which characters it skips
+    on the way only through what it makes of a sigma.
+    """
+    if normalised(code, False, False) == ():
+        return SKIPPED  # gone before the text is lowercased
+    if (chr(code) + "Σ").lower().endswith("ς"):
+        return CASED
+    return SKIPPED if ("A" + chr(code) + "Σ").lower().endswith("ς") else OTHER
+
+
 def main() -> None:
     classes: dict[tuple[int, ...], int] = {(SELF,): 0}
     blocks: dict[bytes, int] = {}
-    stage1 = np.zeros((4, 0x1100), np.uint16)
-    for variant in range(4):
+    stage1 = np.zeros((5, 0x1100), np.uint16)
+    for variant in range(5):
         lowercase, strip_accents = bool(variant & 1), bool(variant & 2)
         for block in range(0x1100):
             row = np.zeros(256, np.uint16)
             for low in range(256):
                 code = block << 8 | low
-                if not 0xD800 <= code <= 0xDFFF:
-                    out = normalised(code, lowercase, strip_accents)
-                    row[low] = classes.setdefault(out, len(classes))
+                if 0xD800 <= code <= 0xDFFF:
+                    continue
+                if variant == 4:
+                    row[low] = beside_sigma(code)
+                else:
+                    row[low] = classes.setdefault(normalised(code, lowercase, strip_accents), len(classes))
             stage1[variant, block] = blocks.setdefault(row.tobytes(), len(blocks))
     length = np.array([len(out) for out in classes], np.uint8)
     path = Path(__file__).parent.parent / "kbert" / "unicode_table.npz"
