@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, hugging_face_tensors, write_hugging_face
+from tiny import head_tensors
 
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
 from kbert.errors import DataError, UsageError
+
+HEADS = [
+    *(f"mlm_head/{name}" for name in ("intermediate_dense/kernel", "intermediate_dense/bias", "output_bias")),
+    *("mlm_head/intermediate_layer_norm/gamma", "mlm_head/intermediate_layer_norm/beta", "nsp_head/kernel", "nsp_head/bias"),
+]
 
 
 def same_arrays(a, b) -> bool:
@@ -47,10 +53,11 @@ def test_prefixes_heads_old_names_and_no_pooler(tmp_path, checkpoint):
         if not name.startswith("pooler."):
             name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
             renamed["bert." + name] = value
-    renamed |= {"cls.predictions.bias": np.zeros(3, np.float32), "classifier.weight": np.zeros((2, 16), np.float32)}
+    renamed |= head_tensors() | {"qa_outputs.weight": np.zeros((2, 16), np.float32)}
     renamed["bert.embeddings.position_ids"] = np.zeros((1, 40), np.int64)
-    arrays = open_checkpoint(str(write_hugging_face(tmp_path, renamed))).arrays()
-    assert same_arrays(arrays, {name: value for name, value in plain.items() if not name.startswith("pooled_dense/")})
+    found = open_checkpoint(str(write_hugging_face(tmp_path, renamed)))
+    assert same_arrays(found.arrays(), {name: value for name, value in plain.items() if not name.startswith("pooled_dense/")})
+    assert set(found.heads()) == set(HEADS) and found.ignored == ("qa_outputs.weight",) and not found.has_pooler
 
 
 def test_google(tmp_path, checkpoint):
@@ -70,7 +77,7 @@ def test_google(tmp_path, checkpoint):
                 name, value = name.removesuffix("weight") + "kernel", value.T
             tf.compat.v1.get_variable(name, initializer=value)
             tf.compat.v1.get_variable(name + "/adam_m", initializer=value)
-        tf.compat.v1.get_variable("cls/predictions/output_bias", initializer=np.zeros(3, np.float32))
+        tf.compat.v1.get_variable("cls/squad/output_bias", initializer=np.zeros(3, np.float32))
         tf.compat.v1.get_variable("global_step", initializer=np.int64(7))
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(tmp_path / "bert_model.ckpt"))
@@ -118,6 +125,10 @@ def without(*names):
     return {k: v for k, v in hugging_face_tensors().items() if k not in names}
 
 
+def part(*names):
+    return {name: head_tensors()[name] for name in names}
+
+
 QUERY = "encoder.layer.1.attention.self.query.weight"
 
 
@@ -136,7 +147,23 @@ QUERY = "encoder.layer.1.attention.self.query.weight"
         (None, {"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
         (None, {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         (None, {"vocab_size": 9}, "tokens, but the checkpoint has 9 embeddings"),
-        (None, {"num_hidden_layers": "two"}, "num_layers: expected int, found 'two'"),
+        (None, {"num_hidden_layers": "two"}, "num_hidden_layers is 'two'; expected a whole number of 1 or more"),
+        (None, {"num_hidden_layers": True}, "num_hidden_layers is True; expected a whole number"),
+        (None, {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; expected at most 1,000"),
+        (None, {"hidden_size": -16}, "hidden_size is -16; expected a whole number of 1 or more"),
+        (None, {"num_attention_heads": 3}, "num_attention_heads is 3, which does not divide hidden_size, 16"),
+        (None, {"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0; expected a fraction from 0, below 1"),
+        (None, {"hidden_dropout_prob": None}, "hidden_dropout_prob is None; expected a fraction"),
+        (None, {"hidden_act": ["gelu"]}, "hidden_act is ['gelu']; kbert knows gelu"),
+        (None, {"vocab_size": len(VOCABULARY) + 1}, "embeddings; is the file cut short?"),
+        ({**without(), QUERY: np.zeros((16, 16), np.int8)}, {}, f"tensor '{QUERY}' holds I8 values, expected floating-point"),
+        ({**without(), QUERY: np.full((16, 16), np.nan, np.float32)}, {}, f"tensor '{QUERY}' holds values that are no finite"),
+        ({**without(), f"bert.{QUERY}": np.zeros((16, 16), np.float32)}, {}, "stands for the same weight as"),
+        (without("pooler.dense.bias"), {}, "tensor 'pooler.dense.bias' is missing"),
+        ({**without(), **part("cls.predictions.bias")}, {}, "tensor 'cls.predictions.transform.dense.weight' is missing"),
+        ({**without(), **head_tensors(labels=3)}, {"id2label": {"0": "a", "1": "b"}}, "id2label names 2 labels, but"),
+        ({**without(), **head_tensors(labels=2)}, {"id2label": ["a", "b"]}, "id2label is ['a', 'b']; expected an object"),
+        (None, {"architectures": "BertModel"}, "architectures is 'BertModel'; expected a list of names"),
     ],
 )
 def test_wrong_hugging_face_directories(tmp_path, tensors, config, message):
