@@ -1,17 +1,22 @@
 """Checkpoints in each of their forms, and what is said of broken ones."""
 
 import json
+import shutil
 
 import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, hugging_face_tensors, write_hugging_face
+from safetensors.numpy import save_file
+from safetensors.tensorflow import save_file as save_tensorflow
 from tiny import head_tensors
 
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
+from kbert.config import TextConfig
 from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
 
 HEADS = [
     *(f"mlm_head/{name}" for name in ("intermediate_dense/kernel", "intermediate_dense/bias", "output_bias")),
@@ -86,6 +91,109 @@ def test_google(tmp_path, checkpoint):
     assert same_arrays(found.arrays(), open_checkpoint(str(checkpoint)).arrays())
 
 
+@pytest.mark.parametrize(
+    ("more", "lowercase"), [([], True), (["<S>", "<T>"], True), (["[unused1]", "[X]"], True), (["A"], False), (["##Y"], False)]
+)
+def test_googles_casing_is_told_from_the_vocabulary_or_the_tokenizer_config(tmp_path, more, lowercase):
+    source = write_hugging_face(tmp_path / "a", config={"hidden_act": "relu"})
+    checkpoints.write_checkpoint(open_checkpoint(str(source)), str(tmp_path / "b"), "google")
+    vocabulary = [*VOCABULARY[: len(VOCABULARY) - len(more)], *more]
+    (tmp_path / "b" / "vocab.txt").write_text("".join(t + "\n" for t in vocabulary), encoding="utf-8")
+    (tmp_path / "b" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert open_checkpoint(str(tmp_path / "b")).text == TextConfig(lowercase=False, strip_accents=False)
+    (tmp_path / "b" / "tokenizer_config.json").unlink()
+    assert open_checkpoint(str(tmp_path / "b")).text == TextConfig(lowercase=lowercase, strip_accents=lowercase)
+
+
+NORMALIZER = {"type": "BertNormalizer", "lowercase": False, "strip_accents": None}
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_config", "normalizer", "config", "lowercase", "strip"),
+    [
+        (None, None, {}, True, True),
+        (None, None, {"do_lower_case": False}, False, False),
+        (None, NORMALIZER, {"do_lower_case": True}, False, False),
+        (None, {**NORMALIZER, "lowercase": True, "strip_accents": False}, {}, True, False),
+        ({"strip_accents": True}, NORMALIZER, {}, False, True),
+        ({"do_lower_case": True}, {**NORMALIZER, "strip_accents": False}, {}, True, True),
+        ({}, {"type": "Lowercase"}, {"do_lower_case": False}, False, False),
+    ],
+)
+def test_hugging_faces_casing_and_vocabulary_without_vocab_txt(
+    tmp_path, tokenizer_config, normalizer, config, lowercase, strip
+):
+    path = write_hugging_face(tmp_path, config=config)
+    (path / "vocab.txt").unlink()
+    (path / "tokenizer_config.json").unlink()
+    if tokenizer_config is not None:
+        (path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    ids = {token: i for i, token in enumerate(VOCABULARY)}
+    added = [{"content": "##x", "id": ids.pop("##x")}, {"content": "[CLS]", "id": ids["[CLS]"]}]
+    document = {"model": {"type": "WordPiece", "vocab": ids}, "added_tokens": added, "normalizer": normalizer}
+    (path / "tokenizer.json").write_text(json.dumps(document))
+    found = open_checkpoint(str(path))
+    assert found.vocabulary == VOCABULARY and found.text == TextConfig(lowercase=lowercase, strip_accents=strip)
+
+
+def test_shards_and_half_precision(tmp_path, checkpoint):
+    path = write_hugging_face(tmp_path)
+    (path / "model.safetensors").unlink()
+    tensors = {name: tf.cast(tensor, tf.bfloat16) for name, tensor in hugging_face_tensors().items()}
+    where = {name: f"model-{'query' in name:d}.safetensors" for name in tensors}
+    for file in set(where.values()):
+        save_tensorflow({name: t for name, t in tensors.items() if where[name] == file}, path / file)
+    (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    found, plain = open_checkpoint(str(path)).arrays(), open_checkpoint(str(checkpoint)).arrays()
+    assert set(found) == set(plain)
+    for name, array in found.items():
+        assert array.dtype == np.float32 and np.array_equal(array, tf.cast(tf.cast(plain[name], tf.bfloat16), tf.float32))
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "fits"), [(41, 41, True), (48, 41, True), (48, 33, True), (48, 32, False), (42, 41, False)]
+)
+def test_an_embedding_table_may_be_rounded_up(tmp_path, rows, tokens, fits):
+    tensors = hugging_face_tensors()
+    tensors["embeddings.word_embeddings.weight"] = np.zeros((rows, 16), np.float32)
+    path = write_hugging_face(tmp_path, tensors, {"vocab_size": rows})
+    (path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY[:tokens]), encoding="utf-8")
+    if fits:
+        found = open_checkpoint(str(path))
+        unused = f" and {rows - tokens} unused rows" if rows > tokens else ""
+        assert f"{tokens} tokens{unused}\n" in checkpoints.summary(found)
+    else:
+        with pytest.raises(DataError, match=r"vocab\.txt: \d+ tokens, but the checkpoint has \d+ embeddings; is the file cut"):
+            open_checkpoint(str(path))
+
+
+def test_a_token_classifier_is_no_classifier_of_texts(tmp_path):
+    tensors = {**hugging_face_tensors(), **head_tensors(labels=3)}
+    path = write_hugging_face(tmp_path, tensors, {"architectures": ["BertForTokenClassification"]})
+    found = open_checkpoint(str(path))
+    assert found.heads() == {} and found.labels == () and found.ignored == ("classifier.bias", "classifier.weight")
+    assert "not read:       classifier.bias and 1 more tensors" in checkpoints.summary(found)
+
+
+def test_summary_counts_every_weight(tmp_path, checkpoint, trained):
+    found = open_checkpoint(str(write_hugging_face(tmp_path, {**hugging_face_tensors(), **head_tensors()})))
+    lines = checkpoints.summary(found).splitlines()
+    everything = {**found.arrays(), **found.heads()}
+    assert found.shapes == {name: array.shape for name, array in everything.items()}
+    assert lines == [
+        "format:         Hugging Face",
+        "layers:         2, each with 2 heads",
+        "width:          16, in the feed-forward layers 32",
+        "longest input:  40 tokens, in 2 segments",
+        "vocabulary:     41 tokens",
+        "casing:         lowercased, accents stripped",
+        "activation:     gelu (exact)",
+        "heads:          pooler, masked LM, next sentence",
+        f"parameters:     {sum(array.size for array in everything.values()):,}",
+    ]
+    assert "classifier of 2 labels (negative, positive)" in checkpoints.summary(open_checkpoint(str(trained)))
+
+
 def test_keras_preset_directory(tmp_path, checkpoint):
     arrays = open_checkpoint(str(checkpoint)).arrays()
     backbone = keras_nlp.models.BertBackbone(
@@ -119,6 +227,19 @@ def test_kbert_model_directory(trained):
     assert found.format == "kbert" and found.vocabulary == VOCABULARY and found.encoder.activation == "gelu"
     arrays = found.arrays()
     assert "classifier/kernel" not in arrays and "token_embedding/embeddings" in arrays
+
+
+def test_a_kbert_model_whose_pooler_is_zero_has_none(trained, tmp_path):
+    assert open_checkpoint(str(trained)).has_pooler
+    shutil.copytree(trained, tmp_path / "m")
+    best = ModelDir(tmp_path / "m").best()
+    zeros = {name: array * (not name.startswith("pooled_dense/")) for name, array in best.weights().items()}
+    save_file(zeros, best.path / "weights.safetensors")
+    found = open_checkpoint(str(tmp_path / "m"))
+    assert not found.has_pooler and "pooled_dense/kernel" not in found.arrays()
+    shutil.rmtree(tmp_path / "m" / "checkpoints")
+    with pytest.raises(DataError, match="a kbert model without a checkpoint yet; its training has not finished an epoch"):
+        open_checkpoint(str(tmp_path / "m"))
 
 
 def without(*names):

@@ -3,6 +3,7 @@
 In: sizes, casing and tokens as a file states them. Out: a `Checkpoint`, or a DataError naming the file.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from kbert import text
 from kbert.config import EncoderConfig, TextConfig
 from kbert.errors import DataError
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
@@ -117,13 +120,17 @@ def _present(config: Any, key: str, where: Path) -> Any:
 def read_vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
     """The tokens of a `vocab.txt` that goes with an encoder.
 
+    A last line without an end is said, since a cut through the last token cannot be told from it.
+
     Raises:
         DataError: see `check_size`; or the file is no vocabulary.
     """
     vocabulary = text.read_vocabulary(path)
-    if len(vocabulary) < encoder.vocabulary_size and not path.read_bytes().endswith(b"\n"):
-        raise DataError(f"{path}: ends in the middle of line {len(vocabulary):,}; is it cut short?")
     check_size(vocabulary, encoder, path)
+    if not path.read_bytes().endswith(b"\n"):
+        if len(vocabulary) < encoder.vocabulary_size:
+            raise DataError(f"{path}: ends in the middle of line {len(vocabulary):,}; is the file cut short?")
+        log.warning("%s: its last line has no end; if the file was cut there, its last token is wrong", path)
     return vocabulary
 
 

@@ -102,10 +102,13 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     write_json(path / "bert_config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
     write_tokenizer_config(checkpoint, path)
-    tf.raw_ops.SaveV2(
-        prefix=str(path / "bert_model.ckpt"),
-        tensor_names=[row.names["google"] for row in table],
-        shape_and_slices=[""] * len(table),
-        tensors=[tf.constant(row.written(arrays[row.path], "google")) for row in table],
-    )
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(path / "bert_model.ckpt"),
+            tensor_names=[row.names["google"] for row in table],
+            shape_and_slices=[""] * len(table),
+            tensors=[tf.constant(row.written(arrays[row.path], "google")) for row in table],
+        )
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
     return notices

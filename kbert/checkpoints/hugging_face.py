@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from kbert import text
@@ -217,5 +218,8 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     write_json(path / "config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
     write_tokenizer_config(checkpoint, path)
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
     return notices

@@ -7,14 +7,13 @@ trained with.
 from pathlib import Path
 
 from kbert.checkpoints import names
-from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, check_size, encoder_config
+from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
 from kbert.checkpoints.foreign import Weights, match
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.config import to_json
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir
-from kbert.text import check_vocabulary
 
 # The parts of a model that the table knows; heads of other tasks are none of another task's business.
 KNOWN = ("token_embedding", "position_embedding", "segment_embedding", "embeddings_layer_norm", "transformer_layer_")
@@ -30,9 +29,7 @@ def read(path: Path) -> Checkpoint:
     model = directory.read_config()[0]
     sizes = to_json(model.encoder)
     encoder = encoder_config(sizes, where, OWN_SIZES, dropout="dropout", activation=model.encoder.activation)
-    vocabulary = directory.vocabulary()
-    check_vocabulary(vocabulary, str(path / "vocab.txt"))
-    check_size(vocabulary, encoder, path / "vocab.txt")
+    vocabulary = read_vocabulary(path / "vocab.txt", encoder)
     if directory.last() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
     file = directory.best().path / "weights.safetensors"

@@ -12,6 +12,9 @@ from safetensors import SafetensorError, safe_open
 from kbert.checkpoints.foreign import Tensor
 from kbert.errors import DataError
 
+# What TensorFlow's reader raises for damaged files, beside its own errors: Python's, by the kind of damage.
+UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
+
 
 def safetensors_list(path: Path) -> list[Tensor]:
     """The tensors of a safetensors file, from its header; DataError when it is damaged or cut short."""
@@ -52,7 +55,7 @@ def tensorflow_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]
     for tensor in tensors:
         try:
             yield tensor, np.asarray(reader.get_tensor(tensor.name))
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise _unreadable(tensor.where, error) from None
 
 
@@ -61,7 +64,7 @@ def _reader(prefix: Path) -> Any:
         raise DataError(f"{prefix}.data-00000-of-00001: no such file")
     try:
         return tf.train.load_checkpoint(str(prefix))
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise _unreadable(prefix, error) from None
 
 
