@@ -99,6 +99,8 @@ def test_written_tensors_are_those_of_transformers(tmp_path, kind):
         assert {name: s.get_shape() for name, s in slices.items()} == expected
         assert {s.get_dtype() for s in slices.values()} == {"F32"}
     config = json.loads((tmp_path / "b" / "config.json").read_text())
+    modes = {path.stat().st_mode for path in (tmp_path / "b").iterdir()}
+    assert len(modes) == 1  # whoever may read the vocabulary may read the weights
     assert config["architectures"] == [kind] and config["model_type"] == "bert" and config["hidden_act"] == "gelu_new"
     assert config.get("id2label") == (LABELS["id2label"] if kind == "BertForSequenceClassification" else None)
     assert config.get("label2id") == ({"bad": 0, "fine": 1, "good": 2} if "id2label" in config else None)
@@ -215,6 +217,10 @@ def test_notes_on_poolers_and_label_names(tmp_path, capsys):
     assert convert(tmp_path / "bare", tmp_path / "b", "hugging_face") == 0
     out, err = capsys.readouterr()
     assert "transformers' BertModel starts its own at random values" in err and "heads:          no pooler" in out
+    lm = {name: t for name, t in full_tensors(heads=True).items() if "seq_relationship" not in name}
+    write_hugging_face(tmp_path / "lm", lm, {"num_hidden_layers": 3})
+    assert convert(tmp_path / "lm", tmp_path / "f", "hugging_face") == 0
+    assert "BertForMaskedLM has no use for the pooler" in capsys.readouterr().err
     source(tmp_path / "c", "BertForSequenceClassification")
     assert convert(tmp_path / "c", tmp_path / "d", "google") == 0
     assert "labels' names have no place in Google's format; their order is bad, fine, good" in capsys.readouterr().err

@@ -187,6 +187,15 @@ def test_nonsense_is_named(forms, tmp_path, form, file, value, message):
     assert message in str(caught.value) and str(tmp_path / "c") in str(caught.value)
 
 
+@pytest.mark.parametrize("about", [[], {"epoch": 1}, {"epoch": "1", "score": 0.5, "stopped": 0, "metrics": {}}])
+def test_nonsense_about_a_kept_epoch_is_named(forms, tmp_path, about):
+    shutil.copytree(forms / "kbert", tmp_path / "c")
+    file = next((tmp_path / "c" / "checkpoints").glob("*/checkpoint.json"))
+    file.write_text(json.dumps(about))
+    with pytest.raises(DataError, match=str(file)):
+        open_checkpoint(str(tmp_path / "c"))
+
+
 @pytest.mark.parametrize(
     ("form", "file", "keys", "value"),
     [

@@ -183,7 +183,8 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     labels = len(heads.get("classifier/bias", ()))
     if not checkpoint.has_pooler and kind != "BertForMaskedLM":
         notices.append(f"the checkpoint has no pooler, and transformers' {kind} starts its own at random values")
-
+    if checkpoint.has_pooler and kind == "BertForMaskedLM":
+        notices.append("transformers' BertForMaskedLM has no use for the pooler, which is written all the same")
     arrays = {**checkpoint.arrays(), **heads}
     prefix = PREFIX.get(kind, "bert.")
     tensors = {}
@@ -222,4 +223,6 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from None
+    # safetensors makes files that only their owner reads.
+    (path / "model.safetensors").chmod((path / "vocab.txt").stat().st_mode & 0o777)
     return notices
