@@ -127,26 +127,37 @@ class Encoder(keras.layers.Layer):
         flat = _normalised(layer._feedforward_layer_norm, flat + layer._feedforward_dropout(out, training=training))
         return ops.reshape(flat, (batch, queries, hidden))
 
-    def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:
         """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
 
+        Many checkpoints have no pooler. Where it is trained it then keeps its random values, and the
+        caller has to say so; where it is set aside (`kbert.heads.Pool`) it is put to zero, so that a
+        model trained here is not taken for one that has a pooler.
+
+        Returns:
+            Whether nothing was left at its random values.
+
         Raises:
-            DataError: a tensor is missing, left over or of the wrong shape. A missing pooler is none of
-                these: many checkpoints have none, and it keeps its random values.
+            DataError: a tensor other than the pooler's is missing, or one is left over or of the wrong shape.
         """
         variables = {v.path: v for v in self.backbone.weights}
         left_over = sorted(set(arrays) - set(variables))
         if left_over:
             raise DataError(f"{where}: tensor {left_over[0]!r} has no place in a BERT of {self.config.num_layers} layers")
+        whole = True
         for path, variable in variables.items():
             if path not in arrays:
                 if path.startswith("pooled_dense/"):
+                    whole = whole and not variable.trainable
+                    if not variable.trainable:
+                        variable.assign(ops.zeros_like(variable))
                     continue
                 raise DataError(f"{where}: tensor {path!r} is missing")
             if tuple(arrays[path].shape) != tuple(variable.shape):
                 found = tuple(arrays[path].shape)
                 raise DataError(f"{where}: tensor {path!r} has shape {found}, expected {tuple(variable.shape)}")
             variable.assign(arrays[path])
+        return whole
 
 
 def _normalised(layer: Any, x: Any) -> Any:

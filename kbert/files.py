@@ -1,11 +1,13 @@
-"""Output files that appear under their name only when they are whole."""
+"""Output files and directories that appear under their name only when they are whole."""
 
 import contextlib
+import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from kbert.errors import DataError
 
@@ -50,3 +52,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     with whole(path) as file:
         file.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as a JSON file."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill beside `path`, renamed to it when all went well and removed when not.
+
+    Raises:
+        DataError: it cannot be written, or `path` is there and not empty.
+    """
+    target = path.expanduser().resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+        yield beside
+        os.rename(beside, target)  # over an empty directory too
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -97,7 +97,8 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
 
     training.seed(train.seed)
     task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
-    encoder.load(checkpoint.arrays(), train.init)
+    if not encoder.load(checkpoint.arrays(), train.init):
+        log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     if run_flags.overwrite or not directory.exists() or directory.last() is None:
         directory.create(model_config, train, checkpoint.vocabulary)

@@ -61,6 +61,16 @@ class Saved:
         return _load(self.path / "state.safetensors")
 
 
+@dataclasses.dataclass(frozen=True)
+class _About:
+    """What checkpoint.json says; see `Saved`."""
+
+    epoch: int
+    score: float
+    stopped: int
+    metrics: dict[str, Any]
+
+
 class ModelDir:
     """A model directory; it need not exist yet."""
 
@@ -150,11 +160,8 @@ class ModelDir:
         """The checkpoints that are whole, oldest first."""
         saved = []
         for path in sorted((self.path / "checkpoints").glob("epoch-*")):
-            about = config.read_json(path / "checkpoint.json")
-            try:
-                saved.append(Saved(path, about["epoch"], about["score"], about["stopped"], about["metrics"]))
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{path / 'checkpoint.json'}: {error} is missing") from None
+            about = config.from_json(_About, config.read_json(path / "checkpoint.json"), str(path / "checkpoint.json"))
+            saved.append(Saved(path, about.epoch, about.score, about.stopped, about.metrics))
         return saved
 
     def last(self) -> Saved | None:
@@ -195,6 +202,8 @@ class ModelDir:
             save_file(state, new / "state.safetensors")
             about = {"epoch": epoch, "score": score, "stopped": stopped, "metrics": metrics}
             write_text(new / "checkpoint.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+            for file in new.glob("*.safetensors"):
+                file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
             os.rename(new, place)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{place}: could not be written: {error}") from None

@@ -13,29 +13,13 @@ runtime.start()
 import numpy as np  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
+from tiny import CONFIG, VOCABULARY, hugging_face_tensors  # noqa: E402
 
 # A busy machine is no error, and CI should say the same of the same commit.
 settings.register_profile("kbert", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("kbert")
 
 ROOT = Path(__file__).parent.parent
-WORDS = ["good", "bad", "film", "fine", "dull", "a", "the", "very", "plot", "and", "un", "##like", "##ly", "cafe", "is", "not"]
-VOCABULARY = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    *WORDS,
-    *".,!?[]-",
-    *"中文很好坏电影",
-    "##s",
-    "##e",
-    "e",
-    "s",
-    "x",
-    "##x",
-]
 
 
 @pytest.fixture(scope="session")
@@ -43,54 +27,11 @@ def vocabulary() -> list[str]:
     return list(VOCABULARY)
 
 
-def hugging_face_tensors(layers: int = 2, hidden: int = 16, wide: int = 32, positions: int = 40, seed: int = 0):
-    """Random tensors of a BertModel under Hugging Face's names."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape: int) -> np.ndarray:
-        return rng.normal(0, 0.3, shape).astype(np.float32)
-
-    tensors = {
-        "embeddings.word_embeddings.weight": normal(len(VOCABULARY), hidden),
-        "embeddings.position_embeddings.weight": normal(positions, hidden),
-        "embeddings.token_type_embeddings.weight": normal(2, hidden),
-        "embeddings.LayerNorm.weight": 1 + normal(hidden),
-        "embeddings.LayerNorm.bias": normal(hidden),
-        "pooler.dense.weight": normal(hidden, hidden),
-        "pooler.dense.bias": normal(hidden),
-    }
-    for i in range(layers):
-        at = f"encoder.layer.{i}."
-        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            tensors[f"{at}{name}.weight"] = normal(hidden, hidden)
-            tensors[f"{at}{name}.bias"] = normal(hidden)
-        tensors[f"{at}intermediate.dense.weight"] = normal(wide, hidden)
-        tensors[f"{at}intermediate.dense.bias"] = normal(wide)
-        tensors[f"{at}output.dense.weight"] = normal(hidden, wide)
-        tensors[f"{at}output.dense.bias"] = normal(hidden)
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            tensors[f"{at}{name}.weight"] = 1 + normal(hidden)
-            tensors[f"{at}{name}.bias"] = normal(hidden)
-    return tensors
-
-
 def write_hugging_face(
     path: Path, tensors: dict | None = None, config: dict | None = None, tokenizer: dict | None = None
 ) -> Path:
     path.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "model_type": "bert",
-        "vocab_size": len(VOCABULARY),
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "max_position_embeddings": 40,
-        "type_vocab_size": 2,
-        "hidden_dropout_prob": 0.1,
-        "hidden_act": "gelu",
-        **(config or {}),
-    }
+    settings = {**CONFIG, **(config or {})}
     (path / "config.json").write_text(json.dumps(settings))
     (path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, **(tokenizer or {})}))
     (path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")

@@ -1,16 +1,27 @@
 """Checkpoints in each of their forms, and what is said of broken ones."""
 
 import json
+import shutil
 
 import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, hugging_face_tensors, write_hugging_face
+from safetensors.numpy import save_file
+from safetensors.tensorflow import save_file as save_tensorflow
+from tiny import head_tensors
 
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
+from kbert.config import TextConfig
 from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
+
+HEADS = [
+    *(f"mlm_head/{name}" for name in ("intermediate_dense/kernel", "intermediate_dense/bias", "output_bias")),
+    *("mlm_head/intermediate_layer_norm/gamma", "mlm_head/intermediate_layer_norm/beta", "nsp_head/kernel", "nsp_head/bias"),
+]
 
 
 def same_arrays(a, b) -> bool:
@@ -47,10 +58,11 @@ def test_prefixes_heads_old_names_and_no_pooler(tmp_path, checkpoint):
         if not name.startswith("pooler."):
             name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
             renamed["bert." + name] = value
-    renamed |= {"cls.predictions.bias": np.zeros(3, np.float32), "classifier.weight": np.zeros((2, 16), np.float32)}
+    renamed |= head_tensors() | {"qa_outputs.weight": np.zeros((2, 16), np.float32)}
     renamed["bert.embeddings.position_ids"] = np.zeros((1, 40), np.int64)
-    arrays = open_checkpoint(str(write_hugging_face(tmp_path, renamed))).arrays()
-    assert same_arrays(arrays, {name: value for name, value in plain.items() if not name.startswith("pooled_dense/")})
+    found = open_checkpoint(str(write_hugging_face(tmp_path, renamed)))
+    assert same_arrays(found.arrays(), {name: value for name, value in plain.items() if not name.startswith("pooled_dense/")})
+    assert set(found.heads()) == set(HEADS) and found.ignored == ("qa_outputs.weight",) and not found.has_pooler
 
 
 def test_google(tmp_path, checkpoint):
@@ -70,13 +82,116 @@ def test_google(tmp_path, checkpoint):
                 name, value = name.removesuffix("weight") + "kernel", value.T
             tf.compat.v1.get_variable(name, initializer=value)
             tf.compat.v1.get_variable(name + "/adam_m", initializer=value)
-        tf.compat.v1.get_variable("cls/predictions/output_bias", initializer=np.zeros(3, np.float32))
+        tf.compat.v1.get_variable("cls/squad/output_bias", initializer=np.zeros(3, np.float32))
         tf.compat.v1.get_variable("global_step", initializer=np.int64(7))
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(tmp_path / "bert_model.ckpt"))
     found = open_checkpoint(str(tmp_path))
     assert found.format == "Google TF1" and found.encoder.activation == "gelu_approximate" and found.text.lowercase
     assert same_arrays(found.arrays(), open_checkpoint(str(checkpoint)).arrays())
+
+
+@pytest.mark.parametrize(
+    ("more", "lowercase"), [([], True), (["<S>", "<T>"], True), (["[unused1]", "[X]"], True), (["A"], False), (["##Y"], False)]
+)
+def test_googles_casing_is_told_from_the_vocabulary_or_the_tokenizer_config(tmp_path, more, lowercase):
+    source = write_hugging_face(tmp_path / "a", config={"hidden_act": "relu"})
+    checkpoints.write_checkpoint(open_checkpoint(str(source)), str(tmp_path / "b"), "google")
+    vocabulary = [*VOCABULARY[: len(VOCABULARY) - len(more)], *more]
+    (tmp_path / "b" / "vocab.txt").write_text("".join(t + "\n" for t in vocabulary), encoding="utf-8")
+    (tmp_path / "b" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert open_checkpoint(str(tmp_path / "b")).text == TextConfig(lowercase=False, strip_accents=False)
+    (tmp_path / "b" / "tokenizer_config.json").unlink()
+    assert open_checkpoint(str(tmp_path / "b")).text == TextConfig(lowercase=lowercase, strip_accents=lowercase)
+
+
+NORMALIZER = {"type": "BertNormalizer", "lowercase": False, "strip_accents": None}
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_config", "normalizer", "config", "lowercase", "strip"),
+    [
+        (None, None, {}, True, True),
+        (None, None, {"do_lower_case": False}, False, False),
+        (None, NORMALIZER, {"do_lower_case": True}, False, False),
+        (None, {**NORMALIZER, "lowercase": True, "strip_accents": False}, {}, True, False),
+        ({"strip_accents": True}, NORMALIZER, {}, False, True),
+        ({"do_lower_case": True}, {**NORMALIZER, "strip_accents": False}, {}, True, True),
+        ({}, {"type": "Lowercase"}, {"do_lower_case": False}, False, False),
+    ],
+)
+def test_hugging_faces_casing_and_vocabulary_without_vocab_txt(
+    tmp_path, tokenizer_config, normalizer, config, lowercase, strip
+):
+    path = write_hugging_face(tmp_path, config=config)
+    (path / "vocab.txt").unlink()
+    (path / "tokenizer_config.json").unlink()
+    if tokenizer_config is not None:
+        (path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    ids = {token: i for i, token in enumerate(VOCABULARY)}
+    added = [{"content": "##x", "id": ids.pop("##x")}, {"content": "[CLS]", "id": ids["[CLS]"]}]
+    document = {"model": {"type": "WordPiece", "vocab": ids}, "added_tokens": added, "normalizer": normalizer}
+    (path / "tokenizer.json").write_text(json.dumps(document))
+    found = open_checkpoint(str(path))
+    assert found.vocabulary == VOCABULARY and found.text == TextConfig(lowercase=lowercase, strip_accents=strip)
+
+
+def test_shards_and_half_precision(tmp_path, checkpoint):
+    path = write_hugging_face(tmp_path)
+    (path / "model.safetensors").unlink()
+    tensors = {name: tf.cast(tensor, tf.bfloat16) for name, tensor in hugging_face_tensors().items()}
+    where = {name: f"model-{'query' in name:d}.safetensors" for name in tensors}
+    for file in set(where.values()):
+        save_tensorflow({name: t for name, t in tensors.items() if where[name] == file}, path / file)
+    (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    found, plain = open_checkpoint(str(path)).arrays(), open_checkpoint(str(checkpoint)).arrays()
+    assert set(found) == set(plain)
+    for name, array in found.items():
+        assert array.dtype == np.float32 and np.array_equal(array, tf.cast(tf.cast(plain[name], tf.bfloat16), tf.float32))
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "fits"), [(41, 41, True), (48, 41, True), (48, 33, True), (48, 32, False), (42, 41, False)]
+)
+def test_an_embedding_table_may_be_rounded_up(tmp_path, rows, tokens, fits):
+    tensors = hugging_face_tensors()
+    tensors["embeddings.word_embeddings.weight"] = np.zeros((rows, 16), np.float32)
+    path = write_hugging_face(tmp_path, tensors, {"vocab_size": rows})
+    (path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY[:tokens]), encoding="utf-8")
+    if fits:
+        found = open_checkpoint(str(path))
+        unused = f" and {rows - tokens} unused rows" if rows > tokens else ""
+        assert f"{tokens} tokens{unused}\n" in checkpoints.summary(found)
+    else:
+        with pytest.raises(DataError, match=r"vocab\.txt: \d+ tokens, but the checkpoint has \d+ embeddings; is the file cut"):
+            open_checkpoint(str(path))
+
+
+def test_a_token_classifier_is_no_classifier_of_texts(tmp_path):
+    tensors = {**hugging_face_tensors(), **head_tensors(labels=3)}
+    path = write_hugging_face(tmp_path, tensors, {"architectures": ["BertForTokenClassification"]})
+    found = open_checkpoint(str(path))
+    assert found.heads() == {} and found.labels == () and found.ignored == ("classifier.bias", "classifier.weight")
+    assert "not read:       classifier.bias and 1 more tensors" in checkpoints.summary(found)
+
+
+def test_summary_counts_every_weight(tmp_path, checkpoint, trained):
+    found = open_checkpoint(str(write_hugging_face(tmp_path, {**hugging_face_tensors(), **head_tensors()})))
+    lines = checkpoints.summary(found).splitlines()
+    everything = {**found.arrays(), **found.heads()}
+    assert found.shapes == {name: array.shape for name, array in everything.items()}
+    assert lines == [
+        "format:         Hugging Face",
+        "layers:         2, each with 2 heads",
+        "width:          16, in the feed-forward layers 32",
+        "longest input:  40 tokens, in 2 segments",
+        "vocabulary:     41 tokens",
+        "casing:         lowercased, accents stripped",
+        "activation:     gelu (exact)",
+        "heads:          pooler, masked LM, next sentence",
+        f"parameters:     {sum(array.size for array in everything.values()):,}",
+    ]
+    assert "classifier of 2 labels (negative, positive)" in checkpoints.summary(open_checkpoint(str(trained)))
 
 
 def test_keras_preset_directory(tmp_path, checkpoint):
@@ -114,8 +229,25 @@ def test_kbert_model_directory(trained):
     assert "classifier/kernel" not in arrays and "token_embedding/embeddings" in arrays
 
 
+def test_a_kbert_model_whose_pooler_is_zero_has_none(trained, tmp_path):
+    assert open_checkpoint(str(trained)).has_pooler
+    shutil.copytree(trained, tmp_path / "m")
+    best = ModelDir(tmp_path / "m").best()
+    zeros = {name: array * (not name.startswith("pooled_dense/")) for name, array in best.weights().items()}
+    save_file(zeros, best.path / "weights.safetensors")
+    found = open_checkpoint(str(tmp_path / "m"))
+    assert not found.has_pooler and "pooled_dense/kernel" not in found.arrays()
+    shutil.rmtree(tmp_path / "m" / "checkpoints")
+    with pytest.raises(DataError, match="a kbert model without a checkpoint yet; its training has not finished an epoch"):
+        open_checkpoint(str(tmp_path / "m"))
+
+
 def without(*names):
     return {k: v for k, v in hugging_face_tensors().items() if k not in names}
+
+
+def part(*names):
+    return {name: head_tensors()[name] for name in names}
 
 
 QUERY = "encoder.layer.1.attention.self.query.weight"
@@ -136,7 +268,23 @@ QUERY = "encoder.layer.1.attention.self.query.weight"
         (None, {"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
         (None, {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         (None, {"vocab_size": 9}, "tokens, but the checkpoint has 9 embeddings"),
-        (None, {"num_hidden_layers": "two"}, "num_layers: expected int, found 'two'"),
+        (None, {"num_hidden_layers": "two"}, "num_hidden_layers is 'two'; expected a whole number of 1 or more"),
+        (None, {"num_hidden_layers": True}, "num_hidden_layers is True; expected a whole number"),
+        (None, {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; expected at most 1,000"),
+        (None, {"hidden_size": -16}, "hidden_size is -16; expected a whole number of 1 or more"),
+        (None, {"num_attention_heads": 3}, "num_attention_heads is 3, which does not divide hidden_size, 16"),
+        (None, {"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0; expected a fraction from 0, below 1"),
+        (None, {"hidden_dropout_prob": None}, "hidden_dropout_prob is None; expected a fraction"),
+        (None, {"hidden_act": ["gelu"]}, "hidden_act is ['gelu']; kbert knows gelu"),
+        (None, {"vocab_size": len(VOCABULARY) + 1}, "embeddings; is the file cut short?"),
+        ({**without(), QUERY: np.zeros((16, 16), np.int8)}, {}, f"tensor '{QUERY}' holds I8 values, expected floating-point"),
+        ({**without(), QUERY: np.full((16, 16), np.nan, np.float32)}, {}, f"tensor '{QUERY}' holds values that are no finite"),
+        ({**without(), f"bert.{QUERY}": np.zeros((16, 16), np.float32)}, {}, "stands for the same weight as"),
+        (without("pooler.dense.bias"), {}, "tensor 'pooler.dense.bias' is missing"),
+        ({**without(), **part("cls.predictions.bias")}, {}, "tensor 'cls.predictions.transform.dense.weight' is missing"),
+        ({**without(), **head_tensors(labels=3)}, {"id2label": {"0": "a", "1": "b"}}, "id2label names 2 labels, but"),
+        ({**without(), **head_tensors(labels=2)}, {"id2label": ["a", "b"]}, "id2label is ['a', 'b']; expected an object"),
+        (None, {"architectures": "BertModel"}, "architectures is 'BertModel'; expected a list of names"),
     ],
 )
 def test_wrong_hugging_face_directories(tmp_path, tensors, config, message):

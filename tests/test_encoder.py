@@ -158,3 +158,14 @@ def test_load_names_what_is_wrong(checkpoint):
     ]:
         with pytest.raises(DataError, match=message):
             made.load(wrong, "c")
+
+
+@pytest.mark.parametrize(("pooling", "whole"), [("pooler", False), ("cls", True), ("mean", True)])
+def test_a_missing_pooler_is_told_where_it_is_read_and_zero_where_it_is_not(checkpoint, pooling, whole):
+    found = open_checkpoint(str(checkpoint))
+    arrays = {name: array for name, array in found.arrays().items() if not name.startswith("pooled_dense/")}
+    made = Encoder(found.encoder)
+    Pool(made, pooling)
+    assert made.load(arrays, "here") == whole
+    assert made.backbone.pooled_dense.kernel.numpy().any() != whole
+    assert made.load(found.arrays(), "here") and made.backbone.pooled_dense.kernel.numpy().any()

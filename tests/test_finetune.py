@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face, write_tsv
 from safetensors.numpy import load_file
+from tiny import hugging_face_tensors
 
 from kbert import evaluate, finetune, model_dir
 from kbert.checkpoints import open_checkpoint
@@ -446,3 +447,17 @@ def test_checkpoint_in_float16_is_read(data, tmp_path):
     half = {name: value.astype(np.float16) for name, value in hugging_face_tensors().items()}
     arrays = open_checkpoint(str(write_hugging_face(tmp_path / "half", half))).arrays()
     assert all(array.dtype == np.float32 for array in arrays.values())
+
+
+@pytest.mark.parametrize(("pooling", "said"), [("pooler", True), ("mean", False)])
+def test_a_pooler_that_starts_at_random_is_said(data, tmp_path, monkeypatch, capsys, pooling, said):
+    tensors = {name: tensor for name, tensor in hugging_face_tensors().items() if not name.startswith("pooler.")}
+    bare = write_hugging_face(tmp_path / "bare", tensors)
+
+    def stop(_run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kbert.training.Run.fit", stop)
+    assert finetune.main(finetune_flags(bare, data, tmp_path / "m", pooling=pooling)) == 130
+    notice = f"--init={bare} has no pooler, which the task reads: it starts at random values, as the head does"
+    assert (notice in capsys.readouterr().err) == said

@@ -1,0 +1,67 @@
+"""Casing as tokenizers' files state it: tokenizer_config.json and tokenizer.json, and the former's writing.
+
+In: a directory. Out: a `TextConfig`; DataError names the file that states what kbert does not know.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from kbert import text
+from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.config import TextConfig, read_json
+from kbert.errors import DataError
+from kbert.files import write_json
+
+
+def read_tokenizer(path: Path) -> dict[str, Any]:
+    """tokenizer.json, or nothing where there is none."""
+    file = path / "tokenizer.json"
+    found = read_json(file) if file.exists() else {}
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: expected an object, found {type(found).__name__}")
+    return found
+
+
+def read_casing(path: Path, config: dict[str, Any]) -> TextConfig:
+    """From tokenizer_config.json, else tokenizer.json, else config.json; else uncased, as transformers has it."""
+    file = path / "tokenizer_config.json"
+    settings = read_json(file) if file.exists() else {}
+    if not isinstance(settings, dict):
+        raise DataError(f"{file}: expected an object, found {type(settings).__name__}")
+    if settings.get("tokenize_chinese_chars", True) is not True:
+        raise DataError(f"{file}: tokenize_chinese_chars is {settings['tokenize_chinese_chars']!r}; kbert reads true")
+    normalizer = read_tokenizer(path).get("normalizer")
+    said: dict[str, Any] = {}
+    if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
+        said = {"do_lower_case": normalizer.get("lowercase"), "strip_accents": normalizer.get("strip_accents")}
+    places = [(settings, file), (said, path / "tokenizer.json"), (config, path / "config.json")]
+    source, where = next((place for place in places if "do_lower_case" in place[0]), ({}, path))
+    lowercase = _flag(source, "do_lower_case", where)
+    strip = _flag(source, "strip_accents", where)
+    if strip is None:
+        strip = _flag(settings, "strip_accents", file)
+    lowercase = True if lowercase is None else lowercase
+    return TextConfig(lowercase=lowercase, strip_accents=lowercase if strip is None else strip)
+
+
+def _flag(source: dict[str, Any], key: str, where: Path) -> bool | None:
+    value = source.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise DataError(f"{where}: {key} is {value!r}; expected true or false")
+    return value
+
+
+def write_tokenizer_config(checkpoint: Checkpoint, path: Path) -> None:
+    """Write tokenizer_config.json, which says the casing; in Google's directories too, which have no other place for it."""
+    special = {"unk_token": text.UNKNOWN, "sep_token": text.SEP, "pad_token": text.PAD, "cls_token": text.CLS}
+    if "[MASK]" in checkpoint.vocabulary:
+        special["mask_token"] = "[MASK]"
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": checkpoint.text.lowercase,
+        "strip_accents": checkpoint.text.strip_accents,
+        "tokenize_chinese_chars": True,
+        "model_max_length": checkpoint.encoder.max_sequence_length,
+        **special,
+    }
+    write_json(path / "tokenizer_config.json", settings)

@@ -1,0 +1,148 @@
+"""What every form of checkpoint comes down to, and the checks they share.
+
+In: sizes, casing and tokens as a file states them. Out: a `Checkpoint`, or a DataError naming the file.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kbert import text
+from kbert.config import EncoderConfig, TextConfig
+from kbert.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+Shapes = dict[str, tuple[int, ...]]
+
+# Hugging Face's names of activations; `gelu_new` and Google's own gelu are the tanh approximation.
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tanh": "gelu_approximate", "relu": "relu"}
+
+MOST_LAYERS = 1_000  # more is surely a damaged number
+
+# Our sizes under the names that Hugging Face and Google share.
+SIZES = {
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+    "num_segments": "type_vocab_size",
+}
+OWN_SIZES = {name: name for name in SIZES}  # as Keras presets and kbert's own configurations have them
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint is; its weights are read when `arrays` or `heads` is called.
+
+    Attributes:
+        arrays: the encoder's weights by the backbone's variable paths (`kbert.checkpoints.names`).
+        heads: those of the heads that are there: `mlm_head/…`, `nsp_head/…`, `classifier/…`.
+        shapes: shape by path, of all that `arrays` and `heads` give.
+        ignored: tensors of heads that kbert has no use for, as the file names them.
+        labels: the classifier's labels in the order of its outputs; empty where no names are given.
+        pooling: what the classifier reads, as `--pooling` says it; None without one, or when not known.
+    """
+
+    format: str
+    encoder: EncoderConfig
+    text: TextConfig
+    vocabulary: list[str]
+    arrays: Callable[[], Arrays]
+    heads: Callable[[], Arrays]
+    shapes: Shapes
+    ignored: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    pooling: str | None = None
+
+    @property
+    def has_pooler(self) -> bool:
+        return "pooled_dense/kernel" in self.shapes
+
+
+def encoder_config(config: Any, where: Path, keys: Mapping[str, str], *, dropout: str, activation: str) -> EncoderConfig:
+    """The encoder's shape from a JSON object.
+
+    Args:
+        config: the object.
+        where: its file, for messages.
+        keys: name of a size of `EncoderConfig` -> its key in the object.
+        dropout: the key of the dropout.
+        activation: kbert's own name of the activation.
+
+    Raises:
+        DataError: a key is missing or its value impossible.
+    """
+    sizes: dict[str, int] = {}
+    for ours, theirs in keys.items():
+        value = _present(config, theirs, where)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise DataError(f"{where}: {theirs} is {value!r}; expected a whole number of 1 or more")
+        sizes[ours] = value
+    if sizes["num_layers"] > MOST_LAYERS:
+        raise DataError(f"{where}: {keys['num_layers']} is {sizes['num_layers']}; expected at most {MOST_LAYERS:,}")
+    if sizes["hidden_dim"] % sizes["num_heads"]:
+        raise DataError(
+            f"{where}: {keys['num_heads']} is {sizes['num_heads']}, which does not divide "
+            f"{keys['hidden_dim']}, {sizes['hidden_dim']}"
+        )
+    share = _present(config, dropout, where)
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share < 1:
+        raise DataError(f"{where}: {dropout} is {share!r}; expected a fraction from 0, below 1")
+    return EncoderConfig(**sizes, dropout=float(share), activation=activation)  # type: ignore[arg-type]
+
+
+def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS) -> EncoderConfig:
+    """The encoder's shape from Hugging Face's or Google's configuration; `names` are the activations it may state."""
+    act = _present(config, "hidden_act", where)
+    if not isinstance(act, str) or act not in names:
+        raise DataError(f"{where}: hidden_act is {act!r}; kbert knows {', '.join(names)}")
+    if config.get("layer_norm_eps", 1e-12) != 1e-12:
+        raise DataError(f"{where}: layer_norm_eps is {config['layer_norm_eps']!r}; kbert reads 1e-12")
+    return encoder_config(config, where, SIZES, dropout="hidden_dropout_prob", activation=names[act])
+
+
+def _present(config: Any, key: str, where: Path) -> Any:
+    if not isinstance(config, dict):
+        raise DataError(f"{where}: expected an object, found {type(config).__name__}")
+    if key not in config:
+        raise DataError(f"{where}: not a BERT config: {key!r} is missing")
+    return config[key]
+
+
+def read_vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
+    """The tokens of a `vocab.txt` that goes with an encoder.
+
+    A last line without an end is said, since a cut through the last token cannot be told from it.
+
+    Raises:
+        DataError: see `check_size`; or the file is no vocabulary.
+    """
+    vocabulary = text.read_vocabulary(path)
+    check_size(vocabulary, encoder, path)
+    if not path.read_bytes().endswith(b"\n"):
+        if len(vocabulary) < encoder.vocabulary_size:
+            raise DataError(f"{path}: ends in the middle of line {len(vocabulary):,}; is the file cut short?")
+        log.warning("%s: its last line has no end; if the file was cut there, its last token is wrong", path)
+    return vocabulary
+
+
+def check_size(vocabulary: list[str], encoder: EncoderConfig, where: Path) -> None:
+    """Raise DataError unless the tokens fill the embedding table, up to what rounding its size up would add.
+
+    Tables are rounded up to a multiple of 8, 16, … 128 rows for the sake of GPUs, so that many rows less
+    one can be unused; more of them say that the vocabulary is another's, or cut short.
+    """
+    tokens, rows = len(vocabulary), encoder.vocabulary_size
+    if tokens > rows:
+        raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings")
+    multiple = next((m for m in (128, 64, 32, 16, 8) if rows % m == 0), 1)
+    if rows - tokens >= multiple:
+        raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings; is the file cut short?")

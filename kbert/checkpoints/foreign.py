@@ -1,0 +1,117 @@
+"""The tensors of a file, matched with the table of names, all checked before any value is read.
+
+In: what a file says it holds (name, shape, type). Out: `Weights`, which read values under kbert's paths
+when asked, or a DataError naming the file and the tensor that is missing, left over or of another shape.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kbert.checkpoints.checkpoint import Arrays, Shapes
+from kbert.checkpoints.names import HEADS, Naming, Row
+from kbert.errors import DataError
+
+FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a file says of one of its tensors."""
+
+    name: str
+    where: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: tensor {self.name!r}"
+
+
+Read = Callable[[list[Tensor]], Iterator[tuple[Tensor, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The matched tensors of a checkpoint.
+
+    Attributes:
+        naming: whose names and shapes the file has; None for kbert's own.
+        matched: path -> row of the table and tensor of the file.
+        read: gets tensors, gives their values.
+    """
+
+    naming: Naming | None
+    matched: dict[str, tuple[Row, Tensor]]
+    read: Read
+
+    @property
+    def shapes(self) -> Shapes:
+        return {path: row.shape for path, (row, _) in self.matched.items()}
+
+    def encoder(self) -> Arrays:
+        """The encoder's arrays by path, the pooler's among them if it is there."""
+        return self._arrays(row for row, _ in self.matched.values() if row.part not in HEADS)
+
+    def heads(self) -> Arrays:
+        """The heads' arrays by path."""
+        return self._arrays(row for row, _ in self.matched.values() if row.part in HEADS)
+
+    def _arrays(self, wanted: Iterable[Row]) -> Arrays:
+        rows = {self.matched[row.path][1].name: row for row in wanted}
+        arrays: Arrays = {}
+        for tensor, array in self.read([self.matched[row.path][1] for row in rows.values()]):
+            row = rows[tensor.name]
+            array = np.asarray(array, np.float32) if self.naming is None else row.read(array, self.naming)
+            if not np.isfinite(array).all():
+                raise DataError(f"{tensor} holds values that are no finite numbers")
+            arrays[row.path] = array
+        return arrays
+
+
+def match(
+    tensors: Mapping[str, Tensor], rows: Iterable[Row], naming: Naming | None, where: Path, optional: Iterable[str]
+) -> dict[str, tuple[Row, Tensor]]:
+    """Each row of the table with its tensor.
+
+    Args:
+        tensors: by the name that the table knows; none that the caller ignores.
+        rows: the table; parts of it that `optional` names may be missing as a whole.
+        naming: whose names and shapes to compare with; None for kbert's own.
+        where: the file, for what is missing.
+
+    Raises:
+        DataError: a tensor is missing, left over, of the wrong shape or no floating-point numbers.
+    """
+    table = list(rows)
+    name = {row.path: row.names[naming] if naming else row.path for row in table}
+    there = {row.part for row in table if name[row.path] in tensors}
+    absent = set(optional) - there
+    matched: dict[str, tuple[Row, Tensor]] = {}
+    for row in table:
+        if row.part in absent:
+            continue
+        if name[row.path] not in tensors:
+            raise DataError(f"{where}: tensor {name[row.path]!r} is missing")
+        tensor = tensors[name[row.path]]
+        expected = row.stored(naming) if naming else row.shape
+        if tensor.shape != expected:
+            raise DataError(f"{tensor} has shape {tensor.shape}, expected {expected}")
+        if tensor.dtype not in FLOATS:
+            raise DataError(f"{tensor} holds {tensor.dtype} values, expected floating-point numbers")
+        matched[row.path] = row, tensor
+    for left in sorted(set(tensors) - set(name.values())):
+        raise DataError(f"{tensors[left]} has no place in this BERT")
+    return matched
+
+
+def once(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors by the table's name for them; DataError when two would be the same weight."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in pairs:
+        if name in tensors:
+            raise DataError(f"{tensor} stands for the same weight as {tensors[name].name!r}")
+        tensors[name] = tensor
+    return tensors

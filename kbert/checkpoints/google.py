@@ -1,0 +1,114 @@
+"""Google's TF1 checkpoints: bert_config.json, vocab.txt, bert_model.ckpt.*, as google-research/bert has them.
+
+In: a directory as BERT, bert-base-chinese or Chinese-BERT-wwm are distributed, or as run_classifier.py
+leaves one. Out: a `Checkpoint`; and the way back.
+"""
+
+from pathlib import Path
+
+from kbert.checkpoints import names
+from kbert.checkpoints.casing import read_casing, write_tokenizer_config
+from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary
+from kbert.checkpoints.foreign import Weights, match, once
+from kbert.checkpoints.names import HEADS
+from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
+from kbert.config import TextConfig, read_json
+from kbert.errors import DataError
+from kbert.files import write_json, write_text
+
+# Google's own gelu is the tanh approximation, whatever others call it.
+ACTIVATIONS = {"gelu": "gelu_approximate", "relu": "relu"}
+OPTIMIZER = ("/adam_m", "/adam_v")
+UNUSED = ("cls/squad/",)
+
+
+def read(path: Path) -> Checkpoint:
+    """What a directory with a bert_config.json holds.
+
+    Raises:
+        DataError: a file is missing, damaged, or does not go with the others.
+    """
+    where = path / "bert_config.json"
+    encoder = bert_config(read_json(where), where, ACTIVATIONS)
+    found = sorted(path.glob("*.ckpt*.index"))
+    if len(found) != 1:
+        raise DataError(f"{path}: expected one *.ckpt.index file beside bert_config.json, found {len(found)}")
+    vocabulary = read_vocabulary(path / "vocab.txt", encoder)
+    prefix = found[0].with_suffix("")
+    tensors = once((t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER))
+    ignored = tuple(sorted(name for name in tensors if name.startswith(UNUSED)))
+    kept = {name: tensor for name, tensor in tensors.items() if name not in ignored}
+    output = kept.get("output_weights")
+    table = names.rows(encoder, output.shape[0] if output and output.shape else 0)
+    weights = Weights("google", match(kept, table, "google", prefix, ("pooled_dense", *HEADS)), tensorflow_read)
+    return Checkpoint(
+        format="Google TF1",
+        encoder=encoder,
+        text=_casing(path, vocabulary),
+        vocabulary=vocabulary,
+        arrays=weights.encoder,
+        heads=weights.heads,
+        shapes=weights.shapes,
+        ignored=ignored,
+        pooling="pooler" if output else None,
+    )
+
+
+def _casing(path: Path, vocabulary: list[str]) -> TextConfig:
+    """From tokenizer_config.json where one lies there, else from the vocabulary.
+
+    Google's releases say nothing of casing. As their users do, tell it from the vocabulary: uncased ones
+    hold no capitals but in marks such as [CLS] or bert-base-chinese's <S>.
+    """
+    if (path / "tokenizer_config.json").exists():
+        return read_casing(path, {})
+    words = (token for token in vocabulary if not (token[:1] in "[<" and token[-1:] in "]>"))
+    lowercase = not any("A" <= character <= "Z" for word in words for character in word)
+    return TextConfig(lowercase=lowercase, strip_accents=lowercase)
+
+
+def write(checkpoint: Checkpoint, path: Path) -> list[str]:
+    """Write a directory that google-research/bert reads, the GELU taken for its tanh approximation.
+
+    Returns:
+        What the user should know of it.
+    """
+    import tensorflow as tf
+
+    e, heads, notices = checkpoint.encoder, checkpoint.heads(), []
+    if "classifier/kernel" in heads and checkpoint.pooling != "pooler":
+        notices.append(
+            f"classifier left out: it reads --pooling={checkpoint.pooling}, which run_classifier.py does not have; "
+            "the rest is written"
+        )
+        heads = {name: array for name, array in heads.items() if not name.startswith("classifier/")}
+    if "classifier/kernel" in heads and checkpoint.labels:
+        notices.append(f"the labels' names have no place in Google's format; their order is {', '.join(checkpoint.labels)}")
+    arrays = {**checkpoint.arrays(), **heads}
+    table = [row for row in names.rows(e, len(heads.get("classifier/bias", ()))) if row.path in arrays]
+    config = {
+        "attention_probs_dropout_prob": e.dropout,
+        "hidden_act": "relu" if e.activation == "relu" else "gelu",
+        "hidden_dropout_prob": e.dropout,
+        "hidden_size": e.hidden_dim,
+        "initializer_range": 0.02,
+        "intermediate_size": e.intermediate_dim,
+        "max_position_embeddings": e.max_sequence_length,
+        "num_attention_heads": e.num_heads,
+        "num_hidden_layers": e.num_layers,
+        "type_vocab_size": e.num_segments,
+        "vocab_size": e.vocabulary_size,
+    }
+    write_json(path / "bert_config.json", config)
+    write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
+    write_tokenizer_config(checkpoint, path)
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(path / "bert_model.ckpt"),
+            tensor_names=[row.names["google"] for row in table],
+            shape_and_slices=[""] * len(table),
+            tensors=[tf.constant(row.written(arrays[row.path], "google")) for row in table],
+        )
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+    return notices

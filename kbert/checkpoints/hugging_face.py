@@ -1,0 +1,230 @@
+"""Hugging Face BERT directories: config.json, model.safetensors, vocab.txt or tokenizer.json.
+
+In: a directory as transformers' `save_pretrained` writes it for `BertModel`, `BertForPreTraining`,
+`BertForMaskedLM` or `BertForSequenceClassification`. Out: a `Checkpoint`; and the way back.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from kbert import text
+from kbert.checkpoints import names
+from kbert.checkpoints.casing import read_casing, read_tokenizer, write_tokenizer_config
+from kbert.checkpoints.checkpoint import Arrays, Checkpoint, bert_config, check_size, read_vocabulary
+from kbert.checkpoints.foreign import Tensor, Weights, match, once
+from kbert.checkpoints.names import HEADS
+from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
+from kbert.config import EncoderConfig, read_json
+from kbert.errors import DataError
+from kbert.files import write_json, write_text
+
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# The decoder's weights are the embeddings and the bias once more, and may be stored or not.
+DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_approximate": "gelu_new", "relu": "relu"}
+CLASSES = {
+    frozenset({"mlm_head", "nsp_head"}): "BertForPreTraining",
+    frozenset({"mlm_head"}): "BertForMaskedLM",
+    frozenset({"nsp_head"}): "BertForNextSentencePrediction",
+    frozenset({"classifier"}): "BertForSequenceClassification",
+    frozenset(): "BertModel",
+}
+PREFIX: dict[str, str] = {"BertModel": ""}  # of the encoder's tensors; the classes with a head keep it under "bert."
+
+
+def read(path: Path, config: Any) -> Checkpoint:
+    """What a Hugging Face directory holds; `config` is its config.json.
+
+    Raises:
+        DataError: no BERT, one that kbert cannot run as it was trained, or a damaged file.
+    """
+    where = path / "config.json"
+    if not isinstance(config, dict) or config.get("model_type") != "bert":
+        found = config.get("model_type") if isinstance(config, dict) else None
+        raise DataError(f"{where}: model_type is {found!r}; kbert reads 'bert'")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise DataError(f"{where}: position_embedding_type is {config['position_embedding_type']!r}; kbert reads 'absolute'")
+    encoder = bert_config(config, where)
+    file, tensors = _tensors(path)
+    vocabulary = _vocabulary(path, encoder)
+    casing = read_casing(path, config)
+
+    plain = [(_plain(t.name), t) for t in tensors]
+    by_name = once((name, t) for name, t in plain if name != "embeddings.position_ids")
+    # Token classifiers and multiple choice name theirs alike; only a classifier of whole texts is one to kbert.
+    others = _names(config, "architectures", where) or ["BertForSequenceClassification"]
+    unused = ("qa_outputs.",) if "BertForSequenceClassification" in others else ("qa_outputs.", "classifier.")
+    ignored = sorted(name for name in by_name if name.startswith(unused))
+    decoder = by_name.pop(DECODER, None)
+    decoder_bias = by_name.pop(DECODER_BIAS, None)
+    if decoder_bias is not None:
+        by_name.setdefault("cls.predictions.bias", decoder_bias)
+    kept = {name: tensor for name, tensor in by_name.items() if name not in ignored}
+    classifier = kept.get("classifier.weight")
+    labels = _labels(config, where, classifier)
+    table = names.rows(encoder, classifier.shape[0] if classifier and classifier.shape else 0)
+    weights = Weights("hugging_face", match(kept, table, "hugging_face", file, ("pooled_dense", *HEADS)), safetensors_read)
+
+    def heads() -> Arrays:
+        arrays = weights.heads()
+        _check_tied(weights, decoder, "token_embedding/embeddings")
+        _check_tied(weights, decoder_bias, "mlm_head/output_bias")
+        return arrays
+
+    return Checkpoint(
+        format="Hugging Face",
+        encoder=encoder,
+        text=casing,
+        vocabulary=vocabulary,
+        arrays=weights.encoder,
+        heads=heads,
+        shapes=weights.shapes,
+        ignored=tuple(by_name[name].name for name in ignored),
+        labels=labels,
+        pooling="pooler" if classifier else None,
+    )
+
+
+def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
+    """The weights' file, or the index of several, and all tensors."""
+    file, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if file.exists():
+        return file, safetensors_list(file)
+    if not index.exists():
+        if any((path / name).exists() for name in PICKLES):
+            raise DataError(
+                f"{path}: has {PICKLES[0]} only, a pickle, which can run code when read; convert it in an environment with "
+                "torch, whose loader of bare weights runs none: python -c \"import torch, safetensors.torch as s; "
+                f"w = torch.load('{path / PICKLES[0]}', weights_only=True, map_location='cpu'); "
+                f"s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, '{file}')\""
+            )
+        raise DataError(f"{file}: no such file")
+    listed = read_json(index)
+    parts = listed.get("weight_map") if isinstance(listed, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(p, str) and Path(p).name == p for p in parts.values()):
+        raise DataError(f"{index}: expected an object weight_map from tensors to files of this directory")
+    tensors = [tensor for part in sorted(set(parts.values())) for tensor in safetensors_list(path / part)]
+    held = {(t.name, t.where.name) for t in tensors}
+    for name, part in parts.items():
+        if (name, part) not in held:
+            raise DataError(f"{path / part}: tensor {name!r} is missing, which {index.name} says is here")
+    return index, tensors
+
+
+def _plain(name: str) -> str:
+    """A tensor's name as `BertModel` has it, and in the newer of two spellings."""
+    return name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _check_tied(weights: Weights, copy: Tensor | None, path: str) -> None:
+    if copy is None or path not in weights.matched or copy == weights.matched[path][1]:
+        return
+    original = weights.matched[path][1]
+    values = dict(weights.read([copy, original]))
+    if not np.array_equal(values[copy], values[original]):
+        raise DataError(f"{copy} differs from {original.name!r}; in BERT they are one and the same")
+
+
+def _names(config: dict[str, Any], key: str, where: Path) -> list[str]:
+    found = config.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise DataError(f"{where}: {key} is {found!r}; expected a list of names")
+    return found
+
+
+def _labels(config: dict[str, Any], where: Path, classifier: Tensor | None) -> tuple[str, ...]:
+    named = config.get("id2label")
+    if classifier is None or named is None:
+        return ()
+    if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(len(named)))):
+        raise DataError(f'{where}: id2label is {named!r}; expected an object from "0", "1", … to labels')
+    labels = tuple(str(named[str(i)]) for i in range(len(named)))
+    if classifier.shape[:1] != (len(labels),):
+        raise DataError(f"{where}: id2label names {len(labels)} labels, but {classifier} has shape {classifier.shape}")
+    return labels
+
+
+def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
+    """The tokens of vocab.txt, else of tokenizer.json."""
+    file = path / "tokenizer.json"
+    if (path / "vocab.txt").exists() or not file.exists():
+        return read_vocabulary(path / "vocab.txt", encoder)
+    document = read_tokenizer(path)
+    model, added = document.get("model"), document.get("added_tokens") or []
+    if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece" or not isinstance(model.get("vocab"), dict):
+        raise DataError(f"{file}: its model is no WordPiece with a vocabulary")
+    try:
+        numbers = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
+        tokens = sorted(numbers, key=lambda token: numbers[token])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: not a tokenizer: {error}") from None
+    if [numbers[token] for token in tokens] != list(range(len(tokens))):
+        raise DataError(f"{file}: the tokens' ids are not 0, 1, 2, … without gaps")
+    text.check_vocabulary(tokens, str(file))
+    check_size(tokens, encoder, file)
+    return tokens
+
+
+def write(checkpoint: Checkpoint, path: Path) -> list[str]:
+    """Write a directory that transformers' `from_pretrained` reads; returns what the user should know of it."""
+    e, heads, notices = checkpoint.encoder, checkpoint.heads(), []
+    if "classifier/kernel" in heads and checkpoint.pooling != "pooler":
+        notices.append(
+            f"classifier left out: it reads --pooling={checkpoint.pooling}, which transformers' BertForSequenceClassification "
+            "does not have; the encoder alone is written"
+        )
+        heads = {name: array for name, array in heads.items() if not name.startswith("classifier/")}
+    if "classifier/kernel" in heads and len({name.split("/")[0] for name in heads}) > 1:
+        notices.append("masked LM and next sentence heads left out: transformers has no class that holds them and a classifier")
+        heads = {name: array for name, array in heads.items() if name.startswith("classifier/")}
+    kind = CLASSES[frozenset(name.split("/")[0] for name in heads)]
+    labels = len(heads.get("classifier/bias", ()))
+    if not checkpoint.has_pooler and kind != "BertForMaskedLM":
+        notices.append(f"the checkpoint has no pooler, and transformers' {kind} starts its own at random values")
+    if checkpoint.has_pooler and kind == "BertForMaskedLM":
+        notices.append("transformers' BertForMaskedLM has no use for the pooler, which is written all the same")
+    arrays = {**checkpoint.arrays(), **heads}
+    prefix = PREFIX.get(kind, "bert.")
+    tensors = {}
+    for row in names.rows(e, labels):
+        if row.path in arrays:
+            name = row.names["hugging_face"]
+            name = name if row.part in HEADS else prefix + name
+            tensors[name] = row.written(arrays[row.path], "hugging_face")
+    config = {
+        "architectures": [kind],
+        "attention_probs_dropout_prob": e.dropout,
+        "hidden_act": WRITTEN_ACTIVATIONS[e.activation],
+        "hidden_dropout_prob": e.dropout,
+        "hidden_size": e.hidden_dim,
+        "initializer_range": 0.02,
+        "intermediate_size": e.intermediate_dim,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": e.max_sequence_length,
+        "model_type": "bert",
+        "num_attention_heads": e.num_heads,
+        "num_hidden_layers": e.num_layers,
+        "pad_token_id": checkpoint.vocabulary.index(text.PAD),
+        "position_embedding_type": "absolute",
+        "torch_dtype": "float32",
+        "type_vocab_size": e.num_segments,
+        "vocab_size": e.vocabulary_size,
+    }
+    if labels:
+        named = checkpoint.labels or tuple(f"LABEL_{i}" for i in range(labels))
+        config |= {"id2label": {str(i): label for i, label in enumerate(named)}}
+        config |= {"label2id": {label: i for i, label in enumerate(named)}}
+    write_json(path / "config.json", config)
+    write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
+    write_tokenizer_config(checkpoint, path)
+    try:
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    # safetensors makes files that only their owner reads.
+    (path / "model.safetensors").chmod((path / "vocab.txt").stat().st_mode & 0o777)
+    return notices

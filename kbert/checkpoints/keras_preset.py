@@ -1,0 +1,171 @@
+"""Keras presets of a BERT: a directory as `save_to_preset` writes it, or a name that KerasHub knows.
+
+In: config.json, model.weights.h5, tokenizer.json, assets/tokenizer/vocabulary.txt. Out: a `Checkpoint`;
+and the way back. A directory's config is read as data: Keras's own loader imports what a config names.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kbert.checkpoints import names
+from kbert.checkpoints.checkpoint import OWN_SIZES, Arrays, Checkpoint, encoder_config, read_vocabulary
+from kbert.config import EncoderConfig, TextConfig, read_json
+from kbert.errors import DataError, UsageError
+
+
+def read(path: Path, config: Any) -> Checkpoint:
+    """What a preset directory holds; `config` is its config.json.
+
+    Raises:
+        DataError: no BERT, or a file that is missing or damaged.
+    """
+    where, weights = path / "config.json", path / "model.weights.h5"
+    encoder = encoder_config(
+        _config(config, where, "BertBackbone"), where, OWN_SIZES, dropout="dropout", activation="gelu_approximate"
+    )
+    tokenizer = path / "tokenizer.json"
+    settings = _config(read_json(tokenizer), tokenizer, "BertTokenizer")
+    lowercase, strip = settings.get("lowercase"), settings.get("strip_accents", False)
+    if not isinstance(lowercase, bool) or not isinstance(strip, bool):
+        raise DataError(f"{tokenizer}: lowercase is {lowercase!r} and strip_accents {strip!r}; expected true or false")
+    vocabulary = read_vocabulary(path / "assets" / "tokenizer" / "vocabulary.txt", encoder)
+    shapes = {row.path: row.shape for row in names.rows(encoder) if row.part not in names.HEADS}
+    _check_count(weights, sum(int(np.prod(shape)) for shape in shapes.values()))
+    return Checkpoint(
+        format="Keras preset",
+        encoder=encoder,
+        text=_casing(lowercase, strip),
+        vocabulary=vocabulary,
+        arrays=lambda: _load(encoder, weights),
+        heads=dict,
+        shapes=shapes,
+    )
+
+
+def read_name(name: str) -> Checkpoint:
+    """A preset by its name, which KerasHub downloads.
+
+    Raises:
+        UsageError: KerasHub knows no such preset.
+        DataError: it could not be had.
+    """
+    import keras_nlp
+
+    presets = keras_nlp.models.BertBackbone.presets
+    if name not in presets and "://" not in name:
+        raise UsageError(f"--init={name}: no such directory, and no preset of that name; presets: {', '.join(sorted(presets))}")
+    try:
+        backbone = keras_nlp.models.BertBackbone.from_preset(name)
+        tokenizer = keras_nlp.models.BertTokenizer.from_preset(name)
+    except Exception as error:  # KerasHub lets the exceptions of several downloaders and file readers through
+        raise DataError(f"--init={name}: could not be loaded as a Keras preset: {_first_line(error)}") from None
+    if not isinstance(backbone, keras_nlp.models.BertBackbone):
+        raise DataError(f"--init={name}: holds a {type(backbone).__name__}, not a BertBackbone")
+    sizes = {key: getattr(backbone, key) for key in (*OWN_SIZES, "dropout")}
+    return Checkpoint(
+        format="Keras preset",
+        encoder=EncoderConfig(**sizes, activation="gelu_approximate"),
+        text=_casing(tokenizer.lowercase, tokenizer.strip_accents),
+        vocabulary=list(tokenizer.get_vocabulary()),
+        arrays=lambda: {v.path: np.asarray(v) for v in backbone.weights},
+        heads=dict,
+        shapes={v.path: tuple(v.shape) for v in backbone.weights},
+    )
+
+
+def _config(document: Any, where: Path, kind: str) -> dict[str, Any]:
+    """The settings of a Keras object of this kind."""
+    found = document.get("registered_name") if isinstance(document, dict) else None
+    if found not in (f"keras_hub>{kind}", f"keras_nlp>{kind}"):
+        raise DataError(f"{where}: holds a {found!r}, not a {kind}")
+    settings = document.get("config")
+    if not isinstance(settings, dict):
+        raise DataError(f"{where}: config is {settings!r}; expected an object")
+    return settings
+
+
+def _casing(lowercase: bool, strip: bool) -> TextConfig:
+    # KerasHub's uncased presets say strip_accents=False, but uncased BERT was trained without accents.
+    return TextConfig(lowercase=lowercase, strip_accents=lowercase or strip)
+
+
+def _check_count(weights: Path, expected: int) -> None:
+    """Raise DataError unless the file holds so many numbers: cheap, and before anything of that size is made."""
+    import h5py  # type: ignore[import-untyped]  # Keras's own way to store weights
+
+    found = 0
+
+    def add(_: str, item: Any) -> None:
+        nonlocal found
+        found += int(np.prod(item.shape)) if isinstance(item, h5py.Dataset) else 0
+
+    if not weights.exists():
+        raise DataError(f"{weights}: no such file")
+    try:
+        with h5py.File(weights, "r") as file:
+            file.visititems(add)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(weights, error) from None
+    if found != expected:
+        raise DataError(f"{weights}: holds {found:,} numbers; the BERT of its config.json has {expected:,}")
+
+
+def _load(encoder: EncoderConfig, weights: Path) -> Arrays:
+    backbone = _backbone(encoder)
+    try:
+        backbone.load_weights(str(weights))
+    except Exception as error:  # Keras and h5py let many kinds through
+        raise _unreadable(weights, error) from None
+    arrays = {v.path: np.asarray(v) for v in backbone.weights}
+    for path, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"{weights}: tensor {path!r} holds values that are no finite numbers")
+    return arrays
+
+
+def _backbone(encoder: EncoderConfig) -> Any:
+    import keras_nlp
+
+    return keras_nlp.models.BertBackbone(
+        **{key: getattr(encoder, key) for key in (*OWN_SIZES, "dropout")}, dtype="float32", name="bert_backbone"
+    )
+
+
+def _unreadable(weights: Path, error: Exception) -> DataError:
+    return DataError(f"{weights}: not readable as Keras weights: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def write(checkpoint: Checkpoint, path: Path) -> list[str]:
+    """Write a preset that `BertBackbone.from_preset` reads, the GELU taken for its tanh approximation.
+
+    Returns:
+        What the user should know of it.
+
+    Raises:
+        UsageError: a preset cannot say what the checkpoint is.
+    """
+    import keras_nlp
+
+    if checkpoint.text.lowercase and not checkpoint.text.strip_accents:
+        raise UsageError(
+            "--format=keras_preset: the checkpoint lowercases and keeps accents, but presets of lowercased text are read "
+            "as stripping them; --format=hugging_face can say it"
+        )
+    if not checkpoint.has_pooler:
+        raise UsageError("--format=keras_preset: the checkpoint has no pooler, and a preset would hold a random one")
+    if "[MASK]" not in checkpoint.vocabulary:
+        raise UsageError("--format=keras_preset: the vocabulary has no [MASK], which KerasHub's tokenizer wants")
+    backbone, arrays = _backbone(checkpoint.encoder), checkpoint.arrays()
+    for variable in backbone.weights:
+        variable.assign(arrays[variable.path])
+    backbone.save_to_preset(str(path))
+    casing = {"lowercase": checkpoint.text.lowercase, "strip_accents": checkpoint.text.strip_accents}
+    keras_nlp.models.BertTokenizer(checkpoint.vocabulary, **casing).save_to_preset(str(path))
+    left_out = [names.HEADS[part] for part in names.HEADS if any(p.startswith(part + "/") for p in checkpoint.shapes)]
+    return [f"left out: {', '.join(left_out)}; a preset holds the encoder alone"] if left_out else []

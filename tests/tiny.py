@@ -1,0 +1,106 @@
+"""A tiny random BERT from a seed, with numpy alone, so that kbert's tests and transformers build the same.
+
+In: numbers of layers and labels. Out: tensors under Hugging Face's names, a config, ids to run it on.
+"""
+
+import numpy as np
+
+WORDS = ["good", "bad", "film", "fine", "dull", "a", "the", "very", "plot", "and", "un", "##like", "##ly", "cafe", "is", "not"]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *WORDS,
+    *".,!?[]-",
+    *"中文很好坏电影",
+    "##s",
+    "##e",
+    "e",
+    "s",
+    "x",
+    "##x",
+]
+
+CONFIG = {
+    "model_type": "bert",
+    "vocab_size": len(VOCABULARY),
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+    "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.1,
+    "hidden_act": "gelu",
+}
+
+
+def hugging_face_tensors(
+    layers: int = 2, hidden: int = 16, wide: int = 32, positions: int = 40, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Random tensors of a BertModel under Hugging Face's names."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(0, 0.3, shape).astype(np.float32)
+
+    tensors = {
+        "embeddings.word_embeddings.weight": normal(len(VOCABULARY), hidden),
+        "embeddings.position_embeddings.weight": normal(positions, hidden),
+        "embeddings.token_type_embeddings.weight": normal(2, hidden),
+        "embeddings.LayerNorm.weight": 1 + normal(hidden),
+        "embeddings.LayerNorm.bias": normal(hidden),
+        "pooler.dense.weight": normal(hidden, hidden),
+        "pooler.dense.bias": normal(hidden),
+    }
+    for i in range(layers):
+        at = f"encoder.layer.{i}."
+        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            tensors[f"{at}{name}.weight"] = normal(hidden, hidden)
+            tensors[f"{at}{name}.bias"] = normal(hidden)
+        tensors[f"{at}intermediate.dense.weight"] = normal(wide, hidden)
+        tensors[f"{at}intermediate.dense.bias"] = normal(wide)
+        tensors[f"{at}output.dense.weight"] = normal(hidden, wide)
+        tensors[f"{at}output.dense.bias"] = normal(hidden)
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            tensors[f"{at}{name}.weight"] = 1 + normal(hidden)
+            tensors[f"{at}{name}.bias"] = normal(hidden)
+    return tensors
+
+
+def head_tensors(labels: int = 0, hidden: int = 16, seed: int = 1) -> dict[str, np.ndarray]:
+    """Random tensors of the masked LM and next sentence heads, or of a classifier, under Hugging Face's names."""
+    rng = np.random.default_rng(seed)
+    shapes: dict[str, tuple[int, ...]] = {
+        "cls.predictions.bias": (len(VOCABULARY),),
+        "cls.predictions.transform.dense.weight": (hidden, hidden),
+        "cls.predictions.transform.dense.bias": (hidden,),
+        "cls.predictions.transform.LayerNorm.weight": (hidden,),
+        "cls.predictions.transform.LayerNorm.bias": (hidden,),
+        "cls.seq_relationship.weight": (2, hidden),
+        "cls.seq_relationship.bias": (2,),
+    }
+    if labels:
+        shapes = {"classifier.weight": (labels, hidden), "classifier.bias": (labels,)}
+    return {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def full_tensors(*, heads: bool = False, labels: int = 0, pooler: bool = True) -> dict[str, np.ndarray]:
+    """A 3-layer BERT: bare, or under "bert." with the masked LM and next sentence heads or a classifier."""
+    encoder = {name: t for name, t in hugging_face_tensors(layers=3).items() if pooler or not name.startswith("pooler.")}
+    if not heads and not labels:
+        return encoder
+    return {**{f"bert.{name}": tensor for name, tensor in encoder.items()}, **head_tensors(labels)}
+
+
+def batch() -> dict[str, np.ndarray]:
+    """Six rows of ids, segments and mask, [6, 30], of 30, 21, 11, 7, 3 and 2 tokens; the second half of each is segment 1."""
+    rng = np.random.default_rng(2)
+    lengths = np.array([30, 21, 11, 7, 3, 2])[:, None]
+    at = np.arange(30)[None, :]
+    mask = (at < lengths).astype(np.int32)
+    ids = np.where(mask == 1, rng.integers(1, len(VOCABULARY), mask.shape), 0).astype(np.int32)
+    segments = ((at >= lengths // 2) & (mask == 1)).astype(np.int32)
+    return {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
