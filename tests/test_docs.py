@@ -29,9 +29,12 @@ def test_nothing_is_left_to_fill_in(text):
 def test_files_and_flags_exist(text, capsys):
     for path in re.findall(r"(?:configs|tools)/[\w/]+\.\w+", text):
         assert (ROOT / path).exists(), path
-    from kbert import evaluate, export, finetune, predict
+    from kbert import evaluate, export, finetune, inspect, predict
 
-    for command in (finetune, evaluate, predict, export):
+    for command in (finetune, evaluate, predict, export, inspect):
         command.main(["--help"])
     known = set(re.findall(r"--([a-z_]+)", capsys.readouterr().out)) | {"logdir", "rm", "help"}
+    for tool in re.findall(r"python ((?:tools|tests)/[\w/]+\.py)", text):
+        known |= set(re.findall(r"--([a-z_]+)", (ROOT / tool).read_text(encoding="utf-8")))
+        known |= set(re.findall(r"^    (\w+): ", (ROOT / tool).read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"--([a-z][a-z_]+)", text)) <= known

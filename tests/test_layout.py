@@ -27,7 +27,7 @@ FLOORS = [
     ["kbert.pipeline", "kbert.boards"],
     ["kbert.serving"],
     ["kbert.training"],
-    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export"],
+    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 FILES = {

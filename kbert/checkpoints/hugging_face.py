@@ -98,7 +98,7 @@ def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
         if any((path / name).exists() for name in PICKLES):
             raise DataError(
                 f"{path}: has {PICKLES[0]} only, a pickle, which can run code when read; convert it in an environment with "
-                "torch, whose loader of bare weights runs none: python -c \"import torch, safetensors.torch as s; "
+                'torch, whose loader of bare weights runs none: python -c "import torch, safetensors.torch as s; '
                 f"w = torch.load('{path / PICKLES[0]}', weights_only=True, map_location='cpu'); "
                 f"s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, '{file}')\""
             )

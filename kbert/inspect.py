@@ -1,0 +1,84 @@
+"""What a checkpoint is, and what it sees of a text: `python -m kbert.inspect --init=DIR [--input=FILE.jsonl]`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbert import flags, runtime
+from kbert.config import SourceConfig, flag
+from kbert.errors import UsageError
+from kbert.files import check_output, output
+
+ABOUT = """
+Without --input: say what a checkpoint is. With it: write a JSON line for each row, with the ids and
+pieces that stand between [CLS] and [SEP], and where in the text each starts and ends, in characters
+from 0, the end exclusive; from the very graph that trains and serves.
+"""
+BATCH = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectFlags:
+    init: str | None = flag(
+        None, help="Checkpoint: a directory (Hugging Face, Google TF1, Keras preset, kbert model) or a preset's name."
+    )
+    vocab: str | None = flag(None, help="A vocab.txt instead of a checkpoint.")
+    lowercase: bool = flag(False, help="With --vocab: the vocabulary is of an uncased model.")
+    input: str | None = flag(
+        None, help='Texts: JSON lines {"text": ...} from a file or, as -, from standard input; or tsv, csv, txt files.'
+    )
+    output: str = flag("-", help="File of JSON lines to write, - for standard output.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return flags.main("python -m kbert.inspect", ABOUT, argv, lambda _: (InspectFlags,), run)
+
+
+def run(options: InspectFlags) -> int:
+    """Describe the checkpoint or write the pieces; returns the exit code."""
+    if (options.init is None) == (options.vocab is None):
+        raise UsageError("give one of --init and --vocab")
+    if options.init and options.lowercase:
+        raise UsageError("--lowercase goes with --vocab; a checkpoint says itself whether it is uncased")
+    if options.vocab and not options.input:
+        raise UsageError("--vocab needs --input, the texts to show")
+    if options.output != "-":
+        check_output("--output", options.output)
+
+    runtime.start()
+    import tensorflow as tf
+
+    from kbert import checkpoints
+    from kbert.sources import open_table
+    from kbert.text import Tokenizer, read_vocabulary
+
+    if options.vocab:
+        vocabulary = read_vocabulary(Path(options.vocab).expanduser())
+        lowercase = strip_accents = options.lowercase
+    else:
+        checkpoint = checkpoints.open_checkpoint(str(options.init))
+        if not options.input:
+            print(checkpoints.summary(checkpoint))
+            return 0
+        vocabulary = checkpoint.vocabulary
+        lowercase, strip_accents = checkpoint.text.lowercase, checkpoint.text.strip_accents
+    assert options.input is not None
+    source = SourceConfig(format="jsonl" if options.input == "-" else "auto")
+    table = open_table(options.input, source, ("text",), keyed_by=1)
+    tokenizer = Tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents)
+    tokenize = tf.function(tokenizer.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)])
+    with output(options.output) as file:
+        for start in range(0, len(table), BATCH):
+            texts = table.read(range(start, min(start + BATCH, len(table))))["text"]
+            rows = [values.to_list() for values in tokenize(tf.constant(list(texts)))]
+            for ids, starts, ends in zip(*rows, strict=True):
+                line = {"ids": ids, "pieces": [vocabulary[i] for i in ids], "starts": starts, "ends": ends}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""`python -m kbert.inspect`, driven as a command."""
+
+import io
+import json
+import sys
+
+import pytest
+from conftest import VOCABULARY
+
+from kbert import inspect
+
+
+@pytest.fixture
+def vocab(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    rows = ["Unlikely Café", "", "中文\u200b😀"]
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in rows), encoding="utf-8")
+    return path
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+EXPECTED = [
+    {"pieces": ["un", "##like", "##ly", "cafe"], "starts": [0, 2, 6, 9], "ends": [2, 6, 8, 13]},
+    {"pieces": [], "starts": [], "ends": []},
+    {"pieces": ["中", "文", "[UNK]"], "starts": [0, 1, 3], "ends": [1, 2, 4]},
+]
+EXPECTED = [{"ids": [VOCABULARY.index(p) for p in row["pieces"]], **row} for row in EXPECTED]
+
+
+def test_pieces_by_vocabulary(vocab, texts, capsys):
+    assert inspect.main([f"--vocab={vocab}", "--lowercase", f"--input={texts}"]) == 0
+    assert lines(capsys.readouterr().out) == EXPECTED
+    assert inspect.main([f"--vocab={vocab}", f"--input={texts}"]) == 0
+    assert lines(capsys.readouterr().out)[0]["pieces"] == ["[UNK]", "[UNK]"]
+
+
+def test_pieces_by_checkpoint_to_a_file(checkpoint, texts, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    assert inspect.main([f"--init={checkpoint}", f"--input={texts}", f"--output={out}"]) == 0
+    assert lines(out.read_text(encoding="utf-8")) == EXPECTED
+    assert capsys.readouterr().out == ""
+
+
+def test_standard_input_and_surrogates(vocab, monkeypatch, capsys):
+    row = b'{"text": "good \\ud83d film \\ud83d\\ude00 a"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(row)))
+    assert inspect.main([f"--vocab={vocab}", "--lowercase", "--input=-"]) == 0
+    found = lines(capsys.readouterr().out)[0]
+    assert (found["pieces"], found["starts"]) == (["good", "film", "[UNK]", "a"], [0, 7, 12, 14])
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "trained"])
+def test_summary(form, request, capsys):
+    assert inspect.main([f"--init={request.getfixturevalue(form)}"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 25
+    for part in (
+        "Hugging Face" if form == "checkpoint" else "kbert",
+        "2",
+        "16",
+        f"{len(VOCABULARY)}",
+        "uncased",
+        "gelu",
+        "parameters",
+    ):
+        assert part in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ([], 2, "give one of --init and --vocab"),
+        (["--init=a", "--vocab=b"], 2, "give one of --init and --vocab"),
+        (["--init=a", "--lowercase"], 2, "--lowercase goes with --vocab"),
+        (["--vocab={vocab}"], 2, "--vocab needs --input"),
+        (["--vocab=none.txt", "--input={texts}"], 1, "none.txt: no such file"),
+        (["--vocab={vocab}", "--input=none.jsonl"], 1, "none.jsonl: no such file"),
+        (["--vocab={vocab}", "--input={vocab}", "--output=/none/x"], 1, "--output=/none/x: cannot be written"),
+        (["--init=/none", "--input={texts}"], 2, "no such directory"),
+    ],
+)
+def test_mistakes(flags, code, message, vocab, texts, capsys):
+    assert inspect.main([f.format(vocab=vocab, texts=texts) for f in flags]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_bad_line_is_named_before_anything_is_written(vocab, texts, capsys):
+    texts.write_text('{"text": "a"}\n{"texts": "a"}\n', encoding="utf-8")
+    assert inspect.main([f"--vocab={vocab}", f"--input={texts}"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and "texts.jsonl:2: no key 'text'; the object has: texts" in captured.err
