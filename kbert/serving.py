@@ -4,6 +4,7 @@
 model all call it, so what is served is what was measured.
 """
 
+import functools
 import json
 import os
 import re
@@ -92,11 +93,15 @@ def build(
     model_config: config.ModelConfig, vocabulary: list[str], precision: config.Precision
 ) -> tuple[Task, Encoder, keras.Model]:
     """Tokenizer, task and model of a configuration, with random weights; `precision` is that of the arithmetic."""
-    text = model_config.text
-    tokenizer = Tokenizer(vocabulary, lowercase=text.lowercase, strip_accents=text.strip_accents)
-    task = task_class(model_config.task)(model_config, tokenizer)
+    task = task_class(model_config.task)(model_config, _tokenizer(tuple(vocabulary), model_config.text))
     encoder = Encoder(model_config.encoder, POLICIES[precision])
     return task, encoder, task.build(encoder)
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(vocabulary: tuple[str, ...], casing: config.TextConfig) -> Tokenizer:
+    """Shared by the models of one run: it has no state, and its graph takes a second to trace."""
+    return Tokenizer(vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
 
 
 def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -> None:

@@ -96,6 +96,8 @@ class Tokenizer(tf.Module):
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
         self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # plain words longer than 3 bytes are ASCII
+        # Traced once, however many graphs it becomes part of.
+        self._graph = tf.function(self._either, reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """Ids of the texts' pieces, without special tokens.
@@ -107,6 +109,10 @@ class Tokenizer(tf.Module):
         Returns:
             int32 ragged tensor of shape [texts, (pieces)].
         """
+        return self._graph(texts, max_words)
+
+    def _either(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
+        """Plain texts the quick way, the others the careful one."""
         plain = tf.strings.regex_full_match(texts, PLAIN)
         if max_words is not None:
             plain &= tf.strings.length(texts) <= HEAD_BYTES * max_words

@@ -61,18 +61,13 @@ def test_standard_input_and_surrogates(vocab, monkeypatch, capsys):
 
 @pytest.mark.parametrize("form", ["checkpoint", "trained"])
 def test_summary(form, request, capsys):
-    assert inspect.main([f"--init={request.getfixturevalue(form)}"]) == 0
+    init = request.getfixturevalue(form)
+    capsys.readouterr()  # what making it has printed
+    assert inspect.main([f"--init={init}"]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) < 25
-    for part in (
-        "Hugging Face" if form == "checkpoint" else "kbert",
-        "2",
-        "16",
-        f"{len(VOCABULARY)}",
-        "uncased",
-        "gelu",
-        "parameters",
-    ):
+    origin = "Hugging Face" if form == "checkpoint" else "kbert"
+    for part in (origin, "2, each with 2 heads", "16", f"{len(VOCABULARY)} tokens", "lowercased", "gelu", "parameters"):
         assert part in out
 
 

@@ -160,7 +160,7 @@ def test_which_way_a_text_takes(monkeypatch, texts, quick):
         return type(tokenizer)._quick(tokenizer, values)
 
     monkeypatch.setattr(tokenizer, "_quick", spy)
-    assert tokenizer.tokenize(tf.constant(texts), max_words=20).to_list() == expected
+    assert tokenizer._either(tf.constant(texts), 20).to_list() == expected
     assert taken == quick
 
 
