@@ -42,13 +42,15 @@ class Board:
                 tf.summary.scalar(f"train/{name}", value, step)
 
     def report(self, split: str, step: int, report: Report) -> None:
-        """A report's scalars and matrices."""
+        """A report's scalars, matrices and texts."""
         with self._writer.as_default():
             for name, value in report.scalars().items():
                 tf.summary.scalar(f"{split}/{name}", value, step)
             for name, (matrix, labels) in report.matrices().items():
                 if len(labels) <= MOST_LABELS:
                     tf.summary.image(f"{split}/{name}", matrix_image(matrix, labels)[None], step)
+            for name, text in report.texts().items():
+                tf.summary.text(f"{split}/{name}", text, step)
         self._writer.flush()
 
     def close(self) -> None:

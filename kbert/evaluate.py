@@ -41,7 +41,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
     audit = task_class(model.task).audit(options.data, model.fields, model.labels)
-    columns = (*source.text_columns, source.label_column)
+    columns = task_class(model.task).columns(source)
     table = open_table(options.data, source, columns, keyed_by=len(model.fields), check=audit)
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")

@@ -105,8 +105,17 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     else:
         directory.write_config(model_config, train)
     print(frozen_table(model, encoder), flush=True)
-    _say_truncation(task, tables["train"])
-    training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory).fit()
+    training_run = training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory)
+    if task.windowed:
+        log.info(
+            "%d rows are read in %d windows of up to %d tokens",
+            len(tables["train"]),
+            len(training_run.examples),
+            task.config.max_length,
+        )
+    else:
+        _say_truncation(task, tables["train"])
+    training_run.fit()
     _measure(directory, tables, train)
     print(f"\nmodel: {directory.path}")
     return 0
@@ -138,7 +147,7 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
 
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels)
-        columns = (*train.source.text_columns, train.source.label_column)
+        columns = task_type.columns(train.source)
         return open_table(source, train.source, columns, keyed_by=len(fields), check=audit), audit
 
     tables = {}

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 import kbert
 from kbert import config
-from kbert.config import ModelConfig, TrainConfig
+from kbert.config import ModelConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_text
 
@@ -44,6 +44,7 @@ class Saved:
         score: the task's figure on dev, the greater the better.
         stopped: early stopping ended a run of this many epochs here; 0 when it did not.
         metrics: the dev report.
+        calibration: what the dev rows settled for `decode`, such as a threshold.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Saved:
     score: float
     stopped: int
     metrics: dict[str, Any]
+    calibration: dict[str, float]
 
     def weights(self) -> dict[str, np.ndarray]:
         """Weight arrays by variable path."""
@@ -69,6 +71,7 @@ class _About:
     score: float
     stopped: int
     metrics: dict[str, Any]
+    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class ModelDir:
@@ -161,7 +164,7 @@ class ModelDir:
         saved = []
         for path in sorted((self.path / "checkpoints").glob("epoch-*")):
             about = config.from_json(_About, config.read_json(path / "checkpoint.json"), str(path / "checkpoint.json"))
-            saved.append(Saved(path, about.epoch, about.score, about.stopped, about.metrics))
+            saved.append(Saved(path=path, **vars(about)))
         return saved
 
     def last(self) -> Saved | None:
@@ -188,6 +191,7 @@ class ModelDir:
         score: float,
         stopped: int,
         metrics: dict[str, Any],
+        calibration: dict[str, float],
     ) -> None:
         """Write one checkpoint, then drop those that are neither best nor last."""
         parent = self.path / "checkpoints"
@@ -200,7 +204,7 @@ class ModelDir:
             new.chmod(0o755)
             save_file(weights, new / "weights.safetensors")
             save_file(state, new / "state.safetensors")
-            about = {"epoch": epoch, "score": score, "stopped": stopped, "metrics": metrics}
+            about = to_json(_About(epoch, score, stopped, metrics, calibration))
             write_text(new / "checkpoint.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
             for file in new.glob("*.safetensors"):
                 file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read

@@ -5,27 +5,63 @@ An epoch is a seeded permutation of the table, computed and never stored. It is 
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
 of like length share a batch and padding is small; the batches then come in shuffled order.
 
+A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch is a
+permutation of all windows of all rows.
+
 Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
 the step that the learning rate was chosen for stays the same whatever the texts' lengths.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from kbert.sources import Table
-from kbert.tasks.base import Task
+from kbert.tasks.base import Encoded, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
+INPUTS = ("token_ids", "segment_ids")
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
 
 
-def steps(rows: int, batch_size: int) -> int:
+class Examples:
+    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them."""
+
+    def __init__(self, task: Task, table: Table):
+        self.task, self.table = task, table
+        self._ends = np.cumsum(_windows(task, table)) if task.windowed else None  # [rows], 8 bytes each
+
+    def __len__(self) -> int:
+        return len(self.table) if self._ends is None else int(self._ends[-1])
+
+    def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The raw row of each example, and which of the row's windows it is."""
+        if self._ends is None:
+            return self.table.read(examples), np.zeros(len(examples), np.int32)
+        rows = np.searchsorted(self._ends, examples, side="right")
+        first = np.where(rows > 0, self._ends[rows - 1], 0)
+        return self.table.read(rows), (examples - first).astype(np.int32)
+
+
+def _windows(task: Task, table: Table) -> np.ndarray:
+    """How many windows each row is read in, [rows]."""
+    count = tf.function(
+        lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
+        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
+    )
+    with tqdm(total=len(table), desc="counting windows", unit="row", leave=False, delay=1, disable=None) as bar:
+        counts = []
+        for raw in raw_rows(task, table, gold=False):
+            counts.append(count(raw).numpy())
+            bar.update(len(counts[-1]))
+    return np.concatenate(counts)
+
+
+def steps(examples: int, batch_size: int) -> int:
     """Training steps of an epoch."""
-    return math.ceil(rows / batch_size)
+    return math.ceil(examples / batch_size)
 
 
 def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -57,37 +93,47 @@ def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def training_batches(task: Task, table: Table, *, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
+def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
     """The batches of these epochs, one epoch after the other; an epoch's are the same wherever a run starts.
 
     Returns:
         Pairs of model inputs (`token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded
-        to the batch's longest row) and targets. `steps(len(table), batch_size)` batches an epoch.
+        to the batch's longest row) and targets. `steps(len(examples), batch_size)` batches an epoch.
     """
-    window = batch_size * max(8, WINDOW_ROWS // batch_size)
-    windows = math.ceil(len(table) / window)
+    task = examples.task
+    chunk = batch_size * max(8, WINDOW_ROWS // batch_size)
+    chunks = math.ceil(len(examples) / chunk)
     names = task.config.fields + task.gold
 
     def read(number: np.ndarray) -> list[np.ndarray]:
-        epoch, place = divmod(int(number), windows)
-        positions = np.arange(place * window, min((place + 1) * window, len(table)))
-        return list(table.read(permuted(positions, len(table), seed, epoch)).values())
+        epoch, place = divmod(int(number), chunks)
+        positions = np.arange(place * chunk, min((place + 1) * chunk, len(examples)))
+        columns, windows = examples.read(permuted(positions, len(examples), seed, epoch))
+        return [*columns.values(), windows]
 
     def encode(number: tf.Tensor) -> tf.data.Dataset:
-        raw = _strings(read, number, names)
+        *columns, window = tf.numpy_function(read, [number], [tf.string] * len(names) + [tf.int32])
+        raw = {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
         encoded = task.encode(raw)
-        targets = task.supervise(raw)
+        targets = task.supervise(raw, encoded)
+        if task.windowed:
+            firsts = tf.searchsorted(encoded["row"], tf.range(tf.size(window)))
+            chosen = firsts + tf.ensure_shape(window, [None])
+            targets = tf.gather(targets, chosen)
+            encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         order = tf.argsort(encoded["token_ids"].row_lengths(), stable=True)
         count = -(-tf.size(order) // batch_size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, tf.cast(number, tf.int32)])
 
         def batch(place: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             rows = order[place * batch_size : (place + 1) * batch_size]
-            return padded({k: tf.gather(v, rows) for k, v in encoded.items()}, task.tokenizer.pad_id), tf.gather(targets, rows)
+            gold = tf.gather(targets, rows)
+            gold = gold.to_tensor(-1) if isinstance(gold, tf.RaggedTensor) else gold
+            return padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id), gold
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
 
-    return tf.data.Dataset.range(epochs.start * windows, epochs.stop * windows).flat_map(encode).prefetch(16)
+    return tf.data.Dataset.range(epochs.start * chunks, epochs.stop * chunks).flat_map(encode).prefetch(16)
 
 
 def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:
@@ -98,10 +144,14 @@ def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:
         rows = range(int(start), min(int(start) + READ_ROWS, len(table)))
         return list(table.read(rows).values())[: len(names)]
 
-    return tf.data.Dataset.range(0, len(table), READ_ROWS).map(lambda start: _strings(read, start, names)).prefetch(2)
+    def strings(start: tf.Tensor) -> dict[str, tf.Tensor]:
+        columns = tf.numpy_function(read, [start], [tf.string] * len(names))
+        return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
+
+    return tf.data.Dataset.range(0, len(table), READ_ROWS).map(strings).prefetch(2)
 
 
-def padded(encoded: dict[str, tf.RaggedTensor], pad_id: int) -> dict[str, tf.Tensor]:
+def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:
     """The model's inputs, int32 [rows, tokens], from ragged ids; padded to the longest row."""
     ids = encoded["token_ids"]
     return {
@@ -109,8 +159,3 @@ def padded(encoded: dict[str, tf.RaggedTensor], pad_id: int) -> dict[str, tf.Ten
         "segment_ids": encoded["segment_ids"].to_tensor(),
         "padding_mask": tf.sequence_mask(ids.row_lengths(), dtype=tf.int32),
     }
-
-
-def _strings(read: Any, number: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
-    columns = tf.numpy_function(read, [number], [tf.string] * len(names))
-    return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}

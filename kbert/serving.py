@@ -21,7 +21,7 @@ from kbert import config
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
-from kbert.pipeline import padded
+from kbert.pipeline import INPUTS, padded
 from kbert.tasks import task_class
 from kbert.tasks.base import Task, Tensors
 from kbert.text import Tokenizer
@@ -54,7 +54,8 @@ class Predictor(tf.Module):
 
     def _predict(self, raw: Tensors) -> Tensors:
         encoded = self.task.encode(raw)
-        lengths = encoded["token_ids"].row_lengths()
+        inputs = {name: encoded[name] for name in INPUTS}
+        lengths = inputs["token_ids"].row_lengths()
         order = tf.argsort(lengths, stable=True)
         rows = tf.size(order)
         sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
@@ -63,18 +64,29 @@ class Predictor(tf.Module):
             counts = tf.range(1, rows - start + 1)
             fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= TOKEN_BUDGET, tf.int32))
             stop = start + tf.maximum(fits, 1)
-            part = {name: tf.gather(value, order[start:stop]) for name, value in encoded.items()}
-            outputs = self.model(padded(part, self.task.tokenizer.pad_id), training=False)
-            return stop, number + 1, kept.write(number, outputs)
+            part = padded(
+                {name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, self.task.tokenizer.pad_id
+            )
+            outputs = self.model(part, training=False)
+            # Chunks are padded to lengths of their own: a head's outputs over tokens are kept without padding.
+            return stop, number + 1, kept.write(number, tf.boolean_mask(outputs, part["padding_mask"]) if by_token else outputs)
 
         spec = self.model.output
+        by_token = len(spec.shape) == 3  # [rows, tokens, ...]
         outputs = tf.TensorArray(
-            spec.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=tf.TensorShape(spec.shape)
+            spec.dtype,
+            size=0,
+            dynamic_size=True,
+            infer_shape=False,
+            element_shape=tf.TensorShape([None, *spec.shape[2 if by_token else 1 :]]),
         )
         _, _, outputs = tf.while_loop(
             lambda start, number, kept: start < rows, chunk, (tf.constant(0), tf.constant(0), outputs), parallel_iterations=1
         )
-        return self.task.decode(tf.gather(outputs.concat(), tf.argsort(order)))
+        joined = outputs.concat()
+        if by_token:
+            joined = tf.RaggedTensor.from_row_lengths(joined, sorted_lengths, validate=False)
+        return self.task.decode(tf.gather(joined, tf.argsort(order)), encoded, raw)
 
     def save(self, path: str) -> None:
         """Write the function as a SavedModel whose `serving_default` takes the task's fields by name."""
@@ -129,6 +141,7 @@ def load(model_dir: str | Path) -> Predictor:
     model_config, _ = directory.read_config()
     saved = directory.best()
     task, _, model = build(model_config, directory.vocabulary(), model_config.serving_precision)
+    task.calibrate(saved.calibration)
     set_weights(model, saved.weights(), str(saved.path / "weights.safetensors"))
     return Predictor(task, model)
 

@@ -111,7 +111,7 @@ class Run:
         directory: ModelDir,
     ):
         self.task, self.model, self.config, self.directory = task, model, config, directory
-        self.train_table, self.dev_table = train, dev
+        self.examples, self.dev_table = pipeline.Examples(task, train), dev
         if config.precision == task.config.serving_precision:
             self.predictor = Predictor(task, model)
         else:
@@ -124,7 +124,7 @@ class Run:
     def fit(self) -> None:
         """Train from the last checkpoint, or from the beginning, to the last epoch."""
         config = self.config
-        per_epoch = pipeline.steps(len(self.train_table), config.batch_size)
+        per_epoch = pipeline.steps(len(self.examples), config.batch_size)
         self.model.compile(
             optimizer=optimizer(self.model, config, per_epoch * config.epochs), jit_compile=False, **self.task.compile_args()
         )
@@ -136,7 +136,7 @@ class Run:
             log.info("continuing after epoch %d of %d", done, config.epochs)
         self.board.start(self.task.config, config, self.task.best[0])
         batches = pipeline.training_batches(
-            self.task, self.train_table, batch_size=config.batch_size, seed=config.seed, epochs=range(done, config.epochs)
+            self.examples, batch_size=config.batch_size, seed=config.seed, epochs=range(done, config.epochs)
         )
         self.model.fit(
             batches,
@@ -167,6 +167,7 @@ class Run:
             score=score,
             stopped=self.config.epochs if stopped else 0,
             metrics=report.metrics,
+            calibration=report.calibration(),
         )
         self.board.report("dev", int(self.model.optimizer.iterations), report)
         if stopped:

@@ -102,7 +102,10 @@ def test_many_labels_make_no_picture(tmp_path):
         def matrices(self):
             return {"confusion_matrix": (np.eye(50), tuple(map(str, range(50))))}
 
+        def texts(self):
+            return {"mistakes": "gold | predicted"}
+
     board = boards.Board(tmp_path)
     board.report("dev", 1, Report())
     board.close()
-    assert set(events(tmp_path)) == {"dev/accuracy"}
+    assert set(events(tmp_path)) == {"dev/accuracy", "dev/mistakes"}

@@ -53,7 +53,7 @@ def test_permutations_differ_and_mix():
 
 
 def batches_of(task, table, epochs=range(1), seed=0, batch_size=16):
-    return list(pipeline.training_batches(task, table, batch_size=batch_size, seed=seed, epochs=epochs))
+    return list(pipeline.training_batches(pipeline.Examples(task, table), batch_size=batch_size, seed=seed, epochs=epochs))
 
 
 def key(inputs, target, row):

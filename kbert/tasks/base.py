@@ -1,7 +1,8 @@
 """What a task is: the one protocol between the tasks and everything that trains, measures and serves them.
 
 A line of text goes table -> encode -> batch -> encoder -> head -> decode; the task owns `encode`
-(with `supervise` for its gold), the head (`build`) and `decode`, and says how it is scored.
+(with `supervise` for its gold), the head (`build`) and `decode`, and says how it is scored. A task that
+is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from kbert.encoder import Encoder
 from kbert.text import Tokenizer
 
 Tensors = dict[str, tf.Tensor]
+Encoded = dict[str, Any]  # tensors and ragged tensors
 
 
 class Audit(Protocol):
@@ -41,6 +43,12 @@ class Report(Protocol):
     def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
         """Square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
 
+    def texts(self) -> dict[str, str]:
+        """Markdown by title, for TensorBoard: mistaken examples."""
+
+    def calibration(self) -> dict[str, float]:
+        """What was found on these rows and `decode` needs from now on, such as a threshold."""
+
 
 class Scorer(Protocol):
     """Gold and predictions of a whole set in compact buffers."""
@@ -55,6 +63,7 @@ class Task(Protocol):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]]  # the scalar that picks the best checkpoint
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
+    windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig
     tokenizer: Tokenizer
 
@@ -65,14 +74,24 @@ class Task(Protocol):
         """Names of the raw string inputs, which are the serving inputs too; one for each text column."""
 
     @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        """Names of the columns that hold the fields and then the gold."""
+
+    @staticmethod
     def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> Audit:
         """An audit of rows (fields, then gold); `labels` are those allowed, None where they define them."""
 
-    def encode(self, raw: Tensors) -> dict[str, tf.RaggedTensor]:
-        """Ids from raw strings, batched, graph only: `token_ids`, `segment_ids` of shape [rows, (tokens)]."""
+    def encode(self, raw: Tensors) -> Encoded:
+        """Ids from raw strings, batched, graph only.
 
-    def supervise(self, raw: Tensors) -> tf.Tensor:
-        """Targets from raw gold strings, [rows, ...]."""
+        Returns:
+            `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and what else `supervise` and
+            `decode` need. Where the task is windowed, [windows, (tokens)], a row's windows in order, and
+            `row`, int32 [windows], the row each is of.
+        """
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
+        """Targets from raw gold strings, [windows, ...]; ragged ones, [windows, (tokens)], are padded with -1."""
 
     def build(self, encoder: Encoder) -> keras.Model:
         """The model from ids and mask to the head's outputs."""
@@ -80,8 +99,15 @@ class Task(Protocol):
     def compile_args(self) -> dict[str, Any]:
         """Loss and training metrics for `keras.Model.compile`."""
 
-    def decode(self, outputs: tf.Tensor) -> Tensors:
-        """What is served, from the head's outputs; in the graph."""
+    def calibrate(self, values: dict[str, float]) -> None:
+        """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced."""
+
+    def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors:
+        """What is served, [rows, ...], from the head's outputs; in the graph.
+
+        Args:
+            outputs: [windows, ...], or, from a head over tokens, ragged [windows, (tokens), ...].
+        """
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""

@@ -18,7 +18,7 @@ from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import ClassifyOptions
-from kbert.tasks.base import Tensors
+from kbert.tasks.base import Encoded, Tensors
 from kbert.text import Tokenizer
 
 MOST_LABELS = 10_000  # more is surely a column of something else
@@ -77,6 +77,12 @@ class ClassifyReport:
     def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
         return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["per_class"]))}
 
+    def texts(self) -> dict[str, str]:
+        return {}
+
+    def calibration(self) -> dict[str, float]:
+        return {}
+
 
 class ClassifyScorer:
     """Label numbers and the gold label's probability, twelve bytes a row."""
@@ -101,6 +107,7 @@ class Classify:
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     gold: ClassVar[tuple[str, ...]] = ("label",)
+    windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         self.config = config
@@ -115,15 +122,19 @@ class Classify:
         return names[: len(source.text_columns)]
 
     @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        return (*source.text_columns, source.label_column)
+
+    @staticmethod
     def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> LabelAudit:
         return LabelAudit(source, labels)
 
-    def encode(self, raw: Tensors) -> dict[str, tf.RaggedTensor]:
+    def encode(self, raw: Tensors) -> Encoded:
         length = self.config.max_length
         parts = [self.tokenizer.tokenize(raw[field], max_words=length) for field in self.config.fields]
         return self.tokenizer.pack(parts, length)
 
-    def supervise(self, raw: Tensors) -> tf.Tensor:
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         names = tf.constant(self.config.labels)
         numbers = tf.lookup.KeyValueTensorInitializer(names, tf.range(len(self.config.labels)))
         return tf.lookup.StaticHashTable(numbers, -1).lookup(raw["label"])
@@ -144,7 +155,10 @@ class Classify:
             "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         }
 
-    def decode(self, outputs: tf.Tensor) -> Tensors:
+    def calibrate(self, values: dict[str, float]) -> None:
+        pass
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         labels = tf.constant(self.config.labels)
         return {"label": tf.gather(labels, tf.argmax(outputs, -1)), "probabilities": tf.nn.softmax(outputs)}
 

@@ -56,7 +56,7 @@ def run(path: str, init: str, steps: int) -> None:
     encoder.freeze_lower(checkpoint.encoder.num_layers)
     train = TrainConfig(init=init, train_data=path)
     model.compile(optimizer=training.optimizer(model, train, steps), jit_compile=False, **task.compile_args())
-    batches = pipeline.training_batches(task, table, batch_size=32, seed=0, epochs=range(1))
+    batches = pipeline.training_batches(pipeline.Examples(task, table), batch_size=32, seed=0, epochs=range(1))
     start = time.monotonic()
     model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0, shuffle=False)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
