@@ -1,6 +1,7 @@
 """Output files and directories that appear under their name only when they are whole."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -43,9 +44,28 @@ def whole(path: Path) -> Iterator[IO[str]]:
             beside.unlink(missing_ok=True)
 
 
-def output(name: str) -> contextlib.AbstractContextManager[IO[str]]:
-    """A text file that `whole` writes, or standard output for `-`."""
-    return contextlib.nullcontext(sys.stdout) if name == "-" else whole(Path(name))
+@contextlib.contextmanager
+def output(name: str) -> Iterator[IO[str]]:
+    """A text file that `whole` writes, or standard output for `-`; UTF-8 either way.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    if name != "-":
+        with whole(Path(name)) as file:
+            yield file
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Else the interpreter would try once more on its way out, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise DataError(f"standard output: cannot be written: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:

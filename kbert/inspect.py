@@ -1,5 +1,6 @@
 """What a checkpoint is, and what it sees of a text: `python -m kbert.inspect --init=DIR [--input=FILE.jsonl]`."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -8,15 +9,15 @@ from pathlib import Path
 
 from kbert import flags, runtime
 from kbert.config import SourceConfig, flag
-from kbert.errors import UsageError
+from kbert.errors import KbertError, UsageError
 from kbert.files import check_output, output
 
 ABOUT = """
 Without --input: say what a checkpoint is. With it: write a JSON line for each row, with the ids and
-pieces that stand between [CLS] and [SEP], and where in the text each starts and ends, in characters
-from 0, the end exclusive; from the very graph that trains and serves.
+pieces of its text, of which a model reads as many as its length allows between [CLS] and [SEP]; and
+where in the text each starts and ends, in characters from 0, the end exclusive.
 """
-BATCH = 1024
+BATCH = 64  # rows at once, since a text may be long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ class InspectFlags:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    return flags.main("python -m kbert.inspect", ABOUT, argv, lambda _: (InspectFlags,), run)
+    return flags.main("python -m kbert.inspect", ABOUT, argv, lambda _: (InspectFlags, SourceConfig), run)
 
 
-def run(options: InspectFlags) -> int:
+def run(options: InspectFlags, source: SourceConfig) -> int:
     """Describe the checkpoint or write the pieces; returns the exit code."""
     if (options.init is None) == (options.vocab is None):
         raise UsageError("give one of --init and --vocab")
@@ -46,6 +47,8 @@ def run(options: InspectFlags) -> int:
     if options.vocab and not options.input:
         raise UsageError("--vocab needs --input, the texts to show")
     if options.output != "-":
+        if not options.input:
+            raise UsageError("--output needs --input; without it the summary goes to standard output")
         check_output("--output", options.output)
 
     runtime.start()
@@ -66,15 +69,25 @@ def run(options: InspectFlags) -> int:
         vocabulary = checkpoint.vocabulary
         lowercase, strip_accents = checkpoint.text.lowercase, checkpoint.text.strip_accents
     assert options.input is not None
-    source = SourceConfig(format="jsonl" if options.input == "-" else "auto")
-    table = open_table(options.input, source, ("text",), keyed_by=1)
+    if options.input == "-" and source.format == "auto":
+        source = dataclasses.replace(source, format="jsonl")
+    flags.check_columns(source.text_columns, ("text",))
+    table = open_table(options.input, source, source.text_columns, keyed_by=1)
     tokenizer = Tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents)
-    tokenize = tf.function(tokenizer.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)])
+    # The ids are those of the function that trains and serves, which does not go by way of offsets.
+    tokenize = tf.function(
+        lambda texts: (tokenizer.tokenize(texts), *tokenizer.tokenize_with_offsets(texts)),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
     with output(options.output) as file:
         for start in range(0, len(table), BATCH):
-            texts = table.read(range(start, min(start + BATCH, len(table))))["text"]
+            (texts,) = table.read(range(start, min(start + BATCH, len(table)))).values()
             rows = [values.to_list() for values in tokenize(tf.constant(list(texts)))]
-            for ids, starts, ends in zip(*rows, strict=True):
+            for text, ids, located, starts, ends in zip(texts, *rows, strict=True):
+                if ids != located:
+                    raise KbertError(
+                        f"a fault in kbert: the text has other ids with places than without: {text.decode()[:200]!r}"
+                    )
                 line = {"ids": ids, "pieces": [vocabulary[i] for i in ids], "starts": starts, "ends": ends}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return 0

@@ -198,6 +198,8 @@ def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes]
         yield source, _spool_tfds(source, config), "jsonl"
         return
     if source == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed; name a file")
         kind: Format = "txt" if config.format == "auto" else config.format
         yield "<stdin>", _spool("<stdin>", sys.stdin.buffer), kind
         return
@@ -211,14 +213,16 @@ def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes]
         if os.path.isdir(name):
             raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.tsv")
         kind = format_of(name, config)
-        if not name.endswith(".gz"):
+        packed = name.endswith(".gz")
+        if not packed and os.path.isfile(name):
             yield name, None, kind
             continue
         try:
-            with gzip.open(name) as stream:
+            # A pipe can be read once only, as what is packed can be from its beginning only.
+            with gzip.open(name) if packed else open(name, "rb") as stream:
                 copy = _spool(name, stream)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{name}: not readable as gzip: {error}") from None
+            raise DataError(f"{name}: not readable{' as gzip' if packed else ''}: {error}") from None
         yield name, copy, kind
 
 

@@ -4,7 +4,7 @@ In: a batch of UTF-8 strings. Out: WordPiece ids, each with its place in the tex
 `[CLS] a [SEP] b [SEP]`. The rules are those of google-research/bert `tokenization.py`
 (`BasicTokenizer`, then `WordpieceTokenizer` with `max_input_chars_per_word=200`). They work on one
 character at a time, so a table from code point to code points (`unicode_table.npz`, made by
-`tools/make_unicode_table.py`) carries them into the graph exactly; no Unicode library of Python, ICU
+`kbert/make_unicode_table.py`) carries them into the graph exactly; no Unicode library of Python, ICU
 or RE2 has a say. Text of characters that everyone treats alike (`PLAIN`) takes a quicker way to the
 same ids. A text that spells "[CLS]" is text: its brackets are punctuation and are split off.
 
@@ -31,8 +31,9 @@ SIGMA, FINAL_SIGMA = 0x3A3, 0x3C2
 CASED, SKIPPED = 1, 2  # what a character is to a sigma beside it
 
 # ASCII, Chinese characters, and punctuation of both: stable for longer than BERT has existed, never
-# decomposed, and only A-Z have a lower case.
-PLAIN = r"[\t\n\r -~·‐-‧、-〃〈-】〔-〟一-鿿！-＃％-＊，-／０-９：；？＠［-］＿ａ-ｚ｛｝]*"
+# decomposed, and only A-Z have a lower case. Beyond ASCII each character is a word of its own.
+PLAIN = r"[\t\n\r -~·‐-‧、-〃〈-】〔-〟一-鿿！-＃％-＊，-／：；？＠［-］＿｛｝]*"
+HAS_SIGMA = r"\C*Σ\C*"  # \C is any byte, since a cut text may end within a character
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -95,7 +96,7 @@ class Tokenizer(tf.Module):
             )
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
-        self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # plain words longer than 3 bytes are ASCII
+        self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # words of more characters are ASCII
         # Traced once, however many graphs it becomes part of.
         self._graph = tf.function(self._either, reduce_retracing=True)
 
@@ -171,8 +172,11 @@ class Tokenizer(tf.Module):
         limit = HEAD_BYTES * count
         heads = tf.strings.substr(texts, 0, limit)
         words = self._words(heads)
-        # One word more than is wanted shows that those before it are whole.
-        enough = (tf.strings.length(texts) <= limit) | (words.row_lengths() > count)
+        # One word more than is wanted shows that those before it are whole; a sigma may look further.
+        whole = words.row_lengths() > count
+        if self.lowercase:
+            whole &= ~tf.strings.regex_full_match(heads, HAS_SIGMA)
+        enough = (tf.strings.length(texts) <= limit) | whole
         words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self._words(tf.where(enough, heads, texts)))
         return words[:, :count]
 

@@ -1,6 +1,7 @@
 """Checkpoints in each of their forms, and what is said of broken ones."""
 
 import json
+import shlex
 import shutil
 
 import keras_nlp
@@ -121,7 +122,7 @@ NORMALIZER = {"type": "BertNormalizer", "lowercase": False, "strip_accents": Non
     ],
 )
 def test_hugging_faces_casing_and_vocabulary_without_vocab_txt(
-    tmp_path, tokenizer_config, normalizer, config, lowercase, strip
+    tmp_path, caplog, tokenizer_config, normalizer, config, lowercase, strip
 ):
     path = write_hugging_face(tmp_path, config=config)
     (path / "vocab.txt").unlink()
@@ -133,7 +134,8 @@ def test_hugging_faces_casing_and_vocabulary_without_vocab_txt(
     document = {"model": {"type": "WordPiece", "vocab": ids}, "added_tokens": added, "normalizer": normalizer}
     (path / "tokenizer.json").write_text(json.dumps(document))
     found = open_checkpoint(str(path))
-    assert found.vocabulary == VOCABULARY and found.text == TextConfig(lowercase=lowercase, strip_accents=strip)
+    assert found.vocabulary == VOCABULARY[:-1] and found.text == TextConfig(lowercase=lowercase, strip_accents=strip)
+    assert "tokenizer.json: 1 added tokens are left out, texts that hold them are read without: ##x" in caplog.text
 
 
 def test_shards_and_half_precision(tmp_path, checkpoint):
@@ -325,3 +327,85 @@ def test_google_directory_without_its_checkpoint(tmp_path, checkpoint):
     (tmp_path / "bert_config.json").write_bytes((checkpoint / "config.json").read_bytes())
     with pytest.raises(DataError, match=r"expected one \*\.ckpt\.index file"):
         open_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer_config", "tokenizer", "message"),
+    [
+        ({"is_decoder": True}, {}, {}, "config.json: is_decoder is True; kbert reads False"),
+        ({"add_cross_attention": True}, {}, {}, "add_cross_attention is True"),
+        ({}, {"do_basic_tokenize": False}, {}, "tokenizer_config.json: do_basic_tokenize is False; kbert reads True"),
+        ({}, {"tokenize_chinese_chars": False}, {}, "tokenize_chinese_chars is False"),
+        ({}, {"unk_token": "<unk>"}, {}, "unk_token is '<unk>'; kbert reads '[UNK]'"),
+        ({}, {"cls_token": {"content": "[SEP]"}}, {}, "cls_token is '[SEP]'; kbert reads '[CLS]'"),
+        ({}, {}, {"normalizer": {"type": "BertNormalizer", "clean_text": False}}, "tokenizer.json: clean_text is False"),
+        ({}, {}, {"normalizer": {"type": "BertNormalizer", "handle_chinese_chars": False}}, "handle_chinese_chars is False"),
+        ({}, {}, {"model": {"continuing_subword_prefix": "@@"}}, "continuing_subword_prefix is '@@'; kbert reads '##'"),
+    ],
+)
+def test_settings_that_make_another_model_are_refused(tmp_path, config, tokenizer_config, tokenizer, message):
+    path = write_hugging_face(tmp_path, config=config, tokenizer=tokenizer_config)
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(DataError) as caught:
+        open_checkpoint(str(path))
+    assert message in str(caught.value)
+
+
+def test_settings_that_say_the_usual_are_taken(tmp_path):
+    usual = {"never_split": None, "unk_token": {"content": "[UNK]"}, "added_tokens_decoder": {"0": {"content": "[PAD]"}}}
+    path = write_hugging_face(tmp_path, config={"is_decoder": False}, tokenizer=usual)
+    model = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    (path / "tokenizer.json").write_text(json.dumps({"normalizer": NORMALIZER, "model": model}))
+    assert open_checkpoint(str(path)).vocabulary == VOCABULARY
+
+
+def test_added_tokens_are_said_and_counted(tmp_path, caplog):
+    tensors = hugging_face_tensors()
+    rows = tensors["embeddings.word_embeddings.weight"]
+    tensors["embeddings.word_embeddings.weight"] = np.concatenate([rows, rows[:1]])
+    path = write_hugging_face(tmp_path, tensors, {"vocab_size": len(VOCABULARY) + 1})
+    with pytest.raises(DataError, match="is the file cut short"):
+        open_checkpoint(str(path))
+    (path / "added_tokens.json").write_text(json.dumps({"film42": len(VOCABULARY)}))
+    assert open_checkpoint(str(path)).vocabulary == VOCABULARY
+    assert "added_tokens.json: 1 added tokens are left out, texts that hold them are read without: film42" in caplog.text
+
+
+def test_a_decoder_without_its_head_is_left_over(tmp_path):
+    tensors = {**hugging_face_tensors(), "cls.predictions.decoder.weight": np.zeros((3, 3), np.float32)}
+    with pytest.raises(DataError, match=r"'cls\.predictions\.decoder\.weight' has no place in this BERT"):
+        open_checkpoint(str(write_hugging_face(tmp_path, tensors)))
+
+
+def test_two_outputs_of_one_label(tmp_path):
+    tensors = {
+        **hugging_face_tensors(),
+        "classifier.weight": np.zeros((2, 16), np.float32),
+        "classifier.bias": np.zeros(2, np.float32),
+    }
+    path = write_hugging_face(tmp_path, tensors, {"id2label": {"0": "same", "1": "same"}})
+    with pytest.raises(DataError, match="id2label gives two outputs the same label: same, same"):
+        open_checkpoint(str(path))
+
+
+def test_a_directory_is_told_by_its_weights(tmp_path):
+    path = write_hugging_face(tmp_path / "both")
+    (path / "bert_config.json").write_bytes((path / "config.json").read_bytes())
+    assert open_checkpoint(str(path)).format == "Hugging Face"
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "bert_config.json").write_bytes((path / "config.json").read_bytes())
+    (old / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"the oldest form of a Hugging Face directory; copy it to config\.json"):
+        open_checkpoint(str(old))
+
+
+def test_the_command_against_pickles_knows_shards_and_odd_names(tmp_path):
+    path = write_hugging_face(tmp_path / "it's")
+    (path / "model.safetensors").unlink()
+    (path / "pytorch_model.bin.index.json").write_text("{}")
+    with pytest.raises(DataError) as caught:
+        open_checkpoint(str(path))
+    program, directory = shlex.split(str(caught.value).split("python -c ")[1])
+    assert directory == str(path) and "pytorch_model*.bin" in program and "weights_only=True" in program
+    compile(program, "command", "exec")

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
+import shlex
+import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import VOCABULARY
@@ -78,6 +82,8 @@ def test_summary(form, request, capsys):
         (["--init=a", "--vocab=b"], 2, "give one of --init and --vocab"),
         (["--init=a", "--lowercase"], 2, "--lowercase goes with --vocab"),
         (["--vocab={vocab}"], 2, "--vocab needs --input"),
+        (["--init=a", "--output=b"], 2, "--output needs --input"),
+        (["--vocab={vocab}", "--input={texts}", "--text_columns=a,b"], 2, "the model reads 1 (text)"),
         (["--vocab=none.txt", "--input={texts}"], 1, "none.txt: no such file"),
         (["--vocab={vocab}", "--input=none.jsonl"], 1, "none.jsonl: no such file"),
         (["--vocab={vocab}", "--input={vocab}", "--output=/none/x"], 1, "--output=/none/x: cannot be written"),
@@ -94,3 +100,39 @@ def test_bad_line_is_named_before_anything_is_written(vocab, texts, capsys):
     assert inspect.main([f"--vocab={vocab}", f"--input={texts}"]) == 1
     captured = capsys.readouterr()
     assert captured.out == "" and "texts.jsonl:2: no key 'text'; the object has: texts" in captured.err
+
+
+def test_output_that_cannot_be_written(vocab, texts, environment):
+    command = [sys.executable, "-m", "kbert.inspect", f"--vocab={vocab}", f"--input={texts}"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert done.returncode == 1 and "standard output: cannot be written: No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_of_another_encoding_and_a_closed_standard_input(vocab, texts, environment):
+    command = [sys.executable, "-m", "kbert.inspect", f"--vocab={vocab}", "--lowercase"]
+    latin = {**environment, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([*command, f"--input={texts}"], capture_output=True, env=latin)
+    assert done.returncode == 0 and lines(done.stdout.decode()) == EXPECTED
+    shell = shlex.join([*command, "--input=-"]) + " <&-"
+    done = subprocess.run(shell, shell=True, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and "standard input is closed; name a file" in done.stderr
+
+
+def test_a_named_pipe(vocab, texts, tmp_path, capsys):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(texts.read_bytes()))
+    writer.start()
+    assert inspect.main([f"--vocab={vocab}", "--lowercase", f"--input={pipe}"]) == 0
+    writer.join()
+    assert lines(capsys.readouterr().out) == EXPECTED
+
+
+def test_ids_that_differ_with_places_are_a_fault(vocab, texts, monkeypatch, capsys):
+    from kbert.text import Tokenizer
+
+    monkeypatch.setattr(Tokenizer, "tokenize", lambda self, t: self._careful(t, None)[:, :1])
+    assert inspect.main([f"--vocab={vocab}", "--lowercase", f"--input={texts}"]) == 1
+    assert "a fault in kbert" in capsys.readouterr().err

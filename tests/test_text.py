@@ -84,7 +84,7 @@ def test_batch_graph_and_eager_agree_on_any_bytes(texts):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.text(st.one_of(st.characters(), st.sampled_from("ab 中\0.")), max_size=90), min_size=1, max_size=4),
+    st.lists(st.text(st.one_of(st.characters(), st.sampled_from("ab 中\0.Σ'·Α\u0301")), max_size=90), min_size=1, max_size=4),
     st.integers(1, 5),
 )
 def test_reading_few_words_gives_the_same_head(texts, words):
@@ -93,6 +93,14 @@ def test_reading_few_words_gives_the_same_head(texts, words):
     assert (
         tokenizer._first_words(tf.constant(texts), words).to_list() == tokenizer._words(tf.constant(texts))[:, :words].to_list()
     )
+
+
+def test_a_sigma_looks_beyond_the_head_of_a_long_text():
+    tokenizer = Tokenizer([*VOCABULARY, "α", "##ς", "##σ"], lowercase=True, strip_accents=True)
+    texts = tf.constant(["ΑΣ" + "." * 2100 + "Α", "ΑΣ" + "." * 2100, "ΑΣ" + "." * 2100 + " Α"])
+    whole = tokenizer.tokenize(texts).to_list()
+    assert [row[1] - len(VOCABULARY) for row in whole] == [2, 1, 1]
+    assert tokenizer.tokenize(texts, max_words=20)[:, :20].to_list() == [row[:20] for row in whole]
 
 
 def test_few_words_behind_much_that_is_dropped():
@@ -112,7 +120,9 @@ def test_final_sigma():
 
 
 PLAIN_CHARACTERS = [chr(c) for c in range(0x110000) if re.fullmatch(PLAIN, chr(c))]
-MANY = list(dict.fromkeys([*VOCABULARY, *PLAIN_CHARACTERS[4:2000], *("##" + c for c in "abcXYZ019．ａ－０"), "Good", "##ood"]))
+MANY = list(
+    dict.fromkeys([*VOCABULARY, *PLAIN_CHARACTERS[4:2000], *("##" + c for c in "abcXYZ019１ａ"), "１", "Good", "##ood"])
+)
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -122,6 +132,20 @@ def test_plain_characters_take_either_way_to_the_same_ids(lowercase):
     for form in ("{0}", "a{0}b", "{0}{0}", "中{0}. "):
         texts = tf.constant([form.format(c) for c in PLAIN_CHARACTERS])
         assert tokenizer._quick(texts).to_list() == tokenizer._careful(texts, None).to_list()
+    for length in (66, 67, 99, 100, 101, 199, 200, 201):
+        texts = tf.constant([unit * length for unit in ("a", "z9", *PLAIN_CHARACTERS[::97])])
+        assert tokenizer._quick(texts).to_list() == tokenizer._careful(texts, None).to_list()
+
+
+@pytest.mark.parametrize("unit", ["１", "a１", "ａ", "é", "中", "각", "x"])
+def test_long_words_of_any_width_are_kept_up_to_200_characters(unit):
+    tokenizer = EITHER[True]
+    for count in (66, 67, 100, 101, 200, 201):
+        text = tf.constant([(unit * count)[:count]])
+        whole = tokenizer.tokenize_with_offsets(text)[0].to_list()
+        assert tokenizer.tokenize(text).to_list() == whole == tokenizer.tokenize(text, max_words=300).to_list()
+        if unit in ("x", "a１", "１"):
+            assert (whole == [[VOCABULARY.index("[UNK]")]]) == (count > 200)
 
 
 @given(

@@ -1,5 +1,9 @@
 """Ids against Google's own tokenizer: every assigned code point, and a share of the random strings of `witness_text.py`."""
 
+import unicodedata
+from pathlib import Path
+
+import numpy as np
 import pytest
 import tensorflow as tf
 import witness_text
@@ -51,3 +55,24 @@ def test_the_witness_sees_a_difference():
     assert witness_text.differences(vocabulary, True, iter(texts)) == (2, [])
     witness = witness_text.full_tokenizer(vocabulary, False)
     assert witness(texts[0]) == [6] and witness(texts[1]) == [1]
+
+
+def test_the_table_is_what_its_generator_makes(monkeypatch):
+    from kbert import make_unicode_table as generator
+
+    monkeypatch.setattr(generator, "unicodedata", witness_text.google().unicodedata)
+    tokenizers = {v: Tokenizer(VOCABULARY, lowercase=bool(v & 1), strip_accents=bool(v & 2)) for v in range(4)}
+    with np.load(Path(generator.__file__).with_name("unicode_table.npz"), allow_pickle=False) as table:
+        assert table["version"] == witness_text.UNICODE
+        assert set(np.unique(table["stage2"][table["stage1"][4]])) == {generator.OTHER, generator.CASED, generator.SKIPPED}
+    codes = np.array([c for c in range(0x32000) if not 0xD800 <= c <= 0xDFFF and (c < 0x3000 or c % 7 == 0)], np.int32)
+    for variant, tokenizer in tokenizers.items():
+        kinds = tokenizer._look_up(tokenizer._kinds, codes).numpy()
+        for code, kind in zip(codes.tolist(), kinds, strict=True):
+            start = tokenizer._start[kind]
+            found = tuple(tokenizer._codes[start : start + tokenizer._length[kind]].tolist())
+            assert found == generator.normalised(code, bool(variant & 1), bool(variant & 2))
+    roles = tokenizers[0]._look_up(tokenizers[0]._beside_sigma, codes).numpy()
+    # str.lower is the running Python's, which may not know the newest characters.
+    for code, role in zip(codes.tolist(), roles, strict=True):
+        assert role == generator.beside_sigma(code) or unicodedata.category(chr(code)) == "Cn"

@@ -121,7 +121,7 @@ def random_strings(count: int, seed: int) -> Iterator[bytes]:
             elif kind == 4:
                 parts.append(BROKEN[rng.integers(len(BROKEN))])
             else:
-                letter = str(rng.choice(["x", "é", "中", "각", "\u0301", "σ", "Σ"]))
+                letter = str(rng.choice(["x", "é", "中", "각", "\u0301", "σ", "Σ", "１", "ａ", "x１"]))
                 parts.append((letter * int(rng.integers(60, 210))).encode())
         yield b"".join(parts)
 

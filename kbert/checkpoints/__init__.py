@@ -37,7 +37,7 @@ def open_checkpoint(init: str) -> Checkpoint:
     path = Path(init).expanduser()
     if not path.is_dir():
         return keras_preset.read_name(init)
-    if (path / "bert_config.json").exists():
+    if (path / "bert_config.json").exists() and (list(path.glob("*.ckpt*")) or not (path / "config.json").exists()):
         return google.read(path)
     if not (path / "config.json").exists():
         raise DataError(

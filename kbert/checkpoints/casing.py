@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from kbert import text
-from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.checkpoints.checkpoint import Checkpoint, only_value
 from kbert.config import TextConfig, read_json
 from kbert.errors import DataError
 from kbert.files import write_json
+
+# What would make other ids of the same text, and the one value of it that kbert reads. (The fast tokenizers' limit of
+# 100 characters a word is not among them: BERT's own is 200.)
+ONLY = {"tokenize_chinese_chars": True, "do_basic_tokenize": True, "never_split": []}
+ONLY |= {"unk_token": text.UNKNOWN, "cls_token": text.CLS, "sep_token": text.SEP, "pad_token": text.PAD}
+ONLY_NORMALIZER = {"clean_text": True, "handle_chinese_chars": True}
+ONLY_MODEL = {"continuing_subword_prefix": "##", "unk_token": text.UNKNOWN}
 
 
 def read_tokenizer(path: Path) -> dict[str, Any]:
@@ -28,11 +35,14 @@ def read_casing(path: Path, config: dict[str, Any]) -> TextConfig:
     settings = read_json(file) if file.exists() else {}
     if not isinstance(settings, dict):
         raise DataError(f"{file}: expected an object, found {type(settings).__name__}")
-    if settings.get("tokenize_chinese_chars", True) is not True:
-        raise DataError(f"{file}: tokenize_chinese_chars is {settings['tokenize_chinese_chars']!r}; kbert reads true")
-    normalizer = read_tokenizer(path).get("normalizer")
+    only_value({k: v.get("content") if isinstance(v, dict) else v for k, v in settings.items()}, ONLY, file)
+    tokenizer = read_tokenizer(path)
+    normalizer, model = tokenizer.get("normalizer"), tokenizer.get("model")
     said: dict[str, Any] = {}
+    if isinstance(model, dict):
+        only_value(model, ONLY_MODEL, path / "tokenizer.json")
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
+        only_value(normalizer, ONLY_NORMALIZER, path / "tokenizer.json")
         said = {"do_lower_case": normalizer.get("lowercase"), "strip_accents": normalizer.get("strip_accents")}
     places = [(settings, file), (said, path / "tokenizer.json"), (config, path / "config.json")]
     source, where = next((place for place in places if "do_lower_case" in place[0]), ({}, path))

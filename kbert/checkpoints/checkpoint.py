@@ -117,8 +117,23 @@ def _present(config: Any, key: str, where: Path) -> Any:
     return config[key]
 
 
-def read_vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
-    """The tokens of a `vocab.txt` that goes with an encoder.
+def only_value(settings: Mapping[str, Any], only: Mapping[str, Any], where: Path) -> None:
+    """Raise DataError when one of the settings is there and has another value than the one kbert runs."""
+    for key, value in only.items():
+        found = settings.get(key)
+        if found is not None and found != value:
+            raise DataError(f"{where}: {key} is {found!r}; kbert reads {value!r}")
+
+
+def say_added(tokens: list[str], where: Path) -> None:
+    """Say that tokens beyond the vocabulary are left out: they are matched before BERT's own rules begin."""
+    if tokens:
+        shown = ", ".join(tokens[:5]) + (", …" if len(tokens) > 5 else "")
+        log.warning("%s: %d added tokens are left out, texts that hold them are read without: %s", where, len(tokens), shown)
+
+
+def read_vocabulary(path: Path, encoder: EncoderConfig, added: int = 0) -> list[str]:
+    """The tokens of a `vocab.txt` that goes with an encoder, which has `added` more.
 
     A last line without an end is said, since a cut through the last token cannot be told from it.
 
@@ -126,21 +141,21 @@ def read_vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
         DataError: see `check_size`; or the file is no vocabulary.
     """
     vocabulary = text.read_vocabulary(path)
-    check_size(vocabulary, encoder, path)
+    check_size(len(vocabulary) + added, encoder, path)
     if not path.read_bytes().endswith(b"\n"):
-        if len(vocabulary) < encoder.vocabulary_size:
+        if len(vocabulary) + added < encoder.vocabulary_size:
             raise DataError(f"{path}: ends in the middle of line {len(vocabulary):,}; is the file cut short?")
         log.warning("%s: its last line has no end; if the file was cut there, its last token is wrong", path)
     return vocabulary
 
 
-def check_size(vocabulary: list[str], encoder: EncoderConfig, where: Path) -> None:
+def check_size(tokens: int, encoder: EncoderConfig, where: Path) -> None:
     """Raise DataError unless the tokens fill the embedding table, up to what rounding its size up would add.
 
     Tables are rounded up to a multiple of 8, 16, … 128 rows for the sake of GPUs, so that many rows less
     one can be unused; more of them say that the vocabulary is another's, or cut short.
     """
-    tokens, rows = len(vocabulary), encoder.vocabulary_size
+    rows = encoder.vocabulary_size
     if tokens > rows:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings")
     multiple = next((m for m in (128, 64, 32, 16, 8) if rows % m == 0), 1)

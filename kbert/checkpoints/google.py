@@ -29,6 +29,11 @@ def read(path: Path) -> Checkpoint:
         DataError: a file is missing, damaged, or does not go with the others.
     """
     where = path / "bert_config.json"
+    if (path / "pytorch_model.bin").exists() and not list(path.glob("*.ckpt*")):
+        raise DataError(
+            f"{path}: PyTorch weights beside a bert_config.json, the oldest form of a Hugging Face directory; copy it to "
+            'config.json, add "model_type": "bert" there, and try again'
+        )
     encoder = bert_config(read_json(where), where, ACTIVATIONS)
     found = sorted(path.glob("*.ckpt*.index"))
     if len(found) != 1:

@@ -4,6 +4,7 @@ In: a directory as transformers' `save_pretrained` writes it for `BertModel`, `B
 `BertForMaskedLM` or `BertForSequenceClassification`. Out: a `Checkpoint`; and the way back.
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.numpy import save_file
 from kbert import text
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import read_casing, read_tokenizer, write_tokenizer_config
-from kbert.checkpoints.checkpoint import Arrays, Checkpoint, bert_config, check_size, read_vocabulary
+from kbert.checkpoints.checkpoint import Arrays, Checkpoint, bert_config, check_size, only_value, read_vocabulary, say_added
 from kbert.checkpoints.foreign import Tensor, Weights, match, once
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
@@ -23,8 +24,15 @@ from kbert.errors import DataError
 from kbert.files import write_json, write_text
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+UNPICKLE = (
+    "import glob, sys, torch, safetensors.torch as s; d = sys.argv[1]; w = {}; "
+    "[w.update(torch.load(f, weights_only=True, map_location='cpu')) for f in glob.glob(d + '/pytorch_model*.bin')]; "
+    "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, d + '/model.safetensors')"
+)
 # The decoder's weights are the embeddings and the bias once more, and may be stored or not.
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+# What would make another model of the same weights, and the one value of it that kbert runs.
+ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_approximate": "gelu_new", "relu": "relu"}
 CLASSES = {
     frozenset({"mlm_head", "nsp_head"}): "BertForPreTraining",
@@ -46,8 +54,7 @@ def read(path: Path, config: Any) -> Checkpoint:
     if not isinstance(config, dict) or config.get("model_type") != "bert":
         found = config.get("model_type") if isinstance(config, dict) else None
         raise DataError(f"{where}: model_type is {found!r}; kbert reads 'bert'")
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise DataError(f"{where}: position_embedding_type is {config['position_embedding_type']!r}; kbert reads 'absolute'")
+    only_value(config, ONLY, where)
     encoder = bert_config(config, where)
     file, tensors = _tensors(path)
     vocabulary = _vocabulary(path, encoder)
@@ -59,8 +66,12 @@ def read(path: Path, config: Any) -> Checkpoint:
     others = _names(config, "architectures", where) or ["BertForSequenceClassification"]
     unused = ("qa_outputs.",) if "BertForSequenceClassification" in others else ("qa_outputs.", "classifier.")
     ignored = sorted(name for name in by_name if name.startswith(unused))
-    decoder = by_name.pop(DECODER, None)
-    decoder_bias = by_name.pop(DECODER_BIAS, None)
+    # Without the head they belong to, they are left over.
+    has_head = any(name.startswith("cls.predictions.transform.") for name in by_name)
+    decoder = by_name.pop(DECODER, None) if has_head else None
+    decoder_bias = by_name.pop(DECODER_BIAS, None) if has_head else None
+    if decoder is not None and decoder.shape != (encoder.vocabulary_size, encoder.hidden_dim):
+        raise DataError(f"{decoder} has shape {decoder.shape}, expected {(encoder.vocabulary_size, encoder.hidden_dim)}")
     if decoder_bias is not None:
         by_name.setdefault("cls.predictions.bias", decoder_bias)
     kept = {name: tensor for name, tensor in by_name.items() if name not in ignored}
@@ -98,9 +109,7 @@ def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
         if any((path / name).exists() for name in PICKLES):
             raise DataError(
                 f"{path}: has {PICKLES[0]} only, a pickle, which can run code when read; convert it in an environment with "
-                'torch, whose loader of bare weights runs none: python -c "import torch, safetensors.torch as s; '
-                f"w = torch.load('{path / PICKLES[0]}', weights_only=True, map_location='cpu'); "
-                f"s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, '{file}')\""
+                f'torch, whose loader of bare weights runs none: python -c "{UNPICKLE}" {shlex.quote(str(path))}'
             )
         raise DataError(f"{file}: no such file")
     listed = read_json(index)
@@ -143,6 +152,8 @@ def _labels(config: dict[str, Any], where: Path, classifier: Tensor | None) -> t
     if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(len(named)))):
         raise DataError(f'{where}: id2label is {named!r}; expected an object from "0", "1", … to labels')
     labels = tuple(str(named[str(i)]) for i in range(len(named)))
+    if len(set(labels)) < len(labels):
+        raise DataError(f"{where}: id2label gives two outputs the same label: {', '.join(labels)}")
     if classifier.shape[:1] != (len(labels),):
         raise DataError(f"{where}: id2label names {len(labels)} labels, but {classifier} has shape {classifier.shape}")
     return labels
@@ -152,20 +163,27 @@ def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
     """The tokens of vocab.txt, else of tokenizer.json."""
     file = path / "tokenizer.json"
     if (path / "vocab.txt").exists() or not file.exists():
-        return read_vocabulary(path / "vocab.txt", encoder)
+        beside = path / "added_tokens.json"
+        found = read_json(beside) if beside.exists() else {}
+        if not isinstance(found, dict):
+            raise DataError(f"{beside}: expected an object, found {type(found).__name__}")
+        say_added(list(found), beside)
+        return read_vocabulary(path / "vocab.txt", encoder, added=len(found))
     document = read_tokenizer(path)
     model, added = document.get("model"), document.get("added_tokens") or []
     if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece" or not isinstance(model.get("vocab"), dict):
         raise DataError(f"{file}: its model is no WordPiece with a vocabulary")
     try:
-        numbers = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
+        numbers = model["vocab"]
         tokens = sorted(numbers, key=lambda token: numbers[token])
+        beyond = [token["content"] for token in added if token["content"] not in numbers]
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: not a tokenizer: {error}") from None
     if [numbers[token] for token in tokens] != list(range(len(tokens))):
         raise DataError(f"{file}: the tokens' ids are not 0, 1, 2, … without gaps")
     text.check_vocabulary(tokens, str(file))
-    check_size(tokens, encoder, file)
+    say_added(beyond, file)
+    check_size(len(tokens) + len(beyond), encoder, file)
     return tokens
 
 

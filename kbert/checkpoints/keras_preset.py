@@ -4,15 +4,25 @@ In: config.json, model.weights.h5, tokenizer.json, assets/tokenizer/vocabulary.t
 and the way back. A directory's config is read as data: Keras's own loader imports what a config names.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kbert.checkpoints import names
-from kbert.checkpoints.checkpoint import OWN_SIZES, Arrays, Checkpoint, encoder_config, read_vocabulary
+from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
+from kbert.checkpoints.foreign import Tensor, Weights, match
 from kbert.config import EncoderConfig, TextConfig, read_json
 from kbert.errors import DataError, UsageError
+
+PLACES = {
+    "token_embedding": "reversible_embedding",
+    "segment_embedding": "embedding",
+    "embeddings_layer_norm": "layer_normalization",
+    "pooled_dense": "dense",
+}
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises, by the kind of damage
 
 
 def read(path: Path, config: Any) -> Checkpoint:
@@ -31,16 +41,22 @@ def read(path: Path, config: Any) -> Checkpoint:
     if not isinstance(lowercase, bool) or not isinstance(strip, bool):
         raise DataError(f"{tokenizer}: lowercase is {lowercase!r} and strip_accents {strip!r}; expected true or false")
     vocabulary = read_vocabulary(path / "assets" / "tokenizer" / "vocabulary.txt", encoder)
-    shapes = {row.path: row.shape for row in names.rows(encoder) if row.part not in names.HEADS}
-    _check_count(weights, sum(int(np.prod(shape)) for shape in shapes.values()))
+    places = {_h5_name(row.path): row.path for row in names.rows(encoder) if row.part not in names.HEADS}
+    tensors = {places.get(name, name): tensor for name, tensor in _list(weights).items()}
+    table = [row for row in names.rows(encoder) if row.part not in names.HEADS]
+    for row in table:
+        if row.path not in tensors:
+            raise DataError(f"{weights}: tensor {_h5_name(row.path)!r} is missing")
+    matched = Weights(None, match(tensors, table, None, weights, ()), _read)
     return Checkpoint(
         format="Keras preset",
         encoder=encoder,
         text=_casing(lowercase, strip),
         vocabulary=vocabulary,
-        arrays=lambda: _load(encoder, weights),
+        arrays=matched.encoder,
         heads=dict,
-        shapes=shapes,
+        shapes=matched.shapes,
+        ignored=("task.weights.h5",) if (path / "task.weights.h5").exists() else (),
     )
 
 
@@ -91,38 +107,48 @@ def _casing(lowercase: bool, strip: bool) -> TextConfig:
     return TextConfig(lowercase=lowercase, strip_accents=lowercase or strip)
 
 
-def _check_count(weights: Path, expected: int) -> None:
-    """Raise DataError unless the file holds so many numbers: cheap, and before anything of that size is made."""
+def _h5_name(path: str) -> str:
+    """Where Keras 3 keeps a variable: by the layers' classes, numbered, and by attributes below them."""
+    layer, *inner, kind = path.split("/")
+    place = PLACES.get(layer, layer)
+    if layer.startswith("transformer_layer_"):
+        number = int(layer.removeprefix("transformer_layer_"))
+        place = f"transformer_encoder_{number}" if number else "transformer_encoder"
+        names = {"query": "query_dense", "key": "key_dense", "value": "value_dense", "attention_output": "output_dense"}
+        place = "/".join([place, "_" + inner[0], *(names[name] for name in inner[1:])])
+    return f"layers/{place}/vars/{int(kind in ('bias', 'beta'))}"
+
+
+def _list(weights: Path) -> dict[str, Tensor]:
+    """The tensors of a model.weights.h5 by their places in it."""
     import h5py  # type: ignore[import-untyped]  # Keras's own way to store weights
 
-    found = 0
+    found: dict[str, Tensor] = {}
 
-    def add(_: str, item: Any) -> None:
-        nonlocal found
-        found += int(np.prod(item.shape)) if isinstance(item, h5py.Dataset) else 0
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = Tensor(name, weights, tuple(item.shape), str(item.dtype))
 
     if not weights.exists():
         raise DataError(f"{weights}: no such file")
     try:
         with h5py.File(weights, "r") as file:
             file.visititems(add)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise _unreadable(weights, error) from None
-    if found != expected:
-        raise DataError(f"{weights}: holds {found:,} numbers; the BERT of its config.json has {expected:,}")
+    return found
 
 
-def _load(encoder: EncoderConfig, weights: Path) -> Arrays:
-    backbone = _backbone(encoder)
+def _read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]]:
+    import h5py
+
+    weights = tensors[0].where
     try:
-        backbone.load_weights(str(weights))
-    except Exception as error:  # Keras and h5py let many kinds through
+        with h5py.File(weights, "r") as file:
+            for tensor in tensors:
+                yield tensor, file[tensor.name][()]
+    except UNREADABLE as error:
         raise _unreadable(weights, error) from None
-    arrays = {v.path: np.asarray(v) for v in backbone.weights}
-    for path, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise DataError(f"{weights}: tensor {path!r} holds values that are no finite numbers")
-    return arrays
 
 
 def _backbone(encoder: EncoderConfig) -> Any:

@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--witness_python", default=sys.executable, help="interpreter that has torch and transformers")
     given = parser.parse_args()
+    if not given.input.is_file():
+        parser.error(f"--input={given.input}: no such file")
     with tempfile.TemporaryDirectory() as folder:
         ids, found, expected = (Path(folder) / f"{name}.npz" for name in ("ids", "ours", "theirs"))
         ours(given.init, given.input, given.texts, ids, found)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, SourceConfig, flag
 

@@ -1,6 +1,6 @@
 """Make kbert/unicode_table.npz: what Google's BasicTokenizer does to each code point.
 
-    python3.13 tools/make_unicode_table.py
+    python3.13 -m kbert.make_unicode_table
 
 Run it with the Python whose Unicode version kbert should follow; the version is stored in the table.
 The rules are those of google-research/bert `tokenization.py` (`BasicTokenizer`), which work on one
@@ -29,15 +29,18 @@ CJK = (
 
 
 def is_cjk(code: int) -> bool:
+    """Whether the reference isolates the character as Chinese."""
     return any(first <= code <= last for first, last in CJK)
 
 
 def is_white(char: str) -> bool:
+    """Whether words end at it."""
     # str.split() also splits at the line and paragraph separators, which are in no Zs category.
     return char in " \t\n\r" or unicodedata.category(char) == "Zs" or char.isspace()
 
 
 def is_punctuation(char: str) -> bool:
+    """Whether it is a word of its own."""
     code = ord(char)
     if 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126:
         return True
@@ -75,6 +78,7 @@ def beside_sigma(code: int) -> int:
 
 
 def main() -> None:
+    """Write the table."""
     classes: dict[tuple[int, ...], int] = {(SELF,): 0}
     blocks: dict[bytes, int] = {}
     stage1 = np.zeros((5, 0x1100), np.uint16)
@@ -92,7 +96,7 @@ def main() -> None:
                     row[low] = classes.setdefault(normalised(code, lowercase, strip_accents), len(classes))
             stage1[variant, block] = blocks.setdefault(row.tobytes(), len(blocks))
     length = np.array([len(out) for out in classes], np.uint8)
-    path = Path(__file__).parent.parent / "kbert" / "unicode_table.npz"
+    path = Path(__file__).with_name("unicode_table.npz")
     np.savez_compressed(
         path,
         version=np.array(unicodedata.unidata_version),
