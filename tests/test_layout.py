@@ -24,7 +24,7 @@ FLOORS = [
     ["kbert.tasks.base"],
     ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag"],
     ["kbert.datasets", "kbert.datasets.reviews"],
-    ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh"],
+    ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
     ["kbert.pipeline", "kbert.boards"],
     ["kbert.serving"],
     ["kbert.training"],
