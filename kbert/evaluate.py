@@ -40,9 +40,9 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
 
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
-    audit = task_class(model.task).audit(options.data, model.fields, model.labels)
-    columns = task_class(model.task).columns(source)
-    table = open_table(options.data, source, columns, keyed_by=len(model.fields), check=audit)
+    task = task_class(model.task)
+    audit = task.audit(options.data, model.fields, model.labels)
+    table = open_table(options.data, source, task.columns(source), keyed_by=len(model.fields), nested=task.nested, check=audit)
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
     if options.metrics_out:

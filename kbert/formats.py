@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
+from kbert import conll
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 
-Format = Literal["tsv", "csv", "jsonl", "txt"]
+Format = Literal["tsv", "csv", "jsonl", "txt", "conll"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
 
 
@@ -34,13 +35,14 @@ def format_of(name: str, config: SourceConfig) -> Format:
         return config.format
     ending = Path(name.removesuffix(".gz")).suffix.lower()
     kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
+    kinds |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
     if ending not in kinds:
-        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt")
+        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll")
     return kinds[ending]
 
 
 def layout_of(
-    name: str, stream: IO[bytes], kind: Format, config: SourceConfig, columns: Sequence[str]
+    name: str, stream: IO[bytes], kind: Format, config: SourceConfig, columns: Sequence[str], nested: Sequence[str]
 ) -> tuple[Layout, int, int]:
     """The file's layout, the bytes in front of its first row, and the lines these hold."""
     # What kbert copied from TFDS is UTF-8 JSON, whatever the encoding of the user's files.
@@ -58,7 +60,10 @@ def layout_of(
     stream.seek(0)
     start = len(mark) if stream.read(len(mark)) == mark else 0
     if kind == "jsonl":
-        return JsonLines(encoding, columns), start, 0
+        return JsonLines(encoding, columns, nested), start, 0
+    if kind == "conll":
+        stream.seek(start)
+        return Conll.of(name, iter(stream), encoding, columns), start, 0
     if kind == "txt":
         if len(columns) != 1:
             raise UsageError(f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl")
@@ -158,10 +163,11 @@ class Csv(Tsv):
 
 @dataclass
 class JsonLines:
-    """One object a line; numbers and booleans are taken as their JSON text."""
+    """One object a line; numbers and booleans, and what is in the columns `nested`, are taken as their JSON text."""
 
     encoding: str
     columns: Sequence[str]
+    nested: Sequence[str] = ()
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         return lines
@@ -188,7 +194,56 @@ class JsonLines:
             return value
         if isinstance(value, bool | int | float):
             return json.dumps(value)
+        if column in self.nested and isinstance(value, list | dict):
+            return json.dumps(value)
         raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
+
+
+@dataclass
+class Conll:
+    """A sentence a block of lines: a token and its tag a line, a blank line behind; see `kbert.conll`.
+
+    Its columns are the text, whatever that is called, and the entities as spans of its characters.
+    """
+
+    encoding: str
+    columns: Sequence[str]
+    reading: conll.Reading
+
+    @classmethod
+    def of(cls, name: str, lines: Iterator[bytes], encoding: str, columns: Sequence[str]) -> "Conll":
+        """The layout of one file, which is read once to see what its tags and tokens are like.
+
+        Raises:
+            DataError: a line is malformed or tags are of mixed schemes, named as FILE:LINE.
+        """
+        layout = cls(encoding, columns, conll.Reading("IOB2", False))
+        if len(columns) > 2:
+            raise UsageError(f"{name}: conll has a text and its tags, but {', '.join(columns)} are asked for")
+        layout.reading = conll.survey(name, (_line(line, encoding) for line in lines), tagged=len(columns) == 2)
+        return layout
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        block: list[bytes] = []
+        ended = False
+        for line in lines:
+            blank = conll.skipped(_line(line, self.encoding))
+            if ended and not blank:
+                yield b"".join(block)
+                block = []
+            ended = blank
+            block.append(line)
+        if block:
+            yield b"".join(block)
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        lines = [line for line in _decode(record, self.encoding).split("\n") if not conll.skipped(line)]
+        if not lines:
+            return ()
+        if len(self.columns) == 1:
+            return (conll.joined([conll.token(line) for line in lines], self.reading.characters)[0],)
+        text, spans = self.reading.sentence(*zip(*map(conll.columns, lines), strict=True))
+        return (text, json.dumps(spans))
 
 
 def _decode(record: bytes, encoding: str) -> str:

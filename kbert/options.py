@@ -25,4 +25,25 @@ class ClassifyOptions:
     )
 
 
-OPTIONS: dict[str, type] = {"classify": ClassifyOptions}
+@dataclass(frozen=True, kw_only=True)
+class TagOptions:
+    """Entities in a text, with the characters they stand at."""
+
+    decoder: Literal["softmax", "crf"] = field(
+        default="softmax",
+        metadata={
+            "help": "How tags are chosen: each word's by itself (softmax), or the best valid sequence of them by a "
+            "linear-chain CRF (crf)."
+        },
+    )
+    stride: int = field(
+        default=32,
+        metadata={"help": "Tokens that neighbouring windows of a text longer than --max_length share at least.", "low": 0},
+    )
+    head_dropout: float = field(
+        default=0.1,
+        metadata={"help": "Dropout in front of the tagger, a fraction.", "low": 0.0, "high": 0.9},
+    )
+
+
+OPTIONS: dict[str, type] = {"classify": ClassifyOptions, "tag": TagOptions}

@@ -1,4 +1,4 @@
-"""A SOURCE of rows (tsv, csv, jsonl, txt, gzipped or not, globs, stdin, TFDS) as an indexed table.
+"""A SOURCE of rows (tsv, csv, jsonl, txt, conll, gzipped or not, globs, stdin, TFDS) as an indexed table.
 
 In: the source's name and how to read it. Out: a `Table`, which hands out any rows by number.
 One pass validates every row and writes the byte range of each to an unnamed temporary file; memory
@@ -137,6 +137,7 @@ def open_table(
     columns: Sequence[str],
     *,
     keyed_by: int,
+    nested: bool = False,
     check: Callable[[tuple[str, ...]], None] | None = None,
 ) -> Table:
     """Index a source, validating every row.
@@ -146,6 +147,7 @@ def open_table(
         config: names, encoding and format of the columns.
         columns: the columns wanted, in this order; all values are strings.
         keyed_by: how many of the leading columns are text; `Table.split` keeps rows equal in them together.
+        nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
         check: called with each row's values; its ValueError is reported with the row's file and line.
 
     Raises:
@@ -161,7 +163,7 @@ def open_table(
     for number, (name, copy, kind) in enumerate(_resolve(source, config)):
         with _opened(name, copy) as stream:
             size = os.fstat(stream.fileno()).st_size
-            layout, start, skipped = layout_of(name, stream, kind, config, columns)
+            layout, start, skipped = layout_of(name, stream, kind, config, columns, columns[keyed_by:] if nested else ())
             files.append(_File(name, copy, start, layout))
             offset, line = start, 1 + skipped
             stream.seek(start)
@@ -303,4 +305,6 @@ def _plain(feature: Any, value: Any) -> Any:
         return feature.int2str(int(value))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    if isinstance(value, dict):  # lists of TFDS's own kind: {name: array}
+        return {name: [_plain(feature[name], item) for item in column] for name, column in value.items()}
     return value.item() if np.ndim(value) == 0 else None

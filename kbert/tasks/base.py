@@ -5,7 +5,7 @@ A line of text goes table -> encode -> batch -> encoder -> head -> decode; the t
 is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import keras
@@ -53,7 +53,8 @@ class Report(Protocol):
 class Scorer(Protocol):
     """Gold and predictions of a whole set in compact buffers."""
 
-    def update(self, gold: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None: ...
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        """Some rows: the raw columns, fields and gold, and what `decode` made of them."""
 
     def result(self) -> Report: ...
 
@@ -63,6 +64,7 @@ class Task(Protocol):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]]  # the scalar that picks the best checkpoint
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
+    nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig
     tokenizer: Tokenizer
@@ -92,6 +94,9 @@ class Task(Protocol):
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
         """Targets from raw gold strings, [windows, ...]; ragged ones, [windows, (tokens)], are padded with -1."""
+
+    def survey(self, rows: Iterable[Tensors]) -> list[str]:
+        """What encoding makes of all training rows, raw with gold, as sentences for the log; asked of windowed tasks."""
 
     def build(self, encoder: Encoder) -> keras.Model:
         """The model from ids and mask to the head's outputs."""

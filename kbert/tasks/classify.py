@@ -29,6 +29,8 @@ class LabelAudit:
 
     def __init__(self, source: str, allowed: Sequence[str] | None):
         self.source = source
+        if allowed is not None and len(allowed) < 2:
+            raise DataError(f"--labels: {len(allowed)} labels; a classifier needs two or more, one a line")
         self.allowed = None if allowed is None else dict.fromkeys(allowed)
         self.found: set[str] = set()
 
@@ -53,7 +55,7 @@ class LabelAudit:
 
     def finish(self) -> None:
         if len(self.labels) < 2:
-            raise DataError(f"{self.source}: one label only ({_listed(self.labels)}); a classifier needs two")
+            raise DataError(f"{self.source}: one label only ({_listed(self.labels)}); a classifier needs two or more")
 
 
 def _listed(labels: tuple[str, ...]) -> str:
@@ -92,8 +94,8 @@ class ClassifyScorer:
         self.numbers = {label.encode(): i for i, label in enumerate(labels)}
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def update(self, gold: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
-        truth = np.array([self.numbers[label] for label in gold["label"]], np.int32)
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        truth = np.array([self.numbers[label] for label in raw["label"]], np.int32)
         found = np.array([self.numbers[label] for label in predicted["label"]], np.int32)
         self.parts.append((truth, found, predicted["probabilities"][np.arange(len(truth)), truth]))
 
@@ -107,6 +109,7 @@ class Classify:
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     gold: ClassVar[tuple[str, ...]] = ("label",)
+    nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):

@@ -1,0 +1,118 @@
+"""Precision, recall and F1 of entities, as seqeval counts them: an entity is right when its place and type are.
+
+In: gold and predicted spans, row by row. Out: figures, the confusion between types, mistaken rows. Only
+counts are kept, and as many mistakes as are shown. Spans of one row never meet those of another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kbert.spans import Span
+
+OUTSIDE = "O"  # in the confusion table: no entity at that place
+MISTAKES = 50
+
+
+@dataclass
+class Counts:
+    """Gold and predicted entities of a set of rows, counted by type."""
+
+    types: Sequence[str]
+    rows: int = 0
+    tokens: int = 0
+    right_tokens: int = 0
+    confusion: np.ndarray = field(init=False)  # [types + 1, types + 1], gold by predicted; the first is `OUTSIDE`
+    mistakes: list[tuple[str, list[Span], list[Span]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.numbers = {kind: i for i, kind in enumerate(self.types, 1)}
+        self.confusion = np.zeros((len(self.types) + 1,) * 2, np.int64)
+
+    def add(self, text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> None:
+        """One row's entities."""
+        self.rows += 1
+        at = {(start, end): self.numbers[kind] for start, end, kind in gold}
+        found = {(start, end): self.numbers[kind] for start, end, kind in predicted}
+        for place in at.keys() | found.keys():
+            self.confusion[at.get(place, 0), found.get(place, 0)] += 1
+        if at != found and len(self.mistakes) < MISTAKES:
+            self.mistakes.append((text, list(gold), list(predicted)))
+
+    def add_tokens(self, count: int, right: int) -> None:
+        """Words, and those whose tag is right."""
+        self.tokens += count
+        self.right_tokens += right
+
+    def report(self) -> dict[str, Any]:
+        """JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
+        `per_type` hold precision, recall and f1, 0 where undefined; `confusion` has a row for each gold type,
+        a column for each predicted one, "O" first: no entity of any type stands at that very place.
+        """
+        right = np.diag(self.confusion)[1:]
+        gold, predicted = self.confusion.sum(1)[1:], self.confusion.sum(0)[1:]
+        per_type = {
+            kind: {
+                **_scores(int(right[i]), int(gold[i]), int(predicted[i])),
+                "gold": int(gold[i]),
+                "predicted": int(predicted[i]),
+            }
+            for i, kind in enumerate(self.types)
+        }
+        seen = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
+        return {
+            "rows": self.rows,
+            "micro": _scores(int(right.sum()), int(gold.sum()), int(predicted.sum())),
+            "macro": {name: sum(scores[name] for scores in seen) / max(len(seen), 1) for name in ("precision", "recall", "f1")},
+            "token_accuracy": self.right_tokens / self.tokens if self.tokens else 0.0,
+            "per_type": per_type,
+            "gold": int(gold.sum()),
+            "predicted": int(predicted.sum()),
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def _scores(right: int, gold: int, predicted: int) -> dict[str, float]:
+    precision = right / predicted if predicted else 0.0
+    recall = right / gold if gold else 0.0
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if right else 0.0,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """A report for people."""
+    width = max(12, *(len(kind) for kind in report["per_type"]))
+    lines = [f"{'':<{width}} {'precision':>10} {'recall':>10} {'f1':>10} {'gold':>8} {'predicted':>10}"]
+    totals = {"gold": report["gold"], "predicted": report["predicted"]}
+    averages = {name: {**report[name], **totals} for name in ("macro", "micro")}
+    for name, row in {**report["per_type"], **averages}.items():
+        lines.append(
+            f"{name:<{width}} {row['precision']:>10.4f} {row['recall']:>10.4f} {row['f1']:>10.4f} "
+            f"{row['gold']:>8,} {row['predicted']:>10,}"
+        )
+    lines.append(f"entities' f1 {report['micro']['f1']:.4f}   token accuracy {report['token_accuracy']:.4f}")
+    return "\n".join(lines)
+
+
+def mistakes_markdown(mistakes: Sequence[tuple[str, Sequence[Span], Sequence[Span]]]) -> str:
+    """Mistaken rows with what gold has and what was found; entities both have are left out."""
+    lines = ["| text | gold | predicted |", "|---|---|---|"]
+    for text, gold, predicted in mistakes:
+        missed = [span for span in gold if span not in predicted]
+        wrong = [span for span in predicted if span not in gold]
+        lines.append(f"| {_cell(text[:500])} | {_listed(text, missed)} | {_listed(text, wrong)} |")
+    return "\n".join(lines)
+
+
+def _listed(text: str, spans: Sequence[Span]) -> str:
+    return "<br>".join(f"{_cell(kind)}: {_cell(text[start:end])} ({start}–{end})" for start, end, kind in spans)
+
+
+def _cell(text: str) -> str:
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join("\\" + c if c in "\\|`*_[]~#" else c for c in text)

@@ -1,0 +1,152 @@
+"""Entities as spans of characters: the layouts they are written in, and what they are over words.
+
+In: the JSON text of a row's gold column. Out: sorted `(start, end, type)`, characters counted as Python
+counts them, ends exclusive. Three layouts, told apart by their values:
+
+    [{"start": 0, "end": 2, "type": "name"}, ...]    ends exclusive; also [[0, 2, "name"], ...]
+    {"name": {"彭小军": [[0, 2]]}, ...}               CLUENER's: by type and surface, ends inclusive
+    {"start": [0], "end": [2], "type": ["name"]}     as TFDS hands out a sequence; ends exclusive
+
+A text's tags over its words are IOB2, as numbers: 0 outside, 1 + 2 t a word that begins an entity of
+type number t, 2 + 2 t a further word of it.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+Span = tuple[int, int, str]
+
+
+def read_spans(gold: str | bytes) -> list[Span]:
+    """The entities of a gold column's JSON text, sorted by place.
+
+    Raises:
+        ValueError: it is in none of the layouts.
+    """
+    try:
+        value = json.loads(gold)
+    except ValueError:
+        raise ValueError(f"expected a JSON list of entities, found {_shown(gold)}") from None
+    try:
+        spans = [(_number(start), _number(end), _text(kind)) for start, end, kind in _triples(value)]
+    except (TypeError, ValueError, KeyError):
+        raise ValueError(
+            'expected entities as [{"start": 0, "end": 2, "type": "name"}] with ends exclusive, or '
+            f'{{"name": {{"surface": [[0, 1]]}}}} with ends inclusive, found {_shown(gold)}'
+        ) from None
+    return sorted(spans)
+
+
+def check_spans(spans: Sequence[Span], gold: str, text: str) -> None:
+    """Raise ValueError unless the spans are inside the text, not empty, do not overlap and have the surfaces stated."""
+    for start, end, kind in spans:
+        if not 0 <= start < end <= len(text):
+            raise ValueError(
+                f"entity {kind!r} at characters {start} to {end} (exclusive); the text has {len(text)}, "
+                "and an entity starts inside it and ends behind its start"
+            )
+    for (start, end, kind), (start_b, end_b, kind_b) in itertools.pairwise(spans):
+        if start_b < end:
+            raise ValueError(
+                f"entities overlap: {kind!r} {text[start:end]!r} at {start} to {end} and {kind_b!r} {text[start_b:end_b]!r} "
+                f"at {start_b} to {end_b} (exclusive); each character can be part of one entity only"
+            )
+    value = json.loads(gold)
+    if isinstance(value, dict) and not _columns(value):
+        for kind, surfaces in value.items():
+            for surface, places in surfaces.items():
+                for start, end in places:
+                    if text[start : end + 1] != surface:
+                        raise ValueError(
+                            f"entity {kind!r} {surface!r} is said to stand at {start} to {end} (inclusive), "
+                            f"where the text has {text[start : end + 1]!r}"
+                        )
+
+
+def tag_numbers(
+    spans: Sequence[Sequence[Span]], types: dict[str, int], starts: np.ndarray, ends: np.ndarray, words: np.ndarray
+) -> tuple[np.ndarray, int, int]:
+    """Tags of the words of some rows, and how far the spans fit them.
+
+    A span takes every word that it touches, so that one which begins or ends inside a word is widened to
+    it. A word that two spans touch is the first one's.
+
+    Args:
+        spans: each row's entities, sorted.
+        types: the number of each type.
+        starts, ends: the characters where words begin and end (exclusive), of all rows in order.
+        words: how many words each row has, shape [rows].
+
+    Returns:
+        Tag numbers, int32 like `starts`; how many spans were widened; how many got no word at all.
+    """
+    tags = np.zeros(len(starts), np.int32)
+    flat = [(row, start, end, types[kind]) for row, found in enumerate(spans) for start, end, kind in found]
+    if not flat or not len(starts):
+        return tags, 0, len(flat)
+    row, start, end, kind = np.array(flat, np.int64).T
+    # One axis for all rows: a row's characters, then the next one's.
+    width = max(int(ends.max()), int(end.max())) + 1
+    offset = np.repeat(np.arange(len(words), dtype=np.int64) * width, words)
+    from_, to = start + row * width, end + row * width
+    first = np.searchsorted(ends + offset, from_, side="right")  # the first word that ends behind the span's start
+    behind = np.searchsorted(starts + offset, to, side="left")  # the first that starts at its end or later
+    taken = np.concatenate([[0], np.maximum.accumulate(behind)[:-1]])
+    clear = np.maximum(first, taken)
+    kept = clear < behind
+    inside = kept & (first < len(starts))
+    at, last = np.minimum(first, len(starts) - 1), np.maximum(behind, 1) - 1
+    fits = inside & (clear == first) & ((starts + offset)[at] == from_) & ((ends + offset)[last] == to)
+    lengths = (behind - clear)[kept]
+    places = np.repeat(clear[kept], lengths) + np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    tags[places] = np.repeat(2 + 2 * kind[kept], lengths)
+    tags[clear[kept]] = 1 + 2 * kind[kept]
+    return tags, int((kept & ~fits).sum()), int((~kept).sum())
+
+
+def tag_names(types: Sequence[str]) -> tuple[str, ...]:
+    """The names of the tags by number: O, B-x, I-x, B-y ..."""
+    return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
+
+
+def _columns(value: dict[str, Any]) -> bool:
+    return set(value) == {"start", "end", "type"} and all(isinstance(column, list) for column in value.values())
+
+
+def _triples(value: Any) -> Iterable[tuple[Any, Any, Any]]:
+    if isinstance(value, list):
+        for item in value:
+            start, end, kind = (item["start"], item["end"], item["type"]) if isinstance(item, dict) else item
+            yield start, end, kind
+    elif isinstance(value, dict) and _columns(value):
+        yield from zip(value["start"], value["end"], value["type"], strict=True)
+    elif isinstance(value, dict):
+        for kind, surfaces in value.items():
+            if not isinstance(surfaces, dict):
+                raise TypeError
+            for places in surfaces.values():
+                for start, last in places:
+                    yield start, _number(last) + 1, kind
+    else:
+        raise TypeError
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError
+    return value
+
+
+def _shown(gold: str | bytes) -> str:
+    text = gold.decode("utf-8", "replace") if isinstance(gold, bytes) else gold
+    return text if len(text) <= 80 else text[:80] + "…"

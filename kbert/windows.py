@@ -1,0 +1,43 @@
+"""Long texts as several inputs of the encoder, and their words' scores as one sequence again.
+
+In: ids of whole texts, ragged. Out: windows of them, as evenly spaced as they come, all as long as
+allowed, sharing at least `stride` tokens with the next. Every token belongs to one window, which is the one
+that sees most on both of its sides: windows meet in the middle of what they share.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Windows(NamedTuple):
+    """Windows of some texts, those of a text in order."""
+
+    row: tf.Tensor  # int32 [windows]: the text each is of
+    token: tf.RaggedTensor  # int32 [windows, (tokens)]: which of all texts' tokens stand in each
+    owned: tf.RaggedTensor  # bool, alike: whether the token belongs to the window
+
+
+def windows(lengths: tf.Tensor, room: int, stride: int) -> Windows:
+    """Windows over texts of these lengths, int32 [texts], each of at most `room` tokens; a text has one at least."""
+    advance = room - stride
+    count = 1 + tf.maximum(-((room - lengths) // advance), 0)  # [texts]; rounds up
+    row = tf.repeat(tf.range(tf.size(lengths)), count)
+    number = tf.range(tf.size(row)) - tf.gather(tf.cumsum(count, exclusive=True), row)
+    length, last = tf.gather(lengths, row), tf.gather(count, row) - 1
+
+    def start_of(number: tf.Tensor) -> tf.Tensor:
+        # In 64 bits: the product of a text's length and its windows.
+        wide = tf.cast(number, tf.int64) * tf.cast(length - room, tf.int64) // tf.cast(tf.maximum(last, 1), tf.int64)
+        return tf.cast(tf.where(last > 0, wide, 0), tf.int32)
+
+    start = start_of(number)
+    stop = start + tf.minimum(length, room)
+    owned_from = tf.where(number > 0, (start + start_of(number - 1) + room) // 2, 0)
+    owned_to = tf.where(number < last, (start_of(number + 1) + start + room) // 2, stop)
+    token = tf.ragged.range(start, stop, row_splits_dtype=tf.int64)
+    within = token.values
+    window = token.value_rowids()
+    owned = (within >= tf.gather(owned_from, window)) & (within < tf.gather(owned_to, window))
+    first = tf.gather(tf.cumsum(lengths, exclusive=True), tf.gather(row, window))
+    return Windows(row, token.with_values(within + first), token.with_values(owned))

@@ -1,0 +1,191 @@
+"""CoNLL columns: every scheme, broken sequences, mixed ones; and entities' figures against seqeval's."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbert import conll
+from kbert.config import SourceConfig
+from kbert.entity_metrics import Counts, mistakes_markdown
+from kbert.errors import DataError, UsageError
+from kbert.sources import open_table
+
+RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
+LETTERS = {"BILOU": {"E": "L", "S": "U"}, "BMES": {"I": "M"}}
+
+
+def entities(scheme, tags):
+    return conll.chunks(conll.Reading(scheme, False).plain(tags))
+
+
+def respelt(scheme, tags):
+    """Tags of BIOES in the letters of another scheme."""
+    letters = LETTERS.get(scheme, {})
+    return [letters.get(tag[0], tag[0]) + tag[1:] for tag in tags]
+
+
+@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "BIOES", "BILOU", "BMES"])
+def test_every_sequence_is_read_as_seqeval_reads_it(scheme):
+    recorded = RECORDED["IOB2" if scheme.startswith("IOB") else "BIOES"]
+    for side, spans in zip(("gold", "predicted"), recorded["entities"], strict=True):
+        for tags, expected in zip(recorded[side], spans, strict=True):
+            found = entities(scheme, respelt(scheme, tags))
+            assert [(kind, first, behind - 1) for first, behind, kind in found] == [tuple(e) for e in expected]
+
+
+def compare(gold, predicted, recorded):
+    types = sorted({kind for row in [*gold, *predicted] for *_, kind in row})
+    counts = Counts(types)
+    for spans, others in zip(gold, predicted, strict=True):
+        counts.add("", spans, others)
+    report = counts.report()
+    names = ("precision", "recall", "f1")
+    for average in ("micro", "macro"):
+        assert [report[average][name] for name in names] == pytest.approx(recorded[average], abs=1e-12)
+    for name, expected in zip(names, recorded["None"], strict=True):
+        assert [report["per_type"][kind][name] for kind in types] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("scheme", ["IOB2", "BIOES"])
+def test_figures_are_seqevals(scheme):
+    recorded = RECORDED[scheme]
+    compare(*([entities(scheme, tags) for tags in recorded[side]] for side in ("gold", "predicted")), recorded["scores"])
+
+
+@pytest.mark.parametrize("mode", ["default", "strict"])
+def test_figures_of_whole_sequences_are_seqevals_in_either_mode(mode):
+    # What kbert predicts are spans, which have no broken sequence: the two modes then say the same.
+    recorded = RECORDED["whole"]
+    compare(*([entities("IOB2", tags) for tags in recorded[side]] for side in ("gold", "predicted")), recorded[mode])
+
+
+def test_nothing_found_or_nothing_there():
+    counts = Counts(("a", "b"))
+    assert counts.report()["micro"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    counts.add("x", [(0, 1, "a")], [])
+    counts.add("y", [], [(0, 1, "b")])
+    report = counts.report()
+    assert report["micro"]["f1"] == 0.0 and report["confusion"] == [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+    counts.add("z|", [(0, 1, "a"), (1, 2, "b")], [(0, 1, "b"), (1, 2, "b")])
+    assert counts.report()["confusion"] == [[0, 0, 1], [1, 0, 1], [0, 0, 1]]
+    text = mistakes_markdown(counts.mistakes)
+    assert text.count("\n") == 4 and text.endswith("| z\\| | a: z (0–1) | b: z (0–1) |")
+    for _ in range(100):
+        counts.add("x", [(0, 1, "a")], [])
+    assert len(counts.mistakes) == 50
+
+
+# Files
+
+
+def table(path, *columns):
+    return open_table(str(path), SourceConfig(format="conll"), columns or ("text", "label"), keyed_by=1, nested=True)
+
+
+def rows(path):
+    read = table(path)
+    values = read.read(range(len(read)))
+    return [(text.decode(), json.loads(spans)) for text, spans in zip(values["text"], values["label"], strict=True)]
+
+
+def test_english_columns(tmp_path, caplog):
+    path = tmp_path / "f.conll"
+    path.write_bytes(
+        b"-DOCSTART- -X- -X- O\r\n\r\nEU\tNNP  B-NP I-ORG\r\nrejects VBZ B-VP O\r\nGerman JJ B-NP I-MISC\r\n\r\n"
+        b"\r\nPeter NNP B-NP I-PER\r\nBlackburn NNP I-NP I-PER\r\n \nYork NNP X I-LOC\nPeru NNP X B-LOC"
+    )
+    assert rows(path) == [
+        ("EU rejects German", [[0, 2, "ORG"], [11, 17, "MISC"]]),
+        ("Peter Blackburn", [[0, 15, "PER"]]),
+        ("York Peru", [[0, 4, "LOC"], [5, 9, "LOC"]]),
+    ]
+    assert not caplog.records  # IOB1: an I may begin an entity
+    assert [table(path).where(i) for i in range(3)] == [f"{path}:3", f"{path}:8", f"{path}:11"]
+
+
+def test_chinese_characters(tmp_path):
+    path = tmp_path / "f.bmes"
+    sentence = zip("高勇M2，　1年", ["B-N", "E-N", "B-X", "E-X", "O", "O", "B-T", "E-T"], strict=True)
+    path.write_text("".join(f"{a} {b}\n" for a, b in sentence), encoding="utf-8")
+    assert rows(path) == [("高勇M2，　1年", [[0, 2, "N"], [2, 4, "X"], [6, 8, "T"]])]
+
+
+def test_words_stand_apart_unless_one_is_chinese():
+    assert conll.joined(["New", "York", "纽约", "A", "B", "。", "한국", "말"], False) == (
+        "New York纽约A B。한국 말",
+        [0, 4, 8, 10, 12, 13, 14, 17],
+    )
+
+
+@given(st.lists(st.text("aB中。é", min_size=1, max_size=3), min_size=1, max_size=6), st.booleans())
+def test_tokens_stand_where_they_are_said_to(tokens, characters):
+    text, places = conll.joined(tokens, characters)
+    assert [text[at : at + len(token)] for at, token in zip(places, tokens, strict=True)] == tokens
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme"),
+    [
+        (["I-a", "I-a", "B-a", "O"], "IOB1"),
+        (["B-a", "I-a", "I-b", "O"], "IOB2"),
+        (["O", "O"], "IOB2"),
+        (["B-a", "E-a", "S-b"], "BIOES"),
+        (["B-a", "M-a", "E-a"], "BMES"),
+        (["B-a", "L-a", "U-a", "O"], "BILOU"),
+    ],
+)
+def test_schemes_are_told_apart(tags, scheme, tmp_path):
+    reading = conll.survey("f", [f"x {tag}" for tag in tags], tagged=True)
+    assert reading.scheme == scheme
+
+
+def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
+    path = tmp_path / "f.bio"
+    path.write_text("a O\nb I-X\n\nc B-X\nd I-Y\n\ne I-X\nf B-X\n")
+    with caplog.at_level(logging.WARNING):
+        found = rows(path)
+    assert [spans for _, spans in found] == [[[2, 3, "X"]], [[0, 1, "X"], [2, 3, "Y"]], [[0, 1, "X"], [2, 3, "X"]]]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}:2: I-X behind O, which IOB2 does not know (1 times in the file)",
+        f"{path}:5: I-Y behind B-X, which IOB2 does not know (1 times in the file)",
+        f"{path}:7: I-X at a sentence's beginning, which IOB2 does not know (1 times in the file)",
+        f"{path}: 3 broken sequences of tags, each read as seqeval reads it",
+    ]
+    caplog.clear()
+    path.write_text("a B-X\n\nb E-X\nc S-X\nd I-X\n")
+    with caplog.at_level(logging.WARNING):
+        rows(path)
+    assert "f.bio:1: the sentence ends behind B-X, which BIOES does not know" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a O\nb B-X\nc M-X\n\nd I-X\n", ":5: a tag with I- in a file that has B, M, O: mixed schemes"),
+        ("a S-X\nb U-X\n", ":2: a tag with U- in a file that has O, S: mixed schemes"),
+        ("a O\nb\n", ":2: one column ('b'), expected a token and its tag"),
+        ("a O\n\nb PER\n", ":3: tag 'PER', expected O or a type behind B-"),
+        ("a B-\n", ":1: tag 'B-'"),
+        ("a X-PER\n", ":1: tag 'X-PER'"),
+        ("\n\n", ": no rows"),
+    ],
+)
+def test_malformed_files(content, message, tmp_path):
+    path = tmp_path / "f.conll"
+    path.write_text(content)
+    with pytest.raises(DataError) as error:
+        rows(path)
+    assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_text_alone_needs_no_tags(tmp_path):
+    path = tmp_path / "f.conll"
+    path.write_text("a\nb\n\nc PER\n")
+    read = table(path, "text")
+    assert read.read([0, 1])["text"].tolist() == [b"a b", b"c"]
+    with pytest.raises(UsageError, match="conll has a text and its tags"):
+        table(path, "text", "label", "more")
