@@ -318,7 +318,7 @@ def test_evaluate_predict_and_export_say_the_same(learnt, folder, tmp_path, envi
     assert direct["start"].dtype == direct["count"].dtype == np.int32 and direct["score"].dtype == np.float32
 
 
-def test_what_a_run_logs_and_shows(learnt, checkpoint, folder, tmp_path, capsys):
+def test_what_a_run_logs_and_shows(checkpoint, folder, tmp_path, capsys):
     rows = [
         {
             "text": "a very good film",
@@ -365,7 +365,7 @@ def test_bad_rows_are_named(case, tmp_path):
     assert str(error.value).startswith(f"{path}:2: ") and message in str(error.value)
 
 
-def test_other_errors(checkpoint, folder, tmp_path, capsys, learnt):
+def test_other_errors(checkpoint, folder, tmp_path, capsys):
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": "good", "label": []}\n')
     other = tmp_path / "other.jsonl"

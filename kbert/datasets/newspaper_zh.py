@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from kbert.datasets.reviews import SHARES, normalised, split_of
@@ -58,7 +59,7 @@ class NewspaperZh(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Run tools/fetch_demo.py, which puts the raw file in place."
 
     def _info(self) -> Any:
-        entity = {"start": tfds.features.Scalar("int32"), "end": tfds.features.Scalar("int32"), "type": tfds.features.Text()}
+        entity = {"start": tfds.features.Scalar(np.int32), "end": tfds.features.Scalar(np.int32), "type": tfds.features.Text()}
         features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "entities": tfds.features.Sequence(entity)})
         return self.dataset_info_from_configs(description=__doc__, features=features)
 
