@@ -16,7 +16,7 @@ from typing import IO, Any, Literal, Protocol
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 
-Format = Literal["tsv", "csv", "jsonl", "txt"]
+Format = Literal["tsv", "csv", "jsonl", "txt", "squad"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
 
 
@@ -33,9 +33,9 @@ def format_of(name: str, config: SourceConfig) -> Format:
     if config.format != "auto":
         return config.format
     ending = Path(name.removesuffix(".gz")).suffix.lower()
-    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
+    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad"}
     if ending not in kinds:
-        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt")
+        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|squad")
     return kinds[ending]
 
 
@@ -43,6 +43,8 @@ def layout_of(
     name: str, stream: IO[bytes], kind: Format, config: SourceConfig, columns: Sequence[str]
 ) -> tuple[Layout, int, int]:
     """The file's layout, the bytes in front of its first row, and the lines these hold."""
+    if kind == "squad":
+        return Questions("utf-8", columns), 0, 0
     # What kbert copied from TFDS is UTF-8 JSON, whatever the encoding of the user's files.
     encoding = "utf-8" if name.startswith("tfds:") else config.encoding
     try:
@@ -58,7 +60,7 @@ def layout_of(
     stream.seek(0)
     start = len(mark) if stream.read(len(mark)) == mark else 0
     if kind == "jsonl":
-        return JsonLines(encoding, columns), start, 0
+        return JsonLines(encoding, columns, config.label_column), start, 0
     if kind == "txt":
         if len(columns) != 1:
             raise UsageError(f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl")
@@ -158,10 +160,11 @@ class Csv(Tsv):
 
 @dataclass
 class JsonLines:
-    """One object a line; numbers and booleans are taken as their JSON text."""
+    """One object a line; numbers and booleans are taken as their JSON text, in the column `structured` anything is."""
 
     encoding: str
     columns: Sequence[str]
+    structured: str = ""
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         return lines
@@ -188,7 +191,17 @@ class JsonLines:
             return value
         if isinstance(value, bool | int | float):
             return json.dumps(value)
+        if column == self.structured and isinstance(value, list | dict):
+            return json.dumps(value, ensure_ascii=False)
         raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
+
+
+class Questions(JsonLines):
+    """Rows of `kbert.squad`, which kbert copied from a document: JSON lines in UTF-8."""
+
+    def place(self, record: bytes) -> str:
+        """What the user knows a row by."""
+        return f"question {json.loads(record)['id']!r}"
 
 
 def _decode(record: bytes, encoding: str) -> str:
