@@ -43,6 +43,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     audit = task_class(model.task).audit(options.data, model.fields, model.labels)
     columns = task_class(model.task).columns(source)
     table = open_table(options.data, source, columns, keyed_by=len(model.fields), check=audit)
+    audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
     if options.metrics_out:

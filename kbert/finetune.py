@@ -16,7 +16,7 @@ from kbert.options import OPTIONS
 
 if TYPE_CHECKING:
     from kbert.sources import Table
-    from kbert.tasks.base import Audit, Task
+    from kbert.tasks.base import Audit, Encoded, Task
 
 log = logging.getLogger("kbert.finetune")  # __name__ is "__main__" when it runs
 
@@ -113,6 +113,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
             len(training_run.examples),
             task.config.max_length,
         )
+        _say_cut(task, tables["train"])
     else:
         _say_truncation(task, tables["train"])
     training_run.fit()
@@ -148,11 +149,12 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels)
         columns = task_type.columns(train.source)
-        return open_table(source, train.source, columns, keyed_by=len(fields), check=audit), audit
+        table = open_table(source, train.source, columns, keyed_by=len(fields), check=audit)
+        audit.finish()
+        return table, audit
 
     tables = {}
     tables["train"], audit = opened(train.train_data, _labels_file(train.labels))
-    audit.finish()
     labels = audit.labels
     if train.dev_data:
         tables["dev"], _ = opened(train.dev_data, labels)
@@ -162,7 +164,11 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
             raise DataError(f"{train.train_data}: too few rows to set dev rows aside; name them with --dev_data")
     if train.test_data:
         tables["test"], _ = opened(train.test_data, labels)
-    log.info("%s", ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items()) + f", {len(labels):,} labels")
+    log.info(
+        "%s",
+        ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items())
+        + (f", {len(labels):,} labels" if labels else ""),
+    )
     return tables, labels
 
 
@@ -186,10 +192,7 @@ def _say_truncation(task: "Task", table: "Table") -> None:
     """How much of the text --max_length cuts, from up to 2,000 rows spread over the table."""
     import tensorflow as tf
 
-    names = task.config.fields
-    rows = range(0, len(table), max(1, len(table) // 2000))
-    raw = dict(zip(names, (tf.constant(column) for column in table.read(rows).values()), strict=False))
-    lengths = task.encode(raw)["token_ids"].row_lengths()
+    lengths = _encoded_sample(task, table)["token_ids"].row_lengths()
     cut = float(tf.reduce_mean(tf.cast(lengths >= task.config.max_length, tf.float32)))
     log.info(
         "texts have %d tokens on average; %.1f %% fill --max_length=%d and may be cut",
@@ -197,6 +200,25 @@ def _say_truncation(task: "Task", table: "Table") -> None:
         100 * cut,
         task.config.max_length,
     )
+
+
+def _say_cut(task: "Task", table: "Table") -> None:
+    """How often a windowed task cuts what every window repeats, such as the question."""
+    import tensorflow as tf
+
+    cut = _encoded_sample(task, table).get("cut")
+    share = 0.0 if cut is None else 100 * float(tf.reduce_mean(tf.cast(cut, tf.float32)))
+    if share:
+        log.info("what every window of a row repeats (%s) is cut in %.1f %% of the rows", task.config.fields[0], share)
+
+
+def _encoded_sample(task: "Task", table: "Table") -> "Encoded":
+    """Up to 2,000 rows spread over the table."""
+    import tensorflow as tf
+
+    rows = range(0, len(table), max(1, len(table) // 2000))
+    columns = zip(task.config.fields, table.read(rows).values(), strict=False)
+    return task.encode({name: tf.constant(column) for name, column in columns})
 
 
 if __name__ == "__main__":

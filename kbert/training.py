@@ -66,11 +66,10 @@ def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.opti
 def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
     """The table's rows through the serving function, scored as a whole."""
     scorer = predictor.task.scorer()
-    gold = predictor.task.gold
     with tqdm(total=len(table), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
         for raw in pipeline.raw_rows(predictor.task, table, gold=True):
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
-            scorer.update({name: raw[name].numpy() for name in gold}, predicted)
+            scorer.update({name: column.numpy() for name, column in raw.items()}, predicted)
             bar.update(len(next(iter(predicted.values()))))
     return scorer.result()
 

@@ -53,7 +53,8 @@ class Report(Protocol):
 class Scorer(Protocol):
     """Gold and predictions of a whole set in compact buffers."""
 
-    def update(self, gold: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None: ...
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        """Some rows: the raw columns, fields and gold, and what `decode` made of them."""
 
     def result(self) -> Report: ...
 
@@ -87,7 +88,8 @@ class Task(Protocol):
         Returns:
             `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and what else `supervise` and
             `decode` need. Where the task is windowed, [windows, (tokens)], a row's windows in order, and
-            `row`, int32 [windows], the row each is of.
+            `row`, int32 [windows], the row each is of; and, where every window of a row repeats a text,
+            `cut`, bool [rows], whether that is cut.
         """
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:

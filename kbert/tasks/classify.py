@@ -92,8 +92,8 @@ class ClassifyScorer:
         self.numbers = {label.encode(): i for i, label in enumerate(labels)}
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def update(self, gold: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
-        truth = np.array([self.numbers[label] for label in gold["label"]], np.int32)
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        truth = np.array([self.numbers[label] for label in raw["label"]], np.int32)
         found = np.array([self.numbers[label] for label in predicted["label"]], np.int32)
         self.parts.append((truth, found, predicted["probabilities"][np.arange(len(truth)), truth]))
 
