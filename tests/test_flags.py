@@ -123,13 +123,20 @@ def test_every_command_has_help_and_rejects_unknown_flags(name, capsys):
     assert "unknown flag --no_such_flag" in capsys.readouterr().err
 
 
-def test_finetune_documents_every_flag_of_its_groups(capsys):
-    finetune.main(["--help"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_finetune_documents_every_flag_of_its_groups(name, capsys):
+    finetune.main([f"--task={name}", "--help"])
     text = capsys.readouterr().out
-    for cls in (finetune.RunFlags, TrainConfig, ModelFlags, *OPTIONS.values()):
+    for cls in (finetune.RunFlags, TrainConfig, ModelFlags, OPTIONS[name]):
         for spec, _ in flags._specs(cls):
             assert f"--{spec.name}" in text and spec.metadata["help"].split()[0] in text
     assert "--text_columns" in text and "--task=" in text
+
+
+def test_a_task_has_its_own_defaults_of_shared_flags(capsys):
+    for name, default in (("classify", "text"), ("answer", "question,context")):
+        finetune.main([f"--task={name}", "--help"])
+        assert f"Default: {default}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_unknown_task(capsys):
