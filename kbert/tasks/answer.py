@@ -115,7 +115,9 @@ class Answer:
         limit = self.options.max_question_length
         whole = self.tokenizer.tokenize(raw["question"], max_words=limit + 1)
         question = whole[:, :limit]
-        ids, begins, ends = self.tokenizer.tokenize_with_offsets(raw["context"])
+        # Several questions are asked of one context: it is read once.
+        contexts, which = tf.unique(raw["context"])
+        ids, begins, ends = (tf.gather(part, which) for part in self.tokenizer.tokenize_with_offsets(contexts))
         asked = tf.cast(question.row_lengths(), tf.int32)
         counts = tf.cast(ids.row_lengths(), tf.int32)
         row, first, behind = spans.windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride)
