@@ -12,7 +12,7 @@ from conftest import VOCABULARY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert import evaluate, export, finetune, pipeline, predict, spans
+from kbert import answer_spans, evaluate, export, finetune, pipeline, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.errors import UsageError
 from kbert.options import AnswerOptions
@@ -72,7 +72,7 @@ def tensors(rows):
 def test_windows_cover_every_row_and_every_short_run(rows, overlap):
     counts, room = (np.array(column, np.int32) for column in zip(*rows, strict=True))
     room = np.maximum(room, overlap + 1).astype(np.int32)
-    row, first, behind = (x.numpy() for x in spans.windows(tf.constant(counts), tf.constant(room), overlap))
+    row, first, behind = (x.numpy() for x in answer_spans.windows(tf.constant(counts), tf.constant(room), overlap))
     assert sorted(set(row)) == list(range(len(rows))) and list(row) == sorted(row)
     for r, count in enumerate(counts):
         held = list(zip(first[row == r], behind[row == r], strict=True))

@@ -19,7 +19,7 @@ FLOORS = [
     ["kbert.checkpoints.hugging_face", "kbert.checkpoints.google"],
     ["kbert.checkpoints.keras_preset", "kbert.checkpoints.kbert_model"],
     ["kbert.checkpoints"],
-    ["kbert.heads", "kbert.spans"],
+    ["kbert.heads", "kbert.answer_spans"],
     ["kbert.tasks.base"],
     ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.answer"],
     ["kbert.datasets", "kbert.datasets.reviews"],

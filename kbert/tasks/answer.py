@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kbert import heads, spans, squad
+from kbert import answer_spans, heads, squad
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
@@ -120,7 +120,7 @@ class Answer:
         ids, begins, ends = (tf.gather(part, which) for part in self.tokenizer.tokenize_with_offsets(contexts))
         asked = tf.cast(question.row_lengths(), tf.int32)
         counts = tf.cast(ids.row_lengths(), tf.int32)
-        row, first, behind = spans.windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride)
+        row, first, behind = answer_spans.windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride)
         start = tf.gather(tf.cast(ids.row_starts(), tf.int32), row)
         index = tf.ragged.range(start + first, start + behind)
         part = index.with_values(tf.gather(ids.values, index.values))  # [windows, (context tokens)]
@@ -178,12 +178,12 @@ class Answer:
         start = heads_at + encoded["prefix"]
         width = self._width(encoded)
         logits = tf.gather(outputs.values, tf.ragged.range(start, start + width).values)  # [context tokens of all windows, 2]
-        scores, firsts, lasts, total = spans.best(
+        scores, firsts, lasts, total = answer_spans.best(
             logits, width, row, encoded["first"], counts, self.options.max_answer_length, self.options.n_best
         )
         # As run_squad.py has it: no answer scores as the least of the windows' [CLS].
         none = tf.math.unsorted_segment_min(tf.reduce_sum(tf.gather(outputs.values, heads_at), -1), row, tf.size(counts))
-        real = scores > spans.NONE / 2  # [rows, n]
+        real = scores > answer_spans.NONE / 2  # [rows, n]
         margin = tf.where(real[:, 0], none - scores[:, 0], 1e9)
         if self.threshold is not None:
             total = tf.reduce_logsumexp([total, none], 0)
