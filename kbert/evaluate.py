@@ -43,6 +43,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     task = task_class(model.task)
     audit = task.audit(options.data, model.fields, model.labels)
     table = open_table(options.data, source, task.columns(source), keyed_by=len(model.fields), nested=task.nested, check=audit)
+    audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
     if options.metrics_out:

@@ -150,11 +150,12 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels)
         columns = task_type.columns(train.source)
-        return open_table(source, train.source, columns, keyed_by=len(fields), nested=task_type.nested, check=audit), audit
+        table = open_table(source, train.source, columns, keyed_by=len(fields), nested=task_type.nested, check=audit)
+        audit.finish()
+        return table, audit
 
     tables = {}
     tables["train"], audit = opened(train.train_data, _labels_file(train.labels))
-    audit.finish()
     labels = audit.labels
     if train.dev_data:
         tables["dev"], _ = opened(train.dev_data, labels)
@@ -164,7 +165,11 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
             raise DataError(f"{train.train_data}: too few rows to set dev rows aside; name them with --dev_data")
     if train.test_data:
         tables["test"], _ = opened(train.test_data, labels)
-    log.info("%s", ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items()) + f", {len(labels):,} labels")
+    log.info(
+        "%s",
+        ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items())
+        + (f", {len(labels):,} labels" if labels else ""),
+    )
     return tables, labels
 
 

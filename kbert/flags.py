@@ -15,7 +15,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import flags as absl_flags
@@ -101,8 +101,10 @@ def parse(
     absl_flags.DEFINE_bool("help", False, "Print this text.", short_name="h", flag_values=values)
     if takes_task:
         _define_task(values)
+    # A task's own defaults of flags that all tasks share.
+    defaults = {name: value for cls in classes for name, value in getattr(cls, "DEFAULTS", {}).items()}
     for cls in classes:
-        _define(values, cls)
+        _define(values, cls, defaults)
     try:
         leftover = values([program, *arguments])[1:]
     except absl_flags.UnrecognizedFlagError as error:
@@ -113,7 +115,7 @@ def parse(
     except absl_flags.Error as error:
         raise UsageError(str(error)) from None
     if values.help:
-        print(_help(program, about, classes, takes_task))
+        print(_help(program, about, classes, takes_task, defaults))
         return None
     if leftover:
         raise UsageError(f"unexpected argument {leftover[0]!r}; write every option as --flag=value")
@@ -159,10 +161,10 @@ def _specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
     return specs
 
 
-def _define(values: absl_flags.FlagValues, cls: type) -> None:
+def _define(values: absl_flags.FlagValues, cls: type, defaults: Mapping[str, Any]) -> None:
     for spec, hint in _specs(cls):
         kind = _bare(hint)
-        default = None if spec.default is dataclasses.MISSING else spec.default
+        default = defaults.get(spec.name, None if spec.default is dataclasses.MISSING else spec.default)
         arguments: dict[str, Any] = {"flag_values": values}
         if typing.get_origin(kind) is Literal:
             absl_flags.DEFINE_enum(spec.name, default, list(typing.get_args(kind)), "", **arguments)
@@ -210,7 +212,7 @@ def _read(values: absl_flags.FlagValues, cls: type) -> Any:
     return cls(**read)
 
 
-def _help(program: str, about: str, classes: Sequence[type], takes_task: bool) -> str:
+def _help(program: str, about: str, classes: Sequence[type], takes_task: bool, defaults: Mapping[str, Any]) -> str:
     lines = [f"usage: {program} [--flagfile=FILE] [--flag=value ...]", "", about.strip(), "", "flags:"]
     rows: list[tuple[str, str]] = []
     if takes_task:
@@ -219,7 +221,7 @@ def _help(program: str, about: str, classes: Sequence[type], takes_task: bool) -
         rows.append((f"--task={'|'.join(OPTIONS)}", "What to train. Default: classify."))
     for cls in classes:
         for spec, hint in _specs(cls):
-            rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec)}"))
+            rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec, defaults)}"))
     rows.append(("--flagfile=FILE", "Read flags from a file, one a line; put it first, so that later flags override it."))
     for head, text in rows:
         lines += [f"  {head}", *textwrap.wrap(text, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)]
@@ -234,14 +236,15 @@ def _form(kind: Any) -> str:
     return {bool: "", int: "=N", float: "=X", str: "=VALUE"}[kind]
 
 
-def _default(spec: dataclasses.Field[Any]) -> str:
-    if spec.default is dataclasses.MISSING:
+def _default(spec: dataclasses.Field[Any], defaults: Mapping[str, Any]) -> str:
+    default = defaults.get(spec.name, spec.default)
+    if default is dataclasses.MISSING:
         return "Required."
     if "default" in spec.metadata:
         return f"Default: {spec.metadata['default']}."
-    if spec.default is None or spec.default == ():
+    if default is None or default == ():
         return "Default: not set."
-    value = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
+    value = ",".join(default) if isinstance(default, tuple) else default
     return f"Default: {str(value).lower() if isinstance(value, bool) else value}."
 
 

@@ -17,7 +17,7 @@ from kbert import conll
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 
-Format = Literal["tsv", "csv", "jsonl", "txt", "conll"]
+Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
 
 
@@ -34,10 +34,10 @@ def format_of(name: str, config: SourceConfig) -> Format:
     if config.format != "auto":
         return config.format
     ending = Path(name.removesuffix(".gz")).suffix.lower()
-    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
+    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad"}
     kinds |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
     if ending not in kinds:
-        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll")
+        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll|squad")
     return kinds[ending]
 
 
@@ -45,6 +45,8 @@ def layout_of(
     name: str, stream: IO[bytes], kind: Format, config: SourceConfig, columns: Sequence[str], nested: Sequence[str]
 ) -> tuple[Layout, int, int]:
     """The file's layout, the bytes in front of its first row, and the lines these hold."""
+    if kind == "squad":
+        return Questions("utf-8", columns, nested), 0, 0
     # What kbert copied from TFDS is UTF-8 JSON, whatever the encoding of the user's files.
     encoding = "utf-8" if name.startswith("tfds:") else config.encoding
     try:
@@ -244,6 +246,14 @@ class Conll:
             return (conll.joined([conll.token(line) for line in lines], self.reading.characters)[0],)
         text, spans = self.reading.sentence(*zip(*map(conll.columns, lines), strict=True))
         return (text, json.dumps(spans))
+
+
+class Questions(JsonLines):
+    """Rows of `kbert.squad`, which kbert copied from a document: JSON lines in UTF-8."""
+
+    def place(self, record: bytes) -> str:
+        """What the user knows a row by."""
+        return f"question {json.loads(record)['id']!r}"
 
 
 def _decode(record: bytes, encoding: str) -> str:

@@ -1,11 +1,12 @@
 """Each task's own options, as frozen dataclasses: what a task adds to the flags all tasks share.
 
 They are part of the model (changing one after training would change predictions), and are stored
-in its `config.json`. No TensorFlow here: the flags are made from these before anything heavy loads.
+in its `config.json`. `DEFAULTS` are the task's own defaults of flags that all tasks share. No
+TensorFlow here: the flags are made from these before anything heavy loads.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +47,38 @@ class TagOptions:
     )
 
 
-OPTIONS: dict[str, type] = {"classify": ClassifyOptions, "tag": TagOptions}
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """The part of a context that answers a question."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "text_columns": ("question", "context"),
+        "label_column": "answers",
+        "max_length": 384,
+    }
+
+    max_question_length: int = field(
+        default=64,
+        metadata={"help": "Longest question, in tokens; the rest is cut.", "low": 1},
+    )
+    doc_stride: int = field(
+        default=128,
+        metadata={
+            "help": "Tokens that a window of a long context shares with the one before it: an answer of no more lies "
+            "whole in one of them. (Hugging Face means the same by it; run_squad.py of google-research/bert the "
+            "tokens that a window advances.)",
+            "low": 0,
+        },
+    )
+    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens.", "low": 1})
+    n_best: int = field(default=5, metadata={"help": "Answers a question that are served, best first.", "low": 1, "high": 100})
+    answer_metric: Literal["auto", "squad", "cmrc"] = field(
+        default="auto",
+        metadata={
+            "help": "Whose exact match and F1 are measured: SQuAD's (words) or CMRC2018's (Chinese characters and "
+            "Latin words); auto takes the latter where most gold answers have Chinese characters."
+        },
+    )
+
+
+OPTIONS: dict[str, type] = {"classify": ClassifyOptions, "tag": TagOptions, "answer": AnswerOptions}

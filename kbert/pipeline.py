@@ -36,13 +36,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.table) if self._ends is None else int(self._ends[-1])
 
-    def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The raw row of each example, and which of the row's windows it is."""
+    def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The raw rows of examples, each row once; for each example, the place of its row there, and which window it is."""
         if self._ends is None:
-            return self.table.read(examples), np.zeros(len(examples), np.int32)
+            return self.table.read(examples), np.arange(len(examples), dtype=np.int32), np.zeros(len(examples), np.int32)
         rows = np.searchsorted(self._ends, examples, side="right")
         first = np.where(rows > 0, self._ends[rows - 1], 0)
-        return self.table.read(rows), (examples - first).astype(np.int32)
+        once, place = np.unique(rows, return_inverse=True)
+        return self.table.read(once), place.astype(np.int32), (examples - first).astype(np.int32)
 
 
 def _windows(task: Task, table: Table) -> np.ndarray:
@@ -108,16 +109,16 @@ def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: 
     def read(number: np.ndarray) -> list[np.ndarray]:
         epoch, place = divmod(int(number), chunks)
         positions = np.arange(place * chunk, min((place + 1) * chunk, len(examples)))
-        columns, windows = examples.read(permuted(positions, len(examples), seed, epoch))
-        return [*columns.values(), windows]
+        columns, places, windows = examples.read(permuted(positions, len(examples), seed, epoch))
+        return [*columns.values(), places, windows]
 
     def encode(number: tf.Tensor) -> tf.data.Dataset:
-        *columns, window = tf.numpy_function(read, [number], [tf.string] * len(names) + [tf.int32])
+        *columns, place, window = tf.numpy_function(read, [number], [tf.string] * len(names) + [tf.int32] * 2)
         raw = {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
         encoded = task.encode(raw)
         targets = task.supervise(raw, encoded)
         if task.windowed:
-            firsts = tf.searchsorted(encoded["row"], tf.range(tf.size(window)))
+            firsts = tf.searchsorted(encoded["row"], tf.ensure_shape(place, [None]))
             chosen = firsts + tf.ensure_shape(window, [None])
             targets = tf.gather(targets, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}

@@ -133,6 +133,12 @@ def test_finetune_documents_every_flag_of_its_groups(task, capsys):
     assert "--text_columns" in text and "--task=" in text
 
 
+def test_a_task_has_its_own_defaults_of_shared_flags(capsys):
+    for name, default in (("classify", "text"), ("answer", "question,context")):
+        finetune.main([f"--task={name}", "--help"])
+        assert f"Default: {default}." in " ".join(capsys.readouterr().out.split())
+
+
 def test_unknown_task(capsys):
     assert finetune.main(["--task=juggle"]) == 2
     assert "classify" in capsys.readouterr().err

@@ -9,10 +9,10 @@ from conftest import ROOT
 
 # Lowest first; a file imports only from lines above its own.
 FLOORS = [
-    ["kbert", "kbert.errors", "kbert.runtime", "kbert.make_unicode_table"],
+    ["kbert", "kbert.errors", "kbert.runtime", "kbert.make_unicode_table", "kbert.squad_metrics"],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans"],
-    ["kbert.flags", "kbert.model_dir", "kbert.metrics", "kbert.conll", "kbert.entity_metrics"],
-    ["kbert.formats", "kbert.text", "kbert.windows", "kbert.crf"],
+    ["kbert.flags", "kbert.model_dir", "kbert.metrics", "kbert.conll", "kbert.entity_metrics", "kbert.squad"],
+    ["kbert.formats", "kbert.text", "kbert.windows", "kbert.crf", "kbert.squad_report"],
     ["kbert.sources"],
     ["kbert.checkpoints.checkpoint", "kbert.checkpoints.names", "kbert.encoder"],
     ["kbert.checkpoints.foreign", "kbert.checkpoints.casing"],
@@ -20,9 +20,9 @@ FLOORS = [
     ["kbert.checkpoints.hugging_face", "kbert.checkpoints.google"],
     ["kbert.checkpoints.keras_preset", "kbert.checkpoints.kbert_model"],
     ["kbert.checkpoints"],
-    ["kbert.heads"],
+    ["kbert.heads", "kbert.answer_spans"],
     ["kbert.tasks.base"],
-    ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag"],
+    ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag", "kbert.tasks.answer"],
     ["kbert.datasets", "kbert.datasets.reviews"],
     ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
     ["kbert.pipeline", "kbert.boards"],

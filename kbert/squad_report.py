@@ -1,0 +1,131 @@
+"""The figures of a set of answered questions.
+
+In: gold answers and what the model served, some rows at a time. Out: exact match and F1 in percent, as
+the official scripts print them; the no-answer threshold where it is to be found; mistaken examples.
+No TensorFlow here.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from kbert import squad, squad_metrics
+from kbert.squad_metrics import Rules
+
+SHOWN = 50  # mistaken examples in TensorBoard
+KEPT = 1000  # of those that may be mistaken, until the threshold is known
+LONGEST = 300  # characters of a text shown
+THRESHOLD = "no_answer_threshold"
+
+Mistake = tuple[str, list[str], str]  # question, gold answers, predicted answer
+
+
+class AnswerReport:
+    """Metrics, and what else was seen while they were measured."""
+
+    def __init__(self, metrics: dict[str, Any], mistakes: list[Mistake], threshold: float | None):
+        self.metrics = metrics
+        self._mistakes = mistakes
+        self._threshold = threshold
+
+    def scalars(self) -> dict[str, float]:
+        m = self.metrics
+        parts = {f"{part}_f1": m[part]["f1"] for part in ("answerable", "unanswerable") if part in m}
+        return {"exact_match": m["exact_match"], "f1": m["f1"], **parts}
+
+    def table(self) -> str:
+        m = self.metrics
+        parts: dict[str, dict[str, Any]] = {"all": m, **{part: m[part] for part in ("answerable", "unanswerable") if part in m}}
+        lines = [f"{'':<14}{'exact match':>12}{'f1':>8}{'rows':>10}"]
+        lines += [f"{name:<14}{p['exact_match']:>12.2f}{p['f1']:>8.2f}{p['rows']:>10,}" for name, p in parts.items()]
+        return "\n".join([*lines, f"by the rules of {m['rules']}, in percent"])
+
+    def matrices(self) -> dict[str, Any]:
+        return {}
+
+    def texts(self) -> dict[str, str]:
+        if not self._mistakes:
+            return {}
+        lines = ["question | gold | predicted", "---|---|---"]
+        for question, gold, predicted in self._mistakes:
+            lines.append(" | ".join(map(_cell, (question, " / ".join(dict.fromkeys(gold)) or "(none)", predicted or "(none)"))))
+        return {"mistakes": "\n".join(lines)}
+
+    def calibration(self) -> dict[str, float]:
+        return {} if self._threshold is None else {THRESHOLD: self._threshold}
+
+
+class AnswerScorer:
+    """Figures of each question, 40 bytes a row, and the texts of some mistakes.
+
+    Args:
+        rules: whose metrics; "auto" takes CMRC2018's where most rows' gold answers have Chinese characters.
+        threshold: the model's own for saying "no answer". None: it has none yet; where some questions have
+            no answer, the best one is found and used.
+    """
+
+    def __init__(self, rules: Literal["auto", "squad", "cmrc"], threshold: float | None):
+        wanted: tuple[Rules, ...] = ("squad", "cmrc") if rules == "auto" else (rules,)
+        self.rules: dict[Rules, int] = dict(zip(wanted, range(len(wanted)), strict=True))
+        self.threshold = threshold
+        self.figures: list[np.ndarray] = []  # [rows, rules, 2]: F1 and exact match of the answer
+        self.margins: list[np.ndarray] = []
+        self.answerable: list[bool] = []
+        self.chinese = 0
+        self.candidates: list[tuple[int, Mistake]] = []  # with their row
+
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        # Before there is a threshold, every question has its best answer here.
+        answers = [text.decode() for text in predicted["answer"]]
+        figures = np.zeros((len(answers), len(self.rules), 2))
+        for i, (answer, document) in enumerate(zip(answers, raw["answers"], strict=True)):
+            gold = [text for text, _ in squad.parse(document.decode())]
+            for rules, place in self.rules.items():
+                exact, f1 = squad_metrics.scores(answer, gold, rules)
+                figures[i, place] = f1, exact
+            if (not gold or not figures[i, :, 1].all()) and len(self.candidates) < KEPT:
+                self.candidates.append((len(self.answerable), (raw["question"][i].decode("utf-8", "replace"), gold, answer)))
+            self.answerable.append(bool(gold))
+            self.chinese += any(squad_metrics.IDEOGRAPH.search(text) for text in gold)
+        self.figures.append(figures)
+        self.margins.append(predicted["no_answer"])
+
+    def result(self) -> AnswerReport:
+        answerable = np.array(self.answerable)
+        rules: Rules = "cmrc" if self.rules.get("cmrc") == 0 else "squad"
+        if len(self.rules) > 1 and 2 * self.chinese > answerable.sum():
+            rules = "cmrc"
+        figures = np.concatenate(self.figures)[:, self.rules[rules]]  # [rows, 2]
+        margins = np.concatenate(self.margins)
+        abstained = np.zeros(len(figures), bool)
+        found = None
+        if self.threshold is None and not answerable.all():
+            empty = np.repeat(~answerable[:, None], 2, 1).astype(np.float64)
+            found = squad_metrics.best_threshold(margins, figures, empty)
+            abstained = margins > found
+            figures = np.where(abstained[:, None], empty, figures)
+
+        def part(rows: np.ndarray) -> dict[str, Any]:
+            f1, exact = 100 * figures[rows].mean(0)
+            return {"rows": int(rows.sum()), "exact_match": float(exact), "f1": float(f1)}
+
+        metrics = {**part(np.ones(len(figures), bool)), "rules": rules}
+        if not answerable.all():
+            metrics["unanswerable"] = part(~answerable)
+            if answerable.any():
+                metrics["answerable"] = part(answerable)
+        threshold = self.threshold if found is None else found
+        if threshold is not None:
+            metrics[THRESHOLD] = threshold
+        mistakes = [
+            (question, gold, "" if abstained[row] else answer)
+            for row, (question, gold, answer) in self.candidates
+            if figures[row, 1] < 1
+        ]
+        return AnswerReport(metrics, mistakes[:SHOWN], found)
+
+
+def _cell(text: str) -> str:
+    """A text inside a Markdown table."""
+    short = text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return " ".join(short.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
