@@ -108,11 +108,6 @@ def tag_numbers(
     return tags, int((kept & ~fits).sum()), int((~kept).sum())
 
 
-def tag_names(types: Sequence[str]) -> tuple[str, ...]:
-    """The names of the tags by number: O, B-x, I-x, B-y ..."""
-    return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
-
-
 def _columns(value: dict[str, Any]) -> bool:
     return set(value) == {"start", "end", "type"} and all(isinstance(column, list) for column in value.values())
 

@@ -30,9 +30,12 @@ def test_files_and_flags_exist(text, capsys):
     for path in re.findall(r"(?:configs|tools)/[\w/]+\.\w+", text):
         assert (ROOT / path).exists(), path
     from kbert import evaluate, export, finetune, inspect, predict
+    from kbert.options import OPTIONS
 
     for command in (finetune, evaluate, predict, export, inspect):
         command.main(["--help"])
+    for task in OPTIONS:
+        finetune.main([f"--task={task}", "--help"])
     known = set(re.findall(r"--([a-z_]+)", capsys.readouterr().out)) | {"logdir", "rm", "help"}
     for tool in re.findall(r"python ((?:tools|tests)/[\w/]+\.py)", text):
         known |= set(re.findall(r"--([a-z_]+)", (ROOT / tool).read_text(encoding="utf-8")))

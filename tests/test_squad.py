@@ -28,7 +28,7 @@ FILM = {"text": "film", "answer_start": 2}
 
 
 def opened(path, **config):
-    return open_table(str(path), SourceConfig(**config), COLUMNS, keyed_by=2)
+    return open_table(str(path), SourceConfig(**config), COLUMNS, keyed_by=2, nested=True)
 
 
 @pytest.mark.parametrize("how", ["plain", "gz", "named", "gb18030"])
@@ -56,7 +56,7 @@ def test_a_failed_check_names_the_question(tmp_path):
             raise ValueError("odd")
 
     with pytest.raises(DataError, match="f.json: question 'qβ': odd"):
-        open_table(str(path), SourceConfig(), COLUMNS, keyed_by=2, check=check)
+        open_table(str(path), SourceConfig(), COLUMNS, keyed_by=2, nested=True, check=check)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,6 @@ def test_tfds_in_squads_layout(tmp_path):
 
     Asked(data_dir=str(tmp_path)).download_and_prepare()
     config = SourceConfig(tfds_dir=str(tmp_path), text_columns=COLUMNS[:2], label_column="answers")
-    columns = open_table("tfds:asked:dev", config, COLUMNS, keyed_by=2).read([0, 1])
+    columns = open_table("tfds:asked:dev", config, COLUMNS, keyed_by=2, nested=True).read([0, 1])
     gold = dict(zip(columns["question"], [squad.parse(a.decode()) for a in columns["answers"]], strict=True))
     assert gold == {b"q": [("film", 2)], b"r": []}

@@ -73,7 +73,7 @@ def run(options: Any, answer: Any, source: Any) -> int:
     )
     task = Answer(config, Tokenizer(vocabulary, lowercase=options.lowercase, strip_accents=options.lowercase))
     audit = task.audit(options.input, fields, ())
-    table = open_table(options.input, source, task.columns(source), keyed_by=2, check=audit)
+    table = open_table(options.input, source, task.columns(source), keyed_by=2, nested=task.nested, check=audit)
     names = (*fields, *task.gold)
     numbers = np.resize(np.arange(len(table)), max(options.rows, len(table)))
     columns = dict(zip(names, table.read(numbers).values(), strict=True))
