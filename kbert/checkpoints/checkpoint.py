@@ -109,6 +109,13 @@ def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS
     return encoder_config(config, where, SIZES, dropout="hidden_dropout_prob", activation=names[act])
 
 
+def written_sizes(encoder: EncoderConfig) -> dict[str, Any]:
+    """What Hugging Face's and Google's configurations both state of an encoder, by their keys."""
+    sizes = {theirs: getattr(encoder, ours) for ours, theirs in SIZES.items()}
+    dropouts = {"attention_probs_dropout_prob": encoder.dropout, "hidden_dropout_prob": encoder.dropout}
+    return {**sizes, **dropouts, "initializer_range": 0.02}
+
+
 def _present(config: Any, key: str, where: Path) -> Any:
     if not isinstance(config, dict):
         raise DataError(f"{where}: expected an object, found {type(config).__name__}")

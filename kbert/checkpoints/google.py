@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import read_casing, write_tokenizer_config
-from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary
+from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, written_sizes
 from kbert.checkpoints.foreign import Weights, match, once
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
@@ -91,19 +91,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         notices.append(f"the labels' names have no place in Google's format; their order is {', '.join(checkpoint.labels)}")
     arrays = {**checkpoint.arrays(), **heads}
     table = [row for row in names.rows(e, len(heads.get("classifier/bias", ()))) if row.path in arrays]
-    config = {
-        "attention_probs_dropout_prob": e.dropout,
-        "hidden_act": "relu" if e.activation == "relu" else "gelu",
-        "hidden_dropout_prob": e.dropout,
-        "hidden_size": e.hidden_dim,
-        "initializer_range": 0.02,
-        "intermediate_size": e.intermediate_dim,
-        "max_position_embeddings": e.max_sequence_length,
-        "num_attention_heads": e.num_heads,
-        "num_hidden_layers": e.num_layers,
-        "type_vocab_size": e.num_segments,
-        "vocab_size": e.vocabulary_size,
-    }
+    config = {**written_sizes(e), "hidden_act": "relu" if e.activation == "relu" else "gelu"}
     write_json(path / "bert_config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
     write_tokenizer_config(checkpoint, path)

@@ -15,7 +15,16 @@ from safetensors.numpy import save_file
 from kbert import text
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import read_casing, read_tokenizer, write_tokenizer_config
-from kbert.checkpoints.checkpoint import Arrays, Checkpoint, bert_config, check_size, only_value, read_vocabulary, say_added
+from kbert.checkpoints.checkpoint import (
+    Arrays,
+    Checkpoint,
+    bert_config,
+    check_size,
+    only_value,
+    read_vocabulary,
+    say_added,
+    written_sizes,
+)
 from kbert.checkpoints.foreign import Tensor, Weights, match, once
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
@@ -214,23 +223,14 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
             name = name if row.part in HEADS else prefix + name
             tensors[name] = row.written(arrays[row.path], "hugging_face")
     config = {
+        **written_sizes(e),
         "architectures": [kind],
-        "attention_probs_dropout_prob": e.dropout,
         "hidden_act": WRITTEN_ACTIVATIONS[e.activation],
-        "hidden_dropout_prob": e.dropout,
-        "hidden_size": e.hidden_dim,
-        "initializer_range": 0.02,
-        "intermediate_size": e.intermediate_dim,
         "layer_norm_eps": 1e-12,
-        "max_position_embeddings": e.max_sequence_length,
         "model_type": "bert",
-        "num_attention_heads": e.num_heads,
-        "num_hidden_layers": e.num_layers,
         "pad_token_id": checkpoint.vocabulary.index(text.PAD),
         "position_embedding_type": "absolute",
         "torch_dtype": "float32",
-        "type_vocab_size": e.num_segments,
-        "vocab_size": e.vocabulary_size,
     }
     if labels:
         named = checkpoint.labels or tuple(f"LABEL_{i}" for i in range(labels))
