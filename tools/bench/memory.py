@@ -33,7 +33,7 @@ def run(path: str, init: str, steps: int) -> None:
     from kbert import runtime
 
     runtime.start()
-    from kbert import checkpoints, pipeline, training
+    from kbert import checkpoints, optimizers, pipeline
     from kbert.config import ModelConfig, SourceConfig, TrainConfig
     from kbert.serving import build
     from kbert.sources import open_table
@@ -55,7 +55,7 @@ def run(path: str, init: str, steps: int) -> None:
     encoder.load(checkpoint.arrays(), init)
     encoder.freeze_lower(checkpoint.encoder.num_layers)
     train = TrainConfig(init=init, train_data=path)
-    model.compile(optimizer=training.optimizer(model, train, steps), jit_compile=False, **task.compile_args())
+    model.compile(optimizer=optimizers.optimizer(model, train, steps), jit_compile=False, **task.compile_args())
     batches = pipeline.training_batches(pipeline.Examples(task, table), batch_size=32, seed=0, epochs=range(1))
     start = time.monotonic()
     model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0, shuffle=False)
