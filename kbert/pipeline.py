@@ -5,13 +5,14 @@ An epoch is a seeded permutation of the table, computed and never stored. It is 
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
 of like length share a batch and padding is small; the batches then come in shuffled order.
 
-A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch is a
-permutation of all windows of all rows.
+A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch has all
+windows of the rows in their permuted order.
 
 Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
 the step that the learning rate was chosen for stays the same whatever the texts' lengths.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -24,26 +25,42 @@ from kbert.tasks.base import Encoded, Task
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 INPUTS = ("token_ids", "segment_ids")
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
+READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
 
 
 class Examples:
-    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them."""
+    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them.
+
+    An epoch is a seeded permutation of the rows; a row's windows follow one another, so that each row is
+    read and encoded once, or twice where a chunk ends within it.
+    """
 
     def __init__(self, task: Task, table: Table):
         self.task, self.table = task, table
-        self._ends = np.cumsum(_windows(task, table)) if task.windowed else None  # [rows], 8 bytes each
+        self._counts = _windows(task, table) if task.windowed else None  # [rows]
+        self._length = len(table) if self._counts is None else int(self._counts.sum())
+        self._order = functools.lru_cache(maxsize=2)(self._ordered)
 
     def __len__(self) -> int:
-        return len(self.table) if self._ends is None else int(self._ends[-1])
+        return self._length
 
-    def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The raw rows of examples, each row once; for each example, the place of its row there, and which window it is."""
-        if self._ends is None:
-            return self.table.read(examples), np.arange(len(examples), dtype=np.int32), np.zeros(len(examples), np.int32)
-        rows = np.searchsorted(self._ends, examples, side="right")
-        first = np.where(rows > 0, self._ends[rows - 1], 0)
-        once, place = np.unique(rows, return_inverse=True)
-        return self.table.read(once), place.astype(np.int32), (examples - first).astype(np.int32)
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The examples at these positions of an epoch: their raw rows, each once, and by example the place of its row there
+        and which of its windows it is."""
+        if self._counts is None:
+            rows = permuted(positions, len(self.table), seed, epoch)
+            return self.table.read(rows), np.arange(len(rows), dtype=np.int32), np.zeros(len(rows), np.int32)
+        rows, ends = self._order(seed, epoch)
+        at = np.searchsorted(ends, positions, side="right")
+        window = positions - (ends[at] - self._counts[rows[at]])
+        once, place = np.unique(at, return_inverse=True)
+        return self.table.read(rows[once]), place.astype(np.int32), window.astype(np.int32)
+
+    def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
+        assert self._counts is not None
+        rows = permuted(np.arange(len(self.table)), len(self.table), seed, epoch)
+        return rows, np.cumsum(self._counts[rows])
 
 
 def _windows(task: Task, table: Table) -> np.ndarray:
@@ -109,7 +126,7 @@ def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: 
     def read(number: np.ndarray) -> list[np.ndarray]:
         epoch, place = divmod(int(number), chunks)
         positions = np.arange(place * chunk, min((place + 1) * chunk, len(examples)))
-        columns, places, windows = examples.read(permuted(positions, len(examples), seed, epoch))
+        columns, places, windows = examples.read(positions, seed, epoch)
         return [*columns.values(), places, windows]
 
     def encode(number: tf.Tensor) -> tf.data.Dataset:
@@ -137,19 +154,23 @@ def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: 
     return tf.data.Dataset.range(epochs.start * chunks, epochs.stop * chunks).flat_map(encode).prefetch(16)
 
 
-def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:
-    """The table in its own order: dicts of strings [rows], `READ_ROWS` at a time."""
-    names = task.config.fields + (task.gold if gold else ())
+def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
+    """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
 
-    def read(start: np.ndarray) -> list[np.ndarray]:
-        rows = range(int(start), min(int(start) + READ_ROWS, len(table)))
+    They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
+    """
+    names = task.config.fields + (task.gold if gold else ()) + others
+    cuts = table.stretches(READ_ROWS, READ_BYTES)
+
+    def read(number: np.ndarray) -> list[np.ndarray]:
+        rows = range(cuts[number], cuts[number + 1])
         return list(table.read(rows).values())[: len(names)]
 
-    def strings(start: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns = tf.numpy_function(read, [start], [tf.string] * len(names))
+    def strings(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        columns = tf.numpy_function(read, [number], [tf.string] * len(names))
         return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
 
-    return tf.data.Dataset.range(0, len(table), READ_ROWS).map(strings).prefetch(2)
+    return tf.data.Dataset.range(len(cuts) - 1).map(strings).prefetch(2)
 
 
 def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:
