@@ -3,7 +3,8 @@
 In: lines of a token and its tag (other columns between them are passed over). Out: a text, and spans of
 its characters. IOB1, IOB2, BIOES (BILOU) and BMES(O) are told apart by the prefixes that occur, and all
 are read as seqeval's default mode reads them, which also mends a broken sequence: a tag that does not
-continue the one before it begins an entity.
+continue the one before it begins an entity. Where no tag has a prefix (parts of speech), each token is an
+entity of its own.
 """
 
 import logging
@@ -18,7 +19,7 @@ from kbert.spans import Span
 
 log = logging.getLogger(__name__)
 
-Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES"]
+Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare"]
 SHOWN = 3  # broken sequences that are named; more are counted
 SEPARATOR = re.compile(r"[ \t]+")  # an ideographic or a no-break space can be a token
 # Each scheme's prefixes, and the letters of BIOES they stand for.
@@ -27,6 +28,7 @@ LETTERS: dict[Scheme, dict[str, str]] = {
     "BIOES": {"O": "O", "B": "B", "I": "I", "E": "E", "S": "S"},
     "BILOU": {"O": "O", "B": "B", "I": "I", "L": "E", "U": "S"},
     "BMES": {"O": "O", "B": "B", "M": "I", "E": "E", "S": "S"},
+    "bare": {"": "S"},  # no O: beside types it would leave open whether neighbours of one type are one entity
 }
 
 
@@ -45,7 +47,7 @@ class Reading:
     def plain(self, tags: Sequence[str]) -> list[tuple[str, str]]:
         """Tags as letters of BIOES with their types."""
         letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
-        return [(letters[prefix], kind) for prefix, kind in map(split, tags)]
+        return [(letters[prefix] if prefix != "O" else "O", kind) for prefix, kind in map(split, tags)]
 
     def breaks(self, before: str, after: str) -> bool:
         """Whether a tag cannot follow another one in the scheme; "" stands for a sentence's two ends."""
@@ -121,21 +123,20 @@ def columns(line: str) -> tuple[str, str]:
     """A line's token and tag.
 
     Raises:
-        ValueError: the line has one column, or its tag is no tag.
+        ValueError: the line has one column.
     """
     parts = SEPARATOR.split(line.strip(" \t\r\n"))
     if len(parts) < 2:
         raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag")
-    split(parts[-1])
     return parts[0], parts[-1]
 
 
 def split(tag: str) -> tuple[str, str]:
-    """`B-PER` as ("B", "PER"); ValueError for what is no tag."""
+    """`B-PER` as ("B", "PER"), `NOUN` as ("", "NOUN")."""
     prefix, dash, kind = tag.partition("-")
     if tag == "O" or (prefix in ("B", "I", "E", "S", "M", "L", "U") and dash and kind):
         return prefix, kind
-    raise ValueError(f"tag {tag!r}, expected O or a type behind B-, I-, E-, S-, M-, L- or U-, such as B-PER")
+    return "", tag
 
 
 def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
@@ -146,12 +147,14 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
     Raises:
         ValueError: prefixes of different schemes; the message begins with the line of the first that does not fit.
     """
-    first: dict[str, int] = {"O": 0}  # each prefix and the line it first stands on
+    first: dict[str, int] = {}  # each prefix and the line it first stands on
+    shown: dict[str, str] = {}
     begins: set[str] = set()  # prefixes of tags that do not follow one of their type
     for (before, after), (_, line) in followed.items():
         if after:
             prefix, kind = split(after)
             first[prefix] = min(line, first.get(prefix, line))
+            shown[prefix] = shown.get(prefix, f"a tag with {prefix}-" if prefix else f"tag {kind!r} without a prefix")
             if not before or split(before)[1] != kind:
                 begins.add(prefix)
     fitting = [name for name, letters in LETTERS.items() if set(first) <= set(letters)]
@@ -159,9 +162,11 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
         prefixes: set[str] = set()
         for prefix, line in sorted(first.items(), key=lambda item: item[1]):
             if not any(prefixes | {prefix} <= set(letters) for letters in LETTERS.values()):
+                found = ", ".join(sorted(prefix or "tags without one" for prefix in prefixes))
                 raise ValueError(
-                    f"{line}: a tag with {prefix}- in a file that has {', '.join(sorted(prefixes))}: mixed schemes; expected "
-                    "are IOB1 or IOB2 (B, I, O), BIOES, BILOU, or BMES (with O)"
+                    f"{line}: {shown[prefix]} in a file that has {found}: mixed schemes; expected "
+                    "are IOB1 or IOB2 (B, I, O), BIOES, BILOU, BMES (with O), or types without a prefix and no O "
+                    "(S-TYPE is a type of a single token)"
                 )
             prefixes.add(prefix)
     if fitting[0] == "IOB2":

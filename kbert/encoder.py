@@ -121,11 +121,13 @@ class Encoder(keras.layers.Layer):
         mixed = fused.attention(query, key, value, bias, attention._dropout_layer, training)
         mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, queries, heads, size]
         mixed = product(ops.reshape(mixed, (-1, hidden)), attention._output_dense)
-        flat = _normalised(layer._self_attention_layer_norm, flat + fused.dropped(mixed, layer._self_attention_dropout, training))
+        mixed = fused.dropped(mixed, layer._self_attention_dropout, training)
+        flat = _normalised(layer._self_attention_layer_norm, flat + mixed)
         inner = layer._feedforward_intermediate_dense
         wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
         out = layer._feedforward_output_dense(ACTIVATIONS[self.config.activation](wide))
-        flat = _normalised(layer._feedforward_layer_norm, flat + fused.dropped(out, layer._feedforward_dropout, training))
+        out = fused.dropped(out, layer._feedforward_dropout, training)
+        flat = _normalised(layer._feedforward_layer_norm, flat + out)
         return ops.reshape(flat, (batch, queries, hidden))
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:

@@ -45,6 +45,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         raise UsageError("--dev_data and --dev_fraction exclude each other")
     if not train.dev_data and not train.dev_fraction:
         train = dataclasses.replace(train, dev_fraction=0.1)
+    options.check(model_flags.max_length)
     directory = ModelDir(run_flags.model_dir)
     directory.check_writable()
     if Path(train.init).expanduser().resolve() == directory.path.resolve():

@@ -1,12 +1,15 @@
 """Each task's own options, as frozen dataclasses: what a task adds to the flags all tasks share.
 
 They are part of the model (changing one after training would change predictions), and are stored
-in its `config.json`. `DEFAULTS` are the task's own defaults of flags that all tasks share. No
-TensorFlow here: the flags are made from these before anything heavy loads.
+in its `config.json`. `DEFAULTS` are the task's own defaults of flags that all tasks share; `check` says,
+before anything is read, what cannot go with a `--max_length`. No TensorFlow here: the flags are made from
+these before anything heavy loads.
 """
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+
+from kbert.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,9 @@ class ClassifyOptions:
         default=0.1,
         metadata={"help": "Dropout in front of the classifier, a fraction.", "low": 0.0, "high": 0.9},
     )
+
+    def check(self, max_length: int) -> None:
+        """Any length will do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,14 @@ class TagOptions:
         default=0.1,
         metadata={"help": "Dropout in front of the tagger, a fraction.", "low": 0.0, "high": 0.9},
     )
+
+    def check(self, max_length: int) -> None:
+        """Raise UsageError where windows cannot share `stride` tokens."""
+        if self.stride >= max_length - 2:
+            raise UsageError(
+                f"--stride={self.stride}: windows of --max_length={max_length} hold {max_length - 2} tokens "
+                "of text and have to share fewer"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +93,15 @@ class AnswerOptions:
             "Latin words); auto takes the latter where most gold answers have Chinese characters."
         },
     )
+
+    def check(self, max_length: int) -> None:
+        """Raise UsageError where windows cannot hold a question and share `doc_stride` tokens."""
+        room = max_length - 3 - self.max_question_length
+        if room <= self.doc_stride:
+            raise UsageError(
+                f"--max_length={max_length} leaves {room} tokens of context beside a question of "
+                f"--max_question_length={self.max_question_length}, and --doc_stride={self.doc_stride} has to be less"
+            )
 
 
 OPTIONS: dict[str, type] = {"classify": ClassifyOptions, "tag": TagOptions, "answer": AnswerOptions}

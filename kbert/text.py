@@ -13,7 +13,7 @@ NFD); here they keep their order. Only marks that survive accent stripping can s
 spacing ones of musical notation, old Hangul tones and Khitan, written against the canonical order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ class Tokenizer(tf.Module):
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
         self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # words of more characters are ASCII
         # Traced once, however many graphs it becomes part of.
-        self._graph = tf.function(self._either, reduce_retracing=True)
+        self._graph = tf.function(self._ids, reduce_retracing=True)
+        self._offsets_graph = tf.function(self._with_offsets, reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """Ids of the texts' pieces, without special tokens.
@@ -112,18 +113,11 @@ class Tokenizer(tf.Module):
         """
         return self._graph(texts, max_words)
 
-    def _either(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
-        """Plain texts the quick way, the others the careful one."""
+    def _ids(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
         plain = tf.strings.regex_full_match(texts, PLAIN)
         if max_words is not None:
             plain &= tf.strings.length(texts) <= HEAD_BYTES * max_words
-
-        def mixed() -> tf.RaggedTensor:
-            order = [tf.where(plain)[:, 0], tf.where(~plain)[:, 0]]
-            ids = [self._quick(tf.gather(texts, order[0])), self._careful(tf.gather(texts, order[1]), max_words)]
-            return tf.gather(tf.concat(ids, 0), tf.math.invert_permutation(tf.concat(order, 0)))
-
-        return tf.cond(tf.reduce_all(plain), lambda: self._quick(texts), mixed)
+        return _either(plain, texts, lambda some: [self._quick(some)], lambda some: [self._careful(some, max_words)])[0]
 
     def tokenize_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
         """Ids, and where in the texts the pieces stand.
@@ -139,10 +133,37 @@ class Tokenizer(tf.Module):
             Ids, starts and ends (exclusive), int32 ragged tensors of shape [texts, (pieces)]; the latter
             count characters of the text as Python counts them, from 0, invalid bytes not among them.
         """
+        ids, starts, ends = self._offsets_graph(texts)
+        return ids, starts, ends
+
+    def _with_offsets(self, texts: tf.Tensor) -> list[tf.RaggedTensor]:
+        plain = tf.strings.regex_full_match(texts, PLAIN)
+        return _either(plain, texts, self._quick_with_offsets, self._careful_with_offsets)
+
+    def _quick_with_offsets(self, texts: tf.Tensor) -> list[tf.RaggedTensor]:
+        """Plain texts: the tokenizer's own offsets, which are bytes, as characters."""
+        pieces, begins, ends = self._plain_pieces.tokenize_with_offsets(tf.strings.lower(texts) if self.lowercase else texts)
+        starts, stops = tf.cast(begins.values, tf.int32), tf.cast(ends.values, tf.int32)
+        bytes_, characters = tf.strings.length(texts), tf.strings.length(texts, "UTF8_CHAR")
+
+        def by_character() -> tuple[tf.Tensor, tf.Tensor]:
+            code = tf.strings.unicode_decode(texts, "UTF-8").values
+            owner = tf.repeat(tf.range(tf.size(code)), _bytes(code))  # [bytes]: the character each is of
+            row = pieces.value_rowids()
+            byte = tf.gather(tf.cumsum(bytes_, exclusive=True), row)
+            first = tf.gather(tf.cumsum(characters, exclusive=True), row)
+            return tf.gather(owner, byte + starts) - first, tf.gather(owner, byte + stops - 1) + 1 - first
+
+        ascii_alone = tf.reduce_sum(bytes_) == tf.reduce_sum(characters)
+        starts, stops = tf.cond(ascii_alone, lambda: (starts, stops), by_character)
+        return [pieces, pieces.with_values(starts), pieces.with_values(stops)]
+
+    def _careful_with_offsets(self, texts: tf.Tensor) -> list[tf.RaggedTensor]:
+        """Any texts: through the letters of their normalised words."""
         letters, sources, rows = self._letters(texts)
         pieces, begins, ends = self._pieces.tokenize_with_offsets(_encoded(letters))  # [words, (pieces)]; offsets in bytes
         code, word = letters.values, pieces.value_rowids()
-        width = 1 + tf.reduce_sum([tf.cast(code >= limit, tf.int32) for limit in (0x80, 0x800, 0x10000)], 0)
+        width = _bytes(code)
         owner = tf.repeat(tf.range(tf.size(code)), width)  # [bytes]: the letter each is of
         at = tf.concat([[0], tf.cumsum(width)], 0)  # the byte each letter starts at
         word_start = tf.gather(at, tf.gather(letters.row_starts(), word))
@@ -155,7 +176,7 @@ class Tokenizer(tf.Module):
         def by_text(values: tf.Tensor) -> tf.RaggedTensor:
             return rows.with_values(pieces.with_values(values)).merge_dims(1, 2)
 
-        return by_text(pieces.values), by_text(first), by_text(behind)
+        return [by_text(pieces.values), by_text(first), by_text(behind)]
 
     def _quick(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids of plain texts: lowercasing is that of ASCII, and the tokenizer's own splitting is right."""
@@ -256,6 +277,29 @@ class Tokenizer(tf.Module):
             pieces += [cut, _column(rows, self.sep_id)]
             segments += [tf.zeros_like(cut) + segment, _column(rows, segment)]
         return {"token_ids": tf.concat(pieces, 1), "segment_ids": tf.concat(segments, 1)}
+
+
+def _either(
+    plain: tf.Tensor,
+    texts: tf.Tensor,
+    quick: Callable[[tf.Tensor], list[tf.RaggedTensor]],
+    careful: Callable[[tf.Tensor], list[tf.RaggedTensor]],
+) -> list[tf.RaggedTensor]:
+    """Plain texts the quick way, the others the careful one; both give the same parts, [texts, (pieces)]."""
+
+    def mixed() -> list[tf.RaggedTensor]:
+        order = [tf.where(plain)[:, 0], tf.where(~plain)[:, 0]]
+        back = tf.math.invert_permutation(tf.concat(order, 0))
+        both = zip(quick(tf.gather(texts, order[0])), careful(tf.gather(texts, order[1])), strict=True)
+        return [tf.gather(tf.concat(parts, 0), back) for parts in both]
+
+    found: list[tf.RaggedTensor] = tf.cond(tf.reduce_all(plain), lambda: quick(texts), mixed)
+    return found
+
+
+def _bytes(code: tf.Tensor) -> tf.Tensor:
+    """How many bytes each code point takes in UTF-8, int32."""
+    return 1 + tf.reduce_sum([tf.cast(code >= limit, tf.int32) for limit in (0x80, 0x800, 0x10000)], 0)
 
 
 def _encoded(letters: tf.RaggedTensor) -> tf.Tensor:

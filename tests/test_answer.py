@@ -219,9 +219,12 @@ def test_the_loss_is_the_mean_of_both_ends():
     assert np.allclose(span_loss(target, tf.constant(logits)), by_hand, atol=1e-5)
 
 
-def test_windows_that_do_not_fit_are_a_usage_error():
+def test_windows_that_do_not_fit_are_a_usage_error(checkpoint, tmp_path, capsys):
     with pytest.raises(UsageError, match="--doc_stride=9 has to be less"):
         task(doc_stride=9)
+    flags = ["--task=answer", f"--init={checkpoint}", "--train_data=not read", f"--model_dir={tmp_path / 'm'}"]
+    assert finetune.main([*flags, "--max_length=80", "--doc_stride=13"]) == 2
+    assert "--max_length=80 leaves 13 tokens of context beside a question" in capsys.readouterr().err
     with pytest.raises(UsageError, match="two are needed"):
         Answer.fields(SourceConfig())
     with pytest.raises(UsageError, match="has no labels"):
@@ -281,6 +284,24 @@ def test_examples_are_windows_each_once_an_epoch(tmp_path):
         assert target.shape == (len(ids), 2)
         seen += [row[m == 1].tolist() for row, m in zip(ids, mask, strict=True)]
     assert sorted(seen) == sorted(every)
+
+
+def test_a_rows_windows_follow_one_another(tmp_path):
+    rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
+    table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
+    examples = pipeline.Examples(TASK, table)
+    orders = []
+    for epoch in (0, 1):
+        columns, places, windows = examples.read(np.arange(len(examples)), 3, epoch)
+        assert len(columns["question"]) == 30 and np.all(np.diff(places) >= 0)  # each row is read once
+        assert np.all(np.where(np.diff(places) == 0, np.diff(windows) == 1, windows[1:] == 0)) and windows[0] == 0
+        cut = len(examples) // 2
+        halves = [examples.read(part, 3, epoch) for part in np.split(np.arange(len(examples)), [cut])]
+        contexts = [c for found in halves for c in found[0]["context"][found[1]]]
+        assert contexts == columns["context"][places].tolist()
+        assert np.concatenate([found[2] for found in halves]).tolist() == windows.tolist()
+        orders.append(columns["context"].tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
 
 
 @pytest.fixture(scope="module")

@@ -166,11 +166,11 @@ def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
     ("content", "message"),
     [
         ("a O\nb B-X\nc M-X\n\nd I-X\n", ":5: a tag with I- in a file that has B, M, O: mixed schemes"),
-        ("a S-X\nb U-X\n", ":2: a tag with U- in a file that has O, S: mixed schemes"),
+        ("a S-X\nb U-X\n", ":2: a tag with U- in a file that has S: mixed schemes"),
         ("a O\nb\n", ":2: one column ('b'), expected a token and its tag"),
-        ("a O\n\nb PER\n", ":3: tag 'PER', expected O or a type behind B-"),
-        ("a B-\n", ":1: tag 'B-'"),
-        ("a X-PER\n", ":1: tag 'X-PER'"),
+        ("a O\n\nb PER\n", ":3: tag 'PER' without a prefix in a file that has O: mixed schemes"),
+        ("a X-PER\nb B-PER\n", ":2: a tag with B- in a file that has tags without one: mixed schemes"),
+        ("a B-PER\nb B-\n", ":2: tag 'B-' without a prefix in a file that has B: mixed schemes"),
         ("\n\n", ": no rows"),
     ],
 )
@@ -180,6 +180,18 @@ def test_malformed_files(content, message, tmp_path):
     with pytest.raises(DataError) as error:
         rows(path)
     assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_tags_without_prefixes_are_of_single_tokens(tmp_path, caplog):
+    path = tmp_path / "f.conll"
+    path.write_text("The DT\nold JJ\nold JJ\nman NN\n. .\n\n( -LRB-\nhm UH\n")
+    with caplog.at_level(logging.WARNING):
+        read = rows(path)
+    assert read == [
+        ("The old old man .", [[0, 3, "DT"], [4, 7, "JJ"], [8, 11, "JJ"], [12, 15, "NN"], [16, 17, "."]]),
+        ("( hm", [[0, 1, "-LRB-"], [2, 4, "UH"]]),
+    ]
+    assert not caplog.records
 
 
 def test_text_alone_needs_no_tags(tmp_path):

@@ -117,6 +117,19 @@ def test_predict_one_text_and_standard_input(trained, capsys, monkeypatch):
     assert three[0]["probabilities"]["positive"] == pytest.approx(one["probabilities"]["positive"], abs=1e-5)
 
 
+def test_predict_hands_ids_on(trained, tmp_path, capsys):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a good film", "name": "eins"}\n{"name": 2, "text": "a dull plot"}\n')
+    flags = [f"--model_dir={trained}", f"--input={path}"]
+    assert predict.main([*flags, "--id_column=name"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["row"], line["id"], line["label"]) for line in found] == [(1, "eins", "positive"), (2, "2", "negative")]
+    assert predict.main([*flags, "--id_column=number"]) == 1
+    assert "in.jsonl:1: no key 'number'; the object has: text, name" in capsys.readouterr().err
+    assert predict.main([flags[0], "--text=x", "--id_column=name"]) == 2
+    assert "--id_column: a column of --input" in capsys.readouterr().err
+
+
 def test_predict_reads_gzipped_txt(trained, tmp_path, capsys):
     (tmp_path / "in.txt.gz").write_bytes(gzip.compress(b"a dull plot\n"))
     assert predict.main([f"--model_dir={trained}", f"--input={tmp_path / 'in.txt.gz'}"]) == 0
@@ -302,3 +315,16 @@ def test_memory_of_a_set_of_rows_is_not_held(trained, predictor, tmp_path):
     table = open_table(str(tmp_path / "f.txt"), SourceConfig(), ("text",), keyed_by=1)
     sizes = [len(raw["text"]) for raw in pipeline.raw_rows(predictor.task, table, gold=False)]
     assert sum(sizes) == 10_000 and max(sizes) <= pipeline.READ_ROWS
+
+
+def test_long_rows_come_fewer_at_a_time(trained, predictor, tmp_path, monkeypatch):
+    from kbert import pipeline
+
+    monkeypatch.setattr(pipeline, "READ_BYTES", 1000)
+    monkeypatch.setattr(pipeline, "READ_ROWS", 4)
+    texts = ["x" * n for n in [10] * 9 + [500, 500, 3000, 20, 400, 700]]
+    (tmp_path / "f.txt").write_text("\n".join(texts) + "\n")
+    table = open_table(str(tmp_path / "f.txt"), SourceConfig(), ("text",), keyed_by=1)
+    parts = [raw["text"].numpy().tolist() for raw in pipeline.raw_rows(predictor.task, table, gold=False)]
+    assert [len(text) for part in parts for text in part] == [len(text) for text in texts]
+    assert [len(part) for part in parts] == [4, 4, 2, 1, 1, 2, 1]

@@ -375,7 +375,7 @@ def test_other_errors(checkpoint, folder, tmp_path, capsys):
     for argv, code, message in (
         (flags(train_data=empty), 1, "no entity in any row"),
         (flags(dev_data=other), 1, "other.jsonl:1: type 'hue' is not among the model's: thing, view"),
-        (flags(stride=18), 2, "--stride=18: windows of --max_length=20 hold 18 tokens"),
+        (flags(stride=18, train_data="not read"), 2, "--stride=18: windows of --max_length=20 hold 18 tokens"),
         (flags(text_columns="a,b"), 2, "--text_columns names 2 columns"),
         (flags(decoder="hmm"), 2, "decoder"),
     ):

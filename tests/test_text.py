@@ -125,16 +125,23 @@ MANY = list(
 )
 
 
+def same_either_way(tokenizer, texts):
+    ids = tokenizer._quick(texts).to_list()
+    assert ids == tokenizer._careful(texts, None).to_list()
+    quick = [part.to_list() for part in tokenizer._quick_with_offsets(texts)]
+    assert quick == [part.to_list() for part in tokenizer._careful_with_offsets(texts)] and quick[0] == ids
+
+
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_plain_characters_take_either_way_to_the_same_ids(lowercase):
     tokenizer = Tokenizer(MANY, lowercase=lowercase, strip_accents=lowercase)
     assert len(PLAIN_CHARACTERS) > 21_000
     for form in ("{0}", "a{0}b", "{0}{0}", "中{0}. "):
         texts = tf.constant([form.format(c) for c in PLAIN_CHARACTERS])
-        assert tokenizer._quick(texts).to_list() == tokenizer._careful(texts, None).to_list()
+        same_either_way(tokenizer, texts)
     for length in (66, 67, 99, 100, 101, 199, 200, 201):
         texts = tf.constant([unit * length for unit in ("a", "z9", *PLAIN_CHARACTERS[::97])])
-        assert tokenizer._quick(texts).to_list() == tokenizer._careful(texts, None).to_list()
+        same_either_way(tokenizer, texts)
 
 
 @pytest.mark.parametrize("unit", ["１", "a１", "ａ", "é", "中", "각", "x"])
@@ -158,7 +165,7 @@ def test_long_words_of_any_width_are_kept_up_to_200_characters(unit):
 )
 def test_plain_texts_take_either_way_to_the_same_ids(texts, lowercase):
     tokenizer = EITHER[lowercase]
-    assert tokenizer._quick(tf.constant(texts)).to_list() == tokenizer._careful(tf.constant(texts), None).to_list()
+    same_either_way(tokenizer, tf.constant(texts))
 
 
 EITHER = {lower: Tokenizer(MANY, lowercase=lower, strip_accents=lower) for lower in (True, False)}
@@ -184,7 +191,7 @@ def test_which_way_a_text_takes(monkeypatch, texts, quick):
         return type(tokenizer)._quick(tokenizer, values)
 
     monkeypatch.setattr(tokenizer, "_quick", spy)
-    assert tokenizer._either(tf.constant(texts), 20).to_list() == expected
+    assert tokenizer._ids(tf.constant(texts), 20).to_list() == expected
     assert taken == quick
 
 

@@ -80,13 +80,7 @@ class Answer:
         self.options: AnswerOptions = from_json(AnswerOptions, config.options, "options")
         self.tokenizer = tokenizer
         self.threshold: float | None = None  # no answer is given where none is better by more than this
-        room = config.max_length - 3 - self.options.max_question_length
-        if room <= self.options.doc_stride:
-            raise UsageError(
-                f"--max_length={config.max_length} leaves {room} tokens of context beside a question of "
-                f"--max_question_length={self.options.max_question_length}, and --doc_stride={self.options.doc_stride} "
-                "has to be less"
-            )
+        self.options.check(config.max_length)
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

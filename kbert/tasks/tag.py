@@ -139,11 +139,7 @@ class Tag:
         self.tokenizer = tokenizer
         self.types = {kind: i for i, kind in enumerate(config.labels)}
         self.room = config.max_length - 2
-        if self.options.stride >= self.room:
-            raise UsageError(
-                f"--stride={self.options.stride}: windows of --max_length={config.max_length} hold {self.room} tokens "
-                "of text and have to share fewer"
-            )
+        self.options.check(config.max_length)
         # WordPiece marks what continues a word; a text cannot spell the mark, since "#" is a word of its own.
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
         self._crf: CRF | None = None
