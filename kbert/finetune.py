@@ -159,7 +159,15 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels)
         columns = task_type.columns(train.source)
-        table = open_table(source, train.source, columns, keyed_by=len(fields), nested=task_type.nested, check=audit)
+        table = open_table(
+            source,
+            train.source,
+            columns,
+            keyed_by=len(fields),
+            split_from=task_type.split_from,
+            nested=task_type.nested,
+            check=audit,
+        )
         audit.finish()
         return table, audit
 
