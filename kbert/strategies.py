@@ -72,12 +72,14 @@ class Devices:
     Attributes:
         strategy: models and optimizers are made under its scope.
         chief: whether this process is the one that writes.
+        several: whether there are other processes.
         rows: the most rows that a replica computes at once; None for all it gets.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None, chief: bool = True, rows: int | None = None):
         self.strategy = strategy or tf.distribute.get_strategy()
         self.chief, self.rows = chief, rows
+        self.several = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def batches(self, batches: Batches, start: int) -> Any:
         """An iterator of this process's share of the batches from a step on."""
@@ -101,7 +103,7 @@ class Devices:
 
     def told(self, value: float) -> float:
         """The chief's value, in all processes; they wait for one another here."""
-        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not self.several:
             return value
 
         def mine(context: Any) -> tf.Tensor:

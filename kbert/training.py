@@ -112,7 +112,7 @@ class Run:
         """Train from the last checkpoint, or from the beginning, to the last step.
 
         Raises:
-            KbertError: the loss is lost; nothing is written then.
+            KbertError: the loss is lost, and nothing is written then; or another worker is gone.
         """
         last = self.directory.last()
         seen = 0 if last is None else last.step
@@ -132,6 +132,13 @@ class Run:
             last = self.directory.last()
             kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
             raise KbertError(f"{lost}; its batch was {self.batches.where(lost.step - 1)}; {kept}") from None
+        except tf.errors.OpError as error:
+            if not self.devices.several or "DataError: " in str(error):
+                raise
+            raise KbertError(
+                f"the other workers cannot be reached ({str(error).splitlines()[0]}); end those that are left, "
+                "and run the same command on all to continue"
+            ) from None
         finally:
             self.board.close()
 
@@ -188,7 +195,8 @@ class Run:
             score = value if mode == "max" else -value
             better = best is None or best.score is None or score > best.score
             figures["waited"] = 0 if better else figures["waited"] + 1
-            stopped = figures["waited"] == self.config.early_stopping_patience
+            patience = self.config.early_stopping_patience
+            stopped = patience is not None and figures["waited"] >= patience
             if stopped:
                 log.info("early stopping: dev %s was measured %d times without a better one", name, figures["waited"])
             figures |= {

@@ -70,7 +70,7 @@ class Batches:
 
 def run(path, figures=(), bad=None, stop=None, **settings) -> ModelDir:
     """Train in a directory, from where it is; `stop` ends it behind that step, as a kill would."""
-    config = TrainConfig(init="", train_data="", learning_rate=0.05, **{"steps": 20, **settings})
+    config = TrainConfig(init="", train_data="", **{"steps": 20, "learning_rate": 0.05, **settings})
     training.seed(config.seed)
     x = keras.Input((4,))
     hidden = keras.layers.Dropout(0.4)(keras.layers.Dense(8, activation="relu", name="hidden")(x))
@@ -172,6 +172,9 @@ def test_early_stopping_counts_measurements_over_interruptions(tmp_path, capsys)
     run(tmp_path / "m", figures=figures[:3], stop=7, **settings)
     directory = run(tmp_path / "m", figures=figures[3:], **settings)
     assert directory.last().step == 10 and directory.last().stopped == 100 and directory.best().step == 4
+    # Asked to go on, it stops at the next measurement that is no better.
+    directory = run(tmp_path / "m", figures=[0.6], **{**settings, "steps": 101})
+    assert directory.last().step == 12 and directory.last().stopped == 101
 
 
 def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
@@ -185,8 +188,8 @@ def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
     with pytest.raises(KbertError, match="at step 1: .*; no checkpoint was written"):
         run(tmp_path / "first", bad=0)
     # The weights after a step are looked at too: its loss was a number still.
-    with pytest.raises(KbertError, match="weights are not numbers after step 2: .*; its batch was row 1 of the toy"):
-        run(tmp_path / "weights", learning_rate=1e38, clip_norm=0.0, warmup_ratio=0.0, checkpoint_steps=2)
+    with pytest.raises(KbertError, match="weights are not numbers after step 1: .*; its batch was row 0 of the toy"):
+        run(tmp_path / "weights", learning_rate=1e30, weight_decay=1e30, warmup_ratio=0.0, checkpoint_steps=1)
     assert steps(ModelDir(tmp_path / "weights")) == []
 
 
