@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("kbert.finetune")  # __name__ is "__main__" when it runs
 
 ABOUT = """
-Fine-tune a BERT checkpoint, keep the epoch that is best on dev, and write a model directory that
-kbert.evaluate, kbert.predict and kbert.export read. Interrupted, the same command continues after
-the last finished epoch; finished, it continues when --epochs was raised.
+Fine-tune a BERT checkpoint, keep what is best on dev, and write a model directory that kbert.evaluate,
+kbert.predict and kbert.export read. Interrupted, the same command continues from the last checkpoint;
+finished, it continues when --epochs was raised.
 """
 
 
@@ -52,11 +52,12 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
-    from kbert import checkpoints, pipeline, training
+    from kbert import checkpoints, pipeline, strategies, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
     from kbert.tasks import task_class
 
+    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = task_class(name)
     fields = task_type.fields(train.source)
@@ -86,40 +87,49 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     if directory.exists() and not run_flags.overwrite:
         directory.check_same(model_config, train)
         last = directory.last()
-        if last is not None and (last.epoch >= train.epochs or train.epochs <= last.stopped):
-            if not _measured(directory, train):
+        steps = 0 if last is None else train.total_steps(last.per_epoch)
+        if last is not None and (last.step >= steps or steps <= last.stopped):
+            if devices.chief and not _measured(directory, train):
                 directory.write_config(model_config, train)
                 _measure(directory, tables, train)
+            early = " (stopped early)" if last.stopped else ""
             print(
-                f"{directory.path} is finished: {last.epoch} epochs{' (stopped early)' if last.stopped else ''}. "
-                "Raise --epochs to continue, or use --overwrite to start anew."
+                f"{directory.path} is finished: {last.step} steps, {last.epoch} epochs{early}. "
+                f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
             )
             return 0
 
     training.seed(train.seed)
-    task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
+    with devices.strategy.scope():
+        task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
     if not encoder.load(checkpoint.arrays(), train.init):
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
-    if run_flags.overwrite or not directory.exists() or directory.last() is None:
+    devices.wait()  # for the others to have looked at what is there
+    if devices.chief and (run_flags.overwrite or not directory.exists() or directory.last() is None):
         directory.create(model_config, train, checkpoint.vocabulary)
-    else:
+    elif devices.chief:
         directory.write_config(model_config, train)
+    devices.wait()
     print(frozen_table(model, encoder), flush=True)
-    training_run = training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory)
+    examples = pipeline.Examples(task, tables["train"])
+    length = model_flags.max_length if train.strategy == "tpu" else None
+    batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed, length=length)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",
             len(tables["train"]),
-            len(training_run.examples),
+            len(examples),
             task.config.max_length,
         )
         for sentence in task.survey(pipeline.raw_rows(task, tables["train"], gold=True)):
             log.info("%s", sentence)
     else:
         _say_truncation(task, tables["train"])
-    training_run.fit()
-    _measure(directory, tables, train)
+    measure = training.dev_measure(task, model, checkpoint.vocabulary, tables["dev"], train.precision)
+    training.Run(task, model, train, directory, batches, measure, devices).fit()
+    if devices.chief:
+        _measure(directory, tables, train)
     print(f"\nmodel: {directory.path}")
     return 0
 
@@ -133,15 +143,15 @@ def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig
     if "test" in tables:
         reports["test"] = training.evaluate(predictor, tables["test"], "test")
     metrics = {split: report.metrics for split, report in reports.items()}
-    directory.write_metrics({"epoch": best.epoch, "test_data": train.test_data, **metrics})
+    directory.write_metrics({"step": best.step, "epoch": best.epoch, "test_data": train.test_data, **metrics})
     for split, report in reports.items():
-        print(f"\n{split} ({len(tables[split]):,} rows), epoch {best.epoch}, the best on dev:\n{report.table()}")
+        print(f"\n{split} ({len(tables[split]):,} rows), {best.place}, the best on dev:\n{report.table()}")
 
 
 def _measured(directory: ModelDir, train: TrainConfig) -> bool:
     """Whether metrics.json speaks of the kept checkpoint, and of the test data if some are asked for."""
     metrics = directory.metrics()
-    return metrics.get("epoch") == directory.best().epoch and train.test_data in (None, metrics.get("test_data"))
+    return metrics.get("step") == directory.best().step and train.test_data in (None, metrics.get("test_data"))
 
 
 def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]) -> tuple[dict[str, "Table"], tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """Rows of a table as batches, in the order an epoch wants them.
 
-In: a task and a table. Out: a `tf.data.Dataset` of training batches, or of raw rows in file order.
+In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
 An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
 of like length share a batch and padding is small; the batches then come in shuffled order. An epoch has four
@@ -15,6 +15,7 @@ the step that the learning rate was chosen for stays the same whatever the texts
 
 import functools
 import math
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -25,8 +26,31 @@ from kbert.tasks.base import Encoded, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 INPUTS = ("token_ids", "segment_ids")
+NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
 READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
+
+
+class Batches(Protocol):
+    """What `kbert.training.Run` trains on: the same batches, wherever a run starts.
+
+    Steps are counted from 0 over the whole run, epoch after epoch.
+    """
+
+    per_epoch: int  # training steps of an epoch
+
+    def dataset(self, start: int) -> tf.data.Dataset:
+        """The batches from this step on, without end.
+
+        Returns:
+            (inputs, targets) or (inputs, targets, weights), nested as the model's inputs and outputs are. The
+            first axis of each tensor is the batch's, so that any selection of rows is a smaller batch. Losses
+            and metrics are means weighted by `weights`, which have the shape of the targets' values (1 each by
+            default).
+        """
+
+    def where(self, step: int) -> str:
+        """What the batch of this step was made of, for a message: files and lines."""
 
 
 class Examples:
@@ -57,6 +81,13 @@ class Examples:
         once, place = np.unique(at, return_inverse=True)
         return self.table.read(rows[once]), place.astype(np.int32), window.astype(np.int32)
 
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row that the example at a position of an epoch's permutation is of."""
+        if self._counts is None:
+            return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
+        rows, ends = self._order(seed, epoch)
+        return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
+
     def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
         assert self._counts is not None
@@ -76,11 +107,6 @@ def _windows(task: Task, table: Table) -> np.ndarray:
             counts.append(count(raw).numpy())
             bar.update(len(counts[-1]))
     return np.concatenate(counts)
-
-
-def steps(examples: int, batch_size: int) -> int:
-    """Training steps of an epoch."""
-    return math.ceil(examples / batch_size)
 
 
 def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -112,47 +138,96 @@ def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
-    """The batches of these epochs, one epoch after the other; an epoch's are the same wherever a run starts.
+class TableBatches:
+    """`Batches` of a table's examples.
 
-    Returns:
-        Pairs of model inputs (`token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded
-        to the batch's longest row) and targets. `steps(len(examples), batch_size)` batches an epoch.
+    Inputs are `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded to the batch's longest
+    row. Ragged targets are padded with -1; what is -1 there has no target, and weighs nothing.
+
+    Args:
+        examples: what to train on.
+        batch_size: rows of a batch; an epoch's last may have fewer.
+        seed: of the order.
+        length: pad every batch to this many tokens, and an epoch's last to `batch_size` rows that weigh nothing: TPUs
+            compile for each shape. None for no more padding than a batch needs.
     """
-    task = examples.task
-    chunk = batch_size * max(1, min(max(8, WINDOW_ROWS // batch_size), len(examples) // (4 * batch_size)))
-    chunks = math.ceil(len(examples) / chunk)
-    names = task.config.fields + task.gold
 
-    def read(number: np.ndarray) -> list[np.ndarray]:
-        epoch, place = divmod(int(number), chunks)
-        positions = np.arange(place * chunk, min((place + 1) * chunk, len(examples)))
-        columns, places, windows = examples.read(positions, seed, epoch)
-        return [*columns.values(), places, windows]
+    def __init__(self, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
+        self.examples, self.batch_size, self.seed, self.length = examples, batch_size, seed, length
+        self.per_epoch = math.ceil(len(examples) / batch_size)
+        # Batches that are sorted by length together.
+        self._per_chunk = max(1, min(max(8, WINDOW_ROWS // batch_size), len(examples) // (4 * batch_size)))
+        self._chunks = math.ceil(self.per_epoch / self._per_chunk)
 
-    def encode(number: tf.Tensor) -> tf.data.Dataset:
-        *columns, place, window = tf.numpy_function(read, [number], [tf.string] * len(names) + [tf.int32] * 2)
-        raw = {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
+    def dataset(self, start: int) -> tf.data.Dataset:
+        return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
+
+    def where(self, step: int) -> str:
+        positions = next(iter(self._numbered(step)))[0].numpy()
+        epoch = step // self.per_epoch
+        first = ", ".join(self.examples.where(int(position), self.seed, epoch) for position in positions[:NAMED])
+        return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
+
+    def _numbered(self, start: int) -> tf.data.Dataset:
+        """The batches with the positions of their examples in the epoch, int64 [batch], in front."""
+        epoch, step = divmod(start, self.per_epoch)
+        chunk, skipped = divmod(step, self._per_chunk)
+        chunks = tf.data.Dataset.range(epoch * self._chunks + chunk, np.iinfo(np.int64).max)
+        return chunks.flat_map(self._chunk).skip(skipped)
+
+    def _read(self, number: np.ndarray) -> list[np.ndarray]:
+        epoch, place = divmod(int(number), self._chunks)
+        size = self._per_chunk * self.batch_size
+        positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
+        columns, places, windows = self.examples.read(positions, self.seed, epoch)
+        return [positions, places, windows, *columns.values()]
+
+    def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
+        task, size = self.examples.task, self.batch_size
+        names = task.config.fields + task.gold
+        types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
+        positions, place, window, *columns = (
+            tf.ensure_shape(values, [None]) for values in tf.numpy_function(self._read, [number], types)
+        )
+        raw = dict(zip(names, columns, strict=True))
         encoded = task.encode(raw)
         targets = task.supervise(raw, encoded)
         if task.windowed:
-            firsts = tf.searchsorted(encoded["row"], tf.ensure_shape(place, [None]))
-            chosen = firsts + tf.ensure_shape(window, [None])
+            chosen = tf.searchsorted(encoded["row"], place) + window
             targets = tf.gather(targets, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         order = tf.argsort(encoded["token_ids"].row_lengths(), stable=True)
-        count = -(-tf.size(order) // batch_size)
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, tf.cast(number, tf.int32)])
+        count = -(-tf.size(order) // size)
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[self.seed, tf.cast(number, tf.int32)])
 
-        def batch(place: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            rows = order[place * batch_size : (place + 1) * batch_size]
+        def batch(place: tf.Tensor) -> tuple[Any, ...]:
+            rows = order[place * size : (place + 1) * size]
+            inputs = padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.gather(targets, rows)
-            gold = gold.to_tensor(-1) if isinstance(gold, tf.RaggedTensor) else gold
-            return padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id), gold
+            learnt = [inputs, gold]
+            if isinstance(gold, tf.RaggedTensor):
+                gold = gold.to_tensor(-1)
+                learnt = [inputs, gold, tf.cast(gold >= 0, tf.float32)]
+            elif self.length is not None:
+                learnt.append(tf.ones(tf.shape(gold)[:1]))
+            if self.length is not None:
+                learnt = self._fixed(*learnt)
+            return tf.gather(positions, rows), *learnt
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
 
-    return tf.data.Dataset.range(epochs.start * chunks, epochs.stop * chunks).flat_map(encode).prefetch(16)
+    def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor) -> list[Any]:
+        """A batch with zero rows behind it up to `batch_size`, of `length` tokens."""
+
+        def pad(values: tf.Tensor, by_token: bool, value: int = 0) -> tf.Tensor:
+            shape = [self.batch_size, *([self.length] if by_token else []), *values.shape[1 + by_token :]]
+            edges = [[0, size - tf.shape(values)[axis]] for axis, size in enumerate(shape)]
+            return tf.ensure_shape(tf.pad(values, edges, constant_values=tf.cast(value, values.dtype)), shape)
+
+        ragged = len(weights.shape) == 2
+        ids = pad(inputs["token_ids"], True, self.examples.task.tokenizer.pad_id)
+        others = {name: pad(values, True) for name, values in inputs.items()}
+        return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
 
 
 def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
