@@ -21,7 +21,7 @@ from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import TagOptions
 from kbert.spans import Span, check_spans, read_spans, tag_numbers
-from kbert.tasks.base import Encoded, Tensors
+from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 from kbert.windows import windows
 
@@ -124,7 +124,7 @@ class TagLoss(keras.losses.Loss):
         return total / tf.cast(tf.maximum(tf.size(tags), 1), tf.float32)
 
 
-class Tag:
+class Tag(Task):
     """The task `tag`; see `kbert.tasks.base.Task` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")

@@ -1,0 +1,287 @@
+"""The parts of matching by themselves: figures, losses, negatives, mining, what is read of long texts, gradients in parts."""
+
+import itertools
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import write_tsv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from kbert import contrastive, match_metrics, mining
+from kbert.config import SourceConfig
+from kbert.errors import DataError
+from kbert.gradient_cache import InParts
+from kbert.long_text import inputs_of
+from kbert.match_report import MatchReport, MatchScorer
+from kbert.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
+from kbert.sources import open_table
+
+
+def unit(rng, *shape):
+    values = rng.normal(size=shape).astype(np.float32)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+@settings(max_examples=60)
+@given(arrays.arrays(np.int64, st.integers(1, 20), elements=st.integers(0, 1)), st.randoms(use_true_random=False))
+def test_the_threshold_is_the_best_of_all(gold, random):
+    scores = np.array([random.choice([-0.5, 0.0, 0.25, 0.5, 0.9]) for _ in gold], np.float32)
+    threshold = match_metrics.best_threshold(gold, scores)
+    best = max(((scores >= t) == gold).mean() for t in [*np.unique(scores), 2.0])
+    assert ((scores >= threshold) == gold).mean() == best and threshold not in scores
+
+
+def test_figures_of_labels_and_grades():
+    gold, scores = np.array([1, 0, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.1, 0.2])
+    found = match_metrics.binary(gold, scores, 0.5)
+    assert found == {
+        "rows": 5, "accuracy": 0.6, "precision": pytest.approx(2 / 3), "recall": pytest.approx(2 / 3),
+        "f1": pytest.approx(2 / 3), "roc_auc": pytest.approx(4 / 6), "confusion_matrix": [[1, 1], [1, 2]],
+    }  # fmt: skip
+    assert match_metrics.binary(np.ones(3, int), np.ones(3), 0.5)["roc_auc"] == 0.5
+    assert match_metrics.graded(np.array([0.0, 1, 2]), np.array([1.0, 3, 2]))["spearman"] == pytest.approx(0.5)
+    assert match_metrics.graded(np.ones(3), np.array([1.0, 3, 2])) == {"rows": 3, "pearson": 0.0, "spearman": 0.0}
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 10**6), st.integers(1, 30))
+def test_ranks_are_those_of_sorting_and_equal_scores_are_no_success(titles, texts, seed, block):
+    rng = np.random.default_rng(seed)
+    queries, candidates = (rng.integers(0, 3, (n, 2)).astype(np.float32) for n in (titles, texts))  # many equal scores
+    pairs = np.concatenate(
+        [np.stack([np.arange(titles), rng.integers(0, texts, titles)], 1), rng.integers(0, [titles, texts], (3, 2))]
+    )
+    kept, match_metrics.BLOCK = match_metrics.BLOCK, block
+    try:
+        found = match_metrics.ranks(queries, candidates, pairs)
+    finally:
+        match_metrics.BLOCK = kept
+    for i in range(titles):
+        own = {text for title, text in pairs.tolist() if title == i}
+        scores = candidates @ queries[i]
+        best = max(scores[list(own)])
+        assert found[i] == 1 + sum(scores[j] >= best for j in range(texts) if j not in own)
+    collapsed = np.ones((5, 2), np.float32)
+    assert match_metrics.ranks(collapsed, collapsed, np.stack([np.arange(5)] * 2, 1)).tolist() == [5] * 5
+
+
+def test_retrieval_counts_every_different_title_and_text_once():
+    rng = np.random.default_rng(0)
+    titles, texts = unit(rng, 3, 4), unit(rng, 3, 4)
+    scorer = MatchScorer(None)
+    names = np.array([b"a", b"b", b"c"], object)
+    for rows in ([0, 1], [2, 0]):
+        raw = {"title": names[rows], "text": names[rows]}
+        scorer.update(raw, {"title_vector": titles[rows], "text_vector": texts[rows]})
+    report = scorer.result()
+    places = match_metrics.ranks(titles, texts, np.stack([np.arange(3)] * 2, 1))
+    assert report.metrics["titles"] == report.metrics["texts"] == 3
+    assert report.metrics["mrr"] == pytest.approx((1 / places).mean()) and report.calibration() == {}
+    assert report.metrics["recall_at_1"] == (places == 1).mean() and report.scalars()["recall_at_5"] == 1.0
+    assert "3 titles, each among all 3 texts" in report.table() and MatchReport(report.metrics).table() == report.table()
+
+
+def test_a_found_threshold_is_handed_on_and_a_given_one_kept():
+    raw = {"label": np.array([b"1", b"0", b"1.0", b"0"], object)}
+    predicted = {"score": np.array([0.9, 0.3, 0.5, 0.2], np.float32)}
+    found, kept = MatchScorer(None), MatchScorer(0.8)
+    for scorer in (found, kept):
+        scorer.update(raw, predicted)
+    assert found.result().calibration() == {"threshold": pytest.approx(0.4)} and found.result().metrics["accuracy"] == 1.0
+    assert kept.result().calibration() == {} and kept.result().metrics["accuracy"] == 0.75
+    assert kept.result().matrices()["confusion_matrix"][0].tolist() == [[2, 0], [1, 1]]
+    grades = MatchScorer(None)
+    grades.update({"label": np.array([b"0", b"3", b"1", b"2"], object)}, predicted)
+    assert grades.result().metrics["kind"] == "grades" and grades.result().matrices() == {}
+
+
+def test_losses_are_their_formulas():
+    rng = np.random.default_rng(1)
+    titles, texts = unit(rng, 3, 5), unit(rng, 6, 5)  # three own texts, three negatives
+    clash = np.zeros((3, 6), bool)
+    clash[0, 1] = clash[1, 0] = clash[2, 4] = clash[2, 2] = True
+    scores = titles @ texts.T / 0.1
+    expected = []
+    for i in range(3):
+        row = [scores[i, j] for j in range(6) if j == i or not clash[i, j]]
+        column = [scores[j, i] for j in range(3) if j == i or not clash[j, i]]
+        expected += [np.log(np.exp(values).sum()) - scores[i, i] for values in (row, column)]
+    found = contrastive.in_batch(*map(tf.constant, (titles, texts, clash)), 0.1)
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+    cosines, labels = np.array([0.9, 0.2, 0.8], np.float32), np.array([1, 0, 0], np.float32)
+    assert float(contrastive.cosine(cosines, labels)) == pytest.approx((0.1**2 + 0.2**2 + 0.8**2) / 3)
+    assert float(contrastive.contrastive(cosines, labels, 0.5)) == pytest.approx((0.1**2 + 0 + 0.3**2) / 6)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(5, 12), st.integers(0, 4), st.integers(2, 4))
+def test_what_is_read_of_long_texts(lengths, room, stride, most):
+    texts = [[100 * i + j for j in range(n)] for i, n in enumerate(lengths)]
+    pieces = tf.ragged.constant(texts, tf.int32, ragged_rank=1)
+
+    def read(how, room=room):
+        row, ids = inputs_of(pieces, room, how, stride, most)
+        return [[p for r, p in zip(row.numpy(), ids.to_list(), strict=True) if r == i] for i in range(len(texts))]
+
+    assert read("head") == [[text[:room]] for text in texts]
+    head = room // 4
+    cut = [text if len(text) <= room else text[:head] + text[len(text) - room + head :] for text in texts]
+    assert read("head_tail") == [[text] for text in cut]
+    for text, parts in zip(texts, read("max", tf.fill([len(texts)], room)), strict=True):
+        needed = 1 + max(0, -(-(len(text) - room) // (room - stride)))
+        assert len(parts) == min(needed, most) and parts[0] == text[:room] and parts[-1] == text[-room:]
+        assert all(len(part) == min(len(text), room) for part in parts)
+        if needed <= most:
+            assert {piece for part in parts for piece in part} == set(text)
+            assert all(len(set(a) & set(b)) >= stride for a, b in itertools.pairwise(parts))
+
+
+PAIRS = [("t1", "x1"), ("t1", "x2"), ("t2", "x3"), ("t3", "x2"), ("t4", "x4"), ("t4", "x4"), ("t5", "x5")]
+SOURCE = SourceConfig(text_columns=("title", "text"), label_column="")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return open_table(str(write_tsv(tmp_path / "p.tsv", PAIRS, ("title", "text"))), SOURCE, ("title", "text"), keyed_by=2)
+
+
+def test_negatives_are_never_true_pairs_and_come_anew_each_epoch(rows, caplog):
+    logging.getLogger("kbert").propagate = True
+    with caplog.at_level("INFO"):
+        others = OtherRows(rows)
+    assert "7 rows, 5 different titles" in caplog.text and "7 rows, 5 different texts" in caplog.text
+    examples = LabelledPairs(Drawing(others, seed=3, random=2, hard=0))
+    assert len(examples) == 21
+    known, epochs = set(PAIRS), []
+    for epoch in range(20):
+        columns, places, windows = examples.read(np.arange(21), epoch)
+        assert places.tolist() == list(range(21)) and not windows.any()
+        found = list(zip(*(columns[name] for name in ("title", "text", "label")), strict=True))
+        for i, (title, text, label) in enumerate(found):
+            assert title.decode() == PAIRS[i // 3][0]
+            if i % 3 == 0:
+                assert (title.decode(), text.decode()) == PAIRS[i // 3] and label == b"1"
+            else:
+                # t1 stands with x2 and t3 stands with x2, so x1 with t3 would do, but t3's own text is t1's.
+                assert (title.decode(), text.decode()) not in known and label == b"0"
+        epochs.append(found)
+    assert len({tuple(e) for e in epochs}) > 15
+    again = [examples.read(np.array([i]), 7)[0]["text"][0] for i in (20, 4, 13)]
+    assert again == [epochs[7][i][1] for i in (20, 4, 13)]  # whatever else is read with it
+    other_seed = LabelledPairs(Drawing(others, seed=4, random=2, hard=0)).read(np.arange(21), 0)[0]
+    assert other_seed["text"].tolist() != [text for _, text, _ in epochs[0]]
+
+
+def test_hard_negatives_come_from_the_pool_and_from_elsewhere_where_it_is_short(rows):
+    others = OtherRows(rows)
+    pools = np.full((7, 3), -1, np.int32)
+    pools[0] = [4, 6, 2]
+    pools[2] = [0, -1, -1]
+    drawing = Drawing(others, seed=0, random=0, hard=2, pools=pools)
+    examples = RowsWithNegatives(drawing)
+    assert examples.columns == ("title", "text", "negative_title_1", "negative_1", "negative_title_2", "negative_2")
+    seen = set()
+    for epoch in range(12):
+        columns, _, _ = examples.read(np.array([0, 2]), epoch)
+        lent = [
+            {(columns[f"negative_title_{i}"][r].decode(), columns[f"negative_{i}"][r].decode()) for i in (1, 2)} for r in (0, 1)
+        ]
+        assert lent[0] < {PAIRS[r] for r in (4, 6, 2)} and len(lent[0]) == 2
+        assert PAIRS[0] in lent[1] and lent[1] <= set(PAIRS) - {PAIRS[2]}
+        seen.add(frozenset(lent[0]))
+    assert len(seen) == 3
+
+
+def test_too_many_duplicates_are_said_with_their_row(tmp_path):
+    pairs = [("same", f"x{i}") for i in range(30)] + [("other", "x30")]
+    path = write_tsv(tmp_path / "p.tsv", pairs, ("title", "text"))
+    others = OtherRows(open_table(str(path), SOURCE, ("title", "text"), keyed_by=2))
+    alone = OtherRows(
+        open_table(str(write_tsv(tmp_path / "q.tsv", pairs[:9], ("title", "text"))), SOURCE, ("title", "text"), keyed_by=2)
+    )
+    assert others.draw(30, np.random.default_rng(0)) < 30
+    with pytest.raises(DataError, match=r"q\.tsv:5: none of 64 rows drawn .* too many duplicates"):
+        alone.draw(3, np.random.default_rng(0))
+
+
+def test_mining_finds_what_is_alike_and_no_true_pair(tmp_path, monkeypatch):
+    words = ["red apple", "red pear", "green apple", "blue stone", "grey stone", "red apple"]
+    pairs = [(f"{w} {i}", f"about {w}") for i, w in enumerate(words)]
+    others = OtherRows(
+        open_table(str(write_tsv(tmp_path / "p.tsv", pairs, ("title", "text"))), SOURCE, ("title", "text"), keyed_by=2)
+    )
+    vocabulary = {}
+    pieces = lambda texts: [[vocabulary.setdefault(w, len(vocabulary)) for w in t.split()] for t in texts]  # noqa: E731
+    found = mining.pools(others, mining.by_words(pieces), 3, seed=0)
+    assert set(found[0]) == {1, 2, -1} and found[3].tolist() == [4, -1, -1]  # row 5 has row 0's text
+    dense = unit(np.random.default_rng(0), 6, 8)
+    monkeypatch.setattr(mining, "TEXTS", 2)
+    number = {text.encode(): i for i, (_, text) in enumerate(pairs)} | {title.encode(): i for i, (title, _) in enumerate(pairs)}
+    read = lambda texts: dense[[number[text] for text in texts]]  # noqa: E731
+    near = mining.pools(others, mining.by_vectors(read), 2, seed=0)
+    for row in range(6):
+        scores = dense[row] @ np.stack([dense[number[text.encode()]] for _, text in pairs]).T
+        allowed = [r for r in np.argsort(-scores, kind="stable") if pairs[r][1] != pairs[row][1] and scores[r] > 0][:2]
+        assert [scores[r] for r in near[row] if r >= 0] == pytest.approx([scores[r] for r in allowed])
+    monkeypatch.setattr(mining, "BLOCK", 3)
+    assert mining.pools(others, mining.by_words(pieces), 4, seed=0).shape == (6, 4)
+
+
+def small(cached: int, rate: float) -> InParts:
+    """A model of ids and mask with dropout, from the same weights each time."""
+    keras.utils.set_random_seed(5)
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "padding_mask")}
+    hidden = keras.layers.Dense(6, activation="tanh")(keras.layers.Embedding(20, 4)(inputs["token_ids"]))
+    hidden = keras.layers.Dropout(rate, seed=1)(hidden) * keras.ops.cast(inputs["padding_mask"], "float32")[:, :, None]
+    model = InParts(inputs, keras.ops.sum(hidden, 1), cached=cached)
+    loss = lambda known, outputs: tf.reduce_mean(tf.square(tf.matmul(outputs, outputs, transpose_b=True) - known[:, :1]))  # noqa: E731
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss)
+    return model
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_gradients_in_parts_are_those_of_the_whole(rate):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, (7, 1))
+    inputs = {"token_ids": rng.integers(1, 20, (7, 8)), "padding_mask": (np.arange(8) < lengths).astype(np.int32)}
+    known = rng.normal(size=(7, 2)).astype(np.float32)
+    batch = tf.data.Dataset.from_tensors((inputs, known)).repeat(3)
+    weights, losses = [], []
+    for cached in (0, 3, 7, 50):
+        model = small(cached, rate)
+        losses.append(model.fit(batch, epochs=2, verbose=0, shuffle=False).history["loss"])
+        weights.append(model.get_weights())
+    # With dropout the parts draw other masks than the whole; parts of 7 and of 50 are the whole.
+    same = ((0, 1), (1, 2), (2, 3)) if not rate else ((2, 3),)
+    for a, b in same:
+        assert losses[a] == pytest.approx(losses[b], rel=1e-5)
+        assert all(np.allclose(x, y, atol=1e-6) for x, y in zip(weights[a], weights[b], strict=True))
+
+
+def test_dropout_is_the_same_in_both_passes():
+    """One step's gradient by the cache is that of a plain pass with the same seeds, part by part."""
+    model = small(3, 0.5)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 20, (6, 4)).astype(np.int32)
+    inputs = {"token_ids": tf.constant(ids), "padding_mask": tf.ones_like(ids)}
+    loss_of = lambda outputs: tf.reduce_sum(tf.square(tf.matmul(outputs, outputs, transpose_b=True)))  # noqa: E731
+    seeds = [v for v in model.non_trainable_variables if "seed" in v.path]
+    assert len(seeds) == 1
+    before = [np.array(v) for v in seeds]
+    loss, gradients = tf.function(lambda x: model._cached_gradients(x, loss_of))(inputs)
+    after = [np.array(v) for v in seeds]
+    for seed, value in zip(seeds, before, strict=True):
+        seed.assign(value)
+    with tf.GradientTape() as tape:
+        outputs = [model({n: v[i : i + 3] for n, v in inputs.items()}, training=True) for i in (0, 3)]
+        plain = loss_of(tf.concat(outputs, 0))
+    expected = tape.gradient(plain, model.trainable_weights)
+    assert float(loss) == pytest.approx(float(plain), rel=1e-5)
+    for a, b in zip(gradients, expected, strict=True):
+        assert np.allclose(a, tf.convert_to_tensor(b), rtol=1e-4, atol=1e-5)
+    assert all((a == np.array(v)).all() for a, v in zip(after, seeds, strict=True))
