@@ -1,13 +1,16 @@
 """A model whose loss looks at a whole batch, while the batch passes through the encoder in parts.
 
-In: an encoder's model, inputs to vectors. Out: the same model, with a training step of its own. The inputs of a
+In: an encoder's model, inputs to vectors. Out: the same model, which computes a batch's gradients itself. The inputs of a
 batch (titles and whole texts) are of very different lengths: each part is padded to its own longest only.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+LossOf = Callable[[tf.Tensor], tf.Tensor]  # a batch's outputs -> its loss, a scalar
 
 PARTS = 2  # of a batch that passes through whole: the shorter half of the inputs and the longer
 
@@ -27,31 +30,24 @@ class InParts(keras.Model):
         super().__init__(inputs, outputs, **options)
         self.cached = cached
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on inputs and targets, the latter in the order of the inputs."""
-        inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+    def gradients(self, inputs: dict[str, tf.Tensor], loss_of: LossOf) -> tuple[tf.Tensor, list[Any]]:
+        """Outputs, in the order of the inputs, and what `loss_of` them gives as gradients of the trainable weights."""
         order = tf.argsort(tf.reduce_sum(inputs["padding_mask"], 1), stable=True)
         inputs = {name: tf.gather(value, order) for name, value in inputs.items()}
         back = tf.math.invert_permutation(order)
-        step = self._cached_gradients if self.cached else self._gradients
-        loss, gradients = step(inputs, lambda outputs: self._loss(targets, tf.gather(outputs, back)))
-        self._loss_tracker.update_state(loss)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return self.get_metrics_result()
+        step = self._cached if self.cached else self._whole
+        outputs, gradients = step(inputs, lambda outputs: loss_of(tf.gather(outputs, back)))
+        return tf.gather(outputs, back), gradients
 
-    def _loss(self, targets: Any, outputs: tf.Tensor) -> tf.Tensor:
-        return self.compute_loss(y=targets, y_pred=outputs, training=True)
-
-    def _gradients(self, inputs: dict[str, tf.Tensor], loss_of: Any) -> tuple[tf.Tensor, list[Any]]:
+    def _whole(self, inputs: dict[str, tf.Tensor], loss_of: LossOf) -> tuple[tf.Tensor, list[Any]]:
         rows = tf.shape(inputs["token_ids"])[0]
+        bounds = [rows * i // PARTS for i in range(PARTS + 1)]
         with tf.GradientTape() as tape:
-            bounds = [rows * i // PARTS for i in range(PARTS + 1)]
-            outputs = [self(_part(inputs, *bounds[i : i + 2]), training=True) for i in range(PARTS)]
-            loss = loss_of(tf.concat(outputs, 0))
-            scaled = self.optimizer.scale_loss(loss)
-        return loss, tape.gradient(scaled, self.trainable_weights)
+            outputs = tf.concat([self(_part(inputs, *bounds[i : i + 2]), training=True) for i in range(PARTS)], 0)
+            loss = loss_of(outputs)
+        return outputs, tape.gradient(loss, self.trainable_variables)
 
-    def _cached_gradients(self, inputs: dict[str, tf.Tensor], loss_of: Any) -> tuple[tf.Tensor, list[Any]]:
+    def _cached(self, inputs: dict[str, tf.Tensor], loss_of: LossOf) -> tuple[tf.Tensor, list[Any]]:
         rows = tf.shape(inputs["token_ids"])[0]
         parts = -(-rows // self.cached)
         # Dropout's seeds are the only weights that a pass changes and gradients do not.
@@ -72,8 +68,7 @@ class InParts(keras.Model):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             loss = loss_of(outputs)
-            scaled = self.optimizer.scale_loss(loss)
-        slopes = tf.convert_to_tensor(tape.gradient(scaled, outputs))  # [inputs, ...]; a gather leaves slices
+        slopes = tf.convert_to_tensor(tape.gradient(loss, outputs))  # [inputs, ...]; a gather leaves slices
 
         for seed, value in zip(seeds, before, strict=True):
             seed.assign(value)
@@ -83,12 +78,12 @@ class InParts(keras.Model):
             with tf.GradientTape() as tape:
                 again = outputs_of(number)
                 inner = tf.reduce_sum(again * slopes[start : start + self.cached])
-            gradients = tape.gradient(inner, self.trainable_weights)
+            gradients = tape.gradient(inner, self.trainable_variables)
             return (number + 1, *(total + tf.convert_to_tensor(part) for total, part in zip(sums, gradients, strict=True)))
 
-        zeros = [tf.zeros(weight.shape, weight.dtype) for weight in self.trainable_weights]
+        zeros = [tf.zeros(weight.shape, weight.dtype) for weight in self.trainable_variables]
         _, *sums = tf.while_loop(lambda i, *_: i < parts, backward, (tf.constant(0), *zeros), parallel_iterations=1)
-        return loss, sums
+        return outputs, sums
 
 
 def _part(inputs: dict[str, tf.Tensor], start: Any, stop: Any) -> dict[str, tf.Tensor]:

@@ -199,9 +199,10 @@ class Match(Task):
         return keras.Model(inputs, score(pooled), name="match")
 
     def compile_args(self) -> dict[str, Any]:
-        return {"loss": self._loss}
+        # The loss of a batch is one number; each of its inputs has it, so that its mean is the loss.
+        return {"loss": lambda known, outputs: tf.fill(tf.shape(known)[:1], self._batch_loss(known, outputs))}
 
-    def _loss(self, known: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    def _batch_loss(self, known: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The loss of a batch from `supervise`'s [inputs, 5] and the model's outputs [inputs, ...]."""
         begins = tf.reduce_any(known[1:, :2] != known[:-1, :2], 1)
         segment = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [inputs]: which column of which row
