@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -11,14 +12,13 @@ import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, write_tsv
 
-from kbert import contrastive, evaluate, export, finetune, pipeline, predict
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert import contrastive, evaluate, export, finetune, predict
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
 from kbert.match_audit import MatchAudit
 from kbert.options import MatchOptions
 from kbert.serving import Predictor
-from kbert.sources import open_table
 from kbert.tasks.match import Match
 from kbert.text import Tokenizer
 
@@ -192,3 +192,143 @@ def test_a_row_does_not_depend_on_its_batch(scorer, pooling, long_text):
         assert np.allclose(np.linalg.norm(together["text_vector"], axis=1), 1, atol=1e-5)
         assert np.allclose((together["title_vector"] * together["text_vector"]).sum(1), together["score"], atol=1e-5)
     assert predictor({name: value[:0] for name, value in raw.items()})["score"].shape == (0,)
+
+
+WORDS = ["good", "bad", "film", "fine", "dull", "plot", "cafe", "is", "not", "very", "中", "文", "很", "好", "坏", "电", "影"]
+
+
+def pairs(count, seed):
+    """Titles of three words and texts that hold them among others; every tenth title stands twice."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in range(count):
+        title = list(rng.permutation(WORDS)[:3]) if i % 10 else out[-1][0].split() if out else ["good", "bad", "film"]
+        words = [*title, *rng.choice(["a", "the", "and", "un"], int(rng.integers(1, 6)))]
+        out.append((" ".join(title), " ".join(rng.permutation(words))))
+    return out
+
+
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory):
+    """A folder with train.tsv and dev.tsv of pairs under names of their own."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, rows in (("train", pairs(240, 0)), ("dev", pairs(60, 1))):
+        write_tsv(folder / f"{name}.tsv", rows, ("headline", "body"))
+    return folder
+
+
+def flags(checkpoint, folder, model, **more):
+    settings = {
+        "task": "match",
+        "init": checkpoint,
+        "train_data": folder / "train.tsv",
+        "dev_data": folder / "dev.tsv",
+        "text_columns": "headline,body",
+        "model_dir": model,
+        "max_length": 16,
+        "batch_size": 24,
+        "learning_rate": 0.01,
+        **more,
+    }
+    return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def metrics(command, path):
+    assert command == 0
+    return json.loads(path.read_text())
+
+
+def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd, environment):
+    dual = {"scorer": "dual", "hard_negatives": 1, "gradient_cache": 20, "seed": 1}
+    before, after = tmp_path / "before", tmp_path / "after"
+    assert finetune.main(flags(checkpoint, matched, before, **dual, epochs=0)) == 0
+    assert finetune.main(flags(checkpoint, matched, after, **dual, epochs=4)) == 0
+    shown = capfd.readouterr()
+    assert "recall_at_1" in shown.out and "each among all" in shown.out and "different titles" in shown.err
+    untrained, trained = (json.loads((model / "metrics.json").read_text())["dev"] for model in (before, after))
+    assert untrained["kind"] == "retrieval" and untrained["mrr"] + 0.1 < trained["mrr"]
+    assert trained["titles"] < 60 and trained["texts"] == len({text for _, text in pairs(60, 1)})
+
+    out = tmp_path / "again.json"
+    dev = matched / "dev.tsv"
+    again = metrics(evaluate.main([f"--model_dir={after}", f"--data={dev}", f"--metrics_out={out}"]), out)
+    assert again == pytest.approx(trained)
+    labelled = write_tsv(
+        tmp_path / "labelled.tsv", [("good film", "good film a", "1"), ("bad", "plot", "0")], ("headline", "body", "same")
+    )
+    arguments = [f"--model_dir={after}", f"--data={labelled}", "--label_column=same", f"--metrics_out={out}"]
+    assert metrics(evaluate.main(arguments), out)["kind"] == "labels"
+
+    answers = tmp_path / "answers.jsonl"
+    assert predict.main([f"--model_dir={after}", f"--input={dev}", f"--output={answers}"]) == 0
+    rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 60 and rows[0].keys() == {"row", "title", "text", "score"}
+
+    assert export.main([f"--model_dir={after}", f"--export_dir={tmp_path / 'served'}"]) == 0
+    program = (
+        "import sys, json, numpy as np, tensorflow as tf, tensorflow_text; assert 'kbert' not in sys.modules\n"
+        "rows = [json.loads(line) for line in open(sys.argv[2])]\n"
+        "of = tf.saved_model.load(sys.argv[1]).signatures; assert set(of) == {'serving_default', 'score', 'encode'}\n"
+        "columns = {n: tf.constant([r[n] for r in rows]) for n in ('title', 'text')}\n"
+        "score = of['score'](**columns); assert set(score) == {'score'}\n"
+        "assert (score['score'].numpy() == of['serving_default'](**columns)['score'].numpy()).all()\n"
+        "titles, texts = (of['encode'](text=columns[n])['vector'].numpy() for n in ('title', 'text'))\n"
+        "assert np.allclose((titles * texts).sum(1), score['score'], atol=1e-5)\n"
+        "assert np.allclose(score['score'], [r['score'] for r in rows], atol=1e-5)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "served" / "1"), str(answers)],
+        env={**environment, "PYTHONPATH": ""}, cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_cross_learns_from_drawn_negatives(checkpoint, matched, tmp_path, capfd):
+    model, out = tmp_path / "model", tmp_path / "out.json"
+    cross = {
+        "scorer": "cross",
+        "negatives": 1,
+        "hard_negatives": 1,
+        "mining": "model",
+        "long_text": "max",
+        "max_title_length": 5,
+    }
+    assert finetune.main(flags(checkpoint, matched, model, **cross, stride=2, epochs=3)) == 0
+    dev = json.loads((model / "metrics.json").read_text())["dev"]
+    assert dev["kind"] == "labels" and dev["rows"] == 120 and dev["threshold"] == 0.5 and dev["accuracy"] > 0.55
+    again = metrics(evaluate.main([f"--model_dir={model}", f"--data={matched / 'dev.tsv'}", f"--metrics_out={out}"]), out)
+    assert again == pytest.approx(dev)  # the same negatives each time
+    assert predict.main([f"--model_dir={model}", "--text=good film", "--text_b=the film is good"]) == 0
+    answer = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert (
+        answer["match"] is (answer["score"] >= 0.5)
+        and export.main([f"--model_dir={model}", f"--export_dir={tmp_path / 's'}"]) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        ([("a", "b"), ("c", "d")], {"text_columns": "headline,text"}, r"no column 'text'"),
+        ([("a", "b"), ("c", "d")], {"text_columns": "headline"}, "--text_columns=headline: two are needed, of the title and of the text"),
+        ([("a", "b"), ("a", "d")], {}, "all rows have the same title; there is nothing to tell apart"),
+        ([("a", "b"), ("c", "b")], {}, "all rows have the same text"),
+        ([("a", "b"), ("", "d")], {}, r"bad\.tsv:3: the title is empty"),
+        ([("a", " "), ("c", "d")], {}, r"bad\.tsv:2: the text is empty"),
+        ([("a", "1"), ("b", "1")], {"text_columns": "headline,headline"}, "a column is named twice"),
+    ],
+)  # fmt: skip
+def test_bad_pairs_are_said(checkpoint, tmp_path, capfd, rows, more, said):
+    path = write_tsv(tmp_path / "bad.tsv", rows, ("headline", "body"))
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **{"train_data": path, "dev_data": path, **more})) in (
+        1,
+        2,
+    )
+    assert re.search(said, capfd.readouterr().err)
+
+
+def test_one_class_only_is_said(checkpoint, tmp_path, capfd):
+    path = write_tsv(tmp_path / "bad.tsv", [("a", "b", "1"), ("c", "d", "1.0")], ("headline", "body", "same"))
+    more = {"train_data": path, "dev_data": path, "label_column": "same"}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 1
+    assert "one label only (1); pairs that all belong together are trained on without --label_column" in capfd.readouterr().err
