@@ -13,6 +13,7 @@ from tqdm import tqdm
 from kbert.negatives import OtherRows
 
 BLOCK = 20_000  # rows compared with one another
+SPARE = 64  # rows looked at beyond those wanted: some are the title's own
 QUERIES = 512  # titles compared at once
 TEXTS = 64  # that pass through an encoder at once
 FEATURES = 2**20
@@ -37,13 +38,13 @@ def pools(others: OtherRows, vectors: Vectors, size: int, seed: int) -> np.ndarr
                 asked = rows[start : start + QUERIES]
                 scores = titles[start : start + QUERIES] @ texts.T
                 scores = scores.toarray() if hasattr(scores, "toarray") else scores  # [queries, rows]
-                scores[others.clash(asked[:, None], rows[None, :])] = 0.0
-                kept = min(size, len(rows))
+                kept = min(size + SPARE, len(rows))
                 nearest = np.argpartition(-scores, kept - 1, 1)[:, :kept]
                 near = np.take_along_axis(scores, nearest, 1)
-                by_score = np.argsort(-near, 1, kind="stable")
+                near[others.clash(asked[:, None], rows[nearest])] = 0.0
+                by_score = np.argsort(-near, 1, kind="stable")[:, :size]
                 nearest, near = (np.take_along_axis(values, by_score, 1) for values in (nearest, near))
-                found[asked, :kept] = np.where(near > 0, rows[nearest], -1)
+                found[asked, : by_score.shape[1]] = np.where(near > 0, rows[nearest], -1)
                 bar.update(len(asked))
     return found
 
