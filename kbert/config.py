@@ -138,6 +138,7 @@ class TrainConfig:
     freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
     batch_size: int = flag(32, help="Rows a training step.", low=1)
     epochs: int = flag(3, help="Passes over the training data.", low=1)
+    steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
     learning_rate: float = flag(5e-5, help="Peak learning rate of AdamW.", low=0.0)
     warmup_ratio: float = flag(
         0.1, help="Fraction of all steps over which the learning rate rises from 0; it then falls to 0.", low=0.0, high=1.0
@@ -146,11 +147,29 @@ class TrainConfig:
     precision: Precision = flag(
         "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."
     )
+    checkpoint_steps: int = flag(0, help="Write a checkpoint every this many steps too; 0: where dev is measured only.", low=0)
+    keep_checkpoints: int = flag(1, help="Newest checkpoints that are kept; the best on dev is kept besides.", low=1)
+    evaluate_steps: int = flag(
+        0, help="Measure dev, and write a checkpoint, every this many steps too; 0: at the ends of epochs only.", low=0
+    )
     early_stopping_patience: int | None = flag(
-        None, help="Stop after this many epochs without a better dev figure; by default never.", low=1
+        None,
+        help="Stop when dev was measured this many times, at the ends of epochs unless --evaluate_steps says otherwise, "
+        "without a better figure; by default never.",
+        low=1,
     )
     seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)
+    loss_limit: float | None = flag(
+        None,
+        help="Stop when a step's loss is above this many times its running level (the mean of about the last hundred "
+        "steps); by default never. A loss that is not a number always stops the run.",
+        low=1.0,
+    )
     train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
+
+    def total_steps(self, per_epoch: int) -> int:
+        """Training steps of the run, given those of an epoch."""
+        return self.epochs * per_epoch if self.steps is None else self.steps
 
 
 def to_json(value: Any) -> Any:
