@@ -137,7 +137,7 @@ class TrainConfig:
     freeze_layers: int = flag(0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings too.", low=0)
     freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
     batch_size: int = flag(32, help="Rows a training step.", low=1)
-    epochs: int = flag(3, help="Passes over the training data.", low=1)
+    epochs: int = flag(3, help="Passes over the training data; 0 keeps and measures the model as it is.", low=0)
     steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
     learning_rate: float = flag(5e-5, help="Peak learning rate of AdamW.", low=0.0)
     warmup_ratio: float = flag(

@@ -107,8 +107,8 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     else:
         directory.write_config(model_config, train)
     print(frozen_table(model, encoder), flush=True)
-    examples = pipeline.Examples(task, tables["train"])
-    batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed)
+    examples = pipeline.training_examples(task, tables["train"], train.seed)
+    batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=train.seed)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",
@@ -116,7 +116,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
             len(examples),
             task.config.max_length,
         )
-        for sentence in task.survey(pipeline.raw_rows(task, tables["train"], gold=True)):
+        for sentence in task.survey(pipeline.raw_rows(pipeline.measured_examples(task, tables["train"]))):
             log.info("%s", sentence)
     else:
         _say_truncation(task, tables["train"])

@@ -114,6 +114,10 @@ class LabelledPairs:
     def __len__(self) -> int:
         return len(self.table) * self._each
 
+    def where(self, example: int) -> str:
+        """`FILE:LINE` of the title."""
+        return self.table.where(example // self._each)
+
     def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""
         row, number = np.divmod(examples, self._each)
@@ -134,6 +138,10 @@ class RowsWithNegatives:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def where(self, example: int) -> str:
+        """`FILE:LINE` of the row."""
+        return self.table.where(example)
 
     def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""

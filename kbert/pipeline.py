@@ -20,7 +20,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kbert.sources import Table
-from kbert.tasks.base import Encoded, Task
+from kbert.tasks.base import Encoded, Examples, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 INPUTS = ("token_ids", "segment_ids")
@@ -50,43 +50,80 @@ class Batches(Protocol):
         """What the batch of this step was made of, for a message: files and lines."""
 
 
-class Examples:
-    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them."""
+class Rows:
+    """`Examples` that are a table's rows, in their order.
 
-    def __init__(self, task: Task, table: Table):
-        self.task, self.table = task, table
-        self._ends = np.cumsum(_windows(task, table)) if task.windowed else None  # [rows], 8 bytes each
+    Args:
+        table: the rows.
+        columns: the task's names for the table's columns, in order; it may have fewer, or more.
+    """
+
+    def __init__(self, table: Table, columns: tuple[str, ...]):
+        self.table = table
+        self.columns = columns[: len(table.columns)]
 
     def __len__(self) -> int:
-        return len(self.table) if self._ends is None else int(self._ends[-1])
+        return len(self.table)
 
     def where(self, example: int) -> str:
         """`FILE:LINE` of an example's row."""
-        row = example if self._ends is None else int(np.searchsorted(self._ends, example, side="right"))
-        return self.table.where(row)
+        return self.table.where(example)
 
-    def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The raw rows of examples, each row once; for each example, the place of its row there, and which window it is."""
-        if self._ends is None:
-            return self.table.read(examples), np.arange(len(examples), dtype=np.int32), np.zeros(len(examples), np.int32)
+    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """See `kbert.tasks.base.Examples`."""
+        return self._named(examples), np.arange(len(examples), dtype=np.int32), np.zeros(len(examples), np.int32)
+
+    def _named(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self.columns, self.table.read(rows).values(), strict=False))
+
+
+class Windows(Rows):
+    """`Examples` that are the windows a task reads a table's rows in; it counts them first, 8 bytes a row."""
+
+    def __init__(self, task: Task, table: Table):
+        super().__init__(table, task.config.fields + task.gold)
+        self._ends = np.cumsum(_windows(task, table))  # [rows]
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def where(self, example: int) -> str:
+        return self.table.where(int(np.searchsorted(self._ends, example, side="right")))
+
+    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         rows = np.searchsorted(self._ends, examples, side="right")
         first = np.where(rows > 0, self._ends[rows - 1], 0)
         once, place = np.unique(rows, return_inverse=True)
-        return self.table.read(once), place.astype(np.int32), (examples - first).astype(np.int32)
+        return self._named(once), place.astype(np.int32), (examples - first).astype(np.int32)
 
 
 def _windows(task: Task, table: Table) -> np.ndarray:
     """How many windows each row is read in, [rows]."""
+    fields = task.config.fields
     count = tf.function(
-        lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
-        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
+        lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[fields[0]])),
+        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in fields}],
     )
     with tqdm(total=len(table), desc="counting windows", unit="row", leave=False, delay=1, disable=None) as bar:
         counts = []
-        for raw in raw_rows(task, table, gold=False):
+        for raw in raw_rows(Rows(table, fields)):
             counts.append(count(raw).numpy())
             bar.update(len(counts[-1]))
     return np.concatenate(counts)
+
+
+def training_examples(task: Task, table: Table, seed: int) -> Examples:
+    """What a task learns from a table; call it with the weights that training starts from."""
+    own = task.examples(table, seed)
+    if own is not None:
+        return own
+    return Windows(task, table) if task.windowed else Rows(table, task.config.fields + task.gold)
+
+
+def measured_examples(task: Task, table: Table) -> Examples:
+    """What a task is measured on, gold included."""
+    own = task.measured(table)
+    return Rows(table, task.config.fields + task.gold) if own is None else own
 
 
 def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -125,13 +162,14 @@ class TableBatches:
     row. Ragged targets are padded with -1; what is -1 there has no target, and weighs nothing.
 
     Args:
+        task: says how they are encoded.
         examples: what to train on.
         batch_size: rows of a batch; an epoch's last may have fewer.
         seed: of the order.
     """
 
-    def __init__(self, examples: Examples, *, batch_size: int, seed: int):
-        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+    def __init__(self, task: Task, examples: Examples, *, batch_size: int, seed: int):
+        self.task, self.examples, self.batch_size, self.seed = task, examples, batch_size, seed
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
         self._chunks = math.ceil(self.per_epoch / self._per_chunk)
@@ -156,12 +194,11 @@ class TableBatches:
         size = self._per_chunk * self.batch_size
         positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
         numbers = permuted(positions, len(self.examples), self.seed, epoch)
-        columns, places, windows = self.examples.read(numbers)
+        columns, places, windows = self.examples.read(numbers, epoch)
         return [numbers, places, windows, *columns.values()]
 
     def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
-        task, size = self.examples.task, self.batch_size
-        names = task.config.fields + task.gold
+        task, size, names = self.task, self.batch_size, self.examples.columns
         types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
         numbers, place, window, *columns = (
             tf.ensure_shape(values, [None]) for values in tf.numpy_function(self._read, [number], types)
@@ -173,14 +210,19 @@ class TableBatches:
             chosen = tf.searchsorted(encoded["row"], place) + window
             targets = tf.gather(targets, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
-        order = tf.argsort(encoded["token_ids"].row_lengths(), stable=True)
+        lengths = encoded["token_ids"].row_lengths()
+        if task.grouped:
+            inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(numbers))
+            lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
+        order = tf.argsort(lengths, stable=True)
         count = -(-tf.size(order) // size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[self.seed, tf.cast(number, tf.int32)])
 
         def batch(place: tf.Tensor) -> tuple[Any, ...]:
             rows = order[place * size : (place + 1) * size]
-            inputs = padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id)
-            gold = tf.gather(targets, rows)
+            chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
+            inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
+            gold = tf.gather(targets, chosen)
             if not isinstance(gold, tf.RaggedTensor):
                 return tf.gather(numbers, rows), inputs, gold
             gold = gold.to_tensor(-1)
@@ -189,19 +231,18 @@ class TableBatches:
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
 
 
-def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:
-    """The table in its own order: dicts of strings [rows], `READ_ROWS` at a time."""
-    names = task.config.fields + (task.gold if gold else ())
+def raw_rows(examples: Examples) -> tf.data.Dataset:
+    """The examples in their own order, as in epoch 0: dicts of strings [rows], `READ_ROWS` at a time."""
 
     def read(start: np.ndarray) -> list[np.ndarray]:
-        rows = range(int(start), min(int(start) + READ_ROWS, len(table)))
-        return list(table.read(rows).values())[: len(names)]
+        numbers = np.arange(int(start), min(int(start) + READ_ROWS, len(examples)))
+        return list(examples.read(numbers, 0)[0].values())
 
     def strings(start: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns = tf.numpy_function(read, [start], [tf.string] * len(names))
-        return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
+        columns = tf.numpy_function(read, [start], [tf.string] * len(examples.columns))
+        return {name: tf.ensure_shape(column, [None]) for name, column in zip(examples.columns, columns, strict=True)}
 
-    return tf.data.Dataset.range(0, len(table), READ_ROWS).map(strings).prefetch(2)
+    return tf.data.Dataset.range(0, len(examples), READ_ROWS).map(strings).prefetch(2)
 
 
 def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:

@@ -64,7 +64,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
         table = open_table(options.input, source, source.text_columns, keyed_by=len(model.fields))
         predictor = serving.load(options.model_dir)
         row = 1
-        for raw in pipeline.raw_rows(predictor.task, table, gold=False):
+        for raw in pipeline.raw_rows(pipeline.Rows(table, model.fields)):
             row = _write(predictor, raw, row, file)
     return 0
 

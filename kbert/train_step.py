@@ -5,11 +5,13 @@ Keras's own `fit` is not used: it cannot start in the middle of an epoch, and av
 `kbert.objective`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kbert.gradient_cache import InParts
 from kbert.objective import Objective, Sums
 
 
@@ -36,17 +38,27 @@ class TrainStep:
         """Means of metrics and loss, from sums."""
         return {**self._objective.results(sums[2:]), "loss": float(tf.math.divide_no_nan(sums[0], sums[1]))}
 
+    def _gradients(self, inputs: Any, loss_of: Callable[[Any], tf.Tensor]) -> tuple[Any, list[Any]]:
+        """Outputs, and the gradients of `loss_of` them; a model whose loss looks at a whole batch has its own way."""
+        if isinstance(self._model, InParts):
+            return self._model.gradients(inputs, loss_of)
+        with tf.GradientTape() as tape:
+            outputs = self._model(inputs, training=True)
+            loss = loss_of(outputs)
+        return outputs, tape.gradient(loss, self._model.trainable_variables)
+
     @tf.autograph.experimental.do_not_convert
     def _next(self, batches: Any) -> tuple[Sums, tf.Tensor]:
         inputs, targets, *given = next(batches)
         weights = self._objective.weights(targets, *given)
         totals = {name: tf.reduce_sum(each) for name, each in weights.items()}
         variables = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            outputs = self._model(inputs, training=True)
-            loss = self._objective.loss(targets, outputs, weights, totals)
-            scaled = self._optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, variables)
+
+        def loss_of(outputs: Any) -> tf.Tensor:
+            return self._objective.loss(targets, outputs, weights, totals)
+
+        outputs, gradients = self._gradients(inputs, lambda outputs: self._optimizer.scale_loss(loss_of(outputs)))
+        loss = loss_of(outputs)
         self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
         rows = tf.cast(tf.shape(tf.nest.flatten(inputs)[0])[0], tf.float32)
         return [loss * rows, rows, *self._objective.sums(targets, outputs, weights)], loss

@@ -73,8 +73,9 @@ def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.opti
 def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
     """The table's rows through the serving function, scored as a whole."""
     scorer = predictor.task.scorer()
-    with tqdm(total=len(table), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
-        for raw in pipeline.raw_rows(predictor.task, table, gold=True):
+    examples = pipeline.measured_examples(predictor.task, table)
+    with tqdm(total=len(examples), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
+        for raw in pipeline.raw_rows(examples):
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
             scorer.update({name: column.numpy() for name, column in raw.items()}, predicted)
             bar.update(len(next(iter(predicted.values()))))
@@ -152,6 +153,10 @@ class Run:
             log.info("continuing after %s: step %d of %d", last.place, last.step, self.steps)
         self.board.start(self.task.config, self.config, self.task.best[0])
         try:
+            if not self.steps and last is None:  # the model as it is, as a checkpoint
+                report = self.measure()
+                self.board.report("dev", 0, report)
+                self._keep(0, report)
             self._train(0 if last is None else last.step)
         except LostLoss as lost:
             last = self.directory.last()

@@ -253,11 +253,6 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
     dev = matched / "dev.tsv"
     again = metrics(evaluate.main([f"--model_dir={after}", f"--data={dev}", f"--metrics_out={out}"]), out)
     assert again == pytest.approx(trained)
-    labelled = write_tsv(
-        tmp_path / "labelled.tsv", [("good film", "good film a", "1"), ("bad", "plot", "0")], ("headline", "body", "same")
-    )
-    arguments = [f"--model_dir={after}", f"--data={labelled}", "--label_column=same", f"--metrics_out={out}"]
-    assert metrics(evaluate.main(arguments), out)["kind"] == "labels"
 
     answers = tmp_path / "answers.jsonl"
     assert predict.main([f"--model_dir={after}", f"--input={dev}", f"--output={answers}"]) == 0
@@ -285,25 +280,19 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
 
 def test_cross_learns_from_drawn_negatives(checkpoint, matched, tmp_path, capfd):
     model, out = tmp_path / "model", tmp_path / "out.json"
-    cross = {
-        "scorer": "cross",
-        "negatives": 1,
-        "hard_negatives": 1,
-        "mining": "model",
-        "long_text": "max",
-        "max_title_length": 5,
-    }
-    assert finetune.main(flags(checkpoint, matched, model, **cross, stride=2, epochs=3)) == 0
+    cross = {"scorer": "cross", "hard_negatives": 1, "mining": "model", "long_text": "max", "max_title_length": 5, "stride": 2}
+    assert finetune.main(flags(checkpoint, matched, model, **cross, epochs=5)) == 0
     dev = json.loads((model / "metrics.json").read_text())["dev"]
-    assert dev["kind"] == "labels" and dev["rows"] == 120 and dev["threshold"] == 0.5 and dev["accuracy"] > 0.55
-    again = metrics(evaluate.main([f"--model_dir={model}", f"--data={matched / 'dev.tsv'}", f"--metrics_out={out}"]), out)
-    assert again == pytest.approx(dev)  # the same negatives each time
+    assert dev["kind"] == "labels" and dev["rows"] == 180 and dev["threshold"] == 0.5 and dev["roc_auc"] > 0.6
+    assert re.search(r"pooler +272  trained", capfd.readouterr().out)
+
+    rated = [("good", "good a", "3"), ("bad", "plot", "0"), ("a", "b", "1")]
+    labelled = write_tsv(tmp_path / "rated.tsv", rated, ("headline", "body", "same"))
+    arguments = [f"--model_dir={model}", f"--data={labelled}", "--label_column=same", f"--metrics_out={out}"]
+    assert metrics(evaluate.main(arguments), out)["kind"] == "grades"
     assert predict.main([f"--model_dir={model}", "--text=good film", "--text_b=the film is good"]) == 0
     answer = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert (
-        answer["match"] is (answer["score"] >= 0.5)
-        and export.main([f"--model_dir={model}", f"--export_dir={tmp_path / 's'}"]) == 0
-    )
+    assert answer["match"] is (answer["score"] >= 0.5)
 
 
 @pytest.mark.parametrize(

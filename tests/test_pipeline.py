@@ -53,7 +53,7 @@ def test_permutations_differ_and_mix():
 
 
 def batches_of(task, table, epochs=1, seed=0, batch_size=16, start=0):
-    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=batch_size, seed=seed)
+    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=batch_size, seed=seed)
     return list(batches.dataset(start).take(epochs * batches.per_epoch - start))
 
 
@@ -64,7 +64,7 @@ def key(inputs, target, row):
 def test_an_epoch_has_every_row_once_with_its_label(task, table, monkeypatch):
     monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
     found = batches_of(task, table, epochs=2)
-    per_epoch = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0).per_epoch
+    per_epoch = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=16, seed=0).per_epoch
     assert len(found) == 2 * per_epoch == 26
     raw = table.read(range(len(table)))
     encoded = task.encode({"text": raw["text"].tolist()})["token_ids"].to_list()
@@ -104,7 +104,7 @@ def test_seeds_repeat_and_any_step_begins_the_same_batches(task, table, monkeypa
 
 
 def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
-    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0)
+    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=16, seed=0)
     lines = (tmp_path / "f.tsv").read_text().splitlines()
     for step in (5, 12, 20):
         inputs, _ = next(iter(batches.dataset(step)))
@@ -112,13 +112,13 @@ def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
         texts = [lines[int(place.removeprefix(f"{tmp_path / 'f.tsv'}:")) - 1].split("\t")[0] for place in places]
         ids = task.encode({"text": texts})["token_ids"].to_list()
         assert ids == [[i for i in row if i] for row in inputs["token_ids"].numpy().tolist()]
-    many = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=32, seed=0).where(0)
+    many = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=32, seed=0).where(0)
     assert many.count("f.tsv:") == pipeline.NAMED and many.endswith(" and 12 more")
 
 
 def test_raw_rows_keep_the_order_of_the_file(task, table, monkeypatch):
     monkeypatch.setattr(pipeline, "READ_ROWS", 50)
-    parts = list(pipeline.raw_rows(task, table, gold=True))
+    parts = list(pipeline.raw_rows(pipeline.measured_examples(task, table)))
     assert [len(p["text"]) for p in parts] == [50, 50, 50, 50, 3]
     assert [t for p in parts for t in p["text"].numpy()] == table.read(range(203))["text"].tolist()
-    assert "label" not in next(iter(pipeline.raw_rows(task, table, gold=False)))
+    assert "label" not in next(iter(pipeline.raw_rows(pipeline.Rows(table, task.config.fields))))

@@ -72,6 +72,9 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
+    def where(self, example: int) -> str:
+        """`FILE:LINE` of the row that an example is of."""
+
     def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """Some examples, int64 [n], in an epoch; the same for the same arguments.
 

@@ -82,8 +82,8 @@ class Match(Task):
     @property
     def best(self) -> tuple[str, Literal["max", "min"]]:
         """The scalar that picks the best checkpoint."""
-        if self.dual and not self.labelled:
-            return "mrr", "max"
+        if not self.labelled:  # how many pairs are drawn says nothing about how many will match
+            return ("mrr" if self.dual else "roc_auc"), "max"
         return ("accuracy" if self.binary else "spearman"), "max"
 
     @staticmethod
@@ -117,7 +117,8 @@ class Match(Task):
         # A cross-encoder can compare no title with all texts of a set; it is measured on negatives that stay the same.
         if self.dual or len(table.columns) > len(FIELDS):
             return None
-        return LabelledPairs(Drawing(OtherRows(table), seed=0, random=max(1, self.options.negatives), hard=0))
+        drawn = self.options.negatives + self.options.hard_negatives
+        return LabelledPairs(Drawing(OtherRows(table), seed=0, random=drawn, hard=0))
 
     def encode(self, raw: Tensors) -> Encoded:
         """Inputs of the encoder: `[CLS] title [SEP] text [SEP]`, or for `dual` `[CLS] text [SEP]` of each column.
@@ -193,7 +194,8 @@ class Match(Task):
             model = self._reader = InParts(inputs, pooled, cached=self.options.gradient_cache, name="match")
             return model
         if self.options.mining == "model" and self.options.hard_negatives:
-            self._reader = keras.Model(inputs, _pooled(encoder, encoder(inputs), inputs["padding_mask"], "mean"))
+            counts = pooling.counted(inputs["padding_mask"], special_tokens=True)
+            self._reader = keras.Model(inputs, pooling.pool(encoder(inputs), counts, "mean"))
         pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
         score = keras.layers.Dense(1, kernel_initializer=heads.initializer(), dtype="float32", name="score")
         return keras.Model(inputs, score(pooled), name="match")
