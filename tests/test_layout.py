@@ -38,7 +38,7 @@ FLOORS = [
     ["kbert.datasets", "kbert.datasets.reviews"],
     ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
     ["kbert.pipeline", "kbert.boards"],
-    ["kbert.serving", "kbert.train_step"],
+    ["kbert.serving", "kbert.train_step", "kbert.strategies"],
     ["kbert.training"],
     ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
 ]

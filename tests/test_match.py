@@ -316,6 +316,12 @@ def test_bad_pairs_are_said(checkpoint, tmp_path, capfd, rows, more, said):
     assert re.search(said, capfd.readouterr().err)
 
 
+def test_a_batch_that_is_looked_at_as_a_whole_is_not_computed_in_parts(checkpoint, matched, tmp_path, capfd):
+    more = {"scorer": "dual", "accumulation_steps": 2}
+    assert finetune.main(flags(checkpoint, matched, tmp_path / "model", **more)) == 2
+    assert "--accumulation_steps=2, --strategy=none: the loss of this task needs the whole of a batch" in capfd.readouterr().err
+
+
 def test_one_class_only_is_said(checkpoint, tmp_path, capfd):
     path = write_tsv(tmp_path / "bad.tsv", [("a", "b", "1"), ("c", "d", "1.0")], ("headline", "body", "same"))
     more = {"train_data": path, "dev_data": path, "label_column": "same"}

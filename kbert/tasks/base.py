@@ -97,9 +97,13 @@ class Task(Protocol):
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
-    grouped: ClassVar[bool] = False  # whether it may, and a batch has all of a row's
     config: ModelConfig
     tokenizer: Tokenizer
+
+    @property
+    def grouped(self) -> bool:
+        """Whether `encode` may give several rows for one, and the loss needs all of them."""
+        return False
 
     @property
     def best(self) -> tuple[str, Literal["max", "min"]]:

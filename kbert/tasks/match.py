@@ -43,7 +43,6 @@ class Match(Task):
     gold: ClassVar[tuple[str, ...]] = ("label",)
     nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
-    grouped: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         self.config = config
@@ -78,6 +77,11 @@ class Match(Task):
             title = "" if self.dual else f" beside a title of --max_title_length={options.max_title_length}"
             than = f"--stride={options.stride} has to be less" if least == options.stride else "it needs two or more"
             raise UsageError(f"--max_length={length} leaves {length - beside} tokens of text{title}; {than}")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a row may have several inputs."""
+        return self.dual or self.options.long_text in ("max", "mean")
 
     @property
     def best(self) -> tuple[str, Literal["max", "min"]]:
