@@ -151,10 +151,17 @@ class TrainConfig:
     )
     epochs: int = flag(3, help="Passes over the training data; 0 keeps and measures the model as it is.", low=0)
     steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
-    learning_rate: float = flag(5e-5, help="Peak learning rate of AdamW.", low=0.0)
+    optimizer: Literal["adamw", "lamb"] = flag("adamw", help="AdamW, or LAMB for batches of thousands of rows.")
+    learning_rate: float = flag(5e-5, help="Peak learning rate.", low=0.0)
     warmup_ratio: float = flag(
         0.1, help="Fraction of all steps over which the learning rate rises from 0; it then falls to 0.", low=0.0, high=1.0
     )
+    decay_power: float = flag(
+        1.0,
+        help="How the learning rate falls after the warm-up: the fraction of steps left, to this power; 1 is linear.",
+        low=0.0,
+    )
+    clip_norm: float = flag(1.0, help="Norm to which the gradient of the whole batch is clipped; 0: it is not.", low=0.0)
     weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
     precision: Precision = flag(
         "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."

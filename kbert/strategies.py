@@ -104,8 +104,8 @@ class Devices:
         if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return value
 
-        def mine(context: tf.distribute.ValueContext) -> tf.Tensor:
-            return tf.constant(value if self.chief and context.replica_id_in_sync_group == 0 else 0.0)
+        def mine(context: Any) -> tf.Tensor:
+            return tf.constant(float(value) if self.chief and context.replica_id_in_sync_group == 0 else 0.0)
 
         values = self.strategy.experimental_distribute_values_from_function(mine)
         return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))

@@ -29,7 +29,7 @@ class TrainStep:
 
     Args:
         model: made under the strategy.
-        optimizer: made and built under the strategy; takes gradients that are summed over replicas already.
+        optimizer: made and built under the strategy.
         objective: the task's.
         strategy: where the replicas are.
         rows: the most rows of a batch that a replica computes at once; None for all it gets.
@@ -46,6 +46,9 @@ class TrainStep:
         self._model, self._optimizer, self._objective = model, optimizer, objective
         self._strategy = strategy or tf.distribute.get_strategy()
         self._rows = rows
+        # Keras sums gradients over replicas behind clipping; here they come as sums, so that the batch's are clipped.
+        for each in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
+            each._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self._step = tf.function(self._next)
 
     def __call__(self, batches: Any, sums: Sums) -> tuple[Sums, tf.Tensor]:
