@@ -125,7 +125,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
             len(examples),
             task.config.max_length,
         )
-        for sentence in task.survey(pipeline.raw_rows(pipeline.measured_examples(task, tables["train"]))):
+        for sentence in task.survey(pipeline.raw_rows(task, tables["train"], gold=True)):
             log.info("%s", sentence)
     else:
         _say_truncation(task, tables["train"])
@@ -164,7 +164,15 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels)
         columns = task_type.columns(train.source)
-        table = open_table(source, train.source, columns, keyed_by=len(fields), nested=task_type.nested, check=audit)
+        table = open_table(
+            source,
+            train.source,
+            columns,
+            keyed_by=len(fields),
+            split_from=task_type.split_from,
+            nested=task_type.nested,
+            check=audit,
+        )
         audit.finish()
         return table, audit
 

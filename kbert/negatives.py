@@ -1,7 +1,7 @@
 """Texts of other rows as a title's negatives, drawn anew each epoch.
 
 In: a table of pairs that belong together. Out: examples, by number: the pairs and their titles with the wrong texts.
-What an example draws depends on (seed, epoch, example) alone, so that a run goes on from anywhere as if it had
+What a title draws depends on (seed, epoch, row) alone, so that a run goes on from anywhere as if it had
 not stopped. Texts are told apart by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kbert.errors import DataError
+from kbert.permutation import permuted
 from kbert.sources import Table
 
 log = logging.getLogger(__name__)
@@ -40,16 +41,19 @@ class OtherRows:
                 self._texts[start : rows.stop] = [zlib.crc32(text) for text in texts]
                 bar.update(len(rows))
         self._pairs = np.unique(_pair(self._titles, self._texts))
+
+    def __len__(self) -> int:
+        return len(self._titles)
+
+    def say_duplicates(self) -> None:
+        """A note on equal titles and texts, where there are some."""
         for kind, keys in (("title", self._titles), ("text", self._texts)):
             once = len(np.unique(keys))
             if once < len(keys):
                 log.info(
                     "%s: %d rows, %d different %ss; equal ones are never each other's negatives",
-                    *(table.name, len(keys), once, kind),
+                    *(self.table.name, len(keys), once, kind),
                 )
-
-    def __len__(self) -> int:
-        return len(self._titles)
 
     def clash(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether the texts of others are no negatives for the rows' titles: bool, of the shape that both broadcast to."""
@@ -79,20 +83,19 @@ class Drawing:
 
     Args:
         others: the rows.
-        seed: the run's.
         random: texts drawn from all rows.
         hard: texts drawn from the row's pool; from all rows where the pool has too few.
         pools: row numbers, int32 [rows, pool], padded with -1; None where `hard` is 0.
     """
 
-    def __init__(self, others: OtherRows, *, seed: int, random: int, hard: int, pools: np.ndarray | None = None):
+    def __init__(self, others: OtherRows, *, random: int, hard: int, pools: np.ndarray | None = None):
         self.others = others
-        self.seed, self.random, self.hard = seed, random, hard
+        self.random, self.hard = random, hard
         self.pools = pools
 
-    def __call__(self, row: int, epoch: int) -> list[int]:
+    def __call__(self, row: int, seed: int, epoch: int) -> list[int]:
         """The rows that lend their texts to this row's title in this epoch: the random ones, then the hard ones."""
-        generator = np.random.default_rng([self.seed, epoch, row])
+        generator = np.random.default_rng([seed, epoch, row])
         drawn = [self.others.draw(row, generator) for _ in range(self.random)]
         if self.pools is not None:
             pool = self.pools[row]
@@ -114,18 +117,18 @@ class LabelledPairs:
     def __len__(self) -> int:
         return len(self.table) * self._each
 
-    def where(self, example: int) -> str:
+    def where(self, position: int, seed: int, epoch: int) -> str:
         """`FILE:LINE` of the title."""
-        return self.table.where(example // self._each)
+        return self.table.where(int(permuted(np.array([position]), len(self), seed, epoch)[0]) // self._each)
 
-    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""
-        row, number = np.divmod(examples, self._each)
-        drawn = {r: [r, *self.drawing(r, epoch)] for r in np.unique(row[number > 0]).tolist()}
+        row, number = np.divmod(permuted(positions, len(self), seed, epoch), self._each)
+        drawn = {r: [r, *self.drawing(r, seed, epoch)] for r in np.unique(row[number > 0]).tolist()}
         other = np.array([drawn[r][k] if k else r for r, k in zip(row.tolist(), number.tolist(), strict=True)], np.int64)
         titles, texts = _read(self.table, row, other)
         label = np.where(number > 0, b"0", b"1").astype(object)
-        return {"title": titles, "text": texts, "label": label}, *_each_its_own(len(examples))
+        return {"title": titles, "text": texts, "label": label}, *_each_its_own(len(positions))
 
 
 class RowsWithNegatives:
@@ -139,17 +142,18 @@ class RowsWithNegatives:
     def __len__(self) -> int:
         return len(self.table)
 
-    def where(self, example: int) -> str:
+    def where(self, position: int, seed: int, epoch: int) -> str:
         """`FILE:LINE` of the row."""
-        return self.table.where(example)
+        return self.table.where(int(permuted(np.array([position]), len(self), seed, epoch)[0]))
 
-    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""
-        drawn = np.array([self.drawing(row, epoch) for row in examples.tolist()], np.int64).reshape(len(examples), -1)
-        rows = np.concatenate([examples[:, None], drawn], 1)  # [examples, 1 + hard]
+        row = permuted(positions, len(self), seed, epoch)
+        drawn = np.array([self.drawing(r, seed, epoch) for r in row.tolist()], np.int64).reshape(len(row), -1)
+        rows = np.concatenate([row[:, None], drawn], 1)  # [examples, 1 + hard]
         titles, texts = (column.reshape(rows.shape) for column in _read(self.table, rows.ravel(), rows.ravel()))
         values = [part[:, i] for i in range(rows.shape[1]) for part in (titles, texts)]
-        return dict(zip(self.columns, values, strict=True)), *_each_its_own(len(examples))
+        return dict(zip(self.columns, values, strict=True)), *_each_its_own(len(positions))
 
 
 def negative_columns(count: int) -> tuple[str, ...]:

@@ -5,20 +5,23 @@ An epoch is a seeded permutation of the table, computed and never stored. It is 
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
 of like length share a batch and padding is small; the batches then come in shuffled order.
 
-A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch is a
-permutation of all windows of all rows.
+A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
+windows of the rows in their permuted order. Other tasks make examples of their own.
 
 Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
 the step that the learning rate was chosen for stays the same whatever the texts' lengths.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from kbert.permutation import permuted
 from kbert.sources import Table
 from kbert.tasks.base import Encoded, Examples, Task
 
@@ -26,6 +29,7 @@ WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and
 INPUTS = ("token_ids", "segment_ids")
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
+READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
 
 
 class Batches(Protocol):
@@ -50,63 +54,60 @@ class Batches(Protocol):
         """What the batch of this step was made of, for a message: files and lines."""
 
 
-class Rows:
-    """`Examples` that are a table's rows, in their order.
+class TableExamples:
+    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them.
 
-    Args:
-        table: the rows.
-        columns: the task's names for the table's columns, in order; it may have fewer, or more.
+    An epoch is a seeded permutation of the rows; a row's windows follow one another, so that each row is
+    read and encoded once, or twice where a chunk ends within it.
     """
 
-    def __init__(self, table: Table, columns: tuple[str, ...]):
+    def __init__(self, task: Task, table: Table):
         self.table = table
-        self.columns = columns[: len(table.columns)]
+        self.columns = _columns(task, table, gold=True)
+        self._counts = _windows(task, table) if task.windowed else None  # [rows]
+        self._length = len(table) if self._counts is None else int(self._counts.sum())
+        self._order = functools.lru_cache(maxsize=2)(self._ordered)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return self._length
 
-    def where(self, example: int) -> str:
-        """`FILE:LINE` of an example's row."""
-        return self.table.where(example)
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row."""
+        if self._counts is None:
+            return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
+        rows, ends = self._order(seed, epoch)
+        return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
 
-    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""
-        return self._named(examples), np.arange(len(examples), dtype=np.int32), np.zeros(len(examples), np.int32)
+        if self._counts is None:
+            rows = permuted(positions, len(self.table), seed, epoch)
+            return self._named(rows), np.arange(len(rows), dtype=np.int32), np.zeros(len(rows), np.int32)
+        rows, ends = self._order(seed, epoch)
+        at = np.searchsorted(ends, positions, side="right")
+        window = positions - (ends[at] - self._counts[rows[at]])
+        once, place = np.unique(at, return_inverse=True)
+        return self._named(rows[once]), place.astype(np.int32), window.astype(np.int32)
 
     def _named(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.columns, self.table.read(rows).values(), strict=False))
+        return dict(zip(self.columns, self.table.read(rows).values(), strict=True))
 
-
-class Windows(Rows):
-    """`Examples` that are the windows a task reads a table's rows in; it counts them first, 8 bytes a row."""
-
-    def __init__(self, task: Task, table: Table):
-        super().__init__(table, task.config.fields + task.gold)
-        self._ends = np.cumsum(_windows(task, table))  # [rows]
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def where(self, example: int) -> str:
-        return self.table.where(int(np.searchsorted(self._ends, example, side="right")))
-
-    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        rows = np.searchsorted(self._ends, examples, side="right")
-        first = np.where(rows > 0, self._ends[rows - 1], 0)
-        once, place = np.unique(rows, return_inverse=True)
-        return self._named(once), place.astype(np.int32), (examples - first).astype(np.int32)
+    def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
+        assert self._counts is not None
+        rows = permuted(np.arange(len(self.table)), len(self.table), seed, epoch)
+        return rows, np.cumsum(self._counts[rows])
 
 
 def _windows(task: Task, table: Table) -> np.ndarray:
     """How many windows each row is read in, [rows]."""
-    fields = task.config.fields
     count = tf.function(
-        lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[fields[0]])),
-        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in fields}],
+        lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
+        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
     )
     with tqdm(total=len(table), desc="counting windows", unit="row", leave=False, delay=1, disable=None) as bar:
         counts = []
-        for raw in raw_rows(Rows(table, fields)):
+        for raw in raw_rows(task, table, gold=False):
             counts.append(count(raw).numpy())
             bar.update(len(counts[-1]))
     return np.concatenate(counts)
@@ -115,44 +116,12 @@ def _windows(task: Task, table: Table) -> np.ndarray:
 def training_examples(task: Task, table: Table, seed: int) -> Examples:
     """What a task learns from a table; call it with the weights that training starts from."""
     own = task.examples(table, seed)
-    if own is not None:
-        return own
-    return Windows(task, table) if task.windowed else Rows(table, task.config.fields + task.gold)
+    return TableExamples(task, table) if own is None else own
 
 
-def measured_examples(task: Task, table: Table) -> Examples:
-    """What a task is measured on, gold included."""
-    own = task.measured(table)
-    return Rows(table, task.config.fields + task.gold) if own is None else own
-
-
-def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The row numbers at these positions of an epoch's permutation of `range(rows)`.
-
-    A four-round Feistel network over the next even power of two, walked until it lands inside the
-    range (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains"): no memory, any position.
-    """
-    half = max(1, (max(rows - 1, 1).bit_length() + 1) // 2)
-    mask = np.uint64((1 << half) - 1)
-    shift = np.uint64(half)
-    keys = np.random.SeedSequence([seed, epoch]).generate_state(4, np.uint64)
-    values = np.asarray(positions, np.uint64).copy()
-    outside = np.ones(len(values), bool)
-    while outside.any():
-        left, right = values[outside] >> shift, values[outside] & mask
-        for key in keys:
-            left, right = right, left ^ (_mixed(right, key) & mask)
-        values[outside] = (left << shift) | right
-        outside = values >= rows
-    return values.astype(np.int64)
-
-
-def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
-    """SplitMix64's finisher (Steele et al. 2014), keyed; arithmetic is modulo 2**64."""
-    z = values + key
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))
+def _columns(task: Task, table: Table, gold: bool) -> tuple[str, ...]:
+    """The task's names for a table's columns: fields and, where the table has it, gold."""
+    return (task.config.fields + task.gold)[: len(table.columns)] if gold else task.config.fields
 
 
 class TableBatches:
@@ -178,12 +147,13 @@ class TableBatches:
         return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
 
     def where(self, step: int) -> str:
-        examples = next(iter(self._numbered(step)))[0].numpy()
-        first = ", ".join(self.examples.where(int(example)) for example in examples[:NAMED])
-        return first + (f" and {len(examples) - NAMED} more" if len(examples) > NAMED else "")
+        positions = next(iter(self._numbered(step)))[0].numpy().tolist()
+        epoch = step // self.per_epoch
+        first = ", ".join(self.examples.where(position, self.seed, epoch) for position in positions[:NAMED])
+        return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
 
     def _numbered(self, start: int) -> tf.data.Dataset:
-        """The batches with the numbers of their examples, int64 [batch], in front."""
+        """The batches with the positions of their examples in the epoch, int64 [batch], in front."""
         epoch, step = divmod(start, self.per_epoch)
         chunk, skipped = divmod(step, self._per_chunk)
         chunks = tf.data.Dataset.range(epoch * self._chunks + chunk, np.iinfo(np.int64).max)
@@ -193,9 +163,8 @@ class TableBatches:
         epoch, place = divmod(int(number), self._chunks)
         size = self._per_chunk * self.batch_size
         positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
-        numbers = permuted(positions, len(self.examples), self.seed, epoch)
-        columns, places, windows = self.examples.read(numbers, epoch)
-        return [numbers, places, windows, *columns.values()]
+        columns, places, windows = self.examples.read(positions, self.seed, epoch)
+        return [positions, places, windows, *columns.values()]
 
     def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
         task, size, names = self.task, self.batch_size, self.examples.columns
@@ -231,18 +200,39 @@ class TableBatches:
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
 
 
-def raw_rows(examples: Examples) -> tf.data.Dataset:
-    """The examples in their own order, as in epoch 0: dicts of strings [rows], `READ_ROWS` at a time."""
+def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
+    """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
+
+    They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
+    """
+    names = (*_columns(task, table, gold), *others)
+    cuts = table.stretches(READ_ROWS, READ_BYTES)
+
+    def read(number: np.ndarray) -> list[np.ndarray]:
+        rows = range(cuts[number], cuts[number + 1])
+        return list(table.read(rows).values())[: len(names)]
+
+    return tf.data.Dataset.range(len(cuts) - 1).map(lambda number: _strings(read, number, names)).prefetch(2)
+
+
+def measured_rows(task: Task, table: Table) -> tuple[tf.data.Dataset, int]:
+    """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
+    own = task.measured(table)
+    if own is None:
+        return raw_rows(task, table, gold=True), len(table)
+    examples = own
 
     def read(start: np.ndarray) -> list[np.ndarray]:
-        numbers = np.arange(int(start), min(int(start) + READ_ROWS, len(examples)))
-        return list(examples.read(numbers, 0)[0].values())
+        positions = np.arange(int(start), min(int(start) + READ_ROWS, len(examples)))
+        return list(examples.read(positions, 0, 0)[0].values())
 
-    def strings(start: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns = tf.numpy_function(read, [start], [tf.string] * len(examples.columns))
-        return {name: tf.ensure_shape(column, [None]) for name, column in zip(examples.columns, columns, strict=True)}
+    starts = tf.data.Dataset.range(0, len(examples), READ_ROWS)
+    return starts.map(lambda start: _strings(read, start, examples.columns)).prefetch(2), len(examples)
 
-    return tf.data.Dataset.range(0, len(examples), READ_ROWS).map(strings).prefetch(2)
+
+def _strings(read: Callable[[np.ndarray], list[np.ndarray]], number: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    columns = tf.numpy_function(read, [number], [tf.string] * len(names))
+    return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
 
 
 def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:

@@ -23,6 +23,7 @@ from kbert.errors import DataError, KbertError
 from kbert.loss_watch import LossWatch, LostLoss
 from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.objective import Objective, Sums
+from kbert.optimizers import optimizer
 from kbert.pipeline import Batches
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
@@ -33,50 +34,12 @@ from kbert.train_step import TrainStep
 log = logging.getLogger(__name__)
 
 
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to `peak` over the warm-up, then linearly to 0 (Devlin et al. 2019, appendix A.2).
-
-    Args:
-        peak: the highest learning rate.
-        steps: all steps of the run.
-        warmup_steps: steps of the rise.
-    """
-
-    def __init__(self, peak: float, steps: int, warmup_steps: int):
-        self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
-
-    def __call__(self, step: Any) -> Any:
-        step = keras.ops.cast(step, "float32")
-        rise = (step + 1.0) / max(self.warmup_steps, 1)
-        fall = (self.steps - step) / max(self.steps - self.warmup_steps, 1)
-        return self.peak * keras.ops.clip(keras.ops.minimum(rise, fall), 0.0, 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
-
-
-def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW with linear warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped at 1.
-
-    Epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out the
-    bias correction) the small gradients of the upper layers learn visibly less in three epochs.
-    """
-    schedule = WarmupLinear(config.learning_rate, steps, round(steps * config.warmup_ratio))
-    adamw = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=1e-8, global_clipnorm=1.0)
-    adamw.exclude_from_weight_decay(
-        [v for v in model.trainable_variables if v.path.rsplit("/", 1)[-1] in ("bias", "gamma", "beta")]
-    )
-    if config.precision == "float16":
-        return keras.optimizers.LossScaleOptimizer(adamw)
-    return adamw
-
-
 def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
     """The table's rows through the serving function, scored as a whole."""
     scorer = predictor.task.scorer()
-    examples = pipeline.measured_examples(predictor.task, table)
-    with tqdm(total=len(examples), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
-        for raw in pipeline.raw_rows(examples):
+    rows, count = pipeline.measured_rows(predictor.task, table)
+    with tqdm(total=count, desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
+        for raw in rows:
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
             scorer.update({name: column.numpy() for name, column in raw.items()}, predicted)
             bar.update(len(next(iter(predicted.values()))))

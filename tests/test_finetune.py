@@ -163,7 +163,7 @@ def test_mixed_precision_is_measured_as_it_is_served(checkpoint, data, tmp_path,
 def test_optimizer_settings(checkpoint):
     from kbert.config import TrainConfig
     from kbert.encoder import Encoder
-    from kbert.training import WarmupLinear, optimizer
+    from kbert.optimizers import WarmupLinear, optimizer
 
     encoder = Encoder(open_checkpoint(str(checkpoint)).encoder)
     config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5, warmup_ratio=0.2)

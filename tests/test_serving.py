@@ -300,5 +300,5 @@ def test_memory_of_a_set_of_rows_is_not_held(trained, predictor, tmp_path):
 
     (tmp_path / "f.txt").write_text("".join(f"good {i}\n" for i in range(10_000)))
     table = open_table(str(tmp_path / "f.txt"), SourceConfig(), ("text",), keyed_by=1)
-    sizes = [len(raw["text"]) for raw in pipeline.raw_rows(pipeline.Rows(table, predictor.task.config.fields))]
+    sizes = [len(raw["text"]) for raw in pipeline.raw_rows(predictor.task, table, gold=False)]
     assert sum(sizes) == 10_000 and max(sizes) <= pipeline.READ_ROWS

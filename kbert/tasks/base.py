@@ -72,11 +72,11 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def where(self, example: int) -> str:
-        """`FILE:LINE` of the row that an example is of."""
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row that the example at a position of an epoch is of."""
 
-    def read(self, examples: np.ndarray, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """Some examples, int64 [n], in an epoch; the same for the same arguments.
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The examples at these positions, int64 [n], of an epoch; the same for the same arguments.
 
         Returns:
             The raw rows they are of, each column UTF-8 bytes [rows]; for each example the place of its row
@@ -95,6 +95,7 @@ class Task(Protocol):
     """One task on one model."""
 
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
+    split_from: ClassVar[int]  # dev rows set aside share no value of the fields from this one on with training rows
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig

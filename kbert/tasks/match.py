@@ -42,6 +42,7 @@ class Match(Task):
 
     gold: ClassVar[tuple[str, ...]] = ("label",)
     nested: ClassVar[bool] = False
+    split_from: ClassVar[int] = 1
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
@@ -109,12 +110,13 @@ class Match(Task):
         if len(table.columns) > len(FIELDS) or (self.dual and not options.hard_negatives):
             return None
         others = OtherRows(table)
+        others.say_duplicates()
         pools = None
         if options.hard_negatives:
             vectors = mining.by_words(self._pieces) if options.mining == "lexical" else self._by_model()
             pools = mining.pools(others, vectors, POOL * options.hard_negatives, seed)
         random = 0 if self.dual else options.negatives
-        drawing = Drawing(others, seed=seed, random=random, hard=options.hard_negatives, pools=pools)
+        drawing = Drawing(others, random=random, hard=options.hard_negatives, pools=pools)
         return RowsWithNegatives(drawing) if self.dual else LabelledPairs(drawing)
 
     def measured(self, table: Table) -> Examples | None:
@@ -122,7 +124,7 @@ class Match(Task):
         if self.dual or len(table.columns) > len(FIELDS):
             return None
         drawn = self.options.negatives + self.options.hard_negatives
-        return LabelledPairs(Drawing(OtherRows(table), seed=0, random=drawn, hard=0))
+        return LabelledPairs(Drawing(OtherRows(table), random=drawn, hard=0))
 
     def encode(self, raw: Tensors) -> Encoded:
         """Inputs of the encoder: `[CLS] title [SEP] text [SEP]`, or for `dual` `[CLS] text [SEP]` of each column.
