@@ -12,13 +12,14 @@ import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, write_tsv
 
-from kbert import contrastive, evaluate, export, finetune, predict
-from kbert.config import EncoderConfig, ModelConfig, TextConfig
+from kbert import contrastive, evaluate, export, finetune, pipeline, predict
+from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
 from kbert.match_audit import MatchAudit
 from kbert.options import MatchOptions
 from kbert.serving import Predictor
+from kbert.sources import open_table
 from kbert.tasks.match import Match
 from kbert.text import Tokenizer
 
@@ -278,21 +279,44 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_cross_learns_from_drawn_negatives(checkpoint, matched, tmp_path, capfd):
+def test_cross_learns_labels_and_is_measured_on_drawn_pairs_too(checkpoint, tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    rated = []
+    for i in range(192):
+        words = [*rng.choice(["a", "the", "film", "plot", "and"], int(rng.integers(1, 20))), "good" if i % 2 else "dull"]
+        rated.append((f"{rng.choice(WORDS)} {rng.choice(WORDS)}", " ".join(rng.permutation(words)), str(i % 2)))
+    write_tsv(tmp_path / "train.tsv", rated, ("headline", "body", "same"))
+    write_tsv(tmp_path / "dev.tsv", rated[:40], ("headline", "body", "same"))
     model, out = tmp_path / "model", tmp_path / "out.json"
-    cross = {"scorer": "cross", "hard_negatives": 1, "mining": "model", "long_text": "max", "max_title_length": 5, "stride": 2}
-    assert finetune.main(flags(checkpoint, matched, model, **cross, epochs=5)) == 0
+    cross = {"scorer": "cross", "label_column": "same", "long_text": "max", "max_title_length": 5, "stride": 2}
+    assert finetune.main(flags(checkpoint, tmp_path, model, **cross, epochs=8, learning_rate=0.02)) == 0
     dev = json.loads((model / "metrics.json").read_text())["dev"]
-    assert dev["kind"] == "labels" and dev["rows"] == 180 and dev["threshold"] == 0.5 and dev["roc_auc"] > 0.6
+    assert dev["kind"] == "labels" and dev["rows"] == 40 and dev["threshold"] == 0.5
+    assert dev["accuracy"] > 0.8 and dev["roc_auc"] > 0.8
     assert re.search(r"pooler +272  trained", capfd.readouterr().out)
-
-    rated = [("good", "good a", "3"), ("bad", "plot", "0"), ("a", "b", "1")]
-    labelled = write_tsv(tmp_path / "rated.tsv", rated, ("headline", "body", "same"))
-    arguments = [f"--model_dir={model}", f"--data={labelled}", "--label_column=same", f"--metrics_out={out}"]
-    assert metrics(evaluate.main(arguments), out)["kind"] == "grades"
-    assert predict.main([f"--model_dir={model}", "--text=good film", "--text_b=the film is good"]) == 0
+    arguments = [f"--model_dir={model}", f"--data={tmp_path / 'dev.tsv'}", "--label_column=", f"--metrics_out={out}"]
+    assert metrics(evaluate.main(arguments), out)["rows"] == 80  # every title with its own text and a drawn one
+    assert predict.main([f"--model_dir={model}", "--text=film", "--text_b=the plot is good and good"]) == 0
     answer = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert answer["match"] is (answer["score"] >= 0.5)
+
+
+def test_batches_of_a_cross_encoder_hold_drawn_and_mined_negatives(matched):
+    source = SourceConfig(text_columns=("headline", "body"), label_column="")
+    table = open_table(str(matched / "train.tsv"), source, source.text_columns, keyed_by=2)
+    rows = task(scorer="cross", hard_negatives=1, mining="model", long_text="max")
+    rows.build(Encoder(SHAPE))
+    examples = pipeline.training_examples(rows, table, 0)
+    batches = pipeline.TableBatches(rows, examples, batch_size=30, seed=0)
+    assert batches.per_epoch == 24 and len(examples) == 3 * 240
+    labels = []
+    for inputs, known in batches.dataset(0).take(24):
+        assert len(inputs["token_ids"]) == len(known) >= 30
+        row = known.numpy()[:, 0]
+        firsts = np.concatenate([[True], row[1:] != row[:-1]])
+        assert firsts.sum() == len(set(row)) == 30  # a row's windows stay together
+        labels += known.numpy()[firsts, 4].tolist()
+    assert sum(labels) == 240 and len(labels) == 720
 
 
 @pytest.mark.parametrize(
