@@ -101,7 +101,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     training.seed(train.seed)
     with devices.strategy.scope():
         task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
-    if task.grouped and (train.accumulation_steps > 1 or devices.strategy.num_replicas_in_sync > 1):
+    if task.grouped and (train.accumulation_steps > 1 or train.strategy != "none"):
         raise UsageError(
             f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "
             "whole of a batch, in one part on one device"
@@ -117,7 +117,8 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     examples = pipeline.training_examples(task, tables["train"], train.seed)
-    batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=train.seed)
+    length = model_flags.max_length if train.strategy == "tpu" else None
+    batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=train.seed, length=length)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",

@@ -1,4 +1,4 @@
-"""The optimizer of a run: AdamW, its schedule, and its update as one compiled function.
+"""The optimizer of a run: AdamW or LAMB, its schedule, and AdamW's update as one compiled function.
 
 In: a compiled model's weights and a `TrainConfig`. Out: a Keras optimizer.
 """
@@ -11,30 +11,33 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.config import TrainConfig
+from kbert.lamb import Lamb
 
 WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, and the update of fewer takes less than a millisecond
 
 
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to `peak` over the warm-up, then linearly to 0 (Devlin et al. 2019, appendix A.2).
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """From 0 to `peak` over the warm-up, then to 0 with a power of the steps left (Devlin et al. 2019, appendix A.2).
 
     Args:
         peak: the highest learning rate.
         steps: all steps of the run.
-        warmup_steps: steps of the rise.
+        warmup_steps: steps of the rise, which is linear.
+        power: of the fall; 1 for a line.
     """
 
-    def __init__(self, peak: float, steps: int, warmup_steps: int):
-        self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
+    def __init__(self, peak: float, steps: int, warmup_steps: int, power: float = 1.0):
+        self.peak, self.steps, self.warmup_steps, self.power = peak, steps, warmup_steps, power
 
     def __call__(self, step: Any) -> Any:
         step = keras.ops.cast(step, "float32")
         rise = (step + 1.0) / max(self.warmup_steps, 1)
-        fall = (self.steps - step) / max(self.steps - self.warmup_steps, 1)
+        left = (self.steps - step) / max(self.steps - self.warmup_steps, 1)
+        fall = left if self.power == 1.0 else keras.ops.maximum(left, 0.0) ** self.power
         return self.peak * keras.ops.clip(keras.ops.minimum(rise, fall), 0.0, 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
+        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps, "power": self.power}
 
 
 class AdamW(keras.optimizers.AdamW):
@@ -57,20 +60,24 @@ class AdamW(keras.optimizers.AdamW):
         if self._update is None or tf.executing_eagerly():
             super().apply(grads, trainable_variables)
         else:
-            self._update([tf.convert_to_tensor(gradient) for gradient in grads])
+            self._update([None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads])
 
 
 def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW with linear warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped at 1.
+    """AdamW or LAMB with warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped.
 
-    Epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out the
-    bias correction) the small gradients of the upper layers learn visibly less in three epochs.
+    AdamW's epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out
+    the bias correction) the small gradients of the upper layers learn visibly less in three epochs. LAMB's is
+    1e-6, as the paper's authors have it.
     """
-    schedule = WarmupLinear(config.learning_rate, steps, round(steps * config.warmup_ratio))
-    adamw = AdamW(schedule, weight_decay=config.weight_decay, epsilon=1e-8, global_clipnorm=1.0)
-    adamw.exclude_from_weight_decay(
+    schedule = WarmupDecay(config.learning_rate, steps, round(steps * config.warmup_ratio), config.decay_power)
+    settings = {"weight_decay": config.weight_decay, "global_clipnorm": config.clip_norm or None}
+    chosen = (
+        AdamW(schedule, epsilon=1e-8, **settings) if config.optimizer == "adamw" else Lamb(schedule, epsilon=1e-6, **settings)
+    )
+    chosen.exclude_from_weight_decay(
         [v for v in model.trainable_variables if v.path.rsplit("/", 1)[-1] in ("bias", "gamma", "beta")]
     )
     if config.precision == "float16":
-        return keras.optimizers.LossScaleOptimizer(adamw)
-    return adamw
+        return keras.optimizers.LossScaleOptimizer(chosen)
+    return chosen

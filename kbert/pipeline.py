@@ -71,13 +71,6 @@ class TableExamples:
     def __len__(self) -> int:
         return self._length
 
-    def where(self, position: int, seed: int, epoch: int) -> str:
-        """`FILE:LINE` of the row."""
-        if self._counts is None:
-            return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
-        rows, ends = self._order(seed, epoch)
-        return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
-
     def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""
         if self._counts is None:
@@ -91,6 +84,13 @@ class TableExamples:
 
     def _named(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self.columns, self.table.read(rows).values(), strict=True))
+
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row that the example at a position of an epoch's permutation is of."""
+        if self._counts is None:
+            return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
+        rows, ends = self._order(seed, epoch)
+        return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
 
     def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
@@ -135,10 +135,12 @@ class TableBatches:
         examples: what to train on.
         batch_size: rows of a batch; an epoch's last may have fewer.
         seed: of the order.
+        length: pad every batch to this many tokens, and an epoch's last to `batch_size` rows that weigh nothing: TPUs
+            compile for each shape. None for no more padding than a batch needs.
     """
 
-    def __init__(self, task: Task, examples: Examples, *, batch_size: int, seed: int):
-        self.task, self.examples, self.batch_size, self.seed = task, examples, batch_size, seed
+    def __init__(self, task: Task, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
+        self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
         self._chunks = math.ceil(self.per_epoch / self._per_chunk)
@@ -147,9 +149,9 @@ class TableBatches:
         return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
 
     def where(self, step: int) -> str:
-        positions = next(iter(self._numbered(step)))[0].numpy().tolist()
+        positions = next(iter(self._numbered(step)))[0].numpy()
         epoch = step // self.per_epoch
-        first = ", ".join(self.examples.where(position, self.seed, epoch) for position in positions[:NAMED])
+        first = ", ".join(self.examples.where(int(position), self.seed, epoch) for position in positions[:NAMED])
         return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
 
     def _numbered(self, start: int) -> tf.data.Dataset:
@@ -169,7 +171,7 @@ class TableBatches:
     def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
         task, size, names = self.task, self.batch_size, self.examples.columns
         types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
-        numbers, place, window, *columns = (
+        positions, place, window, *columns = (
             tf.ensure_shape(values, [None]) for values in tf.numpy_function(self._read, [number], types)
         )
         raw = dict(zip(names, columns, strict=True))
@@ -181,7 +183,7 @@ class TableBatches:
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         lengths = encoded["token_ids"].row_lengths()
         if task.grouped:
-            inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(numbers))
+            inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(positions))
             lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
         order = tf.argsort(lengths, stable=True)
         count = -(-tf.size(order) // size)
@@ -192,12 +194,30 @@ class TableBatches:
             chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
             inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.gather(targets, chosen)
-            if not isinstance(gold, tf.RaggedTensor):
-                return tf.gather(numbers, rows), inputs, gold
-            gold = gold.to_tensor(-1)
-            return tf.gather(numbers, rows), inputs, gold, tf.cast(gold >= 0, tf.float32)
+            learnt = [inputs, gold]
+            if isinstance(gold, tf.RaggedTensor):
+                gold = gold.to_tensor(-1)
+                learnt = [inputs, gold, tf.cast(gold >= 0, tf.float32)]
+            elif self.length is not None:
+                learnt.append(tf.ones(tf.shape(gold)[:1]))
+            if self.length is not None:
+                learnt = self._fixed(*learnt)
+            return tf.gather(positions, rows), *learnt
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
+
+    def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor) -> list[Any]:
+        """A batch with zero rows behind it up to `batch_size`, of `length` tokens."""
+
+        def pad(values: tf.Tensor, by_token: bool, value: int = 0) -> tf.Tensor:
+            shape = [self.batch_size, *([self.length] if by_token else []), *values.shape[1 + by_token :]]
+            edges = [[0, size - tf.shape(values)[axis]] for axis, size in enumerate(shape)]
+            return tf.ensure_shape(tf.pad(values, edges, constant_values=tf.cast(value, values.dtype)), shape)
+
+        ragged = len(weights.shape) == 2
+        ids = pad(inputs["token_ids"], True, self.task.tokenizer.pad_id)
+        others = {name: pad(values, True) for name, values in inputs.items()}
+        return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
 
 
 def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
