@@ -149,7 +149,7 @@ class TrainConfig:
         help="Where a batch is computed: on one device; on all GPUs of this machine (mirrored); on several machines, each "
         "running the same command with TF_CONFIG set and --model_dir on a file system they share (multi_worker); on a TPU.",
     )
-    epochs: int = flag(3, help="Passes over the training data.", low=1)
+    epochs: int = flag(3, help="Passes over the training data; 0 keeps and measures the model as it is.", low=0)
     steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
     optimizer: Literal["adamw", "lamb"] = flag("adamw", help="AdamW, or LAMB for batches of thousands of rows.")
     learning_rate: float = flag(5e-5, help="Peak learning rate.", low=0.0)

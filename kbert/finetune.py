@@ -102,6 +102,11 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     training.seed(train.seed)
     with devices.strategy.scope():
         task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
+    if task.grouped and (train.accumulation_steps > 1 or train.strategy != "none"):
+        raise UsageError(
+            f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "
+            "whole of a batch, in one part on one device"
+        )
     if not encoder.load(checkpoint.arrays(), train.init):
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
@@ -112,9 +117,9 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         directory.write_config(model_config, train)
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
-    examples = pipeline.Examples(task, tables["train"])
+    examples = pipeline.training_examples(task, tables["train"], train.seed)
     length = model_flags.max_length if train.strategy == "tpu" else None
-    batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed, length=length)
+    batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=train.seed, length=length)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",

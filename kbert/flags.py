@@ -242,7 +242,7 @@ def _default(spec: dataclasses.Field[Any], defaults: Mapping[str, Any]) -> str:
         return "Required."
     if "default" in spec.metadata:
         return f"Default: {spec.metadata['default']}."
-    if default is None or default == ():
+    if default in (None, (), ""):
         return "Default: not set."
     value = ",".join(default) if isinstance(default, tuple) else default
     return f"Default: {str(value).lower() if isinstance(value, bool) else value}."

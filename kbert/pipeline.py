@@ -6,8 +6,8 @@ some thousand rows; a window is encoded at once, sorted by length and cut into b
 of like length share a batch and padding is small; the batches then come in shuffled order. An epoch has four
 windows at least: were a small table one, the same rows would share batches in every epoch.
 
-A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch has all
-windows of the rows in their permuted order.
+A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
+windows of the rows in their permuted order. Other tasks make examples of their own.
 
 Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
 the step that the learning rate was chosen for stays the same whatever the texts' lengths.
@@ -15,14 +15,16 @@ the step that the learning rate was chosen for stays the same whatever the texts
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from kbert.permutation import permuted
 from kbert.sources import Table
-from kbert.tasks.base import Encoded, Task
+from kbert.tasks.base import Encoded, Examples, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 INPUTS = ("token_ids", "segment_ids")
@@ -53,7 +55,7 @@ class Batches(Protocol):
         """What the batch of this step was made of, for a message: files and lines."""
 
 
-class Examples:
+class TableExamples:
     """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them.
 
     An epoch is a seeded permutation of the rows; a row's windows follow one another, so that each row is
@@ -61,7 +63,8 @@ class Examples:
     """
 
     def __init__(self, task: Task, table: Table):
-        self.task, self.table = task, table
+        self.table = table
+        self.columns = _columns(task, table, gold=True)
         self._counts = _windows(task, table) if task.windowed else None  # [rows]
         self._length = len(table) if self._counts is None else int(self._counts.sum())
         self._order = functools.lru_cache(maxsize=2)(self._ordered)
@@ -70,16 +73,18 @@ class Examples:
         return self._length
 
     def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The examples at these positions of an epoch: their raw rows, each once, and by example the place of its row there
-        and which of its windows it is."""
+        """See `kbert.tasks.base.Examples`."""
         if self._counts is None:
             rows = permuted(positions, len(self.table), seed, epoch)
-            return self.table.read(rows), np.arange(len(rows), dtype=np.int32), np.zeros(len(rows), np.int32)
+            return self._named(rows), np.arange(len(rows), dtype=np.int32), np.zeros(len(rows), np.int32)
         rows, ends = self._order(seed, epoch)
         at = np.searchsorted(ends, positions, side="right")
         window = positions - (ends[at] - self._counts[rows[at]])
         once, place = np.unique(at, return_inverse=True)
-        return self.table.read(rows[once]), place.astype(np.int32), window.astype(np.int32)
+        return self._named(rows[once]), place.astype(np.int32), window.astype(np.int32)
+
+    def _named(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self.columns, self.table.read(rows).values(), strict=True))
 
     def where(self, position: int, seed: int, epoch: int) -> str:
         """`FILE:LINE` of the row that the example at a position of an epoch's permutation is of."""
@@ -109,33 +114,15 @@ def _windows(task: Task, table: Table) -> np.ndarray:
     return np.concatenate(counts)
 
 
-def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The row numbers at these positions of an epoch's permutation of `range(rows)`.
-
-    A four-round Feistel network over the next even power of two, walked until it lands inside the
-    range (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains"): no memory, any position.
-    """
-    half = max(1, (max(rows - 1, 1).bit_length() + 1) // 2)
-    mask = np.uint64((1 << half) - 1)
-    shift = np.uint64(half)
-    keys = np.random.SeedSequence([seed, epoch]).generate_state(4, np.uint64)
-    values = np.asarray(positions, np.uint64).copy()
-    outside = np.ones(len(values), bool)
-    while outside.any():
-        left, right = values[outside] >> shift, values[outside] & mask
-        for key in keys:
-            left, right = right, left ^ (_mixed(right, key) & mask)
-        values[outside] = (left << shift) | right
-        outside = values >= rows
-    return values.astype(np.int64)
+def training_examples(task: Task, table: Table, seed: int) -> Examples:
+    """What a task learns from a table; call it with the weights that training starts from."""
+    own = task.examples(table, seed)
+    return TableExamples(task, table) if own is None else own
 
 
-def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
-    """SplitMix64's finisher (Steele et al. 2014), keyed; arithmetic is modulo 2**64."""
-    z = values + key
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))
+def _columns(task: Task, table: Table, gold: bool) -> tuple[str, ...]:
+    """The task's names for a table's columns: fields and, where the table has it, gold."""
+    return (task.config.fields + task.gold)[: len(table.columns)] if gold else task.config.fields
 
 
 class TableBatches:
@@ -145,6 +132,7 @@ class TableBatches:
     row. Ragged targets are padded with -1; what is -1 there has no target, and weighs nothing.
 
     Args:
+        task: says how they are encoded.
         examples: what to train on.
         batch_size: rows of a batch; an epoch's last may have fewer.
         seed: of the order.
@@ -152,8 +140,8 @@ class TableBatches:
             compile for each shape. None for no more padding than a batch needs.
     """
 
-    def __init__(self, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
-        self.examples, self.batch_size, self.seed, self.length = examples, batch_size, seed, length
+    def __init__(self, task: Task, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
+        self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
         self.per_epoch = math.ceil(len(examples) / batch_size)
         # Batches that are sorted by length together.
         self._per_chunk = max(1, min(max(8, WINDOW_ROWS // batch_size), len(examples) // (4 * batch_size)))
@@ -183,8 +171,7 @@ class TableBatches:
         return [positions, places, windows, *columns.values()]
 
     def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
-        task, size = self.examples.task, self.batch_size
-        names = task.config.fields + task.gold
+        task, size, names = self.task, self.batch_size, self.examples.columns
         types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
         positions, place, window, *columns = (
             tf.ensure_shape(values, [None]) for values in tf.numpy_function(self._read, [number], types)
@@ -196,14 +183,19 @@ class TableBatches:
             chosen = tf.searchsorted(encoded["row"], place) + window
             targets = tf.gather(targets, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
-        order = tf.argsort(encoded["token_ids"].row_lengths(), stable=True)
+        lengths = encoded["token_ids"].row_lengths()
+        if task.grouped:
+            inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(positions))
+            lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
+        order = tf.argsort(lengths, stable=True)
         count = -(-tf.size(order) // size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[self.seed, tf.cast(number, tf.int32)])
 
         def batch(place: tf.Tensor) -> tuple[Any, ...]:
             rows = order[place * size : (place + 1) * size]
-            inputs = padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id)
-            gold = tf.gather(targets, rows)
+            chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
+            inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
+            gold = tf.gather(targets, chosen)
             learnt = [inputs, gold]
             if isinstance(gold, tf.RaggedTensor):
                 gold = gold.to_tensor(-1)
@@ -225,7 +217,7 @@ class TableBatches:
             return tf.ensure_shape(tf.pad(values, edges, constant_values=tf.cast(value, values.dtype)), shape)
 
         ragged = len(weights.shape) == 2
-        ids = pad(inputs["token_ids"], True, self.examples.task.tokenizer.pad_id)
+        ids = pad(inputs["token_ids"], True, self.task.tokenizer.pad_id)
         others = {name: pad(values, True) for name, values in inputs.items()}
         return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
 
@@ -235,18 +227,34 @@ def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ())
 
     They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
     """
-    names = task.config.fields + (task.gold if gold else ()) + others
+    names = (*_columns(task, table, gold), *others)
     cuts = table.stretches(READ_ROWS, READ_BYTES)
 
     def read(number: np.ndarray) -> list[np.ndarray]:
         rows = range(cuts[number], cuts[number + 1])
         return list(table.read(rows).values())[: len(names)]
 
-    def strings(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns = tf.numpy_function(read, [number], [tf.string] * len(names))
-        return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
+    return tf.data.Dataset.range(len(cuts) - 1).map(lambda number: _strings(read, number, names)).prefetch(2)
 
-    return tf.data.Dataset.range(len(cuts) - 1).map(strings).prefetch(2)
+
+def measured_rows(task: Task, table: Table) -> tuple[tf.data.Dataset, int]:
+    """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
+    own = task.measured(table)
+    if own is None:
+        return raw_rows(task, table, gold=True), len(table)
+    examples = own
+
+    def read(start: np.ndarray) -> list[np.ndarray]:
+        positions = np.arange(int(start), min(int(start) + READ_ROWS, len(examples)))
+        return list(examples.read(positions, 0, 0)[0].values())
+
+    starts = tf.data.Dataset.range(0, len(examples), READ_ROWS)
+    return starts.map(lambda start: _strings(read, start, examples.columns)).prefetch(2), len(examples)
+
+
+def _strings(read: Callable[[np.ndarray], list[np.ndarray]], number: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    columns = tf.numpy_function(read, [number], [tf.string] * len(names))
+    return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
 
 
 def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:

@@ -23,7 +23,7 @@ from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.pipeline import INPUTS, padded
 from kbert.tasks import task_class
-from kbert.tasks.base import Task, Tensors
+from kbert.tasks.base import Signature, Task, Tensors
 from kbert.text import Tokenizer
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
@@ -89,16 +89,23 @@ class Predictor(tf.Module):
         return self.task.decode(tf.gather(joined, tf.argsort(order)), encoded, raw)
 
     def save(self, path: str) -> None:
-        """Write the function as a SavedModel whose `serving_default` takes the task's fields by name."""
-        fields = {name: tf.TensorSpec([None], tf.string, name=name) for name in self.task.config.fields}
+        """Write the function as a SavedModel that serves the task's signatures, each taking its fields by name."""
 
-        @tf.function
-        def serve(**raw: tf.Tensor) -> Tensors:
-            return self._predict(raw)
+        def served(signature: Signature) -> Any:
+            @tf.function
+            def serve(**raw: tf.Tensor) -> Tensors:
+                outputs = self._predict(raw)
+                return {name: outputs[name] for name in signature.outputs or outputs}
 
+            return serve.get_concrete_function(
+                **{name: tf.TensorSpec([None], tf.string, name=name) for name in signature.fields}
+            )
+
+        signatures = self.task.signatures()
+        functions = {signature: served(signature) for signature in set(signatures.values())}
         module = tf.Module()
         module.weights = self._weights
-        tf.saved_model.save(module, path, signatures={"serving_default": serve.get_concrete_function(**fields)})
+        tf.saved_model.save(module, path, signatures={name: functions[which] for name, which in signatures.items()})
 
 
 def build(

@@ -11,11 +11,13 @@ Keras's own `fit` is not used. It cannot start in the middle of an epoch, takes 
 accumulate, and does not run on several workers (Keras 3.15).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kbert.gradient_cache import InParts
 from kbert.objective import Objective, Sums
 
 
@@ -61,6 +63,15 @@ class TrainStep:
         """Means of metrics and loss, from sums."""
         return {**self._objective.results(sums[2:]), "loss": float(tf.math.divide_no_nan(sums[0], sums[1]))}
 
+    def _gradients(self, inputs: Any, loss_of: Callable[[Any], tf.Tensor]) -> tuple[Any, list[Any]]:
+        """Outputs, and the gradients of `loss_of` them; a model whose loss looks at a whole batch has its own way."""
+        if isinstance(self._model, InParts):
+            return self._model.gradients(inputs, loss_of)
+        with tf.GradientTape() as tape:
+            outputs = self._model(inputs, training=True)
+            loss = loss_of(outputs)
+        return outputs, tape.gradient(loss, self._model.trainable_variables)
+
     @tf.autograph.experimental.do_not_convert
     def _next(self, batches: Any) -> Any:
         outcome = self._strategy.run(self._on_replica, args=(next(batches),))
@@ -90,12 +101,12 @@ class TrainStep:
 
     def _part(self, inputs: Any, targets: Any, weights: Any, totals: Any) -> tuple[list[Any], Sums]:
         """Gradients, loss and metrics that these rows add."""
-        with tf.GradientTape() as tape:
-            outputs = self._model(inputs, training=True)
-            loss = self._objective.loss(targets, outputs, weights, totals)
-            scaled = self._optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self._model.trainable_variables)
-        return gradients, [loss, *self._objective.sums(targets, outputs, weights)]
+
+        def loss_of(outputs: Any) -> tf.Tensor:
+            return self._objective.loss(targets, outputs, weights, totals)
+
+        outputs, gradients = self._gradients(inputs, lambda outputs: self._optimizer.scale_loss(loss_of(outputs)))
+        return gradients, [loss_of(outputs), *self._objective.sums(targets, outputs, weights)]
 
     def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor, size: tf.Tensor | int) -> tuple[list[Any], Sums]:
         """As `_part`, `size` rows after `size` rows; a replica may have none."""

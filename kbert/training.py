@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
     """The table's rows through the serving function, scored as a whole."""
     scorer = predictor.task.scorer()
-    with tqdm(total=len(table), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
-        for raw in pipeline.raw_rows(predictor.task, table, gold=True):
+    rows, count = pipeline.measured_rows(predictor.task, table)
+    with tqdm(total=count, desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
+        for raw in rows:
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
             scorer.update({name: column.numpy() for name, column in raw.items()}, predicted)
             bar.update(len(next(iter(predicted.values()))))
@@ -127,6 +128,11 @@ class Run:
         self.devices.spread_seeds(self.model)
         self.board.start(self.task.config, self.config, self.task.best[0])
         try:
+            if not self.steps and last is None:  # the model as it is, as a checkpoint
+                report = self.measure() if self.devices.chief else None
+                if report is not None:
+                    self.board.report("dev", 0, report)
+                    self._keep(0, report)
             self._train(seen)
         except LostLoss as lost:
             last = self.directory.last()

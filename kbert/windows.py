@@ -18,13 +18,22 @@ class Windows(NamedTuple):
     owned: tf.RaggedTensor  # bool, alike: whether the token belongs to the window
 
 
-def windows(lengths: tf.Tensor, room: int, stride: int) -> Windows:
-    """Windows over texts of these lengths, int32 [texts], each of at most `room` tokens; a text has one at least."""
-    advance = room - stride
-    count = 1 + tf.maximum(-((room - lengths) // advance), 0)  # [texts]; rounds up
+def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | None = None) -> Windows:
+    """Windows over texts; a text has one at least.
+
+    Args:
+        lengths: tokens of each text, int32 [texts].
+        room: tokens that a window holds at most, more than `stride`; one number, or int32 [texts].
+        stride: tokens that neighbouring windows share at least.
+        most: windows that a text has at most; where it would have more, they share fewer tokens, or leave some out.
+    """
+    rooms = tf.broadcast_to(room, tf.shape(lengths))
+    count = 1 + tf.maximum(-((rooms - lengths) // (rooms - stride)), 0)  # [texts]; rounds up
+    if most is not None:
+        count = tf.minimum(count, most)
     row = tf.repeat(tf.range(tf.size(lengths)), count)
     number = tf.range(tf.size(row)) - tf.gather(tf.cumsum(count, exclusive=True), row)
-    length, last = tf.gather(lengths, row), tf.gather(count, row) - 1
+    length, last, room = tf.gather(lengths, row), tf.gather(count, row) - 1, tf.gather(rooms, row)
 
     def start_of(number: tf.Tensor) -> tf.Tensor:
         # In 64 bits: the product of a text's length and its windows.

@@ -55,7 +55,7 @@ def train(data: str, model_dir: str) -> None:
     directory.check_writable()
     if directory.last() is None:
         directory.create(MODEL, config, VOCABULARY)
-    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=config.batch_size, seed=config.seed)
+    batches = pipeline.TableBatches(task, pipeline.TableExamples(task, table), batch_size=config.batch_size, seed=config.seed)
     measure = training.dev_measure(task, model, VOCABULARY, table, config.precision)
     training.Run(task, model, config, directory, batches, measure).fit()
 

@@ -274,12 +274,12 @@ def test_answers_in_the_wrong_place_are_moved_and_reported(tmp_path, caplog):
 def test_examples_are_windows_each_once_an_epoch(tmp_path):
     rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
     table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
-    examples = pipeline.Examples(TASK, table)
+    examples = pipeline.training_examples(TASK, table, 0)
     raw = {name: tf.constant(column) for name, column in table.read(range(30)).items()}
     every = ENCODE({name: raw[name] for name in COLUMNS[:2]})["token_ids"].to_list()
     assert len(examples) == len(every) > 30
     seen = []
-    batches = pipeline.TableBatches(examples, batch_size=4, seed=1)
+    batches = pipeline.TableBatches(TASK, examples, batch_size=4, seed=1)
     for inputs, target in batches.dataset(0).take(batches.per_epoch):
         ids, mask = inputs["token_ids"].numpy(), inputs["padding_mask"].numpy()
         assert target.shape == (len(ids), 2)

@@ -54,7 +54,7 @@ def test_permutations_differ_and_mix():
 
 
 def batches_of(task, table, epochs=1, seed=0, batch_size=16, start=0):
-    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=batch_size, seed=seed)
+    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=batch_size, seed=seed)
     return list(batches.dataset(start).take(epochs * batches.per_epoch - start))
 
 
@@ -65,7 +65,7 @@ def key(inputs, target, row):
 def test_an_epoch_has_every_row_once_with_its_label(task, table, monkeypatch):
     monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
     found = batches_of(task, table, epochs=2)
-    per_epoch = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0).per_epoch
+    per_epoch = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=16, seed=0).per_epoch
     assert len(found) == 2 * per_epoch == 26
     raw = table.read(range(len(table)))
     encoded = task.encode({"text": raw["text"].tolist()})["token_ids"].to_list()
@@ -105,8 +105,8 @@ def test_seeds_repeat_and_any_step_begins_the_same_batches(task, table, monkeypa
 
 
 def test_batches_of_fixed_shape_have_the_same_rows(task, table):
-    loose = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0)
-    fixed = pipeline.TableBatches(loose.examples, batch_size=16, seed=0, length=12)
+    loose = pipeline.TableBatches(task, pipeline.TableExamples(task, table), batch_size=16, seed=0)
+    fixed = pipeline.TableBatches(task, loose.examples, batch_size=16, seed=0, length=12)
     per_epoch = loose.per_epoch
     assert all(values.shape.is_fully_defined() for values in tf.nest.flatten(fixed.dataset(0).element_spec))
     for (x, y), (wide, gold, weights) in zip(loose.dataset(0).take(per_epoch), fixed.dataset(0), strict=False):
@@ -119,7 +119,7 @@ def test_batches_of_fixed_shape_have_the_same_rows(task, table):
 
 
 def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
-    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0)
+    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=16, seed=0)
     lines = (tmp_path / "f.tsv").read_text().splitlines()
     for step in (5, 12, 20):
         inputs, _ = next(iter(batches.dataset(step)))
@@ -127,7 +127,7 @@ def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
         texts = [lines[int(place.removeprefix(f"{tmp_path / 'f.tsv'}:")) - 1].split("\t")[0] for place in places]
         ids = task.encode({"text": texts})["token_ids"].to_list()
         assert ids == [[i for i in row if i] for row in inputs["token_ids"].numpy().tolist()]
-    many = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=32, seed=0).where(0)
+    many = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=32, seed=0).where(0)
     assert many.count("f.tsv:") == pipeline.NAMED and many.endswith(" and 12 more")
 
 

@@ -4,7 +4,12 @@ import importlib
 
 from kbert.tasks.base import Task
 
-MODULES = {"classify": "kbert.tasks.classify", "tag": "kbert.tasks.tag", "answer": "kbert.tasks.answer"}
+MODULES = {
+    "classify": "kbert.tasks.classify",
+    "tag": "kbert.tasks.tag",
+    "answer": "kbert.tasks.answer",
+    "match": "kbert.tasks.match",
+}
 
 
 def task_class(name: str) -> type[Task]:

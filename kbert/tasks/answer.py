@@ -21,7 +21,7 @@ from kbert.encoder import Encoder
 from kbert.errors import UsageError
 from kbert.options import AnswerOptions
 from kbert.squad_report import THRESHOLD, AnswerReport, AnswerScorer
-from kbert.tasks.base import Encoded, Tensors
+from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class AnswerAudit:
             )
 
 
-class Answer:
+class Answer(Task):
     """The task `answer`; see `kbert.tasks.base.Task` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")

@@ -2,11 +2,12 @@
 
 A line of text goes table -> encode -> batch -> encoder -> head -> decode; the task owns `encode`
 (with `supervise` for its gold), the head (`build`) and `decode`, and says how it is scored. A task that
-is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again.
+is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again. A task
+that is `grouped` does so too, and its loss needs all of a row's inputs at once.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from kbert.config import ModelConfig, SourceConfig
 from kbert.encoder import Encoder
+from kbert.sources import Table
 from kbert.text import Tokenizer
 
 Tensors = dict[str, tf.Tensor]
@@ -23,7 +25,9 @@ Encoded = dict[str, Any]  # tensors and ragged tensors
 class Audit(Protocol):
     """Checks every row before training; its ValueError is reported with the row's file and line."""
 
-    labels: tuple[str, ...]  # found so far, in their final order
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those found so far, in their final order."""
 
     def __call__(self, values: tuple[str, ...]) -> None: ...
 
@@ -59,16 +63,52 @@ class Scorer(Protocol):
     def result(self) -> Report: ...
 
 
+class Examples(Protocol):
+    """What a task learns from or is measured on, by number: rows, windows of rows, or what is made of rows anew each epoch."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what is read: fields, gold, and what else `encode` and `supervise` look at."""
+
+    def __len__(self) -> int: ...
+
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row that the example at a position of an epoch is of."""
+
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The examples at these positions, int64 [n], of an epoch; the same for the same arguments.
+
+        Returns:
+            The raw rows they are of, each column UTF-8 bytes [rows]; for each example the place of its row
+            there, and which window of the row it is, int32 [n] each.
+        """
+
+
+class Signature(NamedTuple):
+    """One of the functions that an exported model serves: what it takes and, of what `decode` makes of it, returns."""
+
+    fields: tuple[str, ...]
+    outputs: tuple[str, ...] | None = None  # None: all
+
+
 class Task(Protocol):
     """One task on one model."""
 
-    best: ClassVar[tuple[str, Literal["max", "min"]]]  # the scalar that picks the best checkpoint
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
     split_from: ClassVar[int]  # dev rows set aside share no value of the fields from this one on with training rows
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig
     tokenizer: Tokenizer
+
+    @property
+    def grouped(self) -> bool:
+        """Whether `encode` may give several rows for one, and the loss needs all of them."""
+        return False
+
+    @property
+    def best(self) -> tuple[str, Literal["max", "min"]]:
+        """The scalar that picks the best checkpoint."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer): ...
 
@@ -84,12 +124,20 @@ class Task(Protocol):
     def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> Audit:
         """An audit of rows (fields, then gold); `labels` are those allowed, None where they define them."""
 
+    def examples(self, table: Table, seed: int) -> Examples | None:
+        """What is trained on; None: the table's rows, or their windows. Called with the weights that training starts from."""
+        return None
+
+    def measured(self, table: Table) -> Examples | None:
+        """What is measured, in place of the table's rows."""
+        return None
+
     def encode(self, raw: Tensors) -> Encoded:
         """Ids from raw strings, batched, graph only.
 
         Returns:
             `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and what else `supervise` and
-            `decode` need. Where the task is windowed, [windows, (tokens)], a row's windows in order, and
+            `decode` need. Where the task is windowed or grouped, [windows, (tokens)], a row's windows in order, and
             `row`, int32 [windows], the row each is of.
         """
 
@@ -114,6 +162,10 @@ class Task(Protocol):
         Args:
             outputs: [windows, ...], or, from a head over tokens, ragged [windows, (tokens), ...].
         """
+
+    def signatures(self) -> dict[str, Signature]:
+        """What an exported model serves, by name; `serving_default` is among them."""
+        return {"serving_default": Signature(self.config.fields)}
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""

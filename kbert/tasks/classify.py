@@ -18,7 +18,7 @@ from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import ClassifyOptions
-from kbert.tasks.base import Encoded, Tensors
+from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 
 MOST_LABELS = 10_000  # more is surely a column of something else
@@ -104,7 +104,7 @@ class ClassifyScorer:
         return ClassifyReport(metrics.classification(gold, predicted, probabilities, self.labels))
 
 
-class Classify:
+class Classify(Task):
     """The task `classify`; see `kbert.tasks.base.Task` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")

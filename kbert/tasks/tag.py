@@ -21,7 +21,7 @@ from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import TagOptions
 from kbert.spans import Span, check_spans, read_spans, tag_numbers
-from kbert.tasks.base import Encoded, Tensors
+from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 from kbert.windows import windows
 
@@ -127,7 +127,7 @@ class TagLoss(keras.losses.Loss):
         return tf.scatter_nd(tf.where(mask), losses, tf.shape(mask, tf.int64))
 
 
-class Tag:
+class Tag(Task):
     """The task `tag`; see `kbert.tasks.base.Task` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")

@@ -60,7 +60,7 @@ def run(path: str, init: str, steps: int) -> None:
     arguments = task.compile_args()
     objective = Objective(arguments["loss"], arguments["metrics"])
     step = TrainStep(model, optimizers.optimizer(model, train, steps), objective)
-    batches = iter(pipeline.TableBatches(pipeline.Examples(task, table), batch_size=32, seed=0).dataset(0))
+    batches = iter(pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=32, seed=0).dataset(0))
     sums = step.zeros()
     start = time.monotonic()
     for _ in range(steps):

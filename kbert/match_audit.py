@@ -1,0 +1,75 @@
+"""What is checked of pairs of a title and a text before any is learnt from, and the labels found on the way.
+
+In: rows, one after the other. Out: the labels, in order; errors about a row or about all of them. No TensorFlow here.
+"""
+
+import math
+from collections.abc import Sequence
+
+from kbert.errors import DataError
+
+FIELDS = ("title", "text")
+BINARY = ("0", "1")
+GRADES = 20  # different whole numbers that count as grades and are all listed
+
+
+class MatchAudit:
+    """Collects the labels, if the rows have some, and sees whether there is anything to tell apart."""
+
+    def __init__(self, source: str, allowed: Sequence[str] | None):
+        self.source = source
+        self.allowed = None if allowed is None else tuple(allowed)
+        self.labelled = False
+        self.low, self.high = math.inf, -math.inf
+        self.numbers: set[float] = set()
+        self.first: tuple[str, ...] = ()
+        self.varied = [False, False]  # whether titles differ, and texts
+        for label in self.allowed or ():
+            try:
+                _number(label)
+            except ValueError as error:
+                raise DataError(f"--labels: {error}") from None
+
+    def __call__(self, values: tuple[str, ...]) -> None:
+        for name, value in zip(FIELDS, values, strict=False):
+            if not value.strip():
+                raise ValueError(f"the {name} is empty")
+        self.first = self.first or values
+        self.varied = [varied or a != b for varied, a, b in zip(self.varied, self.first, values, strict=False)]
+        if len(values) > len(FIELDS):
+            self.labelled = True
+            label = _number(values[-1])
+            if self.allowed == BINARY and label not in (0, 1):
+                raise ValueError(f"label {values[-1]!r} is not among the model's labels: 0, 1")
+            self.low, self.high = min(self.low, label), max(self.high, label)
+            if len(self.numbers) <= GRADES:
+                self.numbers.add(label)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The grades in order, or the lowest and the highest of other numbers; none where rows are not labelled."""
+        if self.allowed is not None or not self.labelled:
+            return self.allowed or ()
+        if len(self.numbers) <= GRADES and all(number.is_integer() for number in self.numbers):
+            return tuple(str(int(number)) for number in sorted(self.numbers))
+        return (repr(self.low), repr(self.high))
+
+    def finish(self) -> None:
+        if self.labelled and self.low == self.high:
+            raise DataError(
+                f"{self.source}: one label only ({self.low:g}); pairs that all belong together are trained on without "
+                "--label_column"
+            )
+        for kind, varied in zip(FIELDS, self.varied, strict=True):
+            if not self.labelled and not varied:
+                raise DataError(f"{self.source}: all rows have the same {kind}; there is nothing to tell apart")
+
+
+def _number(label: str) -> float:
+    try:
+        value = float(label)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"label {label!r} is not a number; expected 0 and 1, grades, or another measure")
+    return value

@@ -1,0 +1,98 @@
+"""The figures of matching: of pairs labelled 0 or 1, of graded pairs, of titles that look for their text.
+
+In: gold and scores as arrays. Out: JSON values. No TensorFlow here.
+"""
+
+from typing import Any
+
+import numpy as np
+
+CUTS = (1, 5, 10)  # of recall@k
+BLOCK = 1 << 24  # scores held at once
+
+
+def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Accuracy; precision, recall and F1 of the pairs labelled 1; ROC-AUC; by scikit-learn.
+
+    Args:
+        gold: 0 or 1, [rows].
+        scores: the higher, the likelier 1, [rows].
+        threshold: the least score that is taken for 1.
+
+    Returns:
+        `roc_auc` is 0.5 where all rows have one label, `confusion_matrix` has a row for each gold label.
+    """
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
+
+    found = scores >= threshold
+    scored = precision_recall_fscore_support(gold, found, average="binary", pos_label=1, zero_division=0.0)
+    return {
+        "rows": len(gold),
+        "accuracy": float(accuracy_score(gold, found)),
+        **{name: float(value) for name, value in zip(("precision", "recall", "f1"), scored, strict=False)},
+        "roc_auc": float(roc_auc_score(gold, scores)) if len(np.unique(gold)) > 1 else 0.5,
+        "confusion_matrix": confusion_matrix(gold, found, labels=[0, 1]).tolist(),
+    }
+
+
+def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
+    """The threshold of the best accuracy, halfway between two rows' scores; the lowest of equals."""
+    order = np.argsort(scores, kind="stable")
+    ordered, ones = scores[order].astype(np.float64), gold[order]
+    # Taking the k lowest for 0: right are the zeros among them and the ones behind them.
+    right = np.concatenate([[0], np.cumsum(ones == 0)]) + ones.sum() - np.concatenate([[0], np.cumsum(ones)])
+    bounds = np.concatenate([[ordered[0] - 1], ordered, [ordered[-1] + 1]])
+    possible = np.flatnonzero(bounds[1:] > bounds[:-1])  # equal scores fall on one side
+    best = possible[np.argmax(right[possible])]
+    return float((bounds[best] + bounds[best + 1]) / 2)
+
+
+def graded(gold: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Pearson's and Spearman's correlation, by SciPy; 0 where one side is constant."""
+    from scipy.stats import pearsonr, spearmanr
+
+    varied = np.ptp(gold) > 0 and np.ptp(scores) > 0
+    return {
+        "rows": len(gold),
+        "pearson": float(pearsonr(gold, scores)[0]) if varied else 0.0,
+        "spearman": float(spearmanr(gold, scores)[0]) if varied else 0.0,
+    }
+
+
+def ranks(titles: np.ndarray, texts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """At which place, from 1, each title finds the first of its texts among all texts, by cosine.
+
+    A text that scores as high as it counts as being before it, so that equal vectors are no success.
+
+    Args:
+        titles: vectors of length 1, float32 [titles, hidden].
+        texts: the same of all candidates, [texts, hidden].
+        pairs: which texts are a title's, int [pairs, 2]: title and text; every title has one.
+
+    Returns:
+        int64 [titles].
+    """
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    starts = np.searchsorted(pairs[:, 0], np.arange(len(titles) + 1))
+    found = np.empty(len(titles), np.int64)
+    block = max(1, BLOCK // len(texts))
+    for first in range(0, len(titles), block):
+        scores = titles[first : first + block] @ texts.T
+        behind = first + len(scores)
+        own = pairs[starts[first] : starts[behind]]
+        at = own[:, 0] - first, own[:, 1]
+        best = np.maximum.reduceat(scores[at], starts[first:behind] - starts[first])
+        scores[at] = -np.inf
+        found[first:behind] = 1 + (scores >= best[:, None]).sum(1)
+    return found
+
+
+def retrieval(places: np.ndarray, texts: int) -> dict[str, Any]:
+    """Recall@1, @5, @10 and mean reciprocal rank.
+
+    Args:
+        places: where each title found the first of its texts, from `ranks`.
+        texts: how many candidates there were.
+    """
+    recalls = {f"recall_at_{k}": float((places <= k).mean()) for k in CUTS}
+    return {"titles": len(places), "texts": texts, **recalls, "mrr": float((1.0 / places).mean())}

@@ -1,0 +1,35 @@
+"""A seeded permutation of any range, at any position: computed, never stored.
+
+In: positions. Out: the numbers that stand there. The order of an epoch's rows comes from it.
+"""
+
+import numpy as np
+
+
+def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The row numbers at these positions of an epoch's permutation of `range(rows)`.
+
+    A four-round Feistel network over the next even power of two, walked until it lands inside the
+    range (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains"): no memory, any position.
+    """
+    half = max(1, (max(rows - 1, 1).bit_length() + 1) // 2)
+    mask = np.uint64((1 << half) - 1)
+    shift = np.uint64(half)
+    keys = np.random.SeedSequence([seed, epoch]).generate_state(4, np.uint64)
+    values = np.asarray(positions, np.uint64).copy()
+    outside = np.ones(len(values), bool)
+    while outside.any():
+        left, right = values[outside] >> shift, values[outside] & mask
+        for key in keys:
+            left, right = right, left ^ (_mixed(right, key) & mask)
+        values[outside] = (left << shift) | right
+        outside = values >= rows
+    return values.astype(np.int64)
+
+
+def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
+    """SplitMix64's finisher (Steele et al. 2014), keyed; arithmetic is modulo 2**64."""
+    z = values + key
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)))

@@ -1,0 +1,353 @@
+"""Matching: inputs, targets, losses and answers of the task; models from the command line to a fresh process."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import VOCABULARY, write_tsv
+
+from kbert import contrastive, evaluate, export, finetune, pipeline, predict
+from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.encoder import Encoder
+from kbert.errors import UsageError
+from kbert.match_audit import MatchAudit
+from kbert.options import MatchOptions
+from kbert.serving import Predictor
+from kbert.sources import open_table
+from kbert.tasks.match import Match
+from kbert.text import Tokenizer
+
+TOKENIZER = Tokenizer(VOCABULARY, lowercase=True, strip_accents=True)
+SHAPE = EncoderConfig(vocabulary_size=len(VOCABULARY), num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=8, dropout=0.0)
+
+
+def task(labels=(), max_length=12, **options) -> Match:
+    settings = {"max_title_length": 3, "stride": 2, **options}
+    config = ModelConfig(
+        task="match",
+        fields=("title", "text"),
+        labels=labels,
+        options=dataclasses.asdict(MatchOptions(**settings)),
+        encoder=SHAPE,
+        text=TextConfig(lowercase=True, strip_accents=True),
+        max_length=max_length,
+    )
+    return Match(config, TOKENIZER)
+
+
+def strings(**columns):
+    return {name: tf.constant(values, tf.string) for name, values in columns.items()}
+
+
+def featurised(task, raw):
+    encoded = task.encode(raw)
+    return encoded, task.supervise(raw, encoded)
+
+
+def pieces(encoded):
+    return [" ".join(VOCABULARY[i] for i in row) for row in encoded["token_ids"].to_list()]
+
+
+RAW = strings(title=["film", "plot"], text=["good " * 3 + "bad the fine dull very a and", "x"])
+
+
+def test_cross_reads_both_together():
+    encoded, _ = featurised(task(scorer="cross"), RAW)
+    assert pieces(encoded)[1] == "[CLS] plot [SEP] x [SEP]" and len(encoded["token_ids"][0]) == 12
+    assert encoded["segment_ids"][1].numpy().tolist() == [0, 0, 0, 1, 1] and encoded["row"].numpy().tolist() == [0, 1]
+    encoded, _ = featurised(task(scorer="cross", long_text="head_tail"), RAW)
+    assert pieces(encoded)[0] == "[CLS] film [SEP] good good fine dull very a and [SEP]".replace("fine", "the fine")
+    encoded, _ = featurised(task(scorer="cross", long_text="max"), RAW)
+    assert encoded["row"].numpy().tolist() == [0, 0, 1]
+    assert pieces(encoded)[0] == "[CLS] film [SEP] good good good bad the fine dull very [SEP]"
+    assert pieces(encoded)[1] == "[CLS] film [SEP] good bad the fine dull very a and [SEP]"
+
+
+def test_dual_reads_each_column_by_itself_and_keeps_a_row_together():
+    encoded, known = featurised(task(scorer="dual", long_text="mean", max_length=9), RAW)
+    assert encoded["row"].numpy().tolist() == [0, 0, 0, 1, 1] and encoded["part"].numpy().tolist() == [0, 1, 1, 0, 1]
+    assert pieces(encoded)[0] == "[CLS] film [SEP]" and pieces(encoded)[4] == "[CLS] x [SEP]"
+    assert known.numpy()[:, :2].tolist() == [[0, 0], [0, 1], [0, 1], [1, 0], [1, 1]]
+    alone = task(scorer="dual").encode({"text": RAW["text"]})
+    assert alone["row"].numpy().tolist() == [0, 1] and alone["part"].numpy().tolist() == [0, 0]
+
+
+def test_equal_titles_and_texts_share_their_numbers():
+    raw = strings(
+        title=["a", "the", "a"], text=["x", "good", "fine"],
+        negative_title_1=["the", "film", "film"], negative_1=["dull", "x", "plot"],
+    )  # fmt: skip
+    _, known = featurised(task(scorer="dual", hard_negatives=1), raw)
+    known = known.numpy().reshape(3, 3, 5)  # [rows, title and text and negative, ...]
+    title, text = known[:, :, 2], known[:, :, 3]
+    assert (title[:, 0] == title[:, 1]).all() and (text[:, 0] == text[:, 1]).all()
+    assert title[0, 0] == title[2, 0] != title[1, 0] and title[0, 2] == title[1, 0] and title[1, 2] == title[2, 2]
+    assert text[1, 2] == text[0, 0] and len(set(text[:, 1])) == 3
+
+
+def outputs(known, hidden=4, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=(len(known), hidden)), tf.float32)
+
+
+def test_the_in_batch_loss_masks_duplicates_and_joins_windows():
+    raw = strings(title=["a", "the", "a"], text=["x", "good " * 12, "x"])
+    rows = task(scorer="dual", long_text="max", max_length=9, temperature=0.1)
+    encoded, known = featurised(rows, raw)
+    vectors = outputs(known)
+    row, part = encoded["row"].numpy(), encoded["part"].numpy()
+    joined = {(r, p): vectors.numpy()[(row == r) & (part == p)].max(0) for r in range(3) for p in range(2)}
+    assert (row == 1).sum() == 3  # a title and two windows
+    titles, texts = (np.stack([joined[r, p] / np.linalg.norm(joined[r, p]) for r in range(3)]) for p in range(2))
+    clash = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], bool)
+    expected = contrastive.in_batch(titles, texts, clash, 0.1)
+    found = rows.compile_args()["loss"](known, vectors)
+    assert found.shape == known.shape[:1] and np.allclose(found, expected, rtol=1e-5)
+
+
+def test_labelled_losses():
+    raw = strings(title=["a", "the"], text=["x", "good"], label=["0", "3"])
+    known = featurised(task(("0", "1", "3"), scorer="dual"), raw)[1]
+    assert known.numpy()[:, 4].tolist() == [0, 0, 1, 1]
+    vectors = outputs(known)
+    unit = vectors.numpy() / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = (unit[::2] * unit[1::2]).sum(1)
+    found = task(("0", "1", "3"), scorer="dual").compile_args()["loss"](known, vectors)
+    assert np.allclose(found, np.mean((cosines - [0, 1]) ** 2), rtol=1e-4)
+    binary = task(("0", "1"), scorer="dual", loss="contrastive", margin=0.7)
+    assert np.allclose(
+        binary.compile_args()["loss"](known, vectors), contrastive.contrastive(cosines, np.float32([0, 1]), 0.7), rtol=1e-4
+    )
+    cross = task(("0", "1", "3"), scorer="cross")
+    known = featurised(cross, raw)[1]
+    logits = np.array([[0.5], [2.0]], np.float32)
+    expected = np.mean(np.log1p(np.exp(logits[:, 0] * [1, -1])))
+    assert np.allclose(cross.compile_args()["loss"](known, logits), expected, rtol=1e-5)
+    squared = task(("1.0", "5.0"), scorer="cross", loss="squared_error")
+    raw["label"] = tf.constant(["2", "5.0"])
+    known = featurised(squared, raw)[1]
+    assert np.allclose(squared.compile_args()["loss"](known, logits), np.mean([0.25**2, 1.0]), rtol=1e-5)
+    encoded = {"row": tf.range(2), "part": tf.zeros(2, tf.int32)}
+    assert np.allclose(squared.decode(tf.constant(logits), encoded, raw)["score"], [3.0, 9.0])
+    graded = cross.decode(tf.constant(logits), encoded, raw)
+    assert np.allclose(graded["score"], 3 / (1 + np.exp(-logits[:, 0])), rtol=1e-5) and "match" not in graded
+    decided = task(("0", "1"), scorer="cross").decode(tf.constant([[-1.0], [1.0]]), encoded, raw)
+    assert decided["match"].numpy().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "said"),
+    [
+        ((), {"scorer": "cross", "loss": "in_batch"}, "--loss=in_batch: --scorer=cross on rows without labels has cross_entropy and squared_error"),
+        (("0", "1"), {"scorer": "dual", "loss": "in_batch"}, "on labelled rows has cosine and contrastive"),
+        (("0", "5"), {"scorer": "dual", "loss": "contrastive"}, "needs labels 0 and 1, found 0, 5"),
+        (("0", "1"), {"hard_negatives": 2}, "--hard_negatives=2: the rows are labelled"),
+        ((), {"scorer": "cross", "negatives": 0}, "--negatives=0: --scorer=cross"),
+        ((), {"scorer": "cross", "long_text": "max", "stride": 6}, "leaves 6 tokens of text beside a title of --max_title_length=3; --stride=6"),
+        ((), {"scorer": "dual", "long_text": "mean", "stride": 10}, "leaves 10 tokens of text; --stride=10"),
+        ((), {"scorer": "cross", "long_text": "head_tail", "max_title_length": 9}, "leaves 0 tokens of text .* two or more"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(labels, options, said):
+    with pytest.raises(UsageError, match=said):
+        task(labels, **options)
+
+
+def test_labels_are_grades_or_a_range():
+    def found(values, allowed=None):
+        audit = MatchAudit("f", allowed)
+        for value in values:
+            audit(("a", "b", value))
+        audit.finish()
+        return audit.labels
+
+    assert found(["1", "0", "1.0"]) == ("0", "1") and found(["3", "0", "1"]) == ("0", "1", "3")
+    assert found(["0.5", "0", "4.8"]) == ("0.0", "4.8") and found(["2", "9"], ("0", "3")) == ("0", "3")
+    assert found([str(i) for i in range(99)]) == ("0.0", "98.0")
+    assert MatchAudit("f", None).labels == ()
+    with pytest.raises(ValueError, match="label 'yes' is not a number; expected 0 and 1"):
+        found(["yes"])
+    with pytest.raises(ValueError, match="label 'nan' is not a number"):
+        found(["nan"])
+    with pytest.raises(ValueError, match="label '2' is not among the model's labels: 0, 1"):
+        found(["0", "2"], ("0", "1"))
+
+
+@pytest.mark.parametrize(("scorer", "pooling", "long_text"), [("cross", "pooler", "max"), ("dual", "mean", "mean")])
+def test_a_row_does_not_depend_on_its_batch(scorer, pooling, long_text):
+    keras.utils.set_random_seed(1)
+    rows = task(scorer=scorer, pooling=pooling, long_text=long_text)
+    predictor = Predictor(rows, rows.build(Encoder(SHAPE)))
+    raw = strings(title=["film", "good plot", ""], text=["good " * 30, "x", "中文 very"])
+    together = {name: value.numpy() for name, value in predictor(raw).items()}
+    for i in range(3):
+        alone = predictor({name: value[i : i + 1] for name, value in raw.items()})
+        for name, value in together.items():
+            assert np.allclose(alone[name][0], value[i], atol=1e-5)
+    if scorer == "dual":
+        assert np.allclose(np.linalg.norm(together["text_vector"], axis=1), 1, atol=1e-5)
+        assert np.allclose((together["title_vector"] * together["text_vector"]).sum(1), together["score"], atol=1e-5)
+    assert predictor({name: value[:0] for name, value in raw.items()})["score"].shape == (0,)
+
+
+WORDS = ["good", "bad", "film", "fine", "dull", "plot", "cafe", "is", "not", "very", "中", "文", "很", "好", "坏", "电", "影"]
+
+
+def pairs(count, seed):
+    """Titles of three words and texts that hold them among others; every tenth title stands twice."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in range(count):
+        title = list(rng.permutation(WORDS)[:3]) if i % 10 else out[-1][0].split() if out else ["good", "bad", "film"]
+        words = [*title, *rng.choice(["a", "the", "and", "un"], int(rng.integers(1, 6)))]
+        out.append((" ".join(title), " ".join(rng.permutation(words))))
+    return out
+
+
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory):
+    """A folder with train.tsv and dev.tsv of pairs under names of their own."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, rows in (("train", pairs(240, 0)), ("dev", pairs(60, 1))):
+        write_tsv(folder / f"{name}.tsv", rows, ("headline", "body"))
+    return folder
+
+
+def flags(checkpoint, folder, model, **more):
+    settings = {
+        "task": "match",
+        "init": checkpoint,
+        "train_data": folder / "train.tsv",
+        "dev_data": folder / "dev.tsv",
+        "text_columns": "headline,body",
+        "model_dir": model,
+        "max_length": 16,
+        "batch_size": 24,
+        "learning_rate": 0.01,
+        **more,
+    }
+    return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def metrics(command, path):
+    assert command == 0
+    return json.loads(path.read_text())
+
+
+def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd, environment):
+    dual = {"scorer": "dual", "hard_negatives": 1, "gradient_cache": 20, "seed": 1}
+    before, after = tmp_path / "before", tmp_path / "after"
+    assert finetune.main(flags(checkpoint, matched, before, **dual, epochs=0)) == 0
+    assert finetune.main(flags(checkpoint, matched, after, **dual, epochs=4)) == 0
+    shown = capfd.readouterr()
+    assert "recall_at_1" in shown.out and "each among all" in shown.out and "different titles" in shown.err
+    untrained, trained = (json.loads((model / "metrics.json").read_text())["dev"] for model in (before, after))
+    assert untrained["kind"] == "retrieval" and untrained["mrr"] + 0.1 < trained["mrr"]
+    assert trained["titles"] < 60 and trained["texts"] == len({text for _, text in pairs(60, 1)})
+
+    out = tmp_path / "again.json"
+    dev = matched / "dev.tsv"
+    again = metrics(evaluate.main([f"--model_dir={after}", f"--data={dev}", f"--metrics_out={out}"]), out)
+    assert again == pytest.approx(trained)
+
+    answers = tmp_path / "answers.jsonl"
+    assert predict.main([f"--model_dir={after}", f"--input={dev}", f"--output={answers}"]) == 0
+    rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 60 and rows[0].keys() == {"row", "title", "text", "score"}
+
+    assert export.main([f"--model_dir={after}", f"--export_dir={tmp_path / 'served'}"]) == 0
+    program = (
+        "import sys, json, numpy as np, tensorflow as tf, tensorflow_text; assert 'kbert' not in sys.modules\n"
+        "rows = [json.loads(line) for line in open(sys.argv[2])]\n"
+        "of = tf.saved_model.load(sys.argv[1]).signatures; assert set(of) == {'serving_default', 'score', 'encode'}\n"
+        "columns = {n: tf.constant([r[n] for r in rows]) for n in ('title', 'text')}\n"
+        "score = of['score'](**columns); assert set(score) == {'score'}\n"
+        "assert (score['score'].numpy() == of['serving_default'](**columns)['score'].numpy()).all()\n"
+        "titles, texts = (of['encode'](text=columns[n])['vector'].numpy() for n in ('title', 'text'))\n"
+        "assert np.allclose((titles * texts).sum(1), score['score'], atol=1e-5)\n"
+        "assert np.allclose(score['score'], [r['score'] for r in rows], atol=1e-5)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "served" / "1"), str(answers)],
+        env={**environment, "PYTHONPATH": ""}, cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_cross_learns_labels_and_is_measured_on_drawn_pairs_too(checkpoint, tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    rated = []
+    for i in range(192):
+        words = [*rng.choice(["a", "the", "film", "plot", "and"], int(rng.integers(1, 20))), "good" if i % 2 else "dull"]
+        rated.append((f"{rng.choice(WORDS)} {rng.choice(WORDS)}", " ".join(rng.permutation(words)), str(i % 2)))
+    write_tsv(tmp_path / "train.tsv", rated, ("headline", "body", "same"))
+    write_tsv(tmp_path / "dev.tsv", rated[:40], ("headline", "body", "same"))
+    model, out = tmp_path / "model", tmp_path / "out.json"
+    cross = {"scorer": "cross", "label_column": "same", "long_text": "max", "max_title_length": 5, "stride": 2}
+    assert finetune.main(flags(checkpoint, tmp_path, model, **cross, epochs=14, learning_rate=0.02)) == 0
+    dev = json.loads((model / "metrics.json").read_text())["dev"]
+    assert dev["kind"] == "labels" and dev["rows"] == 40 and dev["threshold"] == 0.5
+    assert dev["accuracy"] > 0.75 and dev["roc_auc"] > 0.75
+    assert re.search(r"pooler +272  trained", capfd.readouterr().out)
+    arguments = [f"--model_dir={model}", f"--data={tmp_path / 'dev.tsv'}", "--label_column=", f"--metrics_out={out}"]
+    assert metrics(evaluate.main(arguments), out)["rows"] == 80  # every title with its own text and a drawn one
+    assert predict.main([f"--model_dir={model}", "--text=film", "--text_b=the plot is good and good"]) == 0
+    answer = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert answer["match"] is (answer["score"] >= 0.5)
+
+
+def test_batches_of_a_cross_encoder_hold_drawn_and_mined_negatives(matched):
+    source = SourceConfig(text_columns=("headline", "body"), label_column="")
+    table = open_table(str(matched / "train.tsv"), source, source.text_columns, keyed_by=2)
+    rows = task(scorer="cross", hard_negatives=1, mining="model", long_text="max")
+    rows.build(Encoder(SHAPE))
+    examples = pipeline.training_examples(rows, table, 0)
+    batches = pipeline.TableBatches(rows, examples, batch_size=30, seed=0)
+    assert batches.per_epoch == 24 and len(examples) == 3 * 240
+    labels = []
+    for inputs, known in batches.dataset(0).take(24):
+        assert len(inputs["token_ids"]) == len(known) >= 30
+        row = known.numpy()[:, 0]
+        firsts = np.concatenate([[True], row[1:] != row[:-1]])
+        assert firsts.sum() == len(set(row)) == 30  # a row's windows stay together
+        labels += known.numpy()[firsts, 4].tolist()
+    assert sum(labels) == 240 and len(labels) == 720
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        ([("a", "b"), ("c", "d")], {"text_columns": "headline,text"}, r"no column 'text'"),
+        ([("a", "b"), ("c", "d")], {"text_columns": "headline"}, "--text_columns=headline: two are needed, of the title and of the text"),
+        ([("a", "b"), ("a", "d")], {}, "all rows have the same title; there is nothing to tell apart"),
+        ([("a", "b"), ("c", "b")], {}, "all rows have the same text"),
+        ([("a", "b"), ("", "d")], {}, r"bad\.tsv:3: the title is empty"),
+        ([("a", " "), ("c", "d")], {}, r"bad\.tsv:2: the text is empty"),
+        ([("a", "1"), ("b", "1")], {"text_columns": "headline,headline"}, "a column is named twice"),
+    ],
+)  # fmt: skip
+def test_bad_pairs_are_said(checkpoint, tmp_path, capfd, rows, more, said):
+    path = write_tsv(tmp_path / "bad.tsv", rows, ("headline", "body"))
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **{"train_data": path, "dev_data": path, **more})) in (
+        1,
+        2,
+    )
+    assert re.search(said, capfd.readouterr().err)
+
+
+def test_a_batch_that_is_looked_at_as_a_whole_is_not_computed_in_parts(checkpoint, matched, tmp_path, capfd):
+    more = {"scorer": "dual", "accumulation_steps": 2}
+    assert finetune.main(flags(checkpoint, matched, tmp_path / "model", **more)) == 2
+    assert "--accumulation_steps=2, --strategy=none: the loss of this task needs the whole of a batch" in capfd.readouterr().err
+
+
+def test_one_class_only_is_said(checkpoint, tmp_path, capfd):
+    path = write_tsv(tmp_path / "bad.tsv", [("a", "b", "1"), ("c", "d", "1.0")], ("headline", "body", "same"))
+    more = {"train_data": path, "dev_data": path, "label_column": "same"}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 1
+    assert "one label only (1); pairs that all belong together are trained on without --label_column" in capfd.readouterr().err
