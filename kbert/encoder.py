@@ -81,7 +81,7 @@ class Encoder(keras.layers.Layer):
         b = self.backbone
         tokens = b.token_embedding(inputs["token_ids"])
         x = tokens + b.position_embedding(tokens) + b.segment_embedding(inputs["segment_ids"])
-        x = _normalised(b.embeddings_layer_norm, x)
+        x = normalised(b.embeddings_layer_norm, x)
         x = b.embeddings_dropout(x, training=training and not self.frozen_embeddings)
         # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
         bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
@@ -120,11 +120,11 @@ class Encoder(keras.layers.Layer):
         weights = attention._dropout_layer(weights, training=training)
         mixed = ops.transpose(ops.matmul(weights, both[1]), (0, 2, 1, 3))  # [batch, queries, heads, size]
         mixed = product(ops.reshape(mixed, (-1, hidden)), attention._output_dense)
-        flat = _normalised(layer._self_attention_layer_norm, flat + layer._self_attention_dropout(mixed, training=training))
+        flat = normalised(layer._self_attention_layer_norm, flat + layer._self_attention_dropout(mixed, training=training))
         inner = layer._feedforward_intermediate_dense
         wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
         out = layer._feedforward_output_dense(ACTIVATIONS[self.config.activation](wide))
-        flat = _normalised(layer._feedforward_layer_norm, flat + layer._feedforward_dropout(out, training=training))
+        flat = normalised(layer._feedforward_layer_norm, flat + layer._feedforward_dropout(out, training=training))
         return ops.reshape(flat, (batch, queries, hidden))
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:
@@ -160,7 +160,7 @@ class Encoder(keras.layers.Layer):
         return whole
 
 
-def _normalised(layer: Any, x: Any) -> Any:
+def normalised(layer: Any, x: Any) -> Any:
     """Layer normalisation with a Keras layer's variables, in float32; half the time of the layer's own call on a CPU."""
     wide = ops.cast(x, "float32")
     centred = wide - ops.mean(wide, -1, keepdims=True)

@@ -23,7 +23,7 @@ import tensorflow_text as tf_text
 
 from kbert.errors import DataError
 
-UNKNOWN, CLS, SEP, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
+UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 MAX_CHARACTERS = 200  # of a word; longer ones are [UNK], as in the reference
 SPACE = 32
 HEAD_BYTES = 32  # bytes a word, at first; Chinese needs three, English six
@@ -83,6 +83,7 @@ class Tokenizer(tf.Module):
         self.strip_accents = strip_accents
         ids = {token: i for i, token in enumerate(self.vocabulary)}
         self.cls_id, self.sep_id, self.pad_id = ids[CLS], ids[SEP], ids[PAD]
+        self.mask_id = ids.get(MASK)  # a vocabulary can do without; pre-training cannot
         with np.load(Path(__file__).with_name("unicode_table.npz"), allow_pickle=False) as table:
             variant = int(lowercase) + 2 * int(strip_accents)
             self._kinds, self._beside_sigma = (table["stage1"][row].astype(np.int32) for row in (variant, 4))
@@ -124,6 +125,13 @@ class Tokenizer(tf.Module):
             return tf.gather(tf.concat(ids, 0), tf.math.invert_permutation(tf.concat(order, 0)))
 
         return tf.cond(tf.reduce_all(plain), lambda: self._quick(texts), mixed)
+
+    def tokenize_with_masks(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
+        """As `tokenize`, but "[MASK]" in a text is the control token, for models that fill it."""
+        parts = tf.strings.split(texts, MASK)  # [texts, (parts)]
+        ids = self.tokenize(parts.values, max_words)
+        marked = tf.concat([ids, _column(ids.nrows(), self.mask_id)], 1)
+        return parts.with_values(marked).merge_dims(1, 2)[:, :-1]
 
     def tokenize_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
         """Ids, and where in the texts the pieces stand.
