@@ -8,12 +8,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert import config
-from kbert.config import ModelConfig, TrainConfig
+from kbert.config import ModelConfig, RunConfig
 from kbert.tasks.base import Report
 
 EVERY = 10  # steps between points of the training curves
@@ -27,7 +26,7 @@ class Board:
     def __init__(self, path: Path):
         self._writer = tf.summary.create_file_writer(str(path))
 
-    def start(self, model: ModelConfig, train: TrainConfig, figure: str) -> None:
+    def start(self, model: ModelConfig, train: RunConfig, figure: str) -> None:
         """The run's hyper-parameters, for the HParams page."""
         from tensorboard.plugins.hparams import api as hp
 
@@ -57,31 +56,33 @@ class Board:
         self._writer.close()
 
 
-class Curves(keras.callbacks.Callback):
-    """Training loss, metrics and learning rate every `EVERY` steps and at an epoch's last.
+class Curves:
+    """Training loss, metrics and learning rate every `EVERY` steps of an epoch, at its last, and at checkpoints.
 
-    Keras reports means since the epoch's start; the points here are means since the last point.
+    What comes in are means since the epoch's start; the points here are means since the last point.
     """
 
-    def __init__(self, board: Board):
-        super().__init__()
-        self.board = board
-        self.seen = 0
-        self.sums: dict[str, float] = {}
+    def __init__(self, board: Board, per_epoch: int):
+        self.board, self.per_epoch = board, per_epoch
+        self.start(0, {})
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.seen, self.sums = 0, {}
+    def start(self, step: int, means: dict[str, float]) -> None:
+        """Go on after a step, given the means at it."""
+        self.seen = step % self.per_epoch
+        self.sums = {name: value * self.seen for name, value in means.items()}
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        count = batch + 1
-        if count % EVERY and count != self.params["steps"]:
-            return
-        sums = {name: float(value) * count for name, value in (logs or {}).items()}
-        scalars = {name: (total - self.sums.get(name, 0.0)) / (count - self.seen) for name, total in sums.items()}
-        optimizer = self.model.optimizer
-        scalars["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-        self.board.train(int(optimizer.iterations), scalars)
-        self.seen, self.sums = count, sums
+    def due(self, step: int) -> bool:
+        within = step % self.per_epoch
+        return within % EVERY == 0
+
+    def add(self, step: int, means: dict[str, float], learning_rate: float) -> None:
+        """A point after a step, from 1, given the means since the epoch's start, this step included."""
+        count = (step - 1) % self.per_epoch + 1
+        if count > self.seen:
+            sums = {name: value * count for name, value in means.items()}
+            scalars = {name: (total - self.sums.get(name, 0.0)) / (count - self.seen) for name, total in sums.items()}
+            self.board.train(step, {**scalars, "learning_rate": learning_rate})
+        self.start(step, means)
 
 
 def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:

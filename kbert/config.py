@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from kbert.errors import DataError
 
@@ -116,7 +116,49 @@ SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, each also .gz; globs w
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class RunConfig:
+    """How the steps of a run go, whatever it learns and from what."""
+
+    freeze_layers: int = flag(0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings too.", low=0)
+    freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
+    batch_size: int = flag(32, help="Rows a training step.", low=1)
+    epochs: int = flag(3, help="Passes over the training data.", low=1)
+    steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
+    learning_rate: float = flag(5e-5, help="Peak learning rate of AdamW.", low=0.0)
+    warmup_ratio: float = flag(
+        0.1, help="Fraction of all steps over which the learning rate rises from 0; it then falls to 0.", low=0.0, high=1.0
+    )
+    weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
+    precision: Precision = flag(
+        "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."
+    )
+    checkpoint_steps: int = flag(0, help="Write a checkpoint every this many steps too; 0: where dev is measured only.", low=0)
+    keep_checkpoints: int = flag(1, help="Newest checkpoints that are kept; the best on dev is kept besides.", low=1)
+    evaluate_steps: int = flag(
+        0, help="Measure dev, and write a checkpoint, every this many steps too; 0: at the ends of epochs only.", low=0
+    )
+    early_stopping_patience: int | None = flag(
+        None,
+        help="Stop when dev was measured this many times, at the ends of epochs unless --evaluate_steps says otherwise, "
+        "without a better figure; by default never.",
+        low=1,
+    )
+    seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)
+    loss_limit: float | None = flag(
+        None,
+        help="Stop when a step's loss is above this many times its running level (the mean of about the last hundred "
+        "steps); by default never. A loss that is not a number always stops the run.",
+        low=1.0,
+    )
+    train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
+
+    def total_steps(self, per_epoch: int) -> int:
+        """Training steps of the run, given those of an epoch."""
+        return self.epochs * per_epoch if self.steps is None else self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
     """How a model is trained; nothing here changes a prediction of the model once it is trained."""
 
     init: str = flag(help="Checkpoint to start from: a directory (Hugging Face, Keras preset, kbert model) or a preset's name.")
@@ -134,23 +176,54 @@ class TrainConfig:
         None, help="File of the labels, one a line, in the order wanted; by default those of the training data, sorted."
     )
     source: SourceConfig = SourceConfig()
-    freeze_layers: int = flag(0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings too.", low=0)
-    freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
-    batch_size: int = flag(32, help="Rows a training step.", low=1)
-    epochs: int = flag(3, help="Passes over the training data.", low=1)
-    learning_rate: float = flag(5e-5, help="Peak learning rate of AdamW.", low=0.0)
-    warmup_ratio: float = flag(
-        0.1, help="Fraction of all steps over which the learning rate rises from 0; it then falls to 0.", low=0.0, high=1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """How a model is pre-trained on plain text; nothing here changes an answer of the model once it is trained."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "warmup_ratio": 0.01, "epochs": 10}  # rates as in the paper
+    source: ClassVar[SourceConfig] = SourceConfig()  # how `kbert.predict` reads texts to fill
+
+    train_data: str = flag(
+        help="Text to learn from: plain text files (.gz and globs work, - is standard input), or *.tfrecord shards of "
+        "tools/make_pretraining_data.py."
     )
-    weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
-    precision: Precision = flag(
-        "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."
+    init: str | None = flag(
+        None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab begins from scratch."
     )
-    early_stopping_patience: int | None = flag(
-        None, help="Stop after this many epochs without a better dev figure; by default never.", low=1
+    layout: Literal["sentences", "documents"] = flag(
+        "sentences",
+        help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which is "
+        "cut into sentences (Chinese and English).",
     )
-    seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)
-    train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
+    encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
+    dev_data: str | None = flag(None, help="Held-out text or shards, measured but not learnt from; as --train_data.")
+    dev_fraction: float | None = flag(
+        None,
+        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given). Equal ones stay on one side.",
+        low=0.0001,
+        high=0.9,
+    )
+    dev_examples: int = flag(2000, help="Held-out examples that are measured, at most.", low=1)
+    segmenter: str | None = flag(
+        None,
+        help="Whose words --mask_unit=word and span take as whole: jieba (the extra kbert[jieba]), or module:function of your "
+        "own; by default those between spaces, and single Chinese characters.",
+    )
+    mask_unit: Literal["piece", "word", "span"] = flag(
+        "piece", help="What is masked as a whole: WordPieces, words, or spans of 1 to 10 words as in SpanBERT."
+    )
+    mask_rate: float = flag(0.15, help="Share of an example's tokens that are predicted.", low=0.01, high=0.9)
+    max_predictions: int = flag(20, help="Predictions an example, at most; the paper has 20 for 128 tokens, 77 for 512.", low=1)
+    short_seq_prob: float = flag(
+        0.1, help="Share of the documents that pairs of a random shorter length are cut from.", low=0.0, high=1.0
+    )
+    skip_damaged_shards: bool = flag(False, help="Go on without shards that are damaged or cut short, which are named.")
+
+
+# Tasks that are trained in another way than by `kbert.finetune`.
+TRAINED_BY: dict[str, type] = {"pretrain": PretrainConfig}
 
 
 def to_json(value: Any) -> Any:

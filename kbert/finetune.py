@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("kbert.finetune")  # __name__ is "__main__" when it runs
 
 ABOUT = """
-Fine-tune a BERT checkpoint, keep the epoch that is best on dev, and write a model directory that
-kbert.evaluate, kbert.predict and kbert.export read. Interrupted, the same command continues after
-the last finished epoch; finished, it continues when --epochs was raised.
+Fine-tune a BERT checkpoint, keep what is best on dev, and write a model directory that kbert.evaluate,
+kbert.predict and kbert.export read. Interrupted, the same command continues from the last checkpoint;
+finished, it continues when --epochs was raised.
 """
 
 
@@ -85,13 +85,15 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     if directory.exists() and not run_flags.overwrite:
         directory.check_same(model_config, train)
         last = directory.last()
-        if last is not None and (last.epoch >= train.epochs or train.epochs <= last.stopped):
+        steps = 0 if last is None else train.total_steps(last.per_epoch)
+        if last is not None and (last.step >= steps or steps <= last.stopped):
             if not _measured(directory, train):
                 directory.write_config(model_config, train)
                 _measure(directory, tables, train)
+            early = " (stopped early)" if last.stopped else ""
             print(
-                f"{directory.path} is finished: {last.epoch} epochs{' (stopped early)' if last.stopped else ''}. "
-                "Raise --epochs to continue, or use --overwrite to start anew."
+                f"{directory.path} is finished: {last.step} steps, {last.epoch} epochs{early}. "
+                f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
             )
             return 0
 
@@ -105,19 +107,21 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     else:
         directory.write_config(model_config, train)
     print(frozen_table(model, encoder), flush=True)
-    training_run = training.Run(task, model, checkpoint.vocabulary, tables["train"], tables["dev"], train, directory)
+    examples = pipeline.Examples(task, tables["train"])
+    batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",
             len(tables["train"]),
-            len(training_run.examples),
+            len(examples),
             task.config.max_length,
         )
         for sentence in task.survey(pipeline.raw_rows(task, tables["train"], gold=True)):
             log.info("%s", sentence)
     else:
         _say_truncation(task, tables["train"])
-    training_run.fit()
+    measure = training.dev_measure(task, model, checkpoint.vocabulary, tables["dev"], train.precision)
+    training.Run(task, model, train, directory, batches, measure).fit()
     _measure(directory, tables, train)
     print(f"\nmodel: {directory.path}")
     return 0
@@ -132,15 +136,15 @@ def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig
     if "test" in tables:
         reports["test"] = training.evaluate(predictor, tables["test"], "test")
     metrics = {split: report.metrics for split, report in reports.items()}
-    directory.write_metrics({"epoch": best.epoch, "test_data": train.test_data, **metrics})
+    directory.write_metrics({"step": best.step, "epoch": best.epoch, "test_data": train.test_data, **metrics})
     for split, report in reports.items():
-        print(f"\n{split} ({len(tables[split]):,} rows), epoch {best.epoch}, the best on dev:\n{report.table()}")
+        print(f"\n{split} ({len(tables[split]):,} rows), {best.place}, the best on dev:\n{report.table()}")
 
 
 def _measured(directory: ModelDir, train: TrainConfig) -> bool:
     """Whether metrics.json speaks of the kept checkpoint, and of the test data if some are asked for."""
     metrics = directory.metrics()
-    return metrics.get("epoch") == directory.best().epoch and train.test_data in (None, metrics.get("test_data"))
+    return metrics.get("step") == directory.best().step and train.test_data in (None, metrics.get("test_data"))
 
 
 def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]) -> tuple[dict[str, "Table"], tuple[str, ...]]:

@@ -2,12 +2,15 @@
 
     config.json             what the model is and how it was trained; written before the first step
     vocab.txt
-    checkpoints/epoch-0002/ weights.safetensors, state.safetensors (optimizer, dropout seeds), checkpoint.json
-    metrics.json            figures of the kept checkpoint
+    checkpoints/step-00000502/  weights.safetensors, checkpoint.json,
+                                state.safetensors (optimizer, dropout seeds, sums of the running epoch's figures)
+    metrics.json            figures of the best checkpoint
     tb/                     TensorBoard
 
 A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
-step's weights with another's figures. The best and the last are kept. No TensorFlow here.
+step's weights with another's figures. The newest are kept, from which a run goes on, and the best, which
+evaluation, prediction and export read. Checkpoints between two measurements on dev have no figures and
+are never the best. No TensorFlow here.
 """
 
 import dataclasses
@@ -25,53 +28,71 @@ from safetensors.numpy import load_file, save_file
 
 import kbert
 from kbert import config
-from kbert.config import ModelConfig, TrainConfig, to_json
+from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_text
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
 # What may differ when the same command continues a run; everything else has to be as it was.
-MAY_CHANGE = {"epochs", "early_stopping_patience", "test_data"}
+MAY_CHANGE = {
+    "epochs",
+    "steps",
+    "early_stopping_patience",
+    "test_data",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "evaluate_steps",
+    "loss_limit",
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Saved:
-    """One checkpoint folder.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What checkpoint.json says.
 
     Attributes:
-        epoch: epochs completed.
-        score: the task's figure on dev, the greater the better.
-        stopped: early stopping ended a run of this many epochs here; 0 when it did not.
-        metrics: the dev report.
+        step: training steps done, from the run's beginning.
+        per_epoch: training steps of an epoch.
+        score: the task's figure on dev, the greater the better; None where dev was not measured.
+        waited: measurements on dev since the best, this one included.
+        stopped: early stopping ended a run of this many steps here; 0 when it did not.
+        metrics: the dev report; empty where dev was not measured.
         calibration: what the dev rows settled for `decode`, such as a threshold.
     """
 
+    step: int
+    per_epoch: int
+    score: float | None = None
+    waited: int = 0
+    stopped: int = 0
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.per_epoch
+
+    @property
+    def place(self) -> str:
+        """Where in the run it is, for messages."""
+        return f"step {self.step}" if self.step % self.per_epoch else f"epoch {self.epoch}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Saved(Figures):
+    """One checkpoint folder."""
+
     path: Path
-    epoch: int
-    score: float
-    stopped: int
-    metrics: dict[str, Any]
-    calibration: dict[str, float]
 
     def weights(self) -> dict[str, np.ndarray]:
         """Weight arrays by variable path."""
         return _load(self.path / "weights.safetensors")
 
     def state(self) -> dict[str, np.ndarray]:
-        """Optimizer and seed arrays, as `kbert.training` named them."""
+        """Optimizer, seed and other arrays, as `kbert.training` named them."""
         return _load(self.path / "state.safetensors")
-
-
-@dataclasses.dataclass(frozen=True)
-class _About:
-    """What checkpoint.json says; see `Saved`."""
-
-    epoch: int
-    score: float
-    stopped: int
-    metrics: dict[str, Any]
-    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class ModelDir:
@@ -99,19 +120,20 @@ class ModelDir:
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
 
-    def create(self, model: ModelConfig, train: TrainConfig, vocabulary: list[str]) -> None:
+    def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
-        if self.last() is not None:
+        if self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists()):
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
             (self.path / REPLACED).mkdir()
             for name in ("checkpoints", "tb", "config.json", "vocab.txt", "metrics.json"):
                 if (self.path / name).exists():
                     os.rename(self.path / name, self.path / REPLACED / name)
-        shutil.rmtree(self.path / "tb", ignore_errors=True)
+        for name in ("checkpoints", "tb"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         self.write_config(model, train)
         write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
 
-    def write_config(self, model: ModelConfig, train: TrainConfig) -> None:
+    def write_config(self, model: ModelConfig, train: RunConfig) -> None:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         document = {
             "kbert": {"schema": config.SCHEMA, "version": kbert.__version__, "packages": versions},
@@ -120,7 +142,7 @@ class ModelDir:
         }
         write_text(self.path / "config.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
-    def read_config(self) -> tuple[ModelConfig, TrainConfig]:
+    def read_config(self) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
         """Both configurations.
 
         Raises:
@@ -139,10 +161,10 @@ class ModelDir:
             by = document["kbert"].get("version")
             raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
         model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
-        train = config.from_json(TrainConfig, document.get("train"), f"{path}: train")
+        train = config.from_json(TRAINED_BY.get(model.task, TrainConfig), document.get("train"), f"{path}: train")
         return model, train
 
-    def check_same(self, model: ModelConfig, train: TrainConfig) -> None:
+    def check_same(self, model: ModelConfig, train: RunConfig) -> None:
         """Raise UsageError, naming the difference, unless the run recorded here is this one."""
         was_model, was_train = self.read_config()
         ways_out = "use --overwrite to start anew, or another --model_dir"
@@ -162,63 +184,82 @@ class ModelDir:
     def checkpoints(self) -> list[Saved]:
         """The checkpoints that are whole, oldest first."""
         saved = []
-        for path in sorted((self.path / "checkpoints").glob("epoch-*")):
-            about = config.from_json(_About, config.read_json(path / "checkpoint.json"), str(path / "checkpoint.json"))
-            saved.append(Saved(path=path, **vars(about)))
+        for path in sorted((self.path / "checkpoints").glob("step-*")):
+            where = path / "checkpoint.json"
+            try:
+                figures = config.from_json(Figures, config.read_json(where), str(where))
+            except DataError:
+                if path.exists():
+                    raise
+                continue  # a run that goes on has dropped it meanwhile
+            saved.append(Saved(path=path, **vars(figures)))
         return saved
 
     def last(self) -> Saved | None:
-        return max(self.checkpoints(), key=lambda s: s.epoch, default=None)
+        """The newest checkpoint, from which a run goes on."""
+        return max(self.checkpoints(), key=lambda s: s.step, default=None)
+
+    def measured(self) -> Saved | None:
+        """The checkpoint with the best dev figure, the earlier of equals; None while there is none."""
+        measured = [saved for saved in self.checkpoints() if saved.score is not None]
+        return max(measured, key=lambda s: (s.score, -s.step), default=None)
 
     def best(self) -> Saved:
-        """The checkpoint with the best dev figure, the earlier of equals.
+        """As `measured`.
 
         Raises:
             DataError: none is there yet.
         """
-        saved = self.checkpoints()
-        if not saved:
+        saved = self.measured()
+        if saved is None:
             former = f"; the run it replaces is in {self.path / REPLACED}" if (self.path / REPLACED).exists() else ""
-            raise DataError(f"--model_dir={self.path}: no checkpoint yet; the training run has not finished an epoch{former}")
-        return max(saved, key=lambda s: (s.score, -s.epoch))
+            state = "has not finished an epoch" if self.last() is None else "has checkpoints, but has not measured dev"
+            raise DataError(f"--model_dir={self.path}: no checkpoint yet; the training run {state}{former}")
+        return saved
 
-    def save(
-        self,
-        weights: dict[str, np.ndarray],
-        state: dict[str, np.ndarray],
-        *,
-        epoch: int,
-        score: float,
-        stopped: int,
-        metrics: dict[str, Any],
-        calibration: dict[str, float],
-    ) -> None:
-        """Write one checkpoint, then drop those that are neither best nor last."""
+    def best_weights(self) -> tuple[Saved, dict[str, np.ndarray]]:
+        """`best` with its weights, also while a run goes on and drops it for a better one.
+
+        Raises:
+            DataError: there is none, or its file is damaged.
+        """
+        while True:
+            saved = self.best()
+            try:
+                return saved, saved.weights()
+            except DataError:
+                if saved.path.exists():
+                    raise
+
+    def save(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray], figures: Figures, keep: int = 1) -> Path:
+        """Write one checkpoint, then drop those that are neither best nor among the `keep` newest; returns its folder."""
         parent = self.path / "checkpoints"
         parent.mkdir(exist_ok=True)
         for stale in parent.glob(".writing-*"):
             shutil.rmtree(stale)
-        place = parent / f"epoch-{epoch:04d}"
+        place = parent / f"step-{figures.step:08d}"
         try:
             new = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
             new.chmod(0o755)
             save_file(weights, new / "weights.safetensors")
             save_file(state, new / "state.safetensors")
-            about = to_json(_About(epoch, score, stopped, metrics, calibration))
-            write_text(new / "checkpoint.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+            write_text(new / "checkpoint.json", json.dumps(to_json(figures), indent=2, ensure_ascii=False) + "\n")
             for file in new.glob("*.safetensors"):
                 file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
             os.rename(new, place)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{place}: could not be written: {error}") from None
-        shutil.rmtree(self.path / REPLACED, ignore_errors=True)
-        keep = {self.best().path, place}
-        for saved in self.checkpoints():
-            if saved.path not in keep:
+        best = self.measured()
+        if best is not None:
+            shutil.rmtree(self.path / REPLACED, ignore_errors=True)
+        whole = sorted(self.checkpoints(), key=lambda s: s.step)
+        for saved in whole[: max(0, len(whole) - keep)]:
+            if best is None or saved.path != best.path:
                 # Out of sight first, so that a reader never meets a half-deleted folder.
                 gone = parent / f".writing-{saved.path.name}"
                 os.rename(saved.path, gone)
                 shutil.rmtree(gone)
+        return place
 
     def metrics(self) -> dict[str, Any]:
         """What `write_metrics` wrote; empty where nothing is."""

@@ -1,6 +1,6 @@
 """Rows of a table as batches, in the order an epoch wants them.
 
-In: a task and a table. Out: a `tf.data.Dataset` of training batches, or of raw rows in file order.
+In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
 An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
 of like length share a batch and padding is small; the batches then come in shuffled order.
@@ -13,6 +13,7 @@ the step that the learning rate was chosen for stays the same whatever the texts
 """
 
 import math
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +24,30 @@ from kbert.tasks.base import Encoded, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 INPUTS = ("token_ids", "segment_ids")
+NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
+
+
+class Batches(Protocol):
+    """What `kbert.training.Run` trains on: the same batches, wherever a run starts.
+
+    Steps are counted from 0 over the whole run, epoch after epoch.
+    """
+
+    per_epoch: int  # training steps of an epoch
+
+    def dataset(self, start: int) -> tf.data.Dataset:
+        """The batches from this step on, without end.
+
+        Returns:
+            (inputs, targets) or (inputs, targets, weights), nested as the model's inputs and outputs are. The
+            first axis of each tensor is the batch's, so that any selection of rows is a smaller batch. Losses
+            and metrics are means weighted by `weights`, which have the shape of the targets' values (1 each by
+            default).
+        """
+
+    def where(self, step: int) -> str:
+        """What the batch of this step was made of, for a message: files and lines."""
 
 
 class Examples:
@@ -35,6 +59,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.table) if self._ends is None else int(self._ends[-1])
+
+    def where(self, example: int) -> str:
+        """`FILE:LINE` of an example's row."""
+        row = example if self._ends is None else int(np.searchsorted(self._ends, example, side="right"))
+        return self.table.where(row)
 
     def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """The raw rows of examples, each row once; for each example, the place of its row there, and which window it is."""
@@ -58,11 +87,6 @@ def _windows(task: Task, table: Table) -> np.ndarray:
             counts.append(count(raw).numpy())
             bar.update(len(counts[-1]))
     return np.concatenate(counts)
-
-
-def steps(examples: int, batch_size: int) -> int:
-    """Training steps of an epoch."""
-    return math.ceil(examples / batch_size)
 
 
 def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -94,47 +118,75 @@ def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
-    """The batches of these epochs, one epoch after the other; an epoch's are the same wherever a run starts.
+class TableBatches:
+    """`Batches` of a table's examples.
 
-    Returns:
-        Pairs of model inputs (`token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded
-        to the batch's longest row) and targets. `steps(len(examples), batch_size)` batches an epoch.
+    Inputs are `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded to the batch's longest
+    row. Ragged targets are padded with -1; what is -1 there has no target, and weighs nothing.
+
+    Args:
+        examples: what to train on.
+        batch_size: rows of a batch; an epoch's last may have fewer.
+        seed: of the order.
     """
-    task = examples.task
-    chunk = batch_size * max(8, WINDOW_ROWS // batch_size)
-    chunks = math.ceil(len(examples) / chunk)
-    names = task.config.fields + task.gold
 
-    def read(number: np.ndarray) -> list[np.ndarray]:
-        epoch, place = divmod(int(number), chunks)
-        positions = np.arange(place * chunk, min((place + 1) * chunk, len(examples)))
-        columns, places, windows = examples.read(permuted(positions, len(examples), seed, epoch))
-        return [*columns.values(), places, windows]
+    def __init__(self, examples: Examples, *, batch_size: int, seed: int):
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        self.per_epoch = math.ceil(len(examples) / batch_size)
+        self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
+        self._chunks = math.ceil(self.per_epoch / self._per_chunk)
 
-    def encode(number: tf.Tensor) -> tf.data.Dataset:
-        *columns, place, window = tf.numpy_function(read, [number], [tf.string] * len(names) + [tf.int32] * 2)
-        raw = {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
+    def dataset(self, start: int) -> tf.data.Dataset:
+        return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
+
+    def where(self, step: int) -> str:
+        examples = next(iter(self._numbered(step)))[0].numpy()
+        first = ", ".join(self.examples.where(int(example)) for example in examples[:NAMED])
+        return first + (f" and {len(examples) - NAMED} more" if len(examples) > NAMED else "")
+
+    def _numbered(self, start: int) -> tf.data.Dataset:
+        """The batches with the numbers of their examples, int64 [batch], in front."""
+        epoch, step = divmod(start, self.per_epoch)
+        chunk, skipped = divmod(step, self._per_chunk)
+        chunks = tf.data.Dataset.range(epoch * self._chunks + chunk, np.iinfo(np.int64).max)
+        return chunks.flat_map(self._chunk).skip(skipped)
+
+    def _read(self, number: np.ndarray) -> list[np.ndarray]:
+        epoch, place = divmod(int(number), self._chunks)
+        size = self._per_chunk * self.batch_size
+        positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
+        numbers = permuted(positions, len(self.examples), self.seed, epoch)
+        columns, places, windows = self.examples.read(numbers)
+        return [numbers, places, windows, *columns.values()]
+
+    def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
+        task, size = self.examples.task, self.batch_size
+        names = task.config.fields + task.gold
+        types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
+        numbers, place, window, *columns = (
+            tf.ensure_shape(values, [None]) for values in tf.numpy_function(self._read, [number], types)
+        )
+        raw = dict(zip(names, columns, strict=True))
         encoded = task.encode(raw)
         targets = task.supervise(raw, encoded)
         if task.windowed:
-            firsts = tf.searchsorted(encoded["row"], tf.ensure_shape(place, [None]))
-            chosen = firsts + tf.ensure_shape(window, [None])
+            chosen = tf.searchsorted(encoded["row"], place) + window
             targets = tf.gather(targets, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         order = tf.argsort(encoded["token_ids"].row_lengths(), stable=True)
-        count = -(-tf.size(order) // batch_size)
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, tf.cast(number, tf.int32)])
+        count = -(-tf.size(order) // size)
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[self.seed, tf.cast(number, tf.int32)])
 
-        def batch(place: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            rows = order[place * batch_size : (place + 1) * batch_size]
+        def batch(place: tf.Tensor) -> tuple[Any, ...]:
+            rows = order[place * size : (place + 1) * size]
+            inputs = padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.gather(targets, rows)
-            gold = gold.to_tensor(-1) if isinstance(gold, tf.RaggedTensor) else gold
-            return padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id), gold
+            if not isinstance(gold, tf.RaggedTensor):
+                return tf.gather(numbers, rows), inputs, gold
+            gold = gold.to_tensor(-1)
+            return tf.gather(numbers, rows), inputs, gold, tf.cast(gold >= 0, tf.float32)
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
-
-    return tf.data.Dataset.range(epochs.start * chunks, epochs.stop * chunks).flat_map(encode).prefetch(16)
 
 
 def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:

@@ -139,10 +139,10 @@ def load(model_dir: str | Path) -> Predictor:
     """
     directory = ModelDir(model_dir)
     model_config, _ = directory.read_config()
-    saved = directory.best()
+    saved, weights = directory.best_weights()
     task, _, model = build(model_config, directory.vocabulary(), model_config.serving_precision)
     task.calibrate(saved.calibration)
-    set_weights(model, saved.weights(), str(saved.path / "weights.safetensors"))
+    set_weights(model, weights, str(saved.path / "weights.safetensors"))
     return Predictor(task, model)
 
 

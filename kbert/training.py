@@ -1,26 +1,33 @@
-"""The training run: optimizer, schedule, epochs, dev figures, checkpoints, resuming.
+"""The training run: optimizer, schedule, steps, dev figures, checkpoints, resuming.
 
-In: a task with its model, tables, a `TrainConfig`, a model directory. Out: checkpoints in that
-directory, each written at an epoch's end after the dev rows went through the serving function.
+In: a task with its model, batches, a `RunConfig`, a model directory, and a function that measures dev. Out:
+checkpoints in that directory. A run is counted in steps; whenever it is stopped, it goes on from its last
+checkpoint as if it had not been: a checkpoint holds weights, optimizer, dropout seeds and the sums of the
+running epoch's figures, and the batches from its step on are the same wherever a run starts.
 """
 
 import logging
-import math
-import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from kbert import pipeline
 from kbert.boards import Board, Curves
-from kbert.config import TrainConfig
+from kbert.config import Precision, RunConfig
 from kbert.errors import DataError, KbertError
-from kbert.model_dir import ModelDir, Saved
+from kbert.loss_watch import LossWatch, LostLoss
+from kbert.model_dir import Figures, ModelDir, Saved
+from kbert.objective import Objective, Sums
+from kbert.pipeline import Batches
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
 from kbert.tasks.base import Report, Task
+from kbert.train_step import TrainStep
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +54,7 @@ class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
 
 
-def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
+def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
     """AdamW with linear warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped at 1.
 
     Epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out the
@@ -74,126 +81,181 @@ def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
     return scorer.result()
 
 
-class EpochEnd(keras.callbacks.Callback):
-    """Measures dev, writes a checkpoint, and stops early when told to."""
+def dev_measure(
+    task: Task, model: keras.Model, vocabulary: list[str], table: Table, precision: Precision
+) -> Callable[[], Report]:
+    """A function that gives a table's figures under the model as it is, in the arithmetic that is served.
 
-    def __init__(self, run: "Run"):
-        super().__init__()
-        self.run = run
+    Args:
+        task: the model's.
+        model: the one that is trained, in `precision`.
+        vocabulary: the model's.
+        table: the dev rows.
+        precision: the training steps'; in another one than serving's, a second model takes the weights over.
+    """
+    if precision == task.config.serving_precision:
+        predictor = Predictor(task, model)
+    else:
+        serving_task, _, serving_model = build(task.config, vocabulary, task.config.serving_precision)
+        predictor = Predictor(serving_task, serving_model)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
-            last = self.run.directory.last()
-            kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
-            raise KbertError(
-                f"the loss is not a number at step {int(self.model.optimizer.iterations)}: "
-                f"lower --learning_rate, or train in another --precision; {kept}"
-            )
+    def measure() -> Report:
+        if predictor.model is not model:
+            set_weights(predictor.model, _arrays(model.weights), "serving model")
+        return evaluate(predictor, table, "dev")
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        report = self.run.end_epoch(epoch + 1)
-        if logs is not None:
-            logs.update({f"dev_{name}": value for name, value in report.scalars().items()})
+    return measure
 
 
 class Run:
-    """One training run on one model directory."""
+    """One training run on one model directory.
+
+    Args:
+        task: says loss, training metrics and which dev figure counts.
+        model: the task's, with its initial weights.
+        config: how to train.
+        directory: where checkpoints go, and from where a run goes on.
+        batches: what to train on.
+        measure: the model's figures on dev as it is now.
+    """
 
     def __init__(
         self,
         task: Task,
         model: keras.Model,
-        vocabulary: list[str],
-        train: Table,
-        dev: Table,
-        config: TrainConfig,
+        config: RunConfig,
         directory: ModelDir,
+        batches: Batches,
+        measure: Callable[[], Report],
     ):
         self.task, self.model, self.config, self.directory = task, model, config, directory
-        self.examples, self.dev_table = pipeline.Examples(task, train), dev
-        if config.precision == task.config.serving_precision:
-            self.predictor = Predictor(task, model)
-        else:
-            # Dev is measured in the arithmetic that is served, so that the figures are those of serving.
-            serving_task, _, serving_model = build(task.config, vocabulary, task.config.serving_precision)
-            self.predictor = Predictor(serving_task, serving_model)
+        self.batches, self.measure = batches, measure
+        self.steps = config.total_steps(batches.per_epoch)
+        self.optimizer = optimizer(model, config, self.steps)
+        self.optimizer.build(model.trainable_variables)
+        arguments = task.compile_args()
+        self.train_step = TrainStep(model, self.optimizer, Objective(arguments["loss"], arguments.get("metrics", ())))
+        self.sums: Sums = self.train_step.zeros()  # over the steps of the running epoch
+        self.watch = LossWatch(config.loss_limit)
         self.board = Board(directory.path / "tb")
-        self.waited = 0
+        self.curves = Curves(self.board, batches.per_epoch)
 
     def fit(self) -> None:
-        """Train from the last checkpoint, or from the beginning, to the last epoch."""
-        config = self.config
-        per_epoch = pipeline.steps(len(self.examples), config.batch_size)
-        self.model.compile(
-            optimizer=optimizer(self.model, config, per_epoch * config.epochs), jit_compile=False, **self.task.compile_args()
-        )
-        self.model.optimizer.build(self.model.trainable_variables)
+        """Train from the last checkpoint, or from the beginning, to the last step.
+
+        Raises:
+            KbertError: the loss is lost; nothing is written then.
+        """
         last = self.directory.last()
-        done = 0 if last is None else last.epoch
         if last is not None:
             self._restore(last)
-            log.info("continuing after epoch %d of %d", done, config.epochs)
-        self.board.start(self.task.config, config, self.task.best[0])
-        batches = pipeline.training_batches(
-            self.examples, batch_size=config.batch_size, seed=config.seed, epochs=range(done, config.epochs)
-        )
-        self.model.fit(
-            batches,
-            epochs=config.epochs,
-            initial_epoch=done,
-            steps_per_epoch=per_epoch,
-            shuffle=False,
-            callbacks=[EpochEnd(self), Curves(self.board)],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-        self.board.close()
+            log.info("continuing after %s: step %d of %d", last.place, last.step, self.steps)
+        self.board.start(self.task.config, self.config, self.task.best[0])
+        try:
+            self._train(0 if last is None else last.step)
+        except LostLoss as lost:
+            last = self.directory.last()
+            kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
+            raise KbertError(f"{lost}; its batch was {self.batches.where(lost.step - 1)}; {kept}") from None
+        finally:
+            self.board.close()
 
-    def end_epoch(self, epoch: int) -> Report:
-        if self.predictor.model is not self.model:
-            set_weights(self.predictor.model, _arrays(self.model.weights), "serving model")
-        report = evaluate(self.predictor, self.dev_table, "dev")
-        name, mode = self.task.best
-        value = report.scalars()[name]
-        score = value if mode == "max" else -value
-        before = [saved.score for saved in self.directory.checkpoints()]
-        self.waited = 0 if not before or score > max(before) else self.waited + 1
-        patience = self.config.early_stopping_patience
-        stopped = patience is not None and self.waited >= patience
-        self.directory.save(
-            _arrays(self.model.weights),
-            self._state(),
-            epoch=epoch,
-            score=score,
-            stopped=self.config.epochs if stopped else 0,
-            metrics=report.metrics,
-            calibration=report.calibration(),
-        )
-        self.board.report("dev", int(self.model.optimizer.iterations), report)
-        if stopped:
-            log.info("early stopping: no better dev %s for %d epochs", name, patience)
-            self.model.stop_training = True
+    def _train(self, done: int) -> None:
+        config, per_epoch = self.config, self.batches.per_epoch
+        batches = iter(self.batches.dataset(done))
+        self.curves.start(done, self.train_step.results(self.sums))
+        since, seconds = done, time.monotonic()
+        with tqdm(total=self.steps, initial=done, desc="training", unit="step", disable=None) as bar:
+            for step in range(done + 1, self.steps + 1):
+                self.sums, loss = self.train_step(batches, self.sums)
+                self.watch.add(step, loss)
+                bar.update()
+                measured = step % per_epoch == 0 or step == self.steps or _due(step, config.evaluate_steps)
+                kept = measured or _due(step, config.checkpoint_steps)
+                if kept:
+                    self.watch.check()
+                if kept or self.curves.due(step):
+                    results = self.train_step.results(self.sums)
+                    self.curves.add(step, results, float(self.optimizer.learning_rate))
+                    bar.set_postfix(results, refresh=False)
+                if step % per_epoch == 0:
+                    self.sums = self.train_step.zeros()
+                if kept and self._keep(step, self._measure(step, results, since, seconds) if measured else None):
+                    return
+                if measured:
+                    since, seconds = step, time.monotonic()
+
+    def _measure(self, step: int, results: dict[str, float], since: int, began: float) -> Report:
+        """Dev's figures, printed behind those of training, and sent to TensorBoard."""
+        seconds = time.monotonic() - began
+        report = self.measure()
+        self.board.report("dev", step, report)
+        figures = {**results, **{f"dev_{name}": value for name, value in report.scalars().items()}}
+        pace = f"{seconds:.0f}s - {1000 * seconds / (step - since):.0f}ms/step"
+        tqdm.write(" - ".join([f"{step}/{self.steps}", pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
         return report
+
+    def _keep(self, step: int, report: Report | None) -> bool:
+        """Write a checkpoint; returns whether the run ends here for want of a better figure."""
+        weights = _arrays(self.model.weights)
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            raise LostLoss(step, f"weights are not numbers after step {step}: lower --learning_rate")
+        figures: dict[str, Any] = {}
+        stopped = False
+        if report is not None:
+            name, mode = self.task.best
+            value = report.scalars()[name]
+            score = value if mode == "max" else -value
+            last, best = self.directory.last(), self.directory.measured()
+            waited = 0 if last is None or best is None or best.score is None or score > best.score else last.waited + 1
+            patience = self.config.early_stopping_patience
+            stopped = patience is not None and waited >= patience
+            if stopped:
+                log.info("early stopping: dev %s was measured %d times without a better one", name, patience)
+            figures = {
+                "score": score,
+                "waited": waited,
+                "stopped": self.steps if stopped else 0,
+                "metrics": report.metrics,
+                "calibration": report.calibration(),
+            }
+        elif (last := self.directory.last()) is not None:
+            figures = {"waited": last.waited}
+        described = Figures(step=step, per_epoch=self.batches.per_epoch, **figures)
+        self.directory.save(weights, self._state(), described, self.config.keep_checkpoints)
+        return stopped
 
     def _unsaved(self) -> list[Any]:
         """What `model.weights` leaves out but the next step depends on: optimizer and dropout seeds."""
         weights = {id(v) for v in self.model.weights}
-        return [*self.model.optimizer.variables, *(v for v in self.model.non_trainable_variables if id(v) not in weights)]
+        return [*self.optimizer.variables, *(v for v in self.model.non_trainable_variables if id(v) not in weights)]
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {f"{i:05d} {v.path}": _array(v) for i, v in enumerate(self._unsaved())}
+        variables = {f"{i:05d} {v.path}": _array(v) for i, v in enumerate(self._unsaved())}
+        sums = {f"sum {i:05d}": np.array(value) for i, value in enumerate(self.sums)}
+        return {**variables, **sums, "watch": self.watch.state()}
 
     def _restore(self, saved: Saved) -> None:
         set_weights(self.model, saved.weights(), str(saved.path / "weights.safetensors"))
-        arrays, variables = saved.state(), self._unsaved()
+        arrays, expected = saved.state(), self._state()
         where = saved.path / "state.safetensors"
-        if len(arrays) != len(variables):
-            raise DataError(f"{where}: {len(arrays)} tensors, expected {len(variables)}")
-        for name, variable in zip(sorted(arrays), variables, strict=True):
-            if tuple(arrays[name].shape) != tuple(variable.shape):
-                raise DataError(f"{where}: tensor {name!r} has shape {arrays[name].shape}, expected {tuple(variable.shape)}")
-            variable.assign(arrays[name])
-        best = self.directory.best()
-        self.waited = saved.epoch - best.epoch
+        if len(arrays) != len(expected):
+            raise DataError(f"{where}: {len(arrays)} tensors, expected {len(expected)}")
+        # Optimizers number themselves within a process, so that places count here, not names.
+        for name, like in zip(sorted(arrays), expected.values(), strict=True):
+            if arrays[name].shape != like.shape:
+                raise DataError(f"{where}: tensor {name!r} has shape {arrays[name].shape}, expected {like.shape}")
+        ordered = [arrays[name] for name in sorted(arrays)]
+        variables = self._unsaved()
+        for variable, array in zip(variables, ordered, strict=False):
+            variable.assign(array)
+        *sums, watch = ordered[len(variables) :]
+        self.sums = [tf.constant(array) for array in sums]
+        self.watch.restore(watch)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _array(variable: Any) -> np.ndarray:

@@ -276,7 +276,8 @@ def test_examples_are_windows_each_once_an_epoch(tmp_path):
     every = ENCODE({name: raw[name] for name in COLUMNS[:2]})["token_ids"].to_list()
     assert len(examples) == len(every) > 30
     seen = []
-    for inputs, target in pipeline.training_batches(examples, batch_size=4, seed=1, epochs=range(1)):
+    batches = pipeline.TableBatches(examples, batch_size=4, seed=1)
+    for inputs, target in batches.dataset(0).take(batches.per_epoch):
         ids, mask = inputs["token_ids"].numpy(), inputs["padding_mask"].numpy()
         assert target.shape == (len(ids), 2)
         seen += [row[m == 1].tolist() for row, m in zip(ids, mask, strict=True)]

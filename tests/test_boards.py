@@ -44,23 +44,28 @@ def test_curves_by_step(run):
     assert all(0 <= number(value) <= 1 for _, value in found["train/accuracy"])
 
 
-def test_points_are_means_since_the_last_point(tmp_path):
+def test_points_are_means_since_the_last_point():
     written = []
 
     class Board:
         def train(self, step, scalars):
             written.append((step, scalars["loss"]))
 
-    curves = boards.Curves(Board())
-    optimizer = type("O", (), {"learning_rate": 0.1, "iterations": 0})()
-    curves.set_model(type("M", (), {"optimizer": optimizer})())
-    curves.set_params({"steps": 99})
-    losses = [float(i) for i in range(20)]
-    curves.on_epoch_begin(0)
-    for i in range(20):
-        optimizer.iterations = i + 1
-        curves.on_train_batch_end(i, {"loss": np.mean(losses[: i + 1])})
-    assert written[0] == (10, pytest.approx(4.5)) and written[1] == (20, pytest.approx(14.5))
+    losses = [float(i) for i in range(40)]
+
+    def mean(step):  # since the epoch's start, epochs of 25 steps
+        return {"loss": np.mean(losses[(step - 1) // 25 * 25 : step])}
+
+    curves = boards.Curves(Board(), 25)
+    for step in range(1, 35):
+        if curves.due(step) or step == 13:  # a checkpoint makes a point too
+            curves.add(step, mean(step), 0.1)
+        if step == 13:  # and a run that goes on from it makes the same points
+            curves = boards.Curves(Board(), 25)
+            curves.start(13, mean(13))
+    expected = {10: range(10), 13: range(10, 13), 20: range(13, 20), 25: range(20, 25), 35: range(25, 35)}
+    expected.pop(35)
+    assert written == [(step, pytest.approx(np.mean(part))) for step, part in expected.items()]
 
 
 def test_dev_figures_by_epoch(run):

@@ -187,7 +187,7 @@ def test_nonsense_is_named(forms, tmp_path, form, file, value, message):
     assert message in str(caught.value) and str(tmp_path / "c") in str(caught.value)
 
 
-@pytest.mark.parametrize("about", [[], {"epoch": 1}, {"epoch": "1", "score": 0.5, "stopped": 0, "metrics": {}}])
+@pytest.mark.parametrize("about", [[], {"step": 1}, {"step": "1", "per_epoch": 1, "score": 0.5}])
 def test_nonsense_about_a_kept_epoch_is_named(forms, tmp_path, about):
     shutil.copytree(forms / "kbert", tmp_path / "c")
     file = next((tmp_path / "c" / "checkpoints").glob("*/checkpoint.json"))

@@ -15,7 +15,7 @@ from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face, wr
 from safetensors.numpy import load_file
 from tiny import hugging_face_tensors
 
-from kbert import evaluate, finetune, model_dir
+from kbert import evaluate, finetune, model_dir, training
 from kbert.checkpoints import open_checkpoint
 from kbert.model_dir import ModelDir
 from kbert.tasks.classify import LabelAudit
@@ -85,9 +85,9 @@ def test_resuming_after_an_epoch_equals_a_run_without_a_break(checkpoint, data, 
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "whole", epochs=3)) == 0
     original = ModelDir.save
 
-    def save_then_stop(self, *args, **more):
-        original(self, *args, **more)
-        if more["epoch"] == 2:
+    def save_then_stop(self, weights, state, figures, keep):
+        original(self, weights, state, figures, keep)
+        if figures.epoch == 2:
             raise Stop
 
     monkeypatch.setattr(ModelDir, "save", save_then_stop)
@@ -95,7 +95,7 @@ def test_resuming_after_an_epoch_equals_a_run_without_a_break(checkpoint, data, 
         finetune.main(flags)
     monkeypatch.undo()
     assert finetune.main(flags) == 0
-    assert "continuing after epoch 2 of 3" in capsys.readouterr().err
+    assert "continuing after epoch 2: step 24 of 36" in capsys.readouterr().err
     assert same(weights(tmp_path / "m"), weights(tmp_path / "whole"))
 
 
@@ -104,7 +104,7 @@ def test_a_finished_run_says_so_continues_and_starts_anew(checkpoint, data, tmp_
     assert finetune.main(finetune_flags(checkpoint, data, path)) == 0
     first = weights(path)
     assert finetune.main(finetune_flags(checkpoint, data, path)) == 0
-    assert "is finished: 2 epochs. Raise --epochs to continue" in capsys.readouterr().out
+    assert "is finished: 24 steps, 2 epochs. Raise --epochs to continue" in capsys.readouterr().out
     assert same(weights(path), first)
     assert finetune.main(finetune_flags(checkpoint, data, path, epochs=3)) == 0
     assert ModelDir(path).last().epoch == 3 and ModelDir(path).read_config()[1].epochs == 3
@@ -115,26 +115,24 @@ def test_a_finished_run_says_so_continues_and_starts_anew(checkpoint, data, tmp_
 def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint, data, tmp_path, monkeypatch, capsys):
     flags = {"epochs": 6, "learning_rate": 1e-9, "early_stopping_patience": 2}
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
-    assert "early stopping: no better dev accuracy for 2 epochs" in capsys.readouterr().err
+    assert "early stopping: dev accuracy was measured 2 times without a better one" in capsys.readouterr().err
     directory = ModelDir(tmp_path / "m")
     assert directory.last().epoch == 3 and directory.last().stopped and directory.best().epoch == 1
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
-    assert "is finished: 3 epochs (stopped early)" in capsys.readouterr().out
+    assert "is finished: 36 steps, 3 epochs (stopped early)" in capsys.readouterr().out
     more = finetune_flags(checkpoint, data, tmp_path / "m", **{**flags, "epochs": 7})
 
     def interrupt(*args, **more):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "fit", interrupt)
+        patch.setattr(training.Run, "fit", interrupt)
         assert finetune.main(more) == 130
     assert finetune.main(more) == 0
     assert directory.last().epoch == 4
 
 
 def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeypatch):
-    from kbert import training
-
     figures = iter([0.5, 0.9, 0.7, 0.8])
     original = training.evaluate
 
@@ -309,7 +307,7 @@ def test_overwriting_keeps_the_former_run_until_there_is_a_checkpoint(checkpoint
     def interrupt(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(keras.Model, "fit", interrupt)
+    monkeypatch.setattr(training.Run, "fit", interrupt)
     assert finetune.main(flags) == 130
     assert finetune.main(flags) == 130
     assert same(weights(path / ".replaced"), weights(trained))
@@ -330,12 +328,12 @@ def test_a_finished_run_measures_what_is_missing(trained, checkpoint, data, tmp_
     assert (path / "metrics.json").read_text() == metrics
     # As after a kill between the last checkpoint and its figures: those here are an older checkpoint's.
     stale = json.loads(metrics)
-    (path / "metrics.json").write_text(json.dumps({**stale, "epoch": stale["epoch"] + 99, "dev": {}}))
+    (path / "metrics.json").write_text(json.dumps({**stale, "step": stale["step"] + 99, "dev": {}}))
     assert finetune.main([*flags, f"--test_data={data / 'test.tsv'}"]) == 0
     assert (path / "metrics.json").read_text() == metrics
     assert finetune.main([*flags, f"--test_data={data / 'train.tsv'}"]) == 0
     assert json.loads((path / "metrics.json").read_text())["test"]["rows"] == 192
-    assert "is finished: 8 epochs" in capsys.readouterr().out
+    assert "is finished: 96 steps, 8 epochs" in capsys.readouterr().out
 
 
 def test_a_run_is_not_continued_on_other_rows(trained, checkpoint, data, tmp_path, capsys):
@@ -414,7 +412,7 @@ def test_a_run_that_is_stopped_leaves_a_usable_directory_and_continues(checkpoin
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
     child = start(flags, environment)
-    wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("epoch-*")), child)
+    wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("step-*")), child)
     os.kill(child.pid, how)
     output = child.communicate(timeout=60)[0]
     assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), output
@@ -433,7 +431,7 @@ def test_interrupted_before_the_first_checkpoint(checkpoint, data, tmp_path, cap
     def interrupt(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(keras.Model, "fit", interrupt)
+    monkeypatch.setattr(training.Run, "fit", interrupt)
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m")) == 130
     assert evaluate.main([f"--model_dir={tmp_path / 'm'}", f"--data={data / 'dev.tsv'}"]) == 1
     assert "no checkpoint yet" in capsys.readouterr().err

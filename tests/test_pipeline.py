@@ -52,8 +52,9 @@ def test_permutations_differ_and_mix():
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.05
 
 
-def batches_of(task, table, epochs=range(1), seed=0, batch_size=16):
-    return list(pipeline.training_batches(pipeline.Examples(task, table), batch_size=batch_size, seed=seed, epochs=epochs))
+def batches_of(task, table, epochs=1, seed=0, batch_size=16, start=0):
+    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=batch_size, seed=seed)
+    return list(batches.dataset(start).take(epochs * batches.per_epoch - start))
 
 
 def key(inputs, target, row):
@@ -62,8 +63,8 @@ def key(inputs, target, row):
 
 def test_an_epoch_has_every_row_once_with_its_label(task, table, monkeypatch):
     monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
-    found = batches_of(task, table, epochs=range(2))
-    per_epoch = pipeline.steps(len(table), 16)
+    found = batches_of(task, table, epochs=2)
+    per_epoch = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0).per_epoch
     assert len(found) == 2 * per_epoch == 26
     raw = table.read(range(len(table)))
     encoded = task.encode({"text": raw["text"].tolist()})["token_ids"].to_list()
@@ -89,16 +90,30 @@ def test_batches_are_padded_to_their_own_length(task, table):
     assert np.mean(padding) < 0.05
 
 
-def test_seeds_repeat_and_resuming_skips_nothing(task, table):
+def test_seeds_repeat_and_any_step_begins_the_same_batches(task, table, monkeypatch):
+    monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
+
     def flat(batches):
         return [np.asarray(x["token_ids"]).tolist() for x, _ in batches]
 
-    whole = flat(batches_of(task, table, epochs=range(3)))
-    assert whole == flat(batches_of(task, table, epochs=range(3)))
-    assert whole != flat(batches_of(task, table, epochs=range(3), seed=1))
-    epoch = pipeline.steps(len(table), 16)
-    resumed = flat(batches_of(task, table, epochs=range(1, 3)))
-    assert resumed == whole[epoch:]
+    whole = flat(batches_of(task, table, epochs=3))
+    assert len(whole) == 39 and whole == flat(batches_of(task, table, epochs=3))
+    assert whole != flat(batches_of(task, table, epochs=3, seed=1))
+    for start in (1, 7, 8, 12, 13, 20, 38):
+        assert flat(batches_of(task, table, epochs=3, start=start)) == whole[start:]
+
+
+def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
+    batches = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0)
+    lines = (tmp_path / "f.tsv").read_text().splitlines()
+    for step in (5, 12, 20):
+        inputs, _ = next(iter(batches.dataset(step)))
+        places = batches.where(step).split(", ")
+        texts = [lines[int(place.removeprefix(f"{tmp_path / 'f.tsv'}:")) - 1].split("\t")[0] for place in places]
+        ids = task.encode({"text": texts})["token_ids"].to_list()
+        assert ids == [[i for i in row if i] for row in inputs["token_ids"].numpy().tolist()]
+    many = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=32, seed=0).where(0)
+    assert many.count("f.tsv:") == pipeline.NAMED and many.endswith(" and 12 more")
 
 
 def test_raw_rows_keep_the_order_of_the_file(task, table, monkeypatch):

@@ -15,6 +15,7 @@ from kbert import evaluate, export, finetune, predict, serving
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
+from kbert.objective import Objective
 from kbert.sources import open_table
 from kbert.spans import check_spans, read_spans, tag_numbers
 from kbert.tasks.tag import Tag, TagLoss
@@ -249,11 +250,17 @@ def test_the_loss_is_the_mean_over_words_that_have_a_tag():
     targets = tf.constant([[-1, 2, 0], [-1, -1, 4]])
     logs = tf.nn.log_softmax(logits).numpy()
     expected = -(logs[0, 1, 2] + logs[0, 2, 0] + logs[1, 2, 4]) / 3
-    assert float(TagLoss(None)(targets, logits)) == pytest.approx(expected, abs=1e-6)
+
+    def mean(crf):
+        objective = Objective(TagLoss(crf))
+        weights = objective.weights(targets, targets >= 0)
+        return float(objective.loss(targets, logits, weights, {"": 3.0}))
+
+    assert mean(None) == pytest.approx(expected, abs=1e-6)
     tag = task(decoder="crf")
     serving_model(tag)
     # Without transitions a CRF is a softmax at every word.
-    assert float(TagLoss(tag._crf)(targets, logits)) == pytest.approx(expected, abs=1e-5)
+    assert mean(tag._crf) == pytest.approx(expected, abs=1e-5)
     assert float(TagLoss(None)(tf.fill([2, 3], -1), logits)) == 0.0
 
 

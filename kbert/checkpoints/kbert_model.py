@@ -30,7 +30,7 @@ def read(path: Path) -> Checkpoint:
     sizes = to_json(model.encoder)
     encoder = encoder_config(sizes, where, OWN_SIZES, dropout="dropout", activation=model.encoder.activation)
     vocabulary = read_vocabulary(path / "vocab.txt", encoder)
-    if directory.last() is None:
+    if directory.measured() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
     file = directory.best().path / "weights.safetensors"
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}

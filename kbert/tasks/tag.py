@@ -104,9 +104,10 @@ class TagScorer:
 
 
 class TagLoss(keras.losses.Loss):
-    """Mean negative log-likelihood of a word's tag, or with a CRF of a sequence's tags, by word.
+    """Negative log-likelihood of each word's tag, or with a CRF each word's share of its sequence's tags.
 
-    Targets [batch, tokens], -1 where no tag is learnt; outputs float32 [batch, tokens, tags].
+    Targets [batch, tokens], -1 where no tag is learnt, which loses 0; outputs float32 [batch, tokens, tags];
+    losses [batch, tokens].
     """
 
     def __init__(self, crf: CRF | None):
@@ -118,10 +119,12 @@ class TagLoss(keras.losses.Loss):
         mask = tags >= 0
         words, tags = tf.boolean_mask(y_pred, mask), tf.boolean_mask(tags, mask)  # [words, tags], [words]
         if self.crf is None:
-            total = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(tags, words))
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tags, words)
         else:
-            total = -tf.reduce_sum(self.crf.log_likelihood(words, tags, tf.reduce_sum(tf.cast(mask, tf.int32), 1)))
-        return total / tf.cast(tf.maximum(tf.size(tags), 1), tf.float32)
+            lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+            shares = -self.crf.log_likelihood(words, tags, lengths) / tf.cast(tf.maximum(lengths, 1), tf.float32)
+            losses = tf.repeat(shares, lengths)
+        return tf.scatter_nd(tf.where(mask), losses, tf.shape(mask, tf.int64))
 
 
 class Tag:

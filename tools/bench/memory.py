@@ -35,8 +35,10 @@ def run(path: str, init: str, steps: int) -> None:
     runtime.start()
     from kbert import checkpoints, pipeline, training
     from kbert.config import ModelConfig, SourceConfig, TrainConfig
+    from kbert.objective import Objective
     from kbert.serving import build
     from kbert.sources import open_table
+    from kbert.train_step import TrainStep
 
     start = time.monotonic()
     table = open_table(path, SourceConfig(), ("text", "label"), keyed_by=1)
@@ -55,10 +57,14 @@ def run(path: str, init: str, steps: int) -> None:
     encoder.load(checkpoint.arrays(), init)
     encoder.freeze_lower(checkpoint.encoder.num_layers)
     train = TrainConfig(init=init, train_data=path)
-    model.compile(optimizer=training.optimizer(model, train, steps), jit_compile=False, **task.compile_args())
-    batches = pipeline.training_batches(pipeline.Examples(task, table), batch_size=32, seed=0, epochs=range(1))
+    arguments = task.compile_args()
+    objective = Objective(arguments["loss"], arguments["metrics"])
+    step = TrainStep(model, training.optimizer(model, train, steps), objective)
+    batches = iter(pipeline.TableBatches(pipeline.Examples(task, table), batch_size=32, seed=0).dataset(0))
+    sums = step.zeros()
     start = time.monotonic()
-    model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0, shuffle=False)
+    for _ in range(steps):
+        sums, _ = step(batches, sums)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(f"{len(table)} {read:.1f} {time.monotonic() - start:.1f} {peak:.0f}")
 

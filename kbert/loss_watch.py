@@ -1,0 +1,76 @@
+"""Stops a run whose loss is lost.
+
+In: the loss of each step, as a tensor that may still be computing. Out: an error, one step later, so that
+no step waits for the device.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kbert.errors import KbertError
+
+SPAN = 100  # steps that the running level looks back on, and that pass before it is trusted
+
+
+class LossWatch:
+    """Watches for losses that are not numbers, and for those far above their running level.
+
+    The level is the exponentially weighted mean, with weight 1 / `SPAN`, of the losses so far.
+
+    Args:
+        limit: stop at a loss above this many times the level; None for never.
+    """
+
+    def __init__(self, limit: float | None = None):
+        self.limit = limit
+        self._level, self._seen = 0.0, 0
+        self._pending: tuple[int, Any] | None = None
+
+    def add(self, step: int, loss: Any) -> None:
+        """Note this step's loss, and check the one before.
+
+        Raises:
+            LostLoss: the step before is lost.
+        """
+        self.check()
+        self._pending = (step, loss)
+
+    def check(self) -> None:
+        """Check what was noted; to be called before anything is written.
+
+        Raises:
+            LostLoss: the step is lost.
+        """
+        if self._pending is None:
+            return
+        (step, tensor), self._pending = self._pending, None
+        loss = float(tensor)
+        if not math.isfinite(loss):
+            raise LostLoss(
+                step, f"the loss is not a number at step {step}: lower --learning_rate, or train in another --precision"
+            )
+        if self.limit is not None and self._seen >= SPAN and loss > self.limit * self._level:
+            raise LostLoss(
+                step,
+                f"the loss is {loss:.4g} at step {step}, above --loss_limit={self.limit:g} times its level of "
+                f"{self._level:.4g}: lower --learning_rate, or raise the limit",
+            )
+        self._seen += 1
+        self._level += (loss - self._level) / min(self._seen, SPAN)
+
+    def state(self) -> np.ndarray:
+        """What a checkpoint keeps of it, [2]."""
+        return np.array([self._level, self._seen], np.float64)
+
+    def restore(self, state: np.ndarray) -> None:
+        self._level, self._seen = float(state[0]), int(state[1])
+
+
+class LostLoss(KbertError):
+    """A run that must not go on; `step` is the one to blame."""
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step

@@ -1,0 +1,79 @@
+"""A task's loss and training metrics as sums, which add up over the parts of a batch wherever those are computed.
+
+In: what `Task.compile_args` says. Out: functions of targets, outputs and weights.
+
+A loss is a mean over the whole batch of a step, weighted by the weights that come with it. Were it taken over
+each replica's or each part's rows instead, and the means averaged, rows and tokens would count the more the fewer
+there are beside them (as in Hugging Face's Trainer until 4.46). So the weights are added up first.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Sums = list[tf.Tensor]
+ONLY = ""  # the name of the output of a model that has one
+
+
+class Objective:
+    """Loss and training metrics.
+
+    Args:
+        loss: a Keras loss or a function (targets, outputs) -> losses of the shape of the weights, [rows] or
+            [rows, tokens]; or a dictionary of them by the names of the model's outputs, whose sum is the loss.
+        metrics: Keras metrics that are sums over rows (means are); lists by name where `loss` is a dictionary.
+    """
+
+    def __init__(self, loss: Any, metrics: Any = ()):
+        self._losses: dict[str, Any] = _by_output(loss)
+        self._metrics: dict[str, list[Any]] = {name: list(some) for name, some in _by_output(metrics).items()}
+
+    def weights(self, targets: Any, weights: Any = None) -> dict[str, tf.Tensor]:
+        """The weights of each output's losses: those given, or 1 for each row."""
+        found = {}
+        for name, target in _by_output(targets).items():
+            given = None if weights is None else _by_output(weights).get(name)
+            found[name] = tf.ones(tf.shape(target)[:1]) if given is None else tf.cast(given, tf.float32)
+        return found
+
+    def loss(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor], totals: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What these rows add to the loss of a batch whose weights have these totals; a float32 scalar."""
+        targets, outputs = _by_output(targets), _by_output(outputs)
+        loss = tf.zeros(())
+        for name, function in self._losses.items():
+            call: Callable[[Any, Any], Any] = function.call if isinstance(function, keras.losses.Loss) else function
+            values = tf.cast(call(targets[name], outputs[name]), tf.float32)
+            values.shape.assert_is_compatible_with(weights[name].shape)
+            loss += tf.math.divide_no_nan(tf.reduce_sum(values * weights[name]), totals[name])
+        return loss
+
+    def sums(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor]) -> Sums:
+        """What these rows add to the metrics."""
+        targets, outputs = _by_output(targets), _by_output(outputs)
+        added: Sums = []
+        for name, metrics in self._metrics.items():
+            for metric in metrics:
+                zeros = [tf.zeros(v.shape, v.dtype) for v in metric.variables]
+                added += metric.stateless_update_state(zeros, targets[name], outputs[name], sample_weight=weights[name])
+        return added
+
+    def zeros(self) -> Sums:
+        """The metrics' sums over no rows."""
+        return [tf.zeros(v.shape, v.dtype) for metrics in self._metrics.values() for m in metrics for v in m.variables]
+
+    def results(self, sums: Sums) -> dict[str, float]:
+        """The metrics by name, from sums."""
+        found, left = {}, list(sums)
+        for metrics in self._metrics.values():
+            for metric in metrics:
+                count = len(metric.variables)
+                found[metric.name] = float(np.asarray(metric.stateless_result(left[:count])))
+                left = left[count:]
+        return found
+
+
+def _by_output(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {ONLY: value}
