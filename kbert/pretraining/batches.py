@@ -5,12 +5,13 @@ In: `Examples`. Out: batches of a model's inputs, targets and weights, the same 
 rows of like length share a batch; the batches of a window come in shuffled order.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kbert.pipeline import permuted, steps
+from kbert.pipeline import permuted
 from kbert.pretraining.examples import Arrays, Examples
 from kbert.pretraining.randomness import bits, keys
 
@@ -33,7 +34,7 @@ class PretrainingBatches:
 
     def __init__(self, examples: Examples, *, pairs: str | None, batch_size: int, seed: int):
         self.examples, self.pairs, self.batch_size, self.seed = examples, pairs, batch_size, seed
-        self.per_epoch = steps(len(examples), batch_size)
+        self.per_epoch = math.ceil(len(examples) / batch_size)
         self._wide = max(8, WINDOW_ROWS // batch_size)  # batches a window
 
     def dataset(self, start: int) -> tf.data.Dataset:
@@ -46,7 +47,7 @@ class PretrainingBatches:
             their weights, float32: 1 where there is something to learn, else 0.
         """
         epoch, step = divmod(start, self.per_epoch)
-        windows = steps(self.per_epoch, self._wide)
+        windows = math.ceil(self.per_epoch / self._wide)
 
         def read(number: np.ndarray) -> list[np.ndarray]:
             _, arrays = self._window(*divmod(int(number), windows))
@@ -85,7 +86,7 @@ class PretrainingBatches:
         numbers = permuted(positions, len(self.examples), self.seed, epoch)
         arrays = self.examples.read(numbers, epoch)
         by_length = np.argsort(arrays.lengths, kind="stable")
-        count = steps(len(by_length), self.batch_size)
+        count = math.ceil(len(by_length) / self.batch_size)
         # The last batch, which may have fewer rows, stays the last, so that the others are cut where they should be.
         whole = len(by_length) // self.batch_size
         order = np.argsort(bits(keys([self.seed], epoch, place), ORDER, whole)[0])

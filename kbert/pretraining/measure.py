@@ -22,11 +22,12 @@ def unigram(counts: np.ndarray) -> np.ndarray:
     return np.asarray(-np.log(counts / counts.sum()))
 
 
-def measurer(model: keras.Model, batches: PretrainingBatches, surprise: np.ndarray) -> Callable[[], dict[str, Any]]:
-    """A function that gives the model's figures as it is now, over one epoch of batches, always the same.
+def measurer(model: keras.Model, batches: PretrainingBatches, count: int, surprise: np.ndarray) -> Callable[[], dict[str, Any]]:
+    """A function that gives the model's figures as it is now, over the first batches, always the same.
 
     Args:
         model: from inputs to logits by name, "mlm" among them; float32.
+        count: batches.
         surprise: see `unigram`.
     """
 
@@ -43,25 +44,24 @@ def measurer(model: keras.Model, batches: PretrainingBatches, surprise: np.ndarr
 
     def measure() -> dict[str, Any]:
         totals: dict[str, Any] = {}
-        for batch in batches.dataset(0).take(batches.per_epoch):
+        for batch in batches.dataset(0).take(count):
             for name, values in sums(*batch).items():
                 totals[name] = totals.get(name, 0.0) + np.array([float(v) for v in values])
-        loss, right, count = totals["mlm"].tolist()
-        mlm = loss / max(count, 1)
+        loss, right, seen = totals["mlm"].tolist()
+        mlm = loss / max(seen, 1)
         report: dict[str, Any] = {
             "loss": mlm,
-            "examples": len(batches.examples),
             "mlm": {
                 "loss": mlm,
                 "perplexity": math.exp(min(mlm, 700.0)),
-                "accuracy": right / max(count, 1),
-                "unigram_loss": float(totals["guess"][0]) / max(count, 1),
-                "predictions": int(count),
+                "accuracy": right / max(seen, 1),
+                "unigram_loss": float(totals["guess"][0]) / max(seen, 1),
+                "predictions": int(seen),
             },
         }
         for name in totals.keys() - {"mlm", "guess"}:
-            loss, right, count = totals[name].tolist()
-            report[name] = {"loss": loss / max(count, 1), "accuracy": right / max(count, 1), "pairs": int(count)}
+            loss, right, seen = totals[name].tolist()
+            report[name] = {"loss": loss / max(seen, 1), "accuracy": right / max(seen, 1), "pairs": int(seen)}
             report["loss"] += report[name]["loss"]
         return report
 
