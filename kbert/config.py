@@ -194,14 +194,14 @@ class PretrainConfig(RunConfig):
     )
     layout: Literal["sentences", "documents"] = flag(
         "sentences",
-        help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which is "
-        "cut into sentences (Chinese and English).",
+        help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which "
+        "is cut into sentences (Chinese and English).",
     )
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     dev_data: str | None = flag(None, help="Held-out text or shards, measured but not learnt from; as --train_data.")
     dev_fraction: float | None = flag(
         None,
-        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given). Equal ones stay on one side.",
+        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given); equal ones stay together.",
         low=0.0001,
         high=0.9,
     )

@@ -77,7 +77,8 @@ class MaskedLM(keras.layers.Layer):
         x = normalised(self.intermediate_layer_norm, self.activation(self.intermediate_dense(hidden)))
         table = ops.convert_to_tensor(self.embedding.embeddings)
         # Softmax over a vocabulary is no matter for half precision.
-        return ops.cast(ops.matmul(x, ops.transpose(ops.cast(table, x.dtype))), "float32") + ops.cast(self.output_bias, "float32")
+        scores = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))
+        return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
 
     def call(self, hidden: Any, positions: Any) -> Any:
         """Logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""

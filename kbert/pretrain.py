@@ -88,8 +88,9 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     if checkpoint is None:
         assert start.vocab is not None
         vocabulary = read_vocabulary(Path(start.vocab).expanduser())
-        shape, casing = _shape(start, len(vocabulary), model_flags.max_length), TextConfig(
-            lowercase=start.lowercase, strip_accents=start.lowercase
+        shape, casing = (
+            _shape(start, len(vocabulary), model_flags.max_length),
+            TextConfig(lowercase=start.lowercase, strip_accents=start.lowercase),
         )
     else:
         log.info("%s", checkpoints.describe(checkpoint))
@@ -202,7 +203,7 @@ def _examples(
         made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
         if not all(len(tokens.documents) for tokens in made):
             raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
-    examples, held_out = ([each if isinstance(each, RecordExamples) else text(each) for each in made])
+    examples, held_out = [each if isinstance(each, RecordExamples) else text(each) for each in made]
     return examples, held_out
 
 

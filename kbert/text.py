@@ -171,24 +171,24 @@ class Tokenizer(tf.Module):
 
     def _careful(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
         """Ids of any texts."""
-        words = self._words(texts) if max_words is None else self._first_words(texts, max_words)
+        words = self.words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
 
     def _first_words(self, texts: tf.Tensor, count: int) -> tf.RaggedTensor:
-        """`_words(texts)[:, :count]`, without normalising the whole of long texts."""
+        """`words(texts)[:, :count]`, without normalising the whole of long texts."""
         limit = HEAD_BYTES * count
         heads = tf.strings.substr(texts, 0, limit)
-        words = self._words(heads)
+        words = self.words(heads)
         # One word more than is wanted shows that those before it are whole; a sigma may look further.
         whole = words.row_lengths() > count
         if self.lowercase:
             whole &= ~tf.strings.regex_full_match(heads, HAS_SIGMA)
         enough = (tf.strings.length(texts) <= limit) | whole
-        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self._words(tf.where(enough, heads, texts)))
+        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self.words(tf.where(enough, heads, texts)))
         return words[:, :count]
 
-    def _words(self, texts: tf.Tensor) -> tf.RaggedTensor:
+    def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Normalised words and punctuation marks, strings of shape [texts, (words)]."""
         letters, _, rows = self._letters(texts)
         return rows.with_values(_encoded(letters))

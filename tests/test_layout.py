@@ -11,6 +11,8 @@ from conftest import ROOT
 FLOORS = [
     ["kbert", "kbert.errors", "kbert.runtime", "kbert.make_unicode_table", "kbert.squad_metrics"],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans", "kbert.segmenters"],
+    ["kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
+    ["kbert.pretraining.corpus"],
     [
         "kbert.flags",
         "kbert.model_dir",
@@ -30,13 +32,13 @@ FLOORS = [
     ["kbert.checkpoints"],
     ["kbert.heads", "kbert.answer_spans", "kbert.objective"],
     ["kbert.tasks.base"],
-    ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag", "kbert.tasks.answer"],
+    ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag", "kbert.tasks.answer", "kbert.tasks.pretrain"],
     ["kbert.datasets", "kbert.datasets.reviews"],
     ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
     ["kbert.pipeline", "kbert.boards"],
     ["kbert.serving", "kbert.train_step"],
     ["kbert.training"],
-    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
+    ["kbert.finetune", "kbert.pretrain", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 FILES = {

@@ -14,6 +14,7 @@ import tensorflow as tf
 from kbert.pipeline import permuted
 from kbert.pretraining.examples import Arrays, Examples
 from kbert.pretraining.randomness import bits, keys
+from kbert.tasks.base import Tensors
 
 WINDOW_ROWS = 2048  # rows sorted by length together
 NAMED = 20  # examples of a batch that a message names
@@ -100,7 +101,7 @@ def taken(arrays: Arrays, rows: np.ndarray) -> Arrays:
     return Arrays(**{name: getattr(arrays, name)[rows] for name in FIELDS})
 
 
-def batched(window: dict[str, tf.Tensor], pairs: str | None) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+def batched(window: Tensors, pairs: str | None) -> tuple[Tensors, Tensors, Tensors]:
     """Inputs, targets and weights of some examples, given by the fields of `Arrays`; padded to the longest among them."""
     width = tf.reduce_max(window["lengths"])
     predictions = tf.maximum(tf.reduce_max(window["counts"]), 1)

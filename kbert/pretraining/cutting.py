@@ -47,7 +47,7 @@ class Cut:
 
 def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
     """The records of all documents in order, `RECORD` [examples], mapped from an unnamed file."""
-    file = tempfile.TemporaryFile(prefix="kbert-")
+    file = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
     total = len(tokens.documents)
     with tqdm(total=total, desc="cutting", unit="document", leave=False, delay=1, disable=None) as bar:
         for start in range(0, total, DOCUMENTS_AT_ONCE):

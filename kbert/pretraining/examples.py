@@ -13,7 +13,7 @@ import numpy as np
 
 from kbert.errors import DataError
 from kbert.pretraining import cutting, masking
-from kbert.pretraining.cutting import ALONE, NEXT, RANDOM, SWAPPED, Cut
+from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut
 from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.tokens import Tokens, continues, pieces
@@ -54,8 +54,8 @@ class Examples(Protocol):
     def __len__(self) -> int:
         """Examples of an epoch."""
 
-    def read(self, numbers: np.ndarray, epoch: int) -> Arrays:
-        """The examples of these numbers as that epoch has them."""
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
+        """The examples of these numbers as that epoch has them, or each its own."""
 
     def where(self, number: int) -> str:
         """Where an example is from, for a message."""
@@ -89,7 +89,7 @@ class TextExamples:
     def __len__(self) -> int:
         return len(self.records)
 
-    def read(self, numbers: np.ndarray, epoch: int) -> Arrays:
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
         record = self.records[numbers]
         key = keys(self.seed, epoch, record["start"])  # no two examples start alike
         start_a, start_b = record["start"].astype(np.int64), record["start"].astype(np.int64) + record["length"]

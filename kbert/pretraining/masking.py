@@ -149,9 +149,7 @@ def _words(maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.
     return chosen
 
 
-def _spans(
-    maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _spans(maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spans of words one after the other, the last cut where enough is chosen, and a random word for each span's tokens."""
     stretch = np.cumsum(~maskable, 1)  # a span does not cross [SEP]
     word = np.cumsum(opens, 1)

@@ -10,13 +10,15 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from kbert.errors import DataError, UsageError
-from kbert.pretraining.examples import Arrays
+from kbert.pipeline import permuted
+from kbert.pretraining.examples import Arrays, TextExamples
 
 BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum behind it; that, its length and the length's checksum
 PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("file", "<u4")])
@@ -84,6 +86,29 @@ def _varints(values: np.ndarray) -> list[bytes]:
     return [flat[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
+def write_shard(path: Path, examples: TextExamples, passes: int, positions: range, seed: int) -> int:
+    """Write the examples at these positions of a permutation of `passes` epochs as one shard, which appears when it is whole.
+
+    Returns:
+        How many were written.
+    """
+    total = passes * len(examples)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with tf.io.TFRecordWriter(str(beside)) as writer:
+            for start in range(positions.start, positions.stop, AT_ONCE):
+                some = permuted(np.arange(start, min(start + AT_ONCE, positions.stop)), total, seed, 0)
+                arrays = examples.read(some % len(examples), some // len(examples))
+                for record in serialised(arrays, examples.how.max_length, examples.masked.most):
+                    writer.write(record)
+        os.replace(beside, path)
+    except (OSError, tf.errors.OpError) as error:
+        raise DataError(f"{path}: cannot be written: {getattr(error, 'message', error)}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(positions)
+
+
 def is_records(source: str) -> bool:
     """Whether a source names shards."""
     return source.endswith((ENDING, ENDING + "*"))
@@ -110,7 +135,7 @@ class RecordExamples:
         self.vocabulary_size, self.max_length, self.pairs = vocabulary_size, max_length, pairs
         self.names: list[str] = []
         self.damaged: list[str] = []
-        index = tempfile.TemporaryFile(prefix="kbert-")
+        index = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
         self.digest = 0
         for name in tqdm(names, desc="checking shards", unit="shard", leave=False, delay=1, disable=None):
             try:
@@ -140,24 +165,26 @@ class RecordExamples:
         file = self._places[number]["file"]
         return f"{self.names[file]}: record {number - int(np.searchsorted(self._places['file'], file)) + 1}"
 
-    def read(self, numbers: np.ndarray, epoch: int) -> Arrays:
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
         places = self._places[numbers].tolist()
         records = [os.pread(self._descriptor(file), size, start) for start, size, file in places]
         try:
             parsed = {name: values.numpy() for name, values in _parse(tf.constant(records)).items()}
         except tf.errors.InvalidArgumentError as error:
-            raise DataError(f"{self.where(int(numbers[0]))} or one behind it: not a pre-training example: {error.message}") from None
+            where = self.where(int(numbers[0]))
+            raise DataError(f"{where} or one behind it: not a pre-training example: {error.message}") from None
         lengths = parsed["input_mask"].sum(1)
         counts = (parsed["masked_lm_weights"] > 0).sum(1)
         width, most = int(lengths.max(initial=0)), int(counts.max(initial=0))
         ids, labels = parsed["input_ids"][:, :width], parsed["masked_lm_ids"][:, :most]
         if width > self.max_length:
-            raise UsageError(f"{self.names[0]}: its examples have up to {width} tokens, the model reads --max_length={self.max_length}")
-        wrong = np.flatnonzero((np.maximum(ids.max(1, initial=0), labels.max(1, initial=0)) >= self.vocabulary_size))
-        if len(wrong):
+            name = self.names[0]
+            raise UsageError(f"{name}: its examples have up to {width} tokens, the model reads --max_length={self.max_length}")
+        highest = np.maximum(ids.max(1, initial=0), labels.max(1, initial=0))
+        if (wrong := np.flatnonzero(highest >= self.vocabulary_size)).size:
+            where, found = self.where(int(numbers[wrong[0]])), highest[wrong[0]]
             raise DataError(
-                f"{self.where(int(numbers[wrong[0]]))}: ids up to {ids.max()} and a vocabulary of {self.vocabulary_size:,} tokens; "
-                "was it made with another vocabulary?"
+                f"{where}: has id {found}, and the model {self.vocabulary_size:,} tokens; was it made with another vocabulary?"
             )
         pair = np.where(parsed["pair_weights"][:, 0] > 0, parsed["next_sentence_labels"][:, 0], -1)
         if self.pairs and (pair < 0).all():

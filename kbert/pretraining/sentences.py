@@ -9,9 +9,7 @@ import re
 CLOSING = r"[\"'”’」』）》)\]]*"  # quotes and brackets that close behind a mark belong to the sentence
 # Chinese marks end a sentence wherever they stand; Western ones before a Chinese character, or before a space and
 # something that can begin a sentence.
-END = re.compile(
-    rf"[。！？…]+{CLOSING}|[!?]+{CLOSING}(?=[一-鿿])|[.!?]+{CLOSING}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я一-鿿])"
-)
+END = re.compile(rf"[。！？…]+{CLOSING}|[!?]+{CLOSING}(?=[一-鿿])|[.!?]+{CLOSING}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-Я一-鿿])")
 # What a full stop behind it does not end: initials, and words that are nearly always shortened in running text.
 SHORT = re.compile(
     r"(?:^|[\s(\[\"'“‘])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Sen|Rep|Gov|vs|No|Vol|Fig|pp|cf|ca|"

@@ -37,7 +37,7 @@ class Tokens:
         ends: uint64 [sentences + 1], from 0: sentence i is `ids[ends[i]:ends[i + 1]]`; none is empty.
         documents: `DOCUMENTS` [documents]; none is empty.
         files: the names of the files that they are from.
-        digest: CRC-32 of ids and ends.
+        digest: CRC-32 of all that.
     """
 
     ids: np.ndarray
@@ -145,10 +145,17 @@ def tokenized(
         DataError: no sentence has a token.
     """
     ids_file, ends_file, documents_file = (
-        _temporary() if folder is None else open(folder / name, "w+b") for name in ("ids", "ends", "documents")
+        _temporary() if folder is None else open(folder / name, "w+b")  # noqa: SIM115 (open as long as they are mapped)
+        for name in ("ids", "ends", "documents")
     )
     ends_file.write(np.zeros(1, "<u8").tobytes())
-    end = sentence = digest = 0
+    end = sentence = 0
+    digests = {ids_file: 0, ends_file: 0, documents_file: 0}
+
+    def write(file: IO[bytes], array: np.ndarray) -> None:
+        file.write(array.tobytes())
+        digests[file] = zlib.crc32(array.tobytes(), digests[file])
+
     kind = None
     open_one = np.empty(0, DOCUMENTS)  # the document that may go on in the next block
     opened = True  # whether a document was opened that has no token yet
@@ -158,24 +165,24 @@ def tokenized(
             continue
         kind = ids.dtype
         ends = (end + np.cumsum(lengths)).astype("<u8")
-        digest = zlib.crc32(ends.tobytes(), zlib.crc32(ids.tobytes(), digest))
-        ids_file.write(ids.tobytes())
-        ends_file.write(ends.tobytes())
+        write(ids_file, ids)
+        write(ends_file, ends)
         opens = np.flatnonzero(np.diff(document, prepend=-1 if opened else 0))
         opened = last > document[-1]
         new = np.empty(len(opens), DOCUMENTS)
         new["first"], new["file"], new["line"] = opens + sentence, file[opens], line[opens]
         known = np.concatenate([open_one, new])
         known["last"][:-1] = known["first"][1:]
-        documents_file.write(known[:-1].tobytes())
+        write(documents_file, known[:-1])
         open_one = known[-1:]
         sentence += len(lengths)
         end = int(ends[-1])
     if kind is None:
         raise DataError("the text has no token at all; is it blank, or in another script than the vocabulary?")
     open_one["last"] = sentence
-    documents_file.write(open_one.tobytes())
+    write(documents_file, open_one)
     documents = _mapped(documents_file, DOCUMENTS)
+    digest = zlib.crc32(np.array(list(digests.values()), "<u4").tobytes())
     return Tokens(_mapped(ids_file, kind), _mapped(ends_file, np.dtype("<u8")), documents, files, digest)
 
 

@@ -151,7 +151,7 @@ class Pretrain:
         pass
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        ids = encoded["token_ids"]
+        ids = encoded["token_ids"].with_row_splits_dtype(outputs.row_splits.dtype)
         best = tf.ragged.boolean_mask(outputs, ids.with_values(ids.values == self.mask_id))  # [rows, (masks), 2 * n_best]
         n = self.options.n_best
         found = best.to_tensor(shape=[None, None, 2 * n])
