@@ -128,6 +128,7 @@ class Tokenizer(tf.Module):
 
     def tokenize_with_masks(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """As `tokenize`, but "[MASK]" in a text is the control token, for models that fill it."""
+        assert self.mask_id is not None
         parts = tf.strings.split(texts, MASK)  # [texts, (parts)]
         ids = self.tokenize(parts.values, max_words)
         marked = tf.concat([ids, _column(ids.nrows(), self.mask_id)], 1)

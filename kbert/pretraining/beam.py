@@ -59,7 +59,7 @@ def documents(file: Any, layout: str) -> Iterator[Document]:
         yield found
 
 
-class MakeExamples(beam.DoFn):  # type: ignore[misc]
+class MakeExamples(beam.DoFn):
     """(group, its documents) to serialised examples.
 
     Args:

@@ -57,7 +57,7 @@ def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
     file.flush()
     if not file.tell():
         return np.empty(0, RECORD)
-    return np.memmap(file, RECORD, "r")  # type: ignore[call-overload,no-any-return]
+    return np.memmap(file, RECORD, "r")
 
 
 def _records(tokens: Tokens, how: Cut, seed: int, start: int, stop: int) -> Iterator[tuple[int, ...]]:

@@ -116,9 +116,10 @@ class TextExamples:
         in_a, in_b = (place >= 1) & (place < end_a), (place > end_a) & (place < end)
         source = np.where(in_a, start_a[:, None] + place - 1, start_b[:, None] + place - end_a - 1)
         packed = self.tokens.ids[np.where(in_a | in_b, source, 0)]
-        parts = [(in_a | in_b, pieces(packed)), (place == 0, self.cls_id), ((place == end_a) | (place == end), self.sep_id)]
-        ids = np.select(*zip(*parts, strict=True), self.pad_id).astype(np.int32)  # type: ignore[arg-type]
-        masked = masking.mask(ids, continues(packed) & (in_a | in_b), self.special, self.masked, key, self.pad_id)
+        own, separators = in_a | in_b, (place == end_a) | (place == end)
+        ids = np.where(separators, self.sep_id, np.where(place == 0, self.cls_id, self.pad_id))
+        ids = np.where(own, pieces(packed), ids).astype(np.int32)
+        masked = masking.mask(ids, continues(packed) & own, self.special, self.masked, key, self.pad_id)
         return Arrays(
             token_ids=masked.token_ids,
             segment_ids=((place > end_a) & (place <= end)).astype(np.int32),

@@ -77,7 +77,7 @@ def _varint(value: int) -> bytes:
 
 def _varints(values: np.ndarray) -> list[bytes]:
     """Whole numbers from 0, below 2**28, as protocol buffers pack them: the bytes of each row of [rows, numbers]."""
-    sizes = 1 + sum((values >= limit).astype(np.int64) for limit in (1 << 7, 1 << 14, 1 << 21))
+    sizes = 1 + np.searchsorted([1 << 7, 1 << 14, 1 << 21], values, side="right")
     widest = int(np.max(sizes, initial=1))
     digits = values[:, :, None] >> (7 * np.arange(widest)) & 127
     digits |= np.where(np.arange(widest) < sizes[:, :, None] - 1, 128, 0)
@@ -154,7 +154,7 @@ class RecordExamples:
         index.flush()
         if not self.names:
             raise DataError(f"{source}: no shard is whole: {self.damaged[0]}")
-        self._places: np.ndarray = np.memmap(index, PLACE, "r")  # type: ignore[call-overload]
+        self._places: np.ndarray = np.memmap(index, PLACE, "r")
         self._open: dict[int, int] = {}
         self.read(np.arange(1), 0)
 

@@ -53,7 +53,7 @@ class Tokens:
         start = zlib.crc32(seed.to_bytes(8, "little"))
         for document in self.documents:
             text = self.ids[int(self.ends[document["first"]]) : int(self.ends[document["last"]])]
-            sides[zlib.crc32(text, start) < limit].write(document.tobytes())
+            sides[zlib.crc32(text.tobytes(), start) < limit].write(document.tobytes())
         kept, held = (replace(self, documents=_mapped(side, DOCUMENTS)) for side in sides)
         return kept, held
 
@@ -216,4 +216,4 @@ def _mapped(file: IO[bytes], kind: np.dtype[Any]) -> np.ndarray:
     file.flush()
     if not file.seek(0, 2):
         return np.empty(0, kind)
-    return np.memmap(file, kind, "r")  # type: ignore[call-overload,no-any-return]
+    return np.memmap(file, kind, "r")
