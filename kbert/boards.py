@@ -21,10 +21,10 @@ CHINESE_FONTS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft
 
 
 class Board:
-    """The writer of one run."""
+    """The writer of one run; without a path, nothing is written."""
 
-    def __init__(self, path: Path):
-        self._writer = tf.summary.create_file_writer(str(path))
+    def __init__(self, path: Path | None):
+        self._writer = tf.summary.create_noop_writer() if path is None else tf.summary.create_file_writer(str(path))
 
     def start(self, model: ModelConfig, train: RunConfig, figure: str) -> None:
         """The run's hyper-parameters, for the HParams page."""

@@ -19,6 +19,7 @@ from kbert.errors import DataError
 SCHEMA = 1
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
 Activation = Literal["gelu", "gelu_approximate", "relu"]
 
 
@@ -121,13 +122,31 @@ class RunConfig:
 
     freeze_layers: int = flag(0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings too.", low=0)
     freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
-    batch_size: int = flag(32, help="Rows a training step.", low=1)
+    batch_size: int = flag(32, help="Rows a training step, over all replicas and parts.", low=1)
+    accumulation_steps: int = flag(
+        1,
+        help="Parts of a batch that are computed one after the other, and their gradients added up: less memory, the same "
+        "result. --batch_size stays that of the whole batch.",
+        low=1,
+    )
+    strategy: Strategy = flag(
+        "none",
+        help="Where a batch is computed: on one device; on all GPUs of this machine (mirrored); on several machines, each "
+        "running the same command with TF_CONFIG set and --model_dir on a file system they share (multi_worker); on a TPU.",
+    )
     epochs: int = flag(3, help="Passes over the training data.", low=1)
     steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
-    learning_rate: float = flag(5e-5, help="Peak learning rate of AdamW.", low=0.0)
+    optimizer: Literal["adamw", "lamb"] = flag("adamw", help="AdamW, or LAMB for batches of thousands of rows.")
+    learning_rate: float = flag(5e-5, help="Peak learning rate.", low=0.0)
     warmup_ratio: float = flag(
         0.1, help="Fraction of all steps over which the learning rate rises from 0; it then falls to 0.", low=0.0, high=1.0
     )
+    decay_power: float = flag(
+        1.0,
+        help="How the learning rate falls after the warm-up: the fraction of steps left, to this power; 1 is linear.",
+        low=0.0,
+    )
+    clip_norm: float = flag(1.0, help="Norm to which the gradient of the whole batch is clipped; 0: it is not.", low=0.0)
     weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
     precision: Precision = flag(
         "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."

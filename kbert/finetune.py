@@ -51,11 +51,12 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
-    from kbert import checkpoints, pipeline, training
+    from kbert import checkpoints, pipeline, strategies, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
     from kbert.tasks import task_class
 
+    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = task_class(name)
     fields = task_type.fields(train.source)
@@ -87,7 +88,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         last = directory.last()
         steps = 0 if last is None else train.total_steps(last.per_epoch)
         if last is not None and (last.step >= steps or steps <= last.stopped):
-            if not _measured(directory, train):
+            if devices.chief and not _measured(directory, train):
                 directory.write_config(model_config, train)
                 _measure(directory, tables, train)
             early = " (stopped early)" if last.stopped else ""
@@ -98,14 +99,17 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
             return 0
 
     training.seed(train.seed)
-    task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
+    with devices.strategy.scope():
+        task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
     if not encoder.load(checkpoint.arrays(), train.init):
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
-    if run_flags.overwrite or not directory.exists() or directory.last() is None:
+    devices.wait()  # for the others to have looked at what is there
+    if devices.chief and (run_flags.overwrite or not directory.exists() or directory.last() is None):
         directory.create(model_config, train, checkpoint.vocabulary)
-    else:
+    elif devices.chief:
         directory.write_config(model_config, train)
+    devices.wait()
     print(frozen_table(model, encoder), flush=True)
     examples = pipeline.Examples(task, tables["train"])
     batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed)
@@ -121,8 +125,9 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     else:
         _say_truncation(task, tables["train"])
     measure = training.dev_measure(task, model, checkpoint.vocabulary, tables["dev"], train.precision)
-    training.Run(task, model, train, directory, batches, measure).fit()
-    _measure(directory, tables, train)
+    training.Run(task, model, train, directory, batches, measure, devices).fit()
+    if devices.chief:
+        _measure(directory, tables, train)
     print(f"\nmodel: {directory.path}")
     return 0
 
@@ -154,7 +159,15 @@ def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels)
         columns = task_type.columns(train.source)
-        table = open_table(source, train.source, columns, keyed_by=len(fields), nested=task_type.nested, check=audit)
+        table = open_table(
+            source,
+            train.source,
+            columns,
+            keyed_by=len(fields),
+            split_from=task_type.split_from,
+            nested=task_type.nested,
+            check=audit,
+        )
         audit.finish()
         return table, audit
 

@@ -64,6 +64,8 @@ def layout_of(
     if kind == "jsonl":
         return JsonLines(encoding, columns, nested), start, 0
     if kind == "conll":
+        if any(column != config.label_column for column in columns[1:]):
+            raise UsageError(f"{name}: conll has a text and its tags, but {', '.join(columns)} are asked for")
         stream.seek(start)
         return Conll.of(name, iter(stream), encoding, columns), start, 0
     if kind == "txt":
@@ -220,8 +222,6 @@ class Conll:
             DataError: a line is malformed or tags are of mixed schemes, named as FILE:LINE.
         """
         layout = cls(encoding, columns, conll.Reading("IOB2", False))
-        if len(columns) > 2:
-            raise UsageError(f"{name}: conll has a text and its tags, but {', '.join(columns)} are asked for")
         layout.reading = conll.survey(name, (_line(line, encoding) for line in lines), tagged=len(columns) == 2)
         return layout
 

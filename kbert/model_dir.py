@@ -36,6 +36,8 @@ PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
 # What may differ when the same command continues a run; everything else has to be as it was.
 MAY_CHANGE = {
+    "strategy",
+    "accumulation_steps",
     "epochs",
     "steps",
     "early_stopping_patience",

@@ -5,13 +5,14 @@ An epoch is a seeded permutation of the table, computed and never stored. It is 
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
 of like length share a batch and padding is small; the batches then come in shuffled order.
 
-A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch is a
-permutation of all windows of all rows.
+A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch has all
+windows of the rows in their permuted order.
 
 Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
 the step that the learning rate was chosen for stays the same whatever the texts' lengths.
 """
 
+import functools
 import math
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and
 INPUTS = ("token_ids", "segment_ids")
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
+READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
 
 
 class Batches(Protocol):
@@ -51,28 +53,45 @@ class Batches(Protocol):
 
 
 class Examples:
-    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them."""
+    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them.
+
+    An epoch is a seeded permutation of the rows; a row's windows follow one another, so that each row is
+    read and encoded once, or twice where a chunk ends within it.
+    """
 
     def __init__(self, task: Task, table: Table):
         self.task, self.table = task, table
-        self._ends = np.cumsum(_windows(task, table)) if task.windowed else None  # [rows], 8 bytes each
+        self._counts = _windows(task, table) if task.windowed else None  # [rows]
+        self._length = len(table) if self._counts is None else int(self._counts.sum())
+        self._order = functools.lru_cache(maxsize=2)(self._ordered)
 
     def __len__(self) -> int:
-        return len(self.table) if self._ends is None else int(self._ends[-1])
+        return self._length
 
-    def where(self, example: int) -> str:
-        """`FILE:LINE` of an example's row."""
-        row = example if self._ends is None else int(np.searchsorted(self._ends, example, side="right"))
-        return self.table.where(row)
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The examples at these positions of an epoch: their raw rows, each once, and by example the place of its row there
+        and which of its windows it is."""
+        if self._counts is None:
+            rows = permuted(positions, len(self.table), seed, epoch)
+            return self.table.read(rows), np.arange(len(rows), dtype=np.int32), np.zeros(len(rows), np.int32)
+        rows, ends = self._order(seed, epoch)
+        at = np.searchsorted(ends, positions, side="right")
+        window = positions - (ends[at] - self._counts[rows[at]])
+        once, place = np.unique(at, return_inverse=True)
+        return self.table.read(rows[once]), place.astype(np.int32), window.astype(np.int32)
 
-    def read(self, examples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The raw rows of examples, each row once; for each example, the place of its row there, and which window it is."""
-        if self._ends is None:
-            return self.table.read(examples), np.arange(len(examples), dtype=np.int32), np.zeros(len(examples), np.int32)
-        rows = np.searchsorted(self._ends, examples, side="right")
-        first = np.where(rows > 0, self._ends[rows - 1], 0)
-        once, place = np.unique(rows, return_inverse=True)
-        return self.table.read(once), place.astype(np.int32), (examples - first).astype(np.int32)
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row that the example at a position of an epoch's permutation is of."""
+        if self._counts is None:
+            return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
+        rows, ends = self._order(seed, epoch)
+        return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
+
+    def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
+        assert self._counts is not None
+        rows = permuted(np.arange(len(self.table)), len(self.table), seed, epoch)
+        return rows, np.cumsum(self._counts[rows])
 
 
 def _windows(task: Task, table: Table) -> np.ndarray:
@@ -140,12 +159,13 @@ class TableBatches:
         return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
 
     def where(self, step: int) -> str:
-        examples = next(iter(self._numbered(step)))[0].numpy()
-        first = ", ".join(self.examples.where(int(example)) for example in examples[:NAMED])
-        return first + (f" and {len(examples) - NAMED} more" if len(examples) > NAMED else "")
+        positions = next(iter(self._numbered(step)))[0].numpy()
+        epoch = step // self.per_epoch
+        first = ", ".join(self.examples.where(int(position), self.seed, epoch) for position in positions[:NAMED])
+        return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
 
     def _numbered(self, start: int) -> tf.data.Dataset:
-        """The batches with the numbers of their examples, int64 [batch], in front."""
+        """The batches with the positions of their examples in the epoch, int64 [batch], in front."""
         epoch, step = divmod(start, self.per_epoch)
         chunk, skipped = divmod(step, self._per_chunk)
         chunks = tf.data.Dataset.range(epoch * self._chunks + chunk, np.iinfo(np.int64).max)
@@ -155,15 +175,14 @@ class TableBatches:
         epoch, place = divmod(int(number), self._chunks)
         size = self._per_chunk * self.batch_size
         positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
-        numbers = permuted(positions, len(self.examples), self.seed, epoch)
-        columns, places, windows = self.examples.read(numbers)
-        return [numbers, places, windows, *columns.values()]
+        columns, places, windows = self.examples.read(positions, self.seed, epoch)
+        return [positions, places, windows, *columns.values()]
 
     def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
         task, size = self.examples.task, self.batch_size
         names = task.config.fields + task.gold
         types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
-        numbers, place, window, *columns = (
+        positions, place, window, *columns = (
             tf.ensure_shape(values, [None]) for values in tf.numpy_function(self._read, [number], types)
         )
         raw = dict(zip(names, columns, strict=True))
@@ -182,26 +201,30 @@ class TableBatches:
             inputs = padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.gather(targets, rows)
             if not isinstance(gold, tf.RaggedTensor):
-                return tf.gather(numbers, rows), inputs, gold
+                return tf.gather(positions, rows), inputs, gold
             gold = gold.to_tensor(-1)
-            return tf.gather(numbers, rows), inputs, gold, tf.cast(gold >= 0, tf.float32)
+            return tf.gather(positions, rows), inputs, gold, tf.cast(gold >= 0, tf.float32)
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
 
 
-def raw_rows(task: Task, table: Table, gold: bool) -> tf.data.Dataset:
-    """The table in its own order: dicts of strings [rows], `READ_ROWS` at a time."""
-    names = task.config.fields + (task.gold if gold else ())
+def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
+    """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
 
-    def read(start: np.ndarray) -> list[np.ndarray]:
-        rows = range(int(start), min(int(start) + READ_ROWS, len(table)))
+    They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
+    """
+    names = task.config.fields + (task.gold if gold else ()) + others
+    cuts = table.stretches(READ_ROWS, READ_BYTES)
+
+    def read(number: np.ndarray) -> list[np.ndarray]:
+        rows = range(cuts[number], cuts[number + 1])
         return list(table.read(rows).values())[: len(names)]
 
-    def strings(start: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns = tf.numpy_function(read, [start], [tf.string] * len(names))
+    def strings(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        columns = tf.numpy_function(read, [number], [tf.string] * len(names))
         return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
 
-    return tf.data.Dataset.range(0, len(table), READ_ROWS).map(strings).prefetch(2)
+    return tf.data.Dataset.range(len(cuts) - 1).map(strings).prefetch(2)
 
 
 def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:

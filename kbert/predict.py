@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from kbert.serving import Predictor
 
 ABOUT = """
-Write a JSON line for each row of the input: its number (from 1), its text, and the model's answer.
+Write a JSON line for each row of the input: its number (from 1), its id if it has one, its text, and the
+model's answer.
 """
 
 
@@ -25,6 +26,9 @@ class PredictFlags:
     model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
     input: str | None = flag(
         None, help=f"Rows to answer: {SOURCE_HELP}, or - for standard input (one text a line, or --format)."
+    )
+    id_column: str | None = flag(
+        None, help="Column of --input whose value goes into each line as `id`; SQuAD's layout has one of that name."
     )
     output: str = flag("-", help="File of JSON lines to write, - for standard output.")
     text: str | None = flag(None, help="Answer this one text instead of --input.")
@@ -42,6 +46,8 @@ def run(options: PredictFlags, overrides: Any) -> int:
     given = [text for text in (options.text, options.text_b) if text is not None]
     if (options.text is not None) == (options.input is not None) or (given and options.text is None):
         raise UsageError("give one of --input and --text")
+    if given and options.id_column:
+        raise UsageError("--id_column: a column of --input, which --text takes the place of")
     if given and len(given) != len(model.fields):
         wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
         raise UsageError(f"the model needs {wanted}")
@@ -61,10 +67,11 @@ def run(options: PredictFlags, overrides: Any) -> int:
             _write(predictor, raw, 1, file)
             return 0
         assert options.input is not None
-        table = open_table(options.input, source, source.text_columns, keyed_by=len(model.fields))
+        ids = (options.id_column,) if options.id_column else ()
+        table = open_table(options.input, source, (*source.text_columns, *ids), keyed_by=len(model.fields))
         predictor = serving.load(options.model_dir)
         row = 1
-        for raw in pipeline.raw_rows(predictor.task, table, gold=False):
+        for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):
             row = _write(predictor, raw, row, file)
     return 0
 
@@ -75,7 +82,7 @@ def _write(predictor: "Predictor", raw: Any, row: int, file: IO[str]) -> int:
 
     tensors = {name: tf.constant(values) for name, values in raw.items()}
     decoded = {name: value.numpy() for name, value in predictor(tensors).items()}
-    texts = {name: tensor.numpy() for name, tensor in tensors.items()}
+    texts = {name: tensors[name].numpy() for name in ("id", *predictor.task.config.fields) if name in tensors}
     count = len(next(iter(texts.values())))
     for i in range(count):
         shown = {name: column[i].decode("utf-8", "replace") for name, column in texts.items()}

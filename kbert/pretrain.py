@@ -78,12 +78,13 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
         raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
-    from kbert import checkpoints, training
+    from kbert import checkpoints, strategies, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.serving import build
     from kbert.text import read_vocabulary
 
+    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
     checkpoint = None if train.init is None else checkpoints.open_checkpoint(train.init)
     if checkpoint is None:
         assert start.vocab is not None
@@ -106,7 +107,8 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
         max_length=model_flags.max_length,
     )
     training.seed(train.seed)
-    task, encoder, model = build(model_config, vocabulary, train.precision)
+    with devices.strategy.scope():
+        task, encoder, model = build(model_config, vocabulary, train.precision)
     examples, held_out = _examples(train, options, model_config, task.tokenizer)
     train = dataclasses.replace(train, train_data_crc32=examples.digest)
     if directory.exists() and not start.overwrite:
@@ -123,18 +125,22 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     elif options.pairs is None:
         encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
-    if start.overwrite or not directory.exists() or directory.last() is None:
+    devices.wait()  # for the others to have looked at what is there
+    if devices.chief and (start.overwrite or not directory.exists() or directory.last() is None):
         directory.create(model_config, train, vocabulary)
-    else:
+    elif devices.chief:
         directory.write_config(model_config, train)
+    devices.wait()
     print(frozen_table(model, encoder), flush=True)
     log.info("%d examples an epoch, %d held out", len(examples), len(held_out))
     batches = PretrainingBatches(examples, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed)
     measure = _measure(task, model, vocabulary, examples, held_out, train)
-    training.Run(task, model, train, directory, batches, measure).fit()
-    best = directory.best()
-    directory.write_metrics({"step": best.step, "epoch": best.epoch, "dev": best.metrics})
-    print(f"\nheld out, {best.place}, the best there:\n{task.report(best.metrics).table()}\n\nmodel: {directory.path}")
+    training.Run(task, model, train, directory, batches, measure, devices).fit()
+    if devices.chief:
+        best = directory.best()
+        directory.write_metrics({"step": best.step, "epoch": best.epoch, "dev": best.metrics})
+        print(f"\nheld out, {best.place}, the best there:\n{task.report(best.metrics).table()}")
+    print(f"\nmodel: {directory.path}")
     return 0
 
 

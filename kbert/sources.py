@@ -107,6 +107,22 @@ class Table:
                 left -= len(block)
         return f"{file.name}:{line}"
 
+    def stretches(self, rows: int, size: int) -> np.ndarray:
+        """Cuts of the table into stretches of neighbouring rows: their first rows and, last, the table's length.
+
+        Args:
+            rows: the most rows of one.
+            size: the most bytes of one in the source, but for a row that has more by itself.
+        """
+        cuts, first, held = [0], 0, 0
+        for start in range(0, len(self), CHUNK):
+            for row, length in enumerate(self._records(range(start, min(start + CHUNK, len(self))))["length"].tolist(), start):
+                if row > first and (row - first >= rows or held + length > size):
+                    cuts.append(row)
+                    first, held = row, 0
+                held += length
+        return np.array([*cuts, len(self)])
+
     def split(self, fraction: float) -> tuple["Table", "Table"]:
         """Two tables: about `1 - fraction` of the rows, and the rest; equal texts go to one side."""
         sides = _temporary(), _temporary()
@@ -141,6 +157,7 @@ def open_table(
     columns: Sequence[str],
     *,
     keyed_by: int,
+    split_from: int = 0,
     nested: bool = False,
     check: Callable[[tuple[str, ...]], None] | None = None,
 ) -> Table:
@@ -151,6 +168,7 @@ def open_table(
         config: names, encoding and format of the columns.
         columns: the columns wanted, in this order; all values are strings.
         keyed_by: how many of the leading columns are text; `Table.split` keeps rows equal in them together.
+        split_from: the first of these that counts for that.
         nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
         check: called with each row's values; its ValueError is reported with the row's file and line.
 
@@ -182,7 +200,7 @@ def open_table(
                     except ValueError as error:
                         raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
                     if values:
-                        key = zlib.crc32(b"\x1f".join(_utf8(v) for v in values[:keyed_by]))
+                        key = zlib.crc32(b"\x1f".join(_utf8(v) for v in values[split_from:keyed_by]))
                         buffer[filled] = (offset, len(record), key, number)
                         filled += 1
                         rows += 1

@@ -1,8 +1,14 @@
 """One training step: a batch in, the weights moved once.
 
 In: a model, its optimizer and objective. Out: a compiled function from a batch to sums and the batch's loss.
-Keras's own `fit` is not used: it cannot start in the middle of an epoch, and averages means (see
-`kbert.objective`).
+
+A batch is computed on one or several replicas, each in one or several parts one after the other
+(`--accumulation_steps`), and either changes nothing but the order of sums: weights, gradients and figures are
+added up over all parts and replicas, and the optimizer runs once, on the gradient of the whole batch.
+
+Keras's own `fit` is not used. It cannot start in the middle of an epoch, takes means of means (see
+`kbert.objective`), and under `tf.distribute` clips each replica's gradient instead of the batch's, does not
+accumulate, and does not run on several workers (Keras 3.15).
 """
 
 from typing import Any
@@ -16,12 +22,31 @@ from kbert.objective import Objective, Sums
 class TrainStep:
     """Forward, backward, update.
 
-    Called with an iterator of batches (`kbert.pipeline.Batches`) and the sums so far; returns the new sums
-    and the loss of the batch, a float32 scalar that may still be computing.
+    Called with an iterator of batches (`kbert.strategies.Devices.batches`) and the sums so far; returns the
+    new sums and the loss of the batch, a float32 scalar that may still be computing.
+
+    Args:
+        model: made under the strategy.
+        optimizer: made and built under the strategy.
+        objective: the task's.
+        strategy: where the replicas are.
+        rows: the most rows of a batch that a replica computes at once; None for all it gets.
     """
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, objective: Objective):
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        objective: Objective,
+        strategy: tf.distribute.Strategy | None = None,
+        rows: int | None = None,
+    ):
         self._model, self._optimizer, self._objective = model, optimizer, objective
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._rows = rows
+        # Keras sums gradients over replicas behind clipping; here they come as sums, so that the batch's are clipped.
+        for each in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
+            each._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self._step = tf.function(self._next)
 
     def __call__(self, batches: Any, sums: Sums) -> tuple[Sums, tf.Tensor]:
@@ -37,16 +62,57 @@ class TrainStep:
         return {**self._objective.results(sums[2:]), "loss": float(tf.math.divide_no_nan(sums[0], sums[1]))}
 
     @tf.autograph.experimental.do_not_convert
-    def _next(self, batches: Any) -> tuple[Sums, tf.Tensor]:
-        inputs, targets, *given = next(batches)
+    def _next(self, batches: Any) -> Any:
+        outcome = self._strategy.run(self._on_replica, args=(next(batches),))
+        # The same on all replicas, each of which has all sums.
+        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], outcome)
+
+    def _on_replica(self, batch: Any) -> tuple[Sums, tf.Tensor]:
+        inputs, targets, *given = batch
         weights = self._objective.weights(targets, *given)
-        totals = {name: tf.reduce_sum(each) for name, each in weights.items()}
+        totals = self._summed({name: tf.reduce_sum(each) for name, each in weights.items()})
         variables = self._model.trainable_variables
+        rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        if self._rows is None and self._strategy.num_replicas_in_sync == 1:
+            gradients, sums = self._part(inputs, targets, weights, totals)
+        else:
+            size = rows if self._rows is None else self._rows
+            gradients, sums = self._in_parts((inputs, targets, weights), totals, rows, size)
+        reached = [gradient for gradient in gradients if gradient is not None]
+        reached, sums, rows = self._summed((reached, sums, tf.cast(rows, tf.float32)))
+        summed = iter(reached)
+        gradients = [None if gradient is None else next(summed) for gradient in gradients]
+        self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        loss, *metrics = sums
+        return [loss * rows, rows, *metrics], loss
+
+    def _part(self, inputs: Any, targets: Any, weights: Any, totals: Any) -> tuple[list[Any], Sums]:
+        """Gradients, loss and metrics that these rows add."""
         with tf.GradientTape() as tape:
             outputs = self._model(inputs, training=True)
             loss = self._objective.loss(targets, outputs, weights, totals)
             scaled = self._optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, variables)
-        self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        rows = tf.cast(tf.shape(tf.nest.flatten(inputs)[0])[0], tf.float32)
-        return [loss * rows, rows, *self._objective.sums(targets, outputs, weights)], loss
+        gradients = tape.gradient(scaled, self._model.trainable_variables)
+        return gradients, [loss, *self._objective.sums(targets, outputs, weights)]
+
+    def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor, size: tf.Tensor | int) -> tuple[list[Any], Sums]:
+        """As `_part`, `size` rows after `size` rows; a replica may have none."""
+        variables = self._model.trainable_variables
+        reached: list[bool] = []
+
+        def add(start: tf.Tensor, gradients: list[Any], sums: Sums) -> tuple[tf.Tensor, list[Any], Sums]:
+            inputs, targets, weights = tf.nest.map_structure(lambda values: values[start : start + size], batch)
+            more, added = self._part(inputs, targets, weights, totals)
+            reached[:] = [gradient is not None for gradient in more]
+            gradients = [g if m is None else g + tf.convert_to_tensor(m) for g, m in zip(gradients, more, strict=True)]
+            return start + size, gradients, [total + each for total, each in zip(sums, added, strict=True)]
+
+        zeros = [tf.zeros(v.shape, v.dtype) for v in variables], [tf.zeros(()), *self._objective.zeros()]
+        _, gradients, sums = tf.while_loop(lambda start, *_: start < rows, add, (tf.constant(0), *zeros), parallel_iterations=1)
+        return [g if was else None for g, was in zip(gradients, reached, strict=True)], sums
+
+    def _summed(self, values: Any) -> Any:
+        """Sums over replicas."""
+        if self._strategy.num_replicas_in_sync == 1:
+            return values
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)

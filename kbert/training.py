@@ -23,51 +23,15 @@ from kbert.errors import DataError, KbertError
 from kbert.loss_watch import LossWatch, LostLoss
 from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.objective import Objective, Sums
+from kbert.optimizers import optimizer
 from kbert.pipeline import Batches
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
+from kbert.strategies import Devices
 from kbert.tasks.base import Report, Task
 from kbert.train_step import TrainStep
 
 log = logging.getLogger(__name__)
-
-
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to `peak` over the warm-up, then linearly to 0 (Devlin et al. 2019, appendix A.2).
-
-    Args:
-        peak: the highest learning rate.
-        steps: all steps of the run.
-        warmup_steps: steps of the rise.
-    """
-
-    def __init__(self, peak: float, steps: int, warmup_steps: int):
-        self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
-
-    def __call__(self, step: Any) -> Any:
-        step = keras.ops.cast(step, "float32")
-        rise = (step + 1.0) / max(self.warmup_steps, 1)
-        fall = (self.steps - step) / max(self.steps - self.warmup_steps, 1)
-        return self.peak * keras.ops.clip(keras.ops.minimum(rise, fall), 0.0, 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
-
-
-def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW with linear warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped at 1.
-
-    Epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out the
-    bias correction) the small gradients of the upper layers learn visibly less in three epochs.
-    """
-    schedule = WarmupLinear(config.learning_rate, steps, round(steps * config.warmup_ratio))
-    adamw = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=1e-8, global_clipnorm=1.0)
-    adamw.exclude_from_weight_decay(
-        [v for v in model.trainable_variables if v.path.rsplit("/", 1)[-1] in ("bias", "gamma", "beta")]
-    )
-    if config.precision == "float16":
-        return keras.optimizers.LossScaleOptimizer(adamw)
-    return adamw
 
 
 def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
@@ -116,7 +80,8 @@ class Run:
         config: how to train.
         directory: where checkpoints go, and from where a run goes on.
         batches: what to train on.
-        measure: the model's figures on dev as it is now.
+        measure: the model's figures on dev as it is now; asked in the chief's process only.
+        devices: where batches are computed; the model was made under their strategy.
     """
 
     def __init__(
@@ -127,17 +92,20 @@ class Run:
         directory: ModelDir,
         batches: Batches,
         measure: Callable[[], Report],
+        devices: Devices | None = None,
     ):
         self.task, self.model, self.config, self.directory = task, model, config, directory
-        self.batches, self.measure = batches, measure
+        self.batches, self.measure, self.devices = batches, measure, devices or Devices()
         self.steps = config.total_steps(batches.per_epoch)
-        self.optimizer = optimizer(model, config, self.steps)
-        self.optimizer.build(model.trainable_variables)
+        with self.devices.strategy.scope():
+            self.optimizer = optimizer(model, config, self.steps)
+            self.optimizer.build(model.trainable_variables)
         arguments = task.compile_args()
-        self.train_step = TrainStep(model, self.optimizer, Objective(arguments["loss"], arguments.get("metrics", ())))
+        objective = Objective(arguments["loss"], arguments.get("metrics", ()))
+        self.train_step = TrainStep(model, self.optimizer, objective, self.devices.strategy, self.devices.rows)
         self.sums: Sums = self.train_step.zeros()  # over the steps of the running epoch
         self.watch = LossWatch(config.loss_limit)
-        self.board = Board(directory.path / "tb")
+        self.board = Board(directory.path / "tb" if self.devices.chief else None)
         self.curves = Curves(self.board, batches.per_epoch)
 
     def fit(self) -> None:
@@ -147,12 +115,19 @@ class Run:
             KbertError: the loss is lost; nothing is written then.
         """
         last = self.directory.last()
+        seen = 0 if last is None else last.step
+        if seen != self.devices.told(seen):
+            raise DataError(
+                f"{self.directory.path}: step {seen} is the last here and not for the chief: "
+                "--model_dir must be on a file system that all workers share"
+            )
         if last is not None:
             self._restore(last)
             log.info("continuing after %s: step %d of %d", last.place, last.step, self.steps)
+        self.devices.spread_seeds(self.model)
         self.board.start(self.task.config, self.config, self.task.best[0])
         try:
-            self._train(0 if last is None else last.step)
+            self._train(seen)
         except LostLoss as lost:
             last = self.directory.last()
             kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
@@ -162,9 +137,9 @@ class Run:
 
     def _train(self, done: int) -> None:
         config, per_epoch = self.config, self.batches.per_epoch
-        batches = iter(self.batches.dataset(done))
+        batches = self.devices.batches(self.batches, done)
         self.curves.start(done, self.train_step.results(self.sums))
-        since, seconds = done, time.monotonic()
+        since, began = done, time.monotonic()
         with tqdm(total=self.steps, initial=done, desc="training", unit="step", disable=None) as bar:
             for step in range(done + 1, self.steps + 1):
                 self.sums, loss = self.train_step(batches, self.sums)
@@ -180,47 +155,48 @@ class Run:
                     bar.set_postfix(results, refresh=False)
                 if step % per_epoch == 0:
                     self.sums = self.train_step.zeros()
-                if kept and self._keep(step, self._measure(step, results, since, seconds) if measured else None):
+                if measured:
+                    seconds = time.monotonic() - began
+                    pace = f"{step}/{self.steps} - {seconds:.0f}s - {1000 * seconds / (step - since):.0f}ms/step"
+                report = self._measure(step, pace, results) if measured else None
+                if kept and self.devices.told(self.devices.chief and self._keep(step, report)):
                     return
                 if measured:
-                    since, seconds = step, time.monotonic()
+                    since, began = step, time.monotonic()
 
-    def _measure(self, step: int, results: dict[str, float], since: int, began: float) -> Report:
-        """Dev's figures, printed behind those of training, and sent to TensorBoard."""
-        seconds = time.monotonic() - began
-        report = self.measure()
-        self.board.report("dev", step, report)
-        figures = {**results, **{f"dev_{name}": value for name, value in report.scalars().items()}}
-        pace = f"{seconds:.0f}s - {1000 * seconds / (step - since):.0f}ms/step"
-        tqdm.write(" - ".join([f"{step}/{self.steps}", pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
+    def _measure(self, step: int, pace: str, results: dict[str, float]) -> Report | None:
+        """Dev's figures in the chief's process, printed behind those of training, and sent to TensorBoard."""
+        report = self.measure() if self.devices.chief else None
+        figures = dict(results)
+        if report is not None:
+            self.board.report("dev", step, report)
+            figures |= {f"dev_{name}": value for name, value in report.scalars().items()}
+        tqdm.write(" - ".join([pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
         return report
 
     def _keep(self, step: int, report: Report | None) -> bool:
-        """Write a checkpoint; returns whether the run ends here for want of a better figure."""
+        """Write a checkpoint, with dev's figures where there are some; returns whether the run ends here."""
         weights = _arrays(self.model.weights)
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise LostLoss(step, f"weights are not numbers after step {step}: lower --learning_rate")
-        figures: dict[str, Any] = {}
+        last, best = self.directory.last(), self.directory.measured()
+        figures: dict[str, Any] = {"waited": 0 if last is None else last.waited}
         stopped = False
         if report is not None:
             name, mode = self.task.best
             value = report.scalars()[name]
             score = value if mode == "max" else -value
-            last, best = self.directory.last(), self.directory.measured()
-            waited = 0 if last is None or best is None or best.score is None or score > best.score else last.waited + 1
-            patience = self.config.early_stopping_patience
-            stopped = patience is not None and waited >= patience
+            better = best is None or best.score is None or score > best.score
+            figures["waited"] = 0 if better else figures["waited"] + 1
+            stopped = figures["waited"] == self.config.early_stopping_patience
             if stopped:
-                log.info("early stopping: dev %s was measured %d times without a better one", name, patience)
-            figures = {
+                log.info("early stopping: dev %s was measured %d times without a better one", name, figures["waited"])
+            figures |= {
                 "score": score,
-                "waited": waited,
                 "stopped": self.steps if stopped else 0,
                 "metrics": report.metrics,
                 "calibration": report.calibration(),
             }
-        elif (last := self.directory.last()) is not None:
-            figures = {"waited": last.waited}
         described = Figures(step=step, per_epoch=self.batches.per_epoch, **figures)
         self.directory.save(weights, self._state(), described, self.config.keep_checkpoints)
         return stopped

@@ -71,6 +71,7 @@ class Answer:
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("answers",)
+    split_from: ClassVar[int] = 1  # questions on one context stay together
     nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 

@@ -64,6 +64,7 @@ class Task(Protocol):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]]  # the scalar that picks the best checkpoint
     gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
+    split_from: ClassVar[int]  # dev rows set aside share no value of the fields from this one on with training rows
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig

@@ -109,6 +109,7 @@ class Classify:
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     gold: ClassVar[tuple[str, ...]] = ("label",)
+    split_from: ClassVar[int] = 0
     nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
 

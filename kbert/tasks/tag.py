@@ -132,6 +132,7 @@ class Tag:
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("entities",)
+    split_from: ClassVar[int] = 0
     nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 

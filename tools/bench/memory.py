@@ -33,7 +33,7 @@ def run(path: str, init: str, steps: int) -> None:
     from kbert import runtime
 
     runtime.start()
-    from kbert import checkpoints, pipeline, training
+    from kbert import checkpoints, optimizers, pipeline
     from kbert.config import ModelConfig, SourceConfig, TrainConfig
     from kbert.objective import Objective
     from kbert.serving import build
@@ -59,7 +59,7 @@ def run(path: str, init: str, steps: int) -> None:
     train = TrainConfig(init=init, train_data=path)
     arguments = task.compile_args()
     objective = Objective(arguments["loss"], arguments["metrics"])
-    step = TrainStep(model, training.optimizer(model, train, steps), objective)
+    step = TrainStep(model, optimizers.optimizer(model, train, steps), objective)
     batches = iter(pipeline.TableBatches(pipeline.Examples(task, table), batch_size=32, seed=0).dataset(0))
     sums = step.zeros()
     start = time.monotonic()

@@ -1,0 +1,120 @@
+"""Attention and layer normalisation with derivatives written by hand, in fewer passes over memory.
+
+In: tensors of one encoder layer. Out: the same sums that automatic differentiation would make, in the same
+arithmetic. On a CPU a training step's time is half matrix products and half passes over the attention weights
+and the hidden states; written so, there are a third fewer of these.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Gradient = Callable[..., Any]
+
+
+def attention(
+    query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, bias: tf.Tensor, dropout: keras.layers.Dropout, training: bool
+) -> tf.Tensor:
+    """`softmax(query key' + bias) value`, with dropout on the weights (Vaswani et al. 2017, section 3.2.1).
+
+    The derivative takes the sum over a softmax's row from the output, where it is `head size` terms and not
+    `tokens` (Dao et al. 2022, "FlashAttention", appendix B.2).
+
+    Args:
+        query: [batch, heads, queries, size], scaled.
+        key, value: [batch, heads, tokens, size].
+        bias: float32, added to the scores; broadcast to [batch, heads, queries, tokens]; it has no derivative.
+        dropout: whose rate and seeds are used.
+        training: whether weights are dropped.
+
+    Returns:
+        [batch, heads, queries, size].
+    """
+    drops = training and dropout.rate > 0
+    seed = dropout.seed_generator.next() if drops else None
+    dtype = query.dtype
+
+    @tf.custom_gradient
+    def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + bias
+        weights = tf.nn.softmax(scores)  # [batch, heads, queries, tokens]
+        kept = tf.cast(weights, dtype)
+        if drops:
+            keep, scale = kept_places(tf.shape(kept), dropout.rate, seed)
+            kept = tf.where(keep, kept, tf.zeros((), dtype))
+            value = value * tf.cast(scale, dtype)  # what is left counts more: said where it costs least
+        mixed = tf.matmul(kept, value)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            of_kept = tf.cast(tf.matmul(upstream, value, transpose_b=True), tf.float32)
+            if drops:
+                of_kept = tf.where(keep, of_kept, 0.0)
+            level = tf.reduce_sum(tf.cast(upstream, tf.float32) * tf.cast(mixed, tf.float32), -1, keepdims=True)
+            of_scores = tf.cast(weights * (of_kept - level), dtype)
+            of_value = tf.matmul(kept, upstream, transpose_a=True)
+            if drops:
+                of_value *= tf.cast(scale, dtype)
+            return tf.matmul(of_scores, key), tf.matmul(of_scores, query, transpose_a=True), of_value
+
+        return mixed, gradient
+
+    return attend(query, key, value)
+
+
+def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tensor, float]:
+    """Which places dropout keeps, bool of this shape, and by how much what is kept is to be scaled.
+
+    Drawn as 16 bits a place, a quarter of the work of a uniform float32; the rate is met to 2**-17.
+
+    Args:
+        shape: int32.
+        rate: the share that is dropped.
+        seed: int32 [2].
+    """
+    threshold = round(rate * 2**16)
+    size = tf.reduce_prod(shape)
+    draws = tf.random.stateless_uniform([(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32)
+    places = tf.reshape(tf.bitcast(draws, tf.uint16), [-1])[:size]
+    return tf.reshape(places, shape) >= tf.constant(threshold, tf.uint16), 2**16 / (2**16 - threshold)
+
+
+def dropped(x: tf.Tensor, dropout: keras.layers.Dropout, training: bool) -> tf.Tensor:
+    """What a Keras dropout layer makes of `x`, with the places drawn by `kept_places`."""
+    if not training or dropout.rate == 0:
+        return x
+    keep, scale = kept_places(tf.shape(x), dropout.rate, dropout.seed_generator.next())
+    return x * tf.where(keep, tf.cast(scale, x.dtype), tf.zeros((), x.dtype))
+
+
+def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Layer normalisation over the last axis (Ba et al. 2016), in float32, returned in the type of `x`.
+
+    Args:
+        x: [rows, hidden].
+        gamma, beta: float32 [hidden].
+        epsilon: added to the variance.
+    """
+    dtype = x.dtype
+
+    @tf.custom_gradient
+    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+        wide = tf.cast(x, tf.float32)
+        centred = wide - tf.reduce_mean(wide, -1, keepdims=True)
+        scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon)
+        normal = centred * scale
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            upstream = tf.cast(upstream, tf.float32)
+            pulled = upstream * normal
+            axes = list(range(len(x.shape) - 1))
+            of_gamma, of_beta = tf.reduce_sum(pulled, axes), tf.reduce_sum(upstream, axes)
+            of_normal = upstream * gamma
+            mean = tf.reduce_mean(of_normal, -1, keepdims=True)
+            along = tf.reduce_mean(of_normal * normal, -1, keepdims=True)
+            return tf.cast(scale * (of_normal - mean - normal * along), dtype), of_gamma, of_beta
+
+        return tf.cast(normal * gamma + beta, dtype), gradient
+
+    return normalise(x, gamma, beta)

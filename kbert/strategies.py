@@ -1,0 +1,160 @@
+"""Where a batch is computed: on one device, on all of a machine, on several machines, on the cores of a TPU.
+
+In: `--strategy`. Out: `Devices`, a `tf.distribute` strategy and what a run asks of it: which process is the
+chief, its batches, the chief's word.
+
+Batch sizes are those of the whole: each replica takes every n-th row of every batch, so that with any number of
+replicas the same batches are learnt from, each example once an epoch.
+"""
+
+import json
+import logging
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kbert.config import Strategy
+from kbert.errors import DataError, UsageError
+from kbert.pipeline import Batches
+
+log = logging.getLogger(__name__)
+
+SEED_STRIDE = 1_000_003  # between the dropout seeds of neighbouring replicas
+
+
+def check(name: Strategy, batch_size: int) -> None:
+    """Raise UsageError when the environment does not say what the strategy needs; no device is touched."""
+    if name == "multi_worker":
+        workers = len(_cluster())
+        if batch_size % workers:
+            raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {workers} workers")
+
+
+def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Devices":
+    """Make the strategy; before anything else runs on a device.
+
+    Args:
+        name: `--strategy`.
+        batch_size: rows of a whole batch, which replicas and parts have to divide evenly.
+        accumulation_steps: parts that each replica computes one after the other.
+
+    Raises:
+        UsageError: the batch does not divide, or the environment does not say what the strategy needs.
+    """
+    check(name, batch_size)
+    chief = True
+    if name == "none":
+        strategy = tf.distribute.get_strategy()
+    elif name == "mirrored":
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in found])
+    elif name == "multi_worker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        resolver = strategy.cluster_resolver
+        chief = resolver.task_type == "chief" or (resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs)
+    else:
+        strategy = _tpu()
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (replicas * accumulation_steps):
+        parts = f" of {accumulation_steps} parts each" if accumulation_steps > 1 else ""
+        count = f"{replicas} replica{'s' if replicas > 1 else ''}"
+        raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {count}{parts}")
+    if name != "none":
+        log.info("--strategy=%s: %d replicas, %d rows of a batch each", name, replicas, batch_size // replicas)
+    return Devices(strategy, chief, None if accumulation_steps == 1 else batch_size // replicas // accumulation_steps)
+
+
+class Devices:
+    """A strategy, and what a run asks of it.
+
+    Attributes:
+        strategy: models and optimizers are made under its scope.
+        chief: whether this process is the one that writes.
+        rows: the most rows that a replica computes at once; None for all it gets.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None, chief: bool = True, rows: int | None = None):
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.chief, self.rows = chief, rows
+
+    def batches(self, batches: Batches, start: int) -> Any:
+        """An iterator of this process's share of the batches from a step on."""
+
+        def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            data = batches.dataset(start).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+            replicas = context.num_replicas_in_sync
+            if replicas == 1:
+                return data
+            local = replicas // context.num_input_pipelines
+            first = context.input_pipeline_id * local
+
+            def rows(*batch: Any) -> tf.data.Dataset:
+                # Rows are sorted by length: every n-th of them gives each replica about the same work.
+                each = tf.data.Dataset.range(first, first + local)
+                return each.map(lambda replica: tf.nest.map_structure(lambda values: values[replica::replicas], batch))
+
+            return data.flat_map(rows)
+
+        return iter(self.strategy.distribute_datasets_from_function(share))
+
+    def told(self, value: float) -> float:
+        """The chief's value, in all processes; they wait for one another here."""
+        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return value
+
+        def mine(context: Any) -> tf.Tensor:
+            return tf.constant(float(value) if self.chief and context.replica_id_in_sync_group == 0 else 0.0)
+
+        values = self.strategy.experimental_distribute_values_from_function(mine)
+        return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+
+    def wait(self) -> None:
+        """Wait for all processes to come here."""
+        self.told(0.0)
+
+    def spread_seeds(self, model: keras.Model) -> None:
+        """Give each replica dropout of its own; replica 0, whose seeds a checkpoint keeps, stays as it is."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return
+        weights = {id(v) for v in model.weights}
+        seeds = [v for v in model.non_trainable_variables if id(v) not in weights]
+
+        @tf.function
+        def spread() -> None:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            for seed in seeds:
+                seed.assign(seed + tf.cast(tf.stack([replica * SEED_STRIDE, 0]), seed.dtype))
+
+        self.strategy.run(spread)
+
+
+def _cluster() -> list[str]:
+    """Addresses of the workers that TF_CONFIG names, once it is found to be in order."""
+    text = os.environ.get("TF_CONFIG")
+    form = '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}'
+    if not text:
+        raise UsageError(f"--strategy=multi_worker: the environment variable TF_CONFIG is not set; each worker needs {form}")
+    try:
+        settings = json.loads(text)
+        jobs = settings["cluster"]
+        workers = [address for job in ("chief", "worker") for address in jobs.get(job, [])]
+        kind, index = settings["task"]["type"], int(settings["task"]["index"])
+        if kind not in ("chief", "worker") or not 0 <= index < len(jobs.get(kind, [])):
+            raise UsageError(f"--strategy=multi_worker: TF_CONFIG's cluster has no {kind} {index}")
+        return workers
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"--strategy=multi_worker: TF_CONFIG={text} is not of the form {form}") from None
+
+
+def _tpu() -> tf.distribute.Strategy:
+    """The TPU that TPU_NAME names, or the one of this machine. Written by TensorFlow's documentation, not run by us."""
+    name = os.environ.get("TPU_NAME", "local")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise DataError(f"--strategy=tpu: no TPU {name!r} here: {str(error).splitlines()[0]}") from None

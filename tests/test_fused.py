@@ -1,0 +1,91 @@
+"""The encoder's hand-written derivatives against automatic ones, and its dropout."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kbert import fused
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return tf.constant(RNG.normal(size=shape).astype(np.float32))
+
+
+def both(function, other, *arguments):
+    """Values and gradients of two functions on the same arguments."""
+    found = []
+    for each in (function, other):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = each(*arguments)
+            total = tf.reduce_sum(tf.sin(value) + value)  # an upstream gradient that differs by place
+        found.append([value, *tape.gradient(total, arguments)])
+    return zip(*found, strict=True)
+
+
+def test_attention_is_that_of_its_formula_and_so_are_its_derivatives():
+    query, key, value = normal(2, 3, 4, 5), normal(2, 3, 6, 5), normal(2, 3, 6, 5)
+    bias = tf.constant([[0.0] * 6, [0.0] * 4 + [-1e9] * 2])[:, None, None]
+
+    def plain(query, key, value):
+        return tf.nn.softmax(tf.einsum("bhqs,bhts->bhqt", query, key) + bias) @ value
+
+    def fast(query, key, value):
+        return fused.attention(query, key, value, bias, keras.layers.Dropout(0.5), training=False)
+
+    for a, b in both(fast, plain, query, key, value):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_attention_under_dropout_is_that_of_the_same_places():
+    query, key, value = normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4)
+    seed = keras.layers.Dropout(0.3, seed=7).seed_generator.next()
+    keep, scale = fused.kept_places(tf.constant([2, 2, 5, 5]), 0.3, seed)
+    assert 0 < tf.reduce_sum(tf.cast(keep, tf.int32)) < 100
+
+    def plain(query, key, value):
+        weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+        return tf.where(keep, weights * scale, 0.0) @ value
+
+    def fast(query, key, value):
+        return fused.attention(query, key, value, tf.zeros(()), keras.layers.Dropout(0.3, seed=7), training=True)
+
+    for a, b in both(fast, plain, query, key, value):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)])
+def test_layer_norm_is_that_of_keras_and_so_are_its_derivatives(shape):
+    layer = keras.layers.LayerNormalization(epsilon=1e-12)
+    layer.build(shape)
+    x, gamma, beta = normal(*shape), normal(8), normal(8)
+
+    def plain(x, gamma, beta):
+        mean, variance = tf.nn.moments(x, -1, keepdims=True)
+        return (x - mean) / tf.sqrt(variance + 1e-12) * gamma + beta
+
+    for a, b in both(lambda *given: fused.layer_norm(*given, 1e-12), plain, x, gamma, beta):
+        np.testing.assert_allclose(a, b, atol=5e-5)
+    np.testing.assert_allclose(fused.layer_norm(x, tf.ones(8), tf.zeros(8), 1e-12), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_drops_the_share_asked_for_and_keeps_the_mean(dtype):
+    layer = keras.layers.Dropout(0.1, seed=1)
+    x = tf.ones((1000, 1001), dtype)
+    first = tf.cast(fused.dropped(x, layer, training=True), tf.float32).numpy()
+    second = tf.cast(fused.dropped(x, layer, training=True), tf.float32).numpy()
+    zeros = (first == 0).mean()
+    assert abs(zeros - 0.1) < 0.002  # seven standard deviations
+    assert abs(first.mean() - 1) < 0.005
+    assert len(np.unique(first)) == 2
+    assert abs(((first == 0) & (second == 0)).mean() - 0.01) < 0.001  # drawn anew
+    lines = (first == 0).mean(1)  # and independently along a row
+    assert abs(lines.std() - np.sqrt(0.09 / 1001)) < 0.001
+    again = keras.layers.Dropout(0.1, seed=1)
+    np.testing.assert_array_equal(tf.cast(fused.dropped(x, again, training=True), tf.float32), first)
+    assert fused.dropped(x, layer, training=False) is x
+    assert fused.dropped(x, keras.layers.Dropout(0.0), training=True) is x
