@@ -94,13 +94,14 @@ def run(options: DataFlags) -> int:
     from tqdm import tqdm
 
     workers = options.processes or os.cpu_count() or 1
-    digest = _tokenize(options, output / WORK, workers)
-    examples = {split: _examples(options, output / WORK, digest, split) for split in _splits(options)}
-    tasks = [(split, shard, len(made)) for split, made in examples.items() for shard in range(_shards(options, split))]
     written: dict[str, int] = {}
-    with _pool(workers, _start_writing, (options, output / WORK, digest)) as pool:
-        futures = [pool.submit(_write, output, *task) for task in tasks]
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(options, output)) as pool:
         try:
+            digest = _tokenize(options, output / WORK, pool, workers)
+            counts = {split: len(_examples(options, output / WORK, split)) for split in _splits(options)}
+            tasks = [(split, shard, count) for split, count in counts.items() for shard in range(_shards(options, split))]
+            futures = [pool.submit(_write, *task) for task in tasks]
             for future in tqdm(futures, desc="writing", unit="shard", disable=None):
                 name, count = future.result()
                 written[name] = count
@@ -129,7 +130,7 @@ def _shards(options: DataFlags, split: str) -> int:
     return options.shards if split == "train" else max(1, math.ceil(options.shards * options.dev_fraction / options.passes))
 
 
-def _tokenize(options: DataFlags, work: Path, workers: int) -> int:
+def _tokenize(options: DataFlags, work: Path, pool: ProcessPoolExecutor, workers: int) -> int:
     """Make sure that the tokenized text is in `work`; returns its digest."""
     from kbert.pretraining import corpus, tokens
 
@@ -137,13 +138,12 @@ def _tokenize(options: DataFlags, work: Path, workers: int) -> int:
     if not done.exists():
         blocks = corpus.blocks(options.input, options.layout, options.encoding)
         files = list(corpus.files(options.input))
-        with _pool(workers, _start_encoding, (options,)) as pool:
-            found = tokens.tokenized(blocks, files, _encode, pool, workers, work)
+        found = tokens.tokenized(blocks, files, _encode, pool, workers, work)
         write_text(done, json.dumps({"digest": found.digest, "files": files}))
     return int(read_json(done)["digest"])
 
 
-def _examples(options: DataFlags, work: Path, digest: int, split: str) -> "TextExamples":
+def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
     """The examples of a split, the same in each process."""
     from kbert.pretraining import tokens
     from kbert.pretraining.cutting import Cut
@@ -151,7 +151,8 @@ def _examples(options: DataFlags, work: Path, digest: int, split: str) -> "TextE
     from kbert.pretraining.masking import Masking
 
     vocabulary = _vocabulary(options)
-    corpus = tokens.kept(work, len(vocabulary), read_json(work / "tokens.json")["files"], digest)
+    done = read_json(work / "tokens.json")
+    corpus = tokens.kept(work, len(vocabulary), done["files"], done["digest"])
     if options.dev_fraction:
         corpus = corpus.split(options.dev_fraction, options.seed)[split == "dev"]
     if not len(corpus.documents):
@@ -167,53 +168,46 @@ def _vocabulary(options: DataFlags) -> list[str]:
     return read_vocabulary(Path(options.vocab).expanduser())
 
 
-def _pool(workers: int, start: Any, arguments: tuple[Any, ...]) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    return ProcessPoolExecutor(workers, context, initializer=_quietly, initargs=(start, arguments))
-
-
-# What follows runs in the workers.
+# What follows runs in the workers, which keep what they have made.
 _tools: dict[str, Any] = {}
 
 
-def _quietly(start: Any, arguments: tuple[Any, ...]) -> None:
+def _start(options: DataFlags, output: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends them
     runtime.start()
     import tensorflow as tf
 
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    start(*arguments)
-
-
-def _start_encoding(options: DataFlags) -> None:
-    from kbert.pretraining.tokens import Encode
-    from kbert.segmenters import segmenter
-    from kbert.text import Tokenizer
-
-    tokenizer = Tokenizer(_vocabulary(options), lowercase=options.lowercase, strip_accents=options.lowercase)
-    _tools["encode"] = Encode(tokenizer, None if options.segmenter is None else segmenter(options.segmenter))
+    _tools.update(options=options, output=output)
 
 
 def _encode(block: Any) -> Any:
+    """A block's ids, as `kbert.pretraining.tokens.Encode` gives them."""
+    if "encode" not in _tools:
+        from kbert.pretraining.tokens import Encode
+        from kbert.segmenters import segmenter
+        from kbert.text import Tokenizer
+
+        options: DataFlags = _tools["options"]
+        tokenizer = Tokenizer(_vocabulary(options), lowercase=options.lowercase, strip_accents=options.lowercase)
+        _tools["encode"] = Encode(tokenizer, None if options.segmenter is None else segmenter(options.segmenter))
     return _tools["encode"](block)
 
 
-def _start_writing(options: DataFlags, work: Path, digest: int) -> None:
-    _tools["options"] = options
-    _tools["examples"] = {split: _examples(options, work, digest, split) for split in _splits(options)}
-
-
-def _write(output: Path, split: str, shard: int, examples: int) -> tuple[str, int]:
+def _write(split: str, shard: int, examples: int) -> tuple[str, int]:
     """Write a shard unless it is there; returns its name and how many examples it has."""
     from kbert.pretraining.records import write_shard
 
     options: DataFlags = _tools["options"]
+    output: Path = _tools["output"]
     shards, passes = _shards(options, split), options.passes if split == "train" else 1
     bounds = [round(i * examples * passes / shards) for i in (shard, shard + 1)]
     name = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
     if not (output / name).exists():
-        write_shard(output / name, _tools["examples"][split], passes, range(*bounds), options.seed)
+        if split not in _tools:
+            _tools[split] = _examples(options, output / WORK, split)
+        write_shard(output / name, _tools[split], passes, range(*bounds), options.seed)
     return name, bounds[1] - bounds[0]
 
 

@@ -84,10 +84,10 @@ class Encode:
     def __init__(self, tokenizer: Tokenizer, words: Segmenter | None):
         self.goes_on = np.array([token.startswith("##") for token in tokenizer.vocabulary])
         self.words = words
-        signature = [tf.TensorSpec([None], tf.string)]
-        self._tokenize = tf.function(
-            tokenizer.tokenize if words is None else tokenizer.tokenize_with_offsets, input_signature=signature
-        )
+        self._tokenize = tokenizer.tokenize  # a graph of its own already
+        if words is not None:
+            signature = [tf.TensorSpec([None], tf.string)]
+            self._tokenize = tf.function(tokenizer.tokenize_with_offsets, input_signature=signature)
 
     def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """A block's ids.
