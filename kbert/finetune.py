@@ -112,7 +112,8 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     examples = pipeline.Examples(task, tables["train"])
-    batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed)
+    length = model_flags.max_length if train.strategy == "tpu" else None
+    batches = pipeline.TableBatches(examples, batch_size=train.batch_size, seed=train.seed, length=length)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",

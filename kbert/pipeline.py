@@ -147,10 +147,12 @@ class TableBatches:
         examples: what to train on.
         batch_size: rows of a batch; an epoch's last may have fewer.
         seed: of the order.
+        length: pad every batch to this many tokens, and an epoch's last to `batch_size` rows that weigh nothing: TPUs
+            compile for each shape. None for no more padding than a batch needs.
     """
 
-    def __init__(self, examples: Examples, *, batch_size: int, seed: int):
-        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+    def __init__(self, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
+        self.examples, self.batch_size, self.seed, self.length = examples, batch_size, seed, length
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
         self._chunks = math.ceil(self.per_epoch / self._per_chunk)
@@ -200,12 +202,30 @@ class TableBatches:
             rows = order[place * size : (place + 1) * size]
             inputs = padded({name: tf.gather(encoded[name], rows) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.gather(targets, rows)
-            if not isinstance(gold, tf.RaggedTensor):
-                return tf.gather(positions, rows), inputs, gold
-            gold = gold.to_tensor(-1)
-            return tf.gather(positions, rows), inputs, gold, tf.cast(gold >= 0, tf.float32)
+            learnt = [inputs, gold]
+            if isinstance(gold, tf.RaggedTensor):
+                gold = gold.to_tensor(-1)
+                learnt = [inputs, gold, tf.cast(gold >= 0, tf.float32)]
+            elif self.length is not None:
+                learnt.append(tf.ones(tf.shape(gold)[:1]))
+            if self.length is not None:
+                learnt = self._fixed(*learnt)
+            return tf.gather(positions, rows), *learnt
 
         return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
+
+    def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor) -> list[Any]:
+        """A batch with zero rows behind it up to `batch_size`, of `length` tokens."""
+
+        def pad(values: tf.Tensor, by_token: bool, value: int = 0) -> tf.Tensor:
+            shape = [self.batch_size, *([self.length] if by_token else []), *values.shape[1 + by_token :]]
+            edges = [[0, size - tf.shape(values)[axis]] for axis, size in enumerate(shape)]
+            return tf.ensure_shape(tf.pad(values, edges, constant_values=tf.cast(value, values.dtype)), shape)
+
+        ragged = len(weights.shape) == 2
+        ids = pad(inputs["token_ids"], True, self.examples.task.tokenizer.pad_id)
+        others = {name: pad(values, True) for name, values in inputs.items()}
+        return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
 
 
 def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:

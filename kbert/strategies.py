@@ -93,7 +93,7 @@ class Devices:
             def rows(*batch: Any) -> tf.data.Dataset:
                 # Rows are sorted by length: every n-th of them gives each replica about the same work.
                 each = tf.data.Dataset.range(first, first + local)
-                return each.map(lambda replica: tf.nest.map_structure(lambda values: values[replica::replicas], batch))
+                return each.map(lambda replica: tf.nest.map_structure(lambda values: _every(values, replica, replicas), batch))
 
             return data.flat_map(rows)
 
@@ -128,6 +128,14 @@ class Devices:
                 seed.assign(seed + tf.cast(tf.stack([replica * SEED_STRIDE, 0]), seed.dtype))
 
         self.strategy.run(spread)
+
+
+def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:
+    """Every n-th row from one on; where the number of rows is fixed, that of the result is too, as TPUs need it."""
+    rows = values.shape[0]
+    if rows is None:
+        return values[first::step]
+    return tf.reshape(values, [rows // step, step, *values.shape[1:]])[:, first]
 
 
 def _cluster() -> list[str]:

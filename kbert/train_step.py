@@ -72,8 +72,10 @@ class TrainStep:
         weights = self._objective.weights(targets, *given)
         totals = self._summed({name: tf.reduce_sum(each) for name, each in weights.items()})
         variables = self._model.trainable_variables
-        rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
-        if self._rows is None and self._strategy.num_replicas_in_sync == 1:
+        first = tf.nest.flatten(inputs)[0]
+        rows = tf.shape(first)[0]
+        # Of several replicas one can be left without rows, unless their number is fixed.
+        if self._rows is None and (self._strategy.num_replicas_in_sync == 1 or first.shape[0] is not None):
             gradients, sums = self._part(inputs, targets, weights, totals)
         else:
             size = rows if self._rows is None else self._rows
@@ -101,7 +103,7 @@ class TrainStep:
         reached: list[bool] = []
 
         def add(start: tf.Tensor, gradients: list[Any], sums: Sums) -> tuple[tf.Tensor, list[Any], Sums]:
-            inputs, targets, weights = tf.nest.map_structure(lambda values: values[start : start + size], batch)
+            inputs, targets, weights = tf.nest.map_structure(lambda values: _rows(values, start, size), batch)
             more, added = self._part(inputs, targets, weights, totals)
             reached[:] = [gradient is not None for gradient in more]
             gradients = [g if m is None else g + tf.convert_to_tensor(m) for g, m in zip(gradients, more, strict=True)]
@@ -116,3 +118,11 @@ class TrainStep:
         if self._strategy.num_replicas_in_sync == 1:
             return values
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _rows(values: tf.Tensor, start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """Up to `size` rows; where the number of rows is fixed, `size` divides it, and that of the result is fixed too."""
+    if values.shape[0] is None:
+        return values[start : start + size]
+    rank = len(values.shape)
+    return tf.slice(values, [start] + [0] * (rank - 1), [size] + [-1] * (rank - 1))

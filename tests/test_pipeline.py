@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import VOCABULARY, reviews, write_tsv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,20 @@ def test_seeds_repeat_and_any_step_begins_the_same_batches(task, table, monkeypa
     assert whole != flat(batches_of(task, table, epochs=3, seed=1))
     for start in (1, 7, 8, 12, 13, 20, 38):
         assert flat(batches_of(task, table, epochs=3, start=start)) == whole[start:]
+
+
+def test_batches_of_fixed_shape_have_the_same_rows(task, table):
+    loose = pipeline.TableBatches(pipeline.Examples(task, table), batch_size=16, seed=0)
+    fixed = pipeline.TableBatches(loose.examples, batch_size=16, seed=0, length=12)
+    per_epoch = loose.per_epoch
+    assert all(values.shape.is_fully_defined() for values in tf.nest.flatten(fixed.dataset(0).element_spec))
+    for (x, y), (wide, gold, weights) in zip(loose.dataset(0).take(per_epoch), fixed.dataset(0), strict=False):
+        rows, length = x["token_ids"].shape
+        assert weights.numpy().tolist() == [1.0] * rows + [0.0] * (16 - rows)
+        assert np.array_equal(gold[:rows], y) and not np.any(gold[rows:])
+        for name in x:
+            assert wide[name].shape == (16, 12) and np.array_equal(wide[name][:rows, :length], x[name])
+            assert not np.any(wide[name][rows:]) and not np.any(wide[name][:, length:])
 
 
 def test_where_names_the_rows_of_a_batch(task, table, tmp_path):

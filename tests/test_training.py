@@ -1,0 +1,210 @@
+"""Runs of a toy model: when checkpoints are written and which are kept, exact resuming, losses that are lost."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, reviews, write_tsv
+from safetensors.numpy import load_file
+from test_boards import events, number
+from test_pipeline import CONFIG
+
+from kbert import training
+from kbert.config import TrainConfig
+from kbert.errors import DataError, KbertError
+from kbert.model_dir import ModelDir
+
+PER_EPOCH = 8
+
+
+class Report:
+    """Dev figures that are given."""
+
+    def __init__(self, accuracy: float):
+        self.metrics = {"accuracy": accuracy}
+
+    def scalars(self):
+        return self.metrics
+
+    def matrices(self):
+        return {}
+
+    def texts(self):
+        return {}
+
+    def calibration(self):
+        return {"threshold": self.metrics["accuracy"] / 2}
+
+
+class Task:
+    best = ("accuracy", "max")
+    config = CONFIG
+
+    def compile_args(self):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return {"loss": loss, "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]}
+
+
+class Batches:
+    """Numbers from the step's own seed; the batch of step `bad`, from 0, is not a number."""
+
+    per_epoch = PER_EPOCH
+
+    def __init__(self, bad: int | None = None):
+        self.bad = -1 if bad is None else bad
+
+    def dataset(self, start):
+        def batch(step):
+            x = tf.random.stateless_normal([6, 4], [1, tf.cast(step, tf.int32)])
+            return tf.where(step == self.bad, np.nan, x), tf.cast(tf.reduce_sum(x, 1) > 0, tf.int32)
+
+        return tf.data.Dataset.range(start, np.iinfo(np.int64).max).map(batch)
+
+    def where(self, step):
+        return f"row {step} of the toy"
+
+
+def run(path, figures=(), bad=None, stop=None, **settings) -> ModelDir:
+    """Train in a directory, from where it is; `stop` ends it behind that step, as a kill would."""
+    config = TrainConfig(init="", train_data="", learning_rate=0.05, **{"steps": 20, **settings})
+    training.seed(config.seed)
+    x = keras.Input((4,))
+    hidden = keras.layers.Dropout(0.4)(keras.layers.Dense(8, activation="relu", name="hidden")(x))
+    model = keras.Model(x, keras.layers.Dense(2, name="outputs")(hidden))
+    directory = ModelDir(path)
+    directory.check_writable()
+    if directory.last() is None:
+        directory.create(CONFIG, config, ["[PAD]"])
+    given = iter(figures)
+    one = training.Run(Task(), model, config, directory, Batches(bad), lambda: Report(next(given, 0.5)))
+    if stop is not None:
+        add = one.watch.add
+
+        def added(step, loss):
+            if step > stop:
+                raise KeyboardInterrupt
+            add(step, loss)
+
+        one.watch.add = added
+        with pytest.raises(KeyboardInterrupt):
+            one.fit()
+    else:
+        one.fit()
+    return directory
+
+
+def contents(directory) -> dict[str, np.ndarray]:
+    """All arrays of the last checkpoint; an optimizer's name counts those made before it in the process."""
+    last = directory.last()
+    state = {f"{i} {name.rsplit('/', 1)[-1]}": array for i, (name, array) in enumerate(sorted(last.state().items()))}
+    return {**{str(i): array for i, array in enumerate(last.weights().values())}, **state}
+
+
+def same(a, b) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
+
+
+def curves(path) -> dict[str, dict[int, float]]:
+    return {
+        tag: {step: number(value) for step, value in points} for tag, points in events(path / "tb").items() if "/" in tag[:6]
+    }
+
+
+def steps(directory) -> list[int]:
+    return [saved.step for saved in directory.checkpoints()]
+
+
+def test_checkpoints_by_step_the_newest_and_the_best_are_kept(tmp_path):
+    directory = run(tmp_path / "m", figures=[0.1, 0.9, 0.3], checkpoint_steps=3, keep_checkpoints=2)
+    assert steps(directory) == [16, 18, 20]  # measured at 8, 16 and 20
+    assert directory.best().step == 16 and directory.best().calibration == {"threshold": 0.45}
+    by_step = {saved.step: saved for saved in directory.checkpoints()}
+    assert by_step[18].score is None and by_step[18].metrics == {} and by_step[20].score == 0.3
+    assert [by_step[step].waited for step in (16, 18, 20)] == [0, 0, 1]
+    assert steps(run(tmp_path / "one", figures=[0.9, 0.1, 0.3], checkpoint_steps=3)) == [8, 20]
+    assert steps(run(tmp_path / "often", figures=[0.1, 0.2, 0.9, 0.3, 0.4, 0.5], evaluate_steps=5)) == [10, 20]
+
+
+def test_what_is_not_measured_is_never_the_best(tmp_path, capsys):
+    directory = run(tmp_path / "m", stop=5, checkpoint_steps=2)
+    assert steps(directory) == [4] and directory.measured() is None
+    with pytest.raises(DataError, match="no checkpoint yet; the training run has checkpoints, but has not measured dev"):
+        directory.best()
+    directory = run(tmp_path / "m", stop=19, checkpoint_steps=2)
+    assert steps(directory) == [8, 18] and directory.best().step == 8
+
+
+def test_a_reader_outlives_a_checkpoint_that_is_dropped(tmp_path, monkeypatch):
+    directory = run(tmp_path / "m", figures=[0.9, 0.1, 0.2])
+    best = directory.best()
+    original = ModelDir.best
+
+    def dropped_meanwhile(self):
+        found = original(self)
+        monkeypatch.setattr(ModelDir, "best", original)
+        best.path.rename(best.path.with_name(".writing-gone"))
+        return found
+
+    monkeypatch.setattr(ModelDir, "best", dropped_meanwhile)
+    assert directory.best_weights()[0].step == 20
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "lamb"}, {"precision": "float16"}], ids=["adamw", "lamb", "scaled"])
+def test_any_step_resumes_exactly(tmp_path, settings):
+    settings = {**settings, "checkpoint_steps": 3, "loss_limit": 1e6}
+    whole = run(tmp_path / "whole", figures=[0.1, 0.2, 0.3], **settings)
+    for stop in (2, 7, 16):  # before the first checkpoint; after steps 6 and 16, an epoch's end
+        run(tmp_path / "m", figures=[0.1, 0.2], stop=stop, **settings)
+    assert not same(contents(whole), contents(ModelDir(tmp_path / "m")))
+    resumed = run(tmp_path / "m", figures=[0.3], **settings)
+    assert same(contents(whole), contents(resumed)) and any("seed_generator" in name for name in contents(resumed))
+    assert curves(tmp_path / "m") == curves(tmp_path / "whole")
+    assert sorted(curves(tmp_path / "m")["train/loss"]) == [3, 6, 8, 9, 12, 15, 16, 18, 20]
+
+
+def test_early_stopping_counts_measurements_over_interruptions(tmp_path, capsys):
+    figures = [0.5, 0.9, 0.8, 0.7, 0.6]
+    settings = {"evaluate_steps": 2, "early_stopping_patience": 3, "steps": 100}
+    run(tmp_path / "m", figures=figures[:3], stop=7, **settings)
+    directory = run(tmp_path / "m", figures=figures[3:], **settings)
+    assert directory.last().step == 10 and directory.last().stopped == 100 and directory.best().step == 4
+
+
+def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
+    with pytest.raises(KbertError) as caught:
+        run(tmp_path / "m", bad=12, checkpoint_steps=2)
+    directory = ModelDir(tmp_path / "m")
+    assert steps(directory) == [8, 12] and all(np.isfinite(array).all() for array in contents(directory).values())
+    last = directory.last().path
+    assert str(caught.value).startswith("the loss is not a number at step 13: lower --learning_rate")
+    assert str(caught.value).endswith(f"; its batch was row 12 of the toy; the last good checkpoint is {last}")
+    with pytest.raises(KbertError, match="at step 1: .*; no checkpoint was written"):
+        run(tmp_path / "first", bad=0)
+    # The weights after a step are looked at too: its loss was a number still.
+    with pytest.raises(KbertError, match="weights are not numbers after step 2: .*; its batch was row 1 of the toy"):
+        run(tmp_path / "weights", learning_rate=1e38, clip_norm=0.0, warmup_ratio=0.0, checkpoint_steps=2)
+    assert steps(ModelDir(tmp_path / "weights")) == []
+
+
+def test_a_run_killed_ten_times_at_random_is_the_run_that_was_not(tmp_path, environment):
+    data = write_tsv(tmp_path / "train.tsv", reviews(190, 4))
+
+    def trained(name: str, kills: int) -> list[int]:
+        command = [sys.executable, ROOT / "tests" / "killed_run.py", data, tmp_path / name, str(kills), "5"]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    assert trained("whole", 0) == []
+    reached = trained("killed", 10)
+    assert len(reached) == 10 and len(set(reached)) > 5
+    whole, killed = ModelDir(tmp_path / "whole"), ModelDir(tmp_path / "killed")
+    for file in ("weights.safetensors", "state.safetensors"):
+        a, b = (load_file(directory.last().path / file) for directory in (whole, killed))
+        assert list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
+    assert [(s.step, s.metrics) for s in whole.checkpoints()] == [(s.step, s.metrics) for s in killed.checkpoints()]
+    assert curves(whole.path) == curves(killed.path)
