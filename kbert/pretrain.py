@@ -133,7 +133,8 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     log.info("%d examples an epoch, %d held out", len(examples), len(held_out))
-    batches = PretrainingBatches(examples, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed)
+    fixed = (model_flags.max_length, train.max_predictions) if train.strategy == "tpu" else None
+    batches = PretrainingBatches(examples, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed, shape=fixed)
     measure = _measure(task, model, vocabulary, examples, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:

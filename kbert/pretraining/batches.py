@@ -31,10 +31,20 @@ class PretrainingBatches:
         pairs: the name of the target that says which pairs are none; None where none is learnt.
         batch_size: examples a batch; an epoch's last may have fewer.
         seed: of the order.
+        shape: pad every batch to `batch_size` rows of so many tokens and predictions, what is added weighing nothing:
+            TPUs compile for each shape. None for no more padding than a batch needs.
     """
 
-    def __init__(self, examples: Examples, *, pairs: str | None, batch_size: int, seed: int):
-        self.examples, self.pairs, self.batch_size, self.seed = examples, pairs, batch_size, seed
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        pairs: str | None,
+        batch_size: int,
+        seed: int,
+        shape: tuple[int, int] | None = None,
+    ):
+        self.examples, self.pairs, self.batch_size, self.seed, self.shape = examples, pairs, batch_size, seed, shape
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._wide = max(8, WINDOW_ROWS // batch_size)  # batches a window
 
@@ -64,7 +74,8 @@ class PretrainingBatches:
 
             def batch(place: tf.Tensor) -> Any:
                 rows = slice(place * self.batch_size, (place + 1) * self.batch_size)
-                return batched({name: column[rows] for name, column in window.items()}, self.pairs)
+                found = batched({name: column[rows] for name, column in window.items()}, self.pairs)
+                return found if self.shape is None else fixed(found, self.batch_size, *self.shape)
 
             return tf.data.Dataset.range(tf.cast(count, tf.int64)).map(lambda place: batch(tf.cast(place, tf.int32)))
 
@@ -117,3 +128,14 @@ def batched(window: Tensors, pairs: str | None) -> tuple[Tensors, Tensors, Tenso
         targets[pairs] = tf.maximum(window["pair"], 0)
         weights[pairs] = tf.cast(window["pair"] >= 0, tf.float32)
     return inputs, targets, weights
+
+
+def fixed(batch: tuple[Tensors, ...], rows: int, length: int, most: int) -> tuple[Tensors, ...]:
+    """The same with zeros behind, up to so many rows, tokens and predictions."""
+
+    def pad(name: str, values: tf.Tensor) -> tf.Tensor:
+        shape = [rows, most if name in ("masked_positions", "mlm") else length][: len(values.shape)]
+        edges = [[0, size - tf.shape(values)[axis]] for axis, size in enumerate(shape)]
+        return tf.ensure_shape(tf.pad(values, edges), shape)
+
+    return tuple({name: pad(name, values) for name, values in part.items()} for part in batch)
