@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import config
-from kbert.config import ModelConfig, TrainConfig
+from kbert.config import ModelConfig, RunConfig
 from kbert.tasks.base import Report
 
 EVERY = 10  # steps between points of the training curves
@@ -26,7 +26,7 @@ class Board:
     def __init__(self, path: Path | None):
         self._writer = tf.summary.create_noop_writer() if path is None else tf.summary.create_file_writer(str(path))
 
-    def start(self, model: ModelConfig, train: TrainConfig, figure: str) -> None:
+    def start(self, model: ModelConfig, train: RunConfig, figure: str) -> None:
         """The run's hyper-parameters, for the HParams page."""
         from tensorboard.plugins.hparams import api as hp
 

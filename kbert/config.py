@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from kbert.errors import DataError
 
@@ -117,24 +117,9 @@ SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, each also .gz; globs w
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a model is trained; nothing here changes a prediction of the model once it is trained."""
+class RunConfig:
+    """How the steps of a run go, whatever it learns and from what."""
 
-    init: str = flag(help="Checkpoint to start from: a directory (Hugging Face, Keras preset, kbert model) or a preset's name.")
-    train_data: str = flag(help=f"Training data: {SOURCE_HELP}.")
-    dev_data: str | None = flag(None, help="Data that picks the best epoch, a SOURCE like --train_data.")
-    dev_fraction: float | None = flag(
-        None,
-        help="Without --dev_data: fraction of the training rows set aside to pick the best epoch "
-        "(0.1 when neither is given). Equal texts stay on one side.",
-        low=0.001,
-        high=0.9,
-    )
-    test_data: str | None = flag(None, help="Data the kept checkpoint is evaluated on at the end, a SOURCE.")
-    labels: str | None = flag(
-        None, help="File of the labels, one a line, in the order wanted; by default those of the training data, sorted."
-    )
-    source: SourceConfig = SourceConfig()
     freeze_layers: int = flag(0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings too.", low=0)
     freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
     batch_size: int = flag(32, help="Rows a training step, over all replicas and parts.", low=1)
@@ -189,6 +174,75 @@ class TrainConfig:
     def total_steps(self, per_epoch: int) -> int:
         """Training steps of the run, given those of an epoch."""
         return self.epochs * per_epoch if self.steps is None else self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """How a model is trained; nothing here changes a prediction of the model once it is trained."""
+
+    init: str = flag(help="Checkpoint to start from: a directory (Hugging Face, Keras preset, kbert model) or a preset's name.")
+    train_data: str = flag(help=f"Training data: {SOURCE_HELP}.")
+    dev_data: str | None = flag(None, help="Data that picks the best epoch, a SOURCE like --train_data.")
+    dev_fraction: float | None = flag(
+        None,
+        help="Without --dev_data: fraction of the training rows set aside to pick the best epoch "
+        "(0.1 when neither is given). Equal texts stay on one side.",
+        low=0.001,
+        high=0.9,
+    )
+    test_data: str | None = flag(None, help="Data the kept checkpoint is evaluated on at the end, a SOURCE.")
+    labels: str | None = flag(
+        None, help="File of the labels, one a line, in the order wanted; by default those of the training data, sorted."
+    )
+    source: SourceConfig = SourceConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """How a model is pre-trained on plain text; nothing here changes an answer of the model once it is trained."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "warmup_ratio": 0.01, "epochs": 10}  # rates as in the paper
+    source: ClassVar[SourceConfig] = SourceConfig()  # how `kbert.predict` reads texts to fill
+
+    train_data: str = flag(
+        help="Text to learn from: plain text files (.gz and globs work, - is standard input), or *.tfrecord shards of "
+        "tools/make_pretraining_data.py."
+    )
+    init: str | None = flag(
+        None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab begins from scratch."
+    )
+    layout: Literal["sentences", "documents"] = flag(
+        "sentences",
+        help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which "
+        "is cut into sentences (Chinese and English).",
+    )
+    encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
+    dev_data: str | None = flag(None, help="Held-out text or shards, measured but not learnt from; as --train_data.")
+    dev_fraction: float | None = flag(
+        None,
+        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given); equal ones stay together.",
+        low=0.0001,
+        high=0.9,
+    )
+    dev_examples: int = flag(2000, help="Held-out examples that are measured, at most.", low=1)
+    segmenter: str | None = flag(
+        None,
+        help="Whose words --mask_unit=word and span take as whole: jieba (the extra kbert[jieba]), or module:function of your "
+        "own; by default those between spaces, and single Chinese characters.",
+    )
+    mask_unit: Literal["piece", "word", "span"] = flag(
+        "piece", help="What is masked as a whole: WordPieces, words, or spans of 1 to 10 words as in SpanBERT."
+    )
+    mask_rate: float = flag(0.15, help="Share of an example's tokens that are predicted.", low=0.01, high=0.9)
+    max_predictions: int = flag(20, help="Predictions an example, at most; the paper has 20 for 128 tokens, 77 for 512.", low=1)
+    short_seq_prob: float = flag(
+        0.1, help="Share of the documents that pairs of a random shorter length are cut from.", low=0.0, high=1.0
+    )
+    skip_damaged_shards: bool = flag(False, help="Go on without shards that are damaged or cut short, which are named.")
+
+
+# Tasks that are trained in another way than by `kbert.finetune`.
+TRAINED_BY: dict[str, type] = {"pretrain": PretrainConfig}
 
 
 def to_json(value: Any) -> Any:

@@ -82,7 +82,7 @@ class Encoder(keras.layers.Layer):
         b = self.backbone
         tokens = b.token_embedding(inputs["token_ids"])
         x = tokens + b.position_embedding(tokens) + b.segment_embedding(inputs["segment_ids"])
-        x = _normalised(b.embeddings_layer_norm, x)
+        x = normalised(b.embeddings_layer_norm, x)
         x = fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
         # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
         bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
@@ -122,12 +122,12 @@ class Encoder(keras.layers.Layer):
         mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, queries, heads, size]
         mixed = product(ops.reshape(mixed, (-1, hidden)), attention._output_dense)
         mixed = fused.dropped(mixed, layer._self_attention_dropout, training)
-        flat = _normalised(layer._self_attention_layer_norm, flat + mixed)
+        flat = normalised(layer._self_attention_layer_norm, flat + mixed)
         inner = layer._feedforward_intermediate_dense
         wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
         out = layer._feedforward_output_dense(ACTIVATIONS[self.config.activation](wide))
         out = fused.dropped(out, layer._feedforward_dropout, training)
-        flat = _normalised(layer._feedforward_layer_norm, flat + out)
+        flat = normalised(layer._feedforward_layer_norm, flat + out)
         return ops.reshape(flat, (batch, queries, hidden))
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:
@@ -163,7 +163,8 @@ class Encoder(keras.layers.Layer):
         return whole
 
 
-def _normalised(layer: Any, x: Any) -> Any:
+def normalised(layer: Any, x: Any) -> Any:
+    """Layer normalisation with a Keras layer's variables, in float32 (`kbert.fused`)."""
     gamma, beta = (ops.cast(ops.convert_to_tensor(v), "float32") for v in (layer.gamma, layer.beta))
     return fused.layer_norm(x, gamma, beta, layer.epsilon)
 

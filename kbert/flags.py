@@ -153,7 +153,8 @@ def _specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
     """The flag fields of a dataclass with their types, those of nested dataclasses in place."""
     hints = typing.get_type_hints(cls)
     specs: list[tuple[dataclasses.Field[Any], Any]] = []
-    for spec in dataclasses.fields(cls):
+    # A class's own come first, then those of the class it is made from.
+    for spec in sorted(dataclasses.fields(cls), key=lambda spec: spec.name not in vars(cls)["__annotations__"]):
         if dataclasses.is_dataclass(hints[spec.name]):
             specs += _specs(hints[spec.name])
         elif "help" in spec.metadata:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
-from kbert.encoder import Encoder
+from kbert.encoder import ACTIVATIONS, Encoder, normalised
 
 
 class Pool(keras.layers.Layer):
@@ -40,3 +41,49 @@ def inputs() -> dict[str, keras.KerasTensor]:
 def initializer() -> keras.initializers.Initializer:
     """BERT's own: a normal of standard deviation 0.02 cut at two deviations."""
     return keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+class MaskedLM(keras.layers.Layer):
+    """The vocabulary's logits at some positions: dense, activation, LayerNorm, the token embeddings once more, a bias.
+
+    The weights and sums of google-research/bert `run_pretraining.py` (`get_masked_lm_output`), named as
+    KerasHub's `MaskedLMHead` names them. What is not asked for is not computed.
+
+    Args:
+        encoder: whose token embeddings the output is tied to.
+    """
+
+    def __init__(self, encoder: Encoder):
+        super().__init__(name="mlm_head", dtype=encoder.dtype_policy)
+        config = encoder.config
+        self.embedding = encoder.backbone.token_embedding
+        self.activation = ACTIVATIONS[config.activation]
+        self.intermediate_dense = keras.layers.Dense(
+            config.hidden_dim, kernel_initializer=initializer(), dtype=encoder.dtype_policy, name="intermediate_dense"
+        )
+        self.intermediate_layer_norm = keras.layers.LayerNormalization(
+            epsilon=1e-12, dtype=encoder.dtype_policy, name="intermediate_layer_norm"
+        )
+        self.sizes = config.hidden_dim, config.vocabulary_size
+
+    def build(self, *_: Any) -> None:
+        hidden, vocabulary = self.sizes
+        self.intermediate_dense.build((None, hidden))
+        self.intermediate_layer_norm.build((None, hidden))
+        self.output_bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="output_bias")
+
+    def logits(self, hidden: Any) -> Any:
+        """Logits, float32 [rows, vocabulary], of hidden states [rows, hidden]."""
+        x = normalised(self.intermediate_layer_norm, self.activation(self.intermediate_dense(hidden)))
+        table = ops.convert_to_tensor(self.embedding.embeddings)
+        # Softmax over a vocabulary is no matter for half precision.
+        scores = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))
+        return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
+
+    def call(self, hidden: Any, positions: Any) -> Any:
+        """Logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""
+        rows = tf.gather(hidden, positions, batch_dims=1)
+        return ops.reshape(self.logits(ops.reshape(rows, (-1, self.sizes[0]))), (*ops.shape(positions), self.sizes[1]))
+
+    def compute_output_spec(self, hidden: Any, positions: Any) -> keras.KerasTensor:
+        return keras.KerasTensor((*positions.shape, self.sizes[1]), "float32")

@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 import kbert
 from kbert import config
-from kbert.config import ModelConfig, TrainConfig, to_json
+from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_text
 
@@ -122,7 +122,7 @@ class ModelDir:
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
 
-    def create(self, model: ModelConfig, train: TrainConfig, vocabulary: list[str]) -> None:
+    def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
         if self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists()):
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
@@ -135,7 +135,7 @@ class ModelDir:
         self.write_config(model, train)
         write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
 
-    def write_config(self, model: ModelConfig, train: TrainConfig) -> None:
+    def write_config(self, model: ModelConfig, train: RunConfig) -> None:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         document = {
             "kbert": {"schema": config.SCHEMA, "version": kbert.__version__, "packages": versions},
@@ -144,7 +144,7 @@ class ModelDir:
         }
         write_text(self.path / "config.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
-    def read_config(self) -> tuple[ModelConfig, TrainConfig]:
+    def read_config(self) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
         """Both configurations.
 
         Raises:
@@ -163,10 +163,10 @@ class ModelDir:
             by = document["kbert"].get("version")
             raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
         model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
-        train = config.from_json(TrainConfig, document.get("train"), f"{path}: train")
+        train = config.from_json(TRAINED_BY.get(model.task, TrainConfig), document.get("train"), f"{path}: train")
         return model, train
 
-    def check_same(self, model: ModelConfig, train: TrainConfig) -> None:
+    def check_same(self, model: ModelConfig, train: RunConfig) -> None:
         """Raise UsageError, naming the difference, unless the run recorded here is this one."""
         was_model, was_train = self.read_config()
         ways_out = "use --overwrite to start anew, or another --model_dir"

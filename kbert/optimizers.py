@@ -1,6 +1,6 @@
 """The optimizer of a run: AdamW or LAMB, its schedule, and AdamW's update as one compiled function.
 
-In: a compiled model's weights and a `TrainConfig`. Out: a Keras optimizer.
+In: a compiled model's weights and a `RunConfig`. Out: a Keras optimizer.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.config import TrainConfig
+from kbert.config import RunConfig
 from kbert.lamb import Lamb
 
 WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, and the update of fewer takes less than a millisecond
@@ -63,7 +63,7 @@ class AdamW(keras.optimizers.AdamW):
             self._update([None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads])
 
 
-def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
+def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
     """AdamW or LAMB with warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped.
 
     AdamW's epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out

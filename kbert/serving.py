@@ -42,7 +42,7 @@ class Predictor(tf.Module):
     def __init__(self, task: Task, model: keras.Model):
         super().__init__(name="predictor")
         self.task = task
-        self.model = model
+        self.model = task.served(model)
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
         self._graph = tf.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]

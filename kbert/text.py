@@ -23,7 +23,7 @@ import tensorflow_text as tf_text
 
 from kbert.errors import DataError
 
-UNKNOWN, CLS, SEP, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
+UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 MAX_CHARACTERS = 200  # of a word; longer ones are [UNK], as in the reference
 SPACE = 32
 HEAD_BYTES = 32  # bytes a word, at first; Chinese needs three, English six
@@ -83,6 +83,7 @@ class Tokenizer(tf.Module):
         self.strip_accents = strip_accents
         ids = {token: i for i, token in enumerate(self.vocabulary)}
         self.cls_id, self.sep_id, self.pad_id = ids[CLS], ids[SEP], ids[PAD]
+        self.mask_id = ids.get(MASK)  # a vocabulary can do without; pre-training cannot
         with np.load(Path(__file__).with_name("unicode_table.npz"), allow_pickle=False) as table:
             variant = int(lowercase) + 2 * int(strip_accents)
             self._kinds, self._beside_sigma = (table["stage1"][row].astype(np.int32) for row in (variant, 4))
@@ -118,6 +119,14 @@ class Tokenizer(tf.Module):
         if max_words is not None:
             plain &= tf.strings.length(texts) <= HEAD_BYTES * max_words
         return _either(plain, texts, lambda some: [self._quick(some)], lambda some: [self._careful(some, max_words)])[0]
+
+    def tokenize_with_masks(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
+        """As `tokenize`, but "[MASK]" in a text is the control token, for models that fill it."""
+        assert self.mask_id is not None
+        parts = tf.strings.split(texts, MASK)  # [texts, (parts)]
+        ids = self.tokenize(parts.values, max_words)
+        marked = tf.concat([ids, _column(ids.nrows(), self.mask_id)], 1)
+        return parts.with_values(marked).merge_dims(1, 2)[:, :-1]
 
     def tokenize_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
         """Ids, and where in the texts the pieces stand.
@@ -184,24 +193,24 @@ class Tokenizer(tf.Module):
 
     def _careful(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
         """Ids of any texts."""
-        words = self._words(texts) if max_words is None else self._first_words(texts, max_words)
+        words = self.words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
 
     def _first_words(self, texts: tf.Tensor, count: int) -> tf.RaggedTensor:
-        """`_words(texts)[:, :count]`, without normalising the whole of long texts."""
+        """`words(texts)[:, :count]`, without normalising the whole of long texts."""
         limit = HEAD_BYTES * count
         heads = tf.strings.substr(texts, 0, limit)
-        words = self._words(heads)
+        words = self.words(heads)
         # One word more than is wanted shows that those before it are whole; a sigma may look further.
         whole = words.row_lengths() > count
         if self.lowercase:
             whole &= ~tf.strings.regex_full_match(heads, HAS_SIGMA)
         enough = (tf.strings.length(texts) <= limit) | whole
-        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self._words(tf.where(enough, heads, texts)))
+        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self.words(tf.where(enough, heads, texts)))
         return words[:, :count]
 
-    def _words(self, texts: tf.Tensor) -> tf.RaggedTensor:
+    def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Normalised words and punctuation marks, strings of shape [texts, (words)]."""
         letters, _, rows = self._letters(texts)
         return rows.with_values(_encoded(letters))

@@ -1,6 +1,6 @@
 """The training run: optimizer, schedule, steps, dev figures, checkpoints, resuming.
 
-In: a task with its model, batches, a `TrainConfig`, a model directory, and a function that measures dev. Out:
+In: a task with its model, batches, a `RunConfig`, a model directory, and a function that measures dev. Out:
 checkpoints in that directory. A run is counted in steps; whenever it is stopped, it goes on from its last
 checkpoint as if it had not been: a checkpoint holds weights, optimizer, dropout seeds and the sums of the
 running epoch's figures, and the batches from its step on are the same wherever a run starts.
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from kbert import pipeline
 from kbert.boards import Board, Curves
-from kbert.config import Precision, TrainConfig
+from kbert.config import Precision, RunConfig
 from kbert.errors import DataError, KbertError
 from kbert.loss_watch import LossWatch, LostLoss
 from kbert.model_dir import Figures, ModelDir, Saved
@@ -89,7 +89,7 @@ class Run:
         self,
         task: Task,
         model: keras.Model,
-        config: TrainConfig,
+        config: RunConfig,
         directory: ModelDir,
         batches: Batches,
         measure: Callable[[], Report],

@@ -10,10 +10,10 @@ from typing import Literal
 import pytest
 from conftest import ROOT
 
-from kbert import evaluate, export, finetune, flags, predict
-from kbert.config import ModelFlags, SourceOverrides, TrainConfig, flag
+from kbert import evaluate, export, finetune, flags, predict, pretrain
+from kbert.config import ModelFlags, PretrainConfig, SourceOverrides, TrainConfig, flag
 from kbert.errors import DataError, UsageError
-from kbert.options import OPTIONS
+from kbert.options import OPTIONS, PretrainOptions
 
 COMMANDS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "export": export}
 
@@ -169,8 +169,15 @@ def test_help_and_usage_errors_are_fast_and_do_not_import_tensorflow(name, argum
 def test_every_config_parses(path: Path, monkeypatch):
     monkeypatch.chdir(ROOT)
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# python -m kbert.finetune --flagfile=configs/{path.name}")
+    command = next(
+        c for c in ("finetune", "pretrain") if first.startswith(f"# python -m kbert.{c} --flagfile=configs/{path.name}")
+    )
+    argv = first.split(f"kbert.{command} ")[1].split()
+    if command == "pretrain":
+        parts = (pretrain.StartFlags, PretrainConfig, ModelFlags, PretrainOptions)
+        read = flags.parse("pretrain", "", argv, lambda _: parts)
+        assert read is not None and bool(read[0].vocab) != bool(read[1].init)
+        return
     groups = lambda task: (finetune.RunFlags, TrainConfig, ModelFlags, OPTIONS[task])  # noqa: E731
-    argv = first.split("kbert.finetune ")[1].split()
     read = flags.parse("finetune", "", argv, groups, takes_task=True)
     assert read is not None and read[1].init

@@ -18,7 +18,9 @@ FLOORS = [
         "kbert.fused",
         "kbert.permutation",
     ],
-    ["kbert.config", "kbert.options", "kbert.files", "kbert.spans"],
+    ["kbert.config", "kbert.options", "kbert.files", "kbert.spans", "kbert.segmenters"],
+    ["kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
+    ["kbert.pretraining.corpus"],
     [
         "kbert.flags",
         "kbert.model_dir",
@@ -43,13 +45,13 @@ FLOORS = [
     ["kbert.heads", "kbert.answer_spans", "kbert.objective", "kbert.lamb"],
     ["kbert.optimizers"],
     ["kbert.tasks.base"],
-    ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag", "kbert.tasks.answer", "kbert.tasks.match"],
+    ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag", "kbert.tasks.answer", "kbert.tasks.match", "kbert.tasks.pretrain"],
     ["kbert.datasets", "kbert.datasets.reviews"],
     ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
     ["kbert.pipeline", "kbert.boards"],
     ["kbert.serving", "kbert.train_step", "kbert.strategies"],
     ["kbert.training"],
-    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
+    ["kbert.finetune", "kbert.pretrain", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 FILES = {

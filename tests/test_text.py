@@ -91,7 +91,7 @@ def test_reading_few_words_gives_the_same_head(texts, words):
     tokenizer = TOKENIZERS[True, True]
     texts = [text.encode("utf-8", "surrogatepass") for text in texts]
     assert (
-        tokenizer._first_words(tf.constant(texts), words).to_list() == tokenizer._words(tf.constant(texts))[:, :words].to_list()
+        tokenizer._first_words(tf.constant(texts), words).to_list() == tokenizer.words(tf.constant(texts))[:, :words].to_list()
     )
 
 
@@ -247,7 +247,7 @@ def test_offsets_of_any_text(texts, lowercase):
             if piece != "[UNK]" and (begins.count(a), limits.count(b)) == (1, 1):
                 cut.append(text[a:b])
                 pieces.append(piece.removeprefix("##"))
-    words = tokenizer._words(tf.constant(cut)).to_list() if cut else []
+    words = tokenizer.words(tf.constant(cut)).to_list() if cut else []
     joined = ["".join(w.decode() for w in row) for row in words]
     # Out of its word a sigma is not final.
     assert [j.replace("ς", "σ") for j in joined] == [p.replace("ς", "σ") for p in pieces]

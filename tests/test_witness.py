@@ -39,7 +39,7 @@ def test_words_of_code_points(lowercase):
     texts = list(witness_text.code_points(2048, sparsely=True))
     assert sum(len(text.decode().split()) for text in texts) > 600_000
     for text in texts:
-        found = tokenizer._words(tf.constant([text])).values.numpy()
+        found = tokenizer.words(tf.constant([text])).values.numpy()
         assert [word.decode() for word in found] == [w if len(w) <= 200 else "[UNK]" for w in basic.tokenize(text)]
 
 

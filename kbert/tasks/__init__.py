@@ -4,12 +4,7 @@ import importlib
 
 from kbert.tasks.base import Task
 
-MODULES = {
-    "classify": "kbert.tasks.classify",
-    "tag": "kbert.tasks.tag",
-    "answer": "kbert.tasks.answer",
-    "match": "kbert.tasks.match",
-}
+MODULES = {name: f"kbert.tasks.{name}" for name in ("classify", "tag", "answer", "match", "pretrain")}
 
 
 def task_class(name: str) -> type[Task]:

@@ -157,6 +157,9 @@ class Answer(Task):
         padding = 1.0 - ops.cast(inputs["padding_mask"], "float32")
         return keras.Model(inputs, logits - 1e9 * padding[:, :, None], name="answer")
 
+    def served(self, model: keras.Model) -> keras.Model:
+        return model
+
     def compile_args(self) -> dict[str, Any]:
         return {"loss": span_loss}
 

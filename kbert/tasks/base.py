@@ -150,6 +150,9 @@ class Task(Protocol):
     def build(self, encoder: Encoder) -> keras.Model:
         """The model from ids and mask to the head's outputs."""
 
+    def served(self, model: keras.Model) -> keras.Model:
+        """The model whose outputs `decode` reads: the built one, or another made of its layers."""
+
     def compile_args(self) -> dict[str, Any]:
         """Loss and training metrics for `keras.Model.compile`."""
 

@@ -153,6 +153,9 @@ class Classify(Task):
         )
         return keras.Model(inputs, classifier(pooled), name="classify")
 
+    def served(self, model: keras.Model) -> keras.Model:
+        return model
+
     def compile_args(self) -> dict[str, Any]:
         return {
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),

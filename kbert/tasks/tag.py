@@ -224,6 +224,9 @@ class Tag(Task):
             scores = self._crf(scores)
         return keras.Model(inputs, scores, name="tag")
 
+    def served(self, model: keras.Model) -> keras.Model:
+        return model
+
     def compile_args(self) -> dict[str, Any]:
         return {"loss": TagLoss(self._crf)}
 

@@ -1,0 +1,283 @@
+"""Pre-train BERT on plain text: `python -m kbert.pretrain --train_data=TEXT --vocab=vocab.txt --size=mini --model_dir=DIR`."""
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kbert import flags, runtime
+from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, TextConfig, flag
+from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
+from kbert.options import PretrainOptions
+
+if TYPE_CHECKING:
+    import keras
+
+    from kbert.checkpoints import Checkpoint
+    from kbert.encoder import Encoder
+    from kbert.pretraining.examples import Examples, TextExamples
+    from kbert.pretraining.tokens import Tokens
+    from kbert.tasks.base import Report, Task
+    from kbert.text import Tokenizer
+
+log = logging.getLogger("kbert.pretrain")  # __name__ is "__main__" when it runs
+
+ABOUT = """
+Pre-train BERT on plain text, from scratch (--vocab with --size or the sizes themselves) or from a checkpoint (--init).
+Masks are drawn anew each epoch. The model directory is a checkpoint that --init of the other commands reads, and
+kbert.predict fills [MASK] with it. Interrupted, the same command continues from the last checkpoint.
+"""
+
+# (layers, width) as google-research/bert published them; heads of 64, feed-forward layers four times as wide.
+SIZES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024)}
+POSITIONS = 512  # at least, so that a first phase on short examples can be followed by one on long ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartFlags:
+    model_dir: str = flag(help="Directory of the trained model; made if it is not there.")
+    overwrite: bool = flag(False, help="Start anew in a --model_dir that holds a run.")
+    vocab: str | None = flag(None, help="From scratch: the vocabulary, a token a line (tools/make_vocab.py makes one).")
+    lowercase: bool = flag(False, help="From scratch: lowercase the text and strip its accents.")
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = flag(
+        None,
+        help="From scratch: a size that Google published, "
+        + ", ".join(f"{name} ({layers} layers, {width} wide)" for name, (layers, width) in SIZES.items())
+        + "; the following flags override its parts.",
+    )
+    num_layers: int | None = flag(None, help="From scratch: encoder layers.", low=1)
+    hidden_dim: int | None = flag(None, help="From scratch: width.", low=1)
+    num_heads: int | None = flag(None, help="From scratch: attention heads; by default the width / 64.", low=1)
+    intermediate_dim: int | None = flag(None, help="From scratch: width of feed-forward layers; by default 4 widths.", low=1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    groups = lambda _: (StartFlags, PretrainConfig, ModelFlags, PretrainOptions)  # noqa: E731
+    return flags.main("python -m kbert.pretrain", ABOUT, argv, groups, run)
+
+
+def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, options: PretrainOptions) -> int:
+    """Train, or continue, or say that there is nothing to do; returns the exit code."""
+    if (train.init is None) == (start.vocab is None):
+        raise UsageError("give one of --init, to continue from a checkpoint, and --vocab, to begin from scratch")
+    given = [f"--{f.name}" for f in dataclasses.fields(start)[3:] if getattr(start, f.name)]
+    if train.init is not None and given:
+        raise UsageError(f"{given[0]}: --init={train.init} says what the model is")
+    if train.dev_data and train.dev_fraction:
+        raise UsageError("--dev_data and --dev_fraction exclude each other")
+    directory = ModelDir(start.model_dir)
+    directory.check_writable()
+    if train.init is not None and Path(train.init).expanduser().resolve() == directory.path.resolve():
+        raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
+
+    runtime.start()
+    from kbert import checkpoints, strategies, training
+    from kbert.encoder import frozen_table
+    from kbert.pretraining.batches import PretrainingBatches
+    from kbert.serving import build
+    from kbert.text import read_vocabulary
+
+    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
+    checkpoint = None if train.init is None else checkpoints.open_checkpoint(train.init)
+    if checkpoint is None:
+        assert start.vocab is not None
+        vocabulary = read_vocabulary(Path(start.vocab).expanduser())
+        shape, casing = (
+            _shape(start, len(vocabulary), model_flags.max_length),
+            TextConfig(lowercase=start.lowercase, strip_accents=start.lowercase),
+        )
+    else:
+        log.info("%s", checkpoints.describe(checkpoint))
+        vocabulary, shape, casing = checkpoint.vocabulary, checkpoint.encoder, checkpoint.text
+    _check(shape, train, model_flags, options)
+    model_config = ModelConfig(
+        task="pretrain",
+        fields=("text",),
+        labels=(),
+        options=dataclasses.asdict(options),
+        encoder=shape,
+        text=casing,
+        max_length=model_flags.max_length,
+    )
+    training.seed(train.seed)
+    with devices.strategy.scope():
+        task, encoder, model = build(model_config, vocabulary, train.precision)
+    examples, held_out = _examples(train, options, model_config, task.tokenizer)
+    train = dataclasses.replace(train, train_data_crc32=examples.digest)
+    if directory.exists() and not start.overwrite:
+        directory.check_same(model_config, train)
+        last = directory.last()
+        if last is not None and last.step >= train.total_steps(last.per_epoch):
+            print(
+                f"{directory.path} is finished: {last.step} steps, {last.epoch} epochs. "
+                f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
+            )
+            return 0
+    if checkpoint is not None:
+        _load(checkpoint, encoder, model)
+    elif options.pairs is None:
+        encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
+    encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
+    devices.wait()  # for the others to have looked at what is there
+    if devices.chief and (start.overwrite or not directory.exists() or directory.last() is None):
+        directory.create(model_config, train, vocabulary)
+    elif devices.chief:
+        directory.write_config(model_config, train)
+    devices.wait()
+    print(frozen_table(model, encoder), flush=True)
+    log.info("%d examples an epoch, %d held out", len(examples), len(held_out))
+    fixed = (model_flags.max_length, train.max_predictions) if train.strategy == "tpu" else None
+    batches = PretrainingBatches(examples, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed, shape=fixed)
+    measure = _measure(task, model, vocabulary, examples, held_out, train)
+    training.Run(task, model, train, directory, batches, measure, devices).fit()
+    if devices.chief:
+        best = directory.best()
+        directory.write_metrics({"step": best.step, "epoch": best.epoch, "dev": best.metrics})
+        print(f"\nheld out, {best.place}, the best there:\n{task.report(best.metrics).table()}")
+    print(f"\nmodel: {directory.path}")
+    return 0
+
+
+def _shape(start: StartFlags, vocabulary_size: int, max_length: int) -> EncoderConfig:
+    """The encoder's shape from the flags."""
+    layers, width = SIZES.get(start.size or "", (None, None))
+    layers, width = start.num_layers or layers, start.hidden_dim or width
+    if layers is None or width is None:
+        raise UsageError("--vocab begins from scratch: give --size, or --num_layers and --hidden_dim")
+    heads = start.num_heads or max(1, width // 64)
+    if width % heads:
+        raise UsageError(f"--num_heads={heads} does not divide the width, {width}")
+    return EncoderConfig(
+        vocabulary_size=vocabulary_size,
+        num_layers=layers,
+        num_heads=heads,
+        hidden_dim=width,
+        intermediate_dim=start.intermediate_dim or 4 * width,
+        max_sequence_length=max(POSITIONS, max_length),
+        activation="gelu",
+    )
+
+
+def _check(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags, options: PretrainOptions) -> None:
+    """Raise UsageError where the flags ask for what the model cannot do."""
+    if train.freeze_layers > shape.num_layers:
+        raise UsageError(f"--freeze_layers={train.freeze_layers}: the model has {shape.num_layers} layers")
+    if model_flags.max_length > shape.max_sequence_length:
+        raise UsageError(
+            f"--max_length={model_flags.max_length}: the checkpoint has positions for {shape.max_sequence_length} tokens"
+        )
+    if options.pairs and shape.num_segments < 2:
+        raise UsageError(f"--objective={options.objective}: the checkpoint knows {shape.num_segments} segment, pairs need 2")
+    if options.pairs and model_flags.max_length < 5:
+        raise UsageError(f"--max_length={model_flags.max_length}: a pair needs 5 tokens or more")
+    if train.segmenter and train.mask_unit == "piece":
+        raise UsageError(f"--segmenter={train.segmenter} says what words are; it needs --mask_unit=word or span")
+
+
+def _examples(
+    train: PretrainConfig, options: PretrainOptions, model: ModelConfig, tokenizer: "Tokenizer"
+) -> tuple["Examples", "Examples"]:
+    """What is learnt, and what is held out."""
+    from kbert.pretraining.records import RecordExamples, is_records
+
+    def records(source: str) -> RecordExamples:
+        examples = RecordExamples(
+            source,
+            vocabulary_size=model.encoder.vocabulary_size,
+            max_length=model.max_length,
+            pairs=options.pairs is not None,
+            skip=train.skip_damaged_shards,
+        )
+        for damaged in examples.damaged:
+            log.warning("left out: %s", damaged)
+        return examples
+
+    def text(tokens: "Tokens") -> "TextExamples":
+        return _text_examples(tokens, tokenizer, train, options, model.max_length)
+
+    sources = [train.train_data, train.dev_data]
+    if is_records(train.train_data) and train.dev_data is None:
+        raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
+    made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
+    if made[1] is None:
+        made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
+        if not all(len(tokens.documents) for tokens in made):
+            raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
+    examples, held_out = [each if isinstance(each, RecordExamples) else text(each) for each in made]
+    return examples, held_out
+
+
+def _read(source: str, train: PretrainConfig, tokenizer: "Tokenizer") -> "Tokens":
+    from kbert.pretraining import corpus, tokens
+    from kbert.segmenters import segmenter
+
+    workers = os.cpu_count() or 1
+    encode = tokens.Encode(tokenizer, None if train.segmenter is None else segmenter(train.segmenter))
+    with ThreadPoolExecutor(workers) as executor:
+        blocks = corpus.blocks(source, train.layout, train.encoding)
+        found = tokens.tokenized(blocks, corpus.files(source), encode, executor, workers)
+    log.info("%s: %d documents, %d sentences, %d tokens", source, len(found.documents), len(found.ends) - 1, len(found.ids))
+    return found
+
+
+def _text_examples(
+    tokens: "Tokens", tokenizer: "Tokenizer", train: PretrainConfig, options: PretrainOptions, max_length: int
+) -> "TextExamples":
+    from kbert.pretraining.cutting import Cut
+    from kbert.pretraining.examples import TextExamples
+    from kbert.pretraining.masking import Masking
+
+    how = Cut(options.objective, max_length, train.short_seq_prob)
+    masking = Masking(train.mask_unit, train.mask_rate, train.max_predictions)
+    return TextExamples(tokens, tokenizer.vocabulary, how, masking, train.seed)
+
+
+def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") -> None:
+    """The checkpoint's weights, the heads' too where it has them."""
+    init = checkpoint.format
+    if not encoder.load(checkpoint.arrays(), init):
+        log.warning("the checkpoint has no pooler, which pairs are learnt with: it starts at random values")
+    variables = {weight.path: weight for weight in model.weights}
+    arrays = checkpoint.heads()
+    for part, name in (("mlm_head", "masked LM"), ("nsp_head", "pairs")):
+        ours = [path for path in variables if path.startswith(f"{part}/")]
+        if ours and not all(path in arrays for path in ours):
+            log.warning("the checkpoint has no head for %s: it starts at random values", name)
+            continue
+        for path in ours:
+            variables[path].assign(arrays[path])
+
+
+def _measure(
+    task: "Task", model: "keras.Model", vocabulary: list[str], examples: "Examples", held_out: "Examples", train: PretrainConfig
+) -> Callable[[], "Report"]:
+    """A function that measures the model as it is now, in the arithmetic that is served."""
+    from kbert.pretraining.batches import PretrainingBatches
+    from kbert.pretraining.measure import measurer, unigram
+    from kbert.serving import build, set_weights
+
+    options = PretrainOptions(**task.config.options)
+    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed)
+    count = min(batches.per_epoch, -(-train.dev_examples // train.batch_size))
+    served = model
+    if train.precision != task.config.serving_precision:
+        _, _, served = build(task.config, vocabulary, task.config.serving_precision)
+    figures = measurer(served, batches, count, unigram(examples.frequencies()))
+
+    def measure() -> "Report":
+        if served is not model:
+            set_weights(served, {weight.path: weight.numpy() for weight in model.weights}, "serving model")
+        return task.report(figures())
+
+    return measure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

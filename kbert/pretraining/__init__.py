@@ -1,0 +1,10 @@
+"""What BERT is pre-trained on: plain text as token ids, cut into examples, masked anew each epoch.
+
+corpus      files of text -> documents of sentences
+tokens      sentences -> token ids in a file, by document
+cutting     documents -> examples: which stretches of tokens stand in each
+examples    examples of an epoch -> ids, random partners, masks
+masking     which tokens are predicted, and what stands in their place
+records     the same examples as TFRecord shards, written and read
+batches     examples -> the batches of a training run
+"""

@@ -1,0 +1,152 @@
+"""Pre-training shards made on a cluster: an Apache Beam pipeline over the same code (the extra `kbert[beam]`).
+
+    python -m kbert.pretraining.beam --input='gs://…/part-*.txt' --vocab=vocab.txt --lowercase --output=gs://…/train \\
+        --shards=1000 [--runner=DataflowRunner …]
+
+In: text files in any file system Beam knows, each read by one worker (so keep them to some hundred megabytes), a sentence
+a line and a blank line between documents, or a document a line. Out: shards that `kbert.pretrain` reads. Documents are
+dealt to as many groups as there are shards by a hash of their text; a group is tokenized, cut, paired and masked like a
+corpus of its own, so that random partners come from the same group. The result depends on the seed and the number
+of shards alone. Flags that are not named here are Beam's.
+"""
+
+import argparse
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.tfrecordio import WriteToTFRecord
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+
+from kbert import runtime
+from kbert.errors import DataError
+
+runtime.start()
+
+from kbert.pretraining import tokens  # noqa: E402
+from kbert.pretraining.corpus import Block  # noqa: E402
+from kbert.pretraining.cutting import Cut  # noqa: E402
+from kbert.pretraining.examples import TextExamples  # noqa: E402
+from kbert.pretraining.masking import Masking  # noqa: E402
+from kbert.pretraining.records import AT_ONCE, serialised  # noqa: E402
+from kbert.pretraining.sentences import sentences  # noqa: E402
+from kbert.segmenters import segmenter  # noqa: E402
+from kbert.text import Tokenizer, read_vocabulary  # noqa: E402
+
+Document = list[bytes]  # its sentences, UTF-8
+
+
+def documents(file: Any, layout: str) -> Iterator[Document]:
+    """The documents of a file that `beam.io.fileio.ReadMatches` gives."""
+    found: Document = []
+    with file.open() as stream:
+        for line in stream:
+            text = line.decode().removeprefix("\ufeff").strip()
+            if layout == "documents":
+                found = [part.encode() for part in sentences(text)]
+            elif text:
+                found.append(text.encode())
+                continue
+            if found:
+                yield found
+            found = []
+    if found:
+        yield found
+
+
+class MakeExamples(beam.DoFn):
+    """(group, its documents) to serialised examples.
+
+    Args:
+        vocabulary, lowercase, segmenter: see `kbert.pretraining.tokens.Encode`.
+        how, masked: see `TextExamples`.
+        passes: differently masked passes.
+        seed: of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        lowercase: bool,
+        segmenter: str | None,
+        how: Cut,
+        masked: Masking,
+        passes: int,
+        seed: int,
+    ):
+        self.vocabulary, self.lowercase, self.segmenter = list(vocabulary), lowercase, segmenter
+        self.how, self.masked, self.passes, self.seed = how, masked, passes, seed
+
+    def setup(self) -> None:
+        tokenizer = Tokenizer(self.vocabulary, lowercase=self.lowercase, strip_accents=self.lowercase)
+        self.encode = tokens.Encode(tokenizer, None if self.segmenter is None else segmenter(self.segmenter))
+
+    def process(self, element: tuple[int, Iterable[Document]]) -> Iterator[bytes]:
+        group, members = element
+        ordered = sorted(members)  # a cluster hands them over in any order
+        blocks = (Block(d, np.arange(len(d)) == 0, np.zeros(len(d), np.int64), np.zeros(len(d), np.int64)) for d in ordered)
+        with ThreadPoolExecutor(1) as executor:
+            try:
+                corpus = tokens.tokenized(blocks, [f"group {group}"], self.encode, executor, 1)
+                examples = TextExamples(corpus, self.vocabulary, self.how, self.masked, self.seed)
+            except DataError as error:
+                found = f"group {group} of {len(ordered)} documents"
+                raise DataError(f"{found}: {error}; fewer --shards make larger groups") from None
+        for epoch in range(self.passes):
+            for start in range(0, len(examples), AT_ONCE):
+                arrays = examples.read(np.arange(start, min(start + AT_ONCE, len(examples))), epoch)
+                yield from serialised(arrays, self.how.max_length, self.masked.most)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--vocab", required=True)
+    parser.add_argument("--lowercase", action="store_true")
+    parser.add_argument("--layout", choices=("sentences", "documents"), default="sentences")
+    parser.add_argument("--objective", choices=("mlm+nsp", "mlm", "mlm+sop"), default="mlm+nsp")
+    parser.add_argument("--max_length", type=int, default=128)
+    parser.add_argument("--segmenter")
+    parser.add_argument("--mask_unit", choices=("piece", "word", "span"), default="piece")
+    parser.add_argument("--mask_rate", type=float, default=0.15)
+    parser.add_argument("--max_predictions", type=int, default=20)
+    parser.add_argument("--short_seq_prob", type=float, default=0.1)
+    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--shards", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args, rest = parser.parse_known_args(argv)
+    options = PipelineOptions(rest)
+    options.view_as(SetupOptions).save_main_session = False
+    examples = MakeExamples(
+        read_vocabulary(Path(args.vocab)),
+        args.lowercase,
+        args.segmenter,
+        Cut(args.objective, args.max_length, args.short_seq_prob),
+        Masking(args.mask_unit, args.mask_rate, args.max_predictions),
+        args.passes,
+        args.seed,
+    )
+    with beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | beam.io.fileio.MatchFiles(args.input)
+            | beam.io.fileio.ReadMatches()
+            | beam.FlatMap(documents, args.layout)
+            | beam.Map(lambda document: (zlib.crc32(b"\n".join(document), args.seed) % args.shards, document))
+            | beam.GroupByKey()
+            | beam.ParDo(examples)
+            | beam.Reshuffle()  # a group's examples go to many shards
+            | WriteToTFRecord(args.output, file_name_suffix=".tfrecord", num_shards=args.shards)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

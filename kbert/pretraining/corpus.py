@@ -1,0 +1,137 @@
+"""Files of plain text as sentences, document after document.
+
+In: a SOURCE of text files (globs and .gz work, `-` is standard input) in one of two layouts. Out: blocks of
+sentences that say where documents begin. The text is read once, from front to back, a block at a time, so that
+neither its size nor that of a document matters; a mistake is named as FILE:LINE.
+"""
+
+import codecs
+import glob
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from kbert.errors import DataError, UsageError
+from kbert.pretraining.sentences import sentences
+
+Layout = Literal["sentences", "documents"]
+BLOCK = 2048  # sentences handed on at once
+LONGEST_LINE = 1 << 24  # bytes; beyond it the file is surely no text
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some sentences in order.
+
+    Attributes:
+        sentences: UTF-8, none of them blank.
+        opens: bool [sentences], whether each is the first of its document.
+        files, lines: int64 [sentences], where each stands: the file by its place in `files(source)`, the line from 1.
+    """
+
+    sentences: list[bytes]
+    opens: np.ndarray
+    files: np.ndarray
+    lines: np.ndarray
+
+
+def blocks(source: str, layout: Layout, encoding: str = "utf-8") -> Iterator[Block]:
+    """The sentences of all files of a source; a file's end ends a document too.
+
+    Args:
+        source: a file, a glob, each also .gz, or `-`.
+        layout: "sentences", one a line with a blank line between documents, or "documents", one a line.
+        encoding: that of the files.
+
+    Raises:
+        DataError: a file is missing, unreadable, not in the encoding or no text, or there is none at all.
+        UsageError: no such encoding.
+    """
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise UsageError(f"--encoding={encoding}: no such encoding; for example utf-8, gb18030, latin-1") from None
+    found: list[bytes] = []
+    places: list[tuple[bool, int, int]] = []
+    some = False
+    for file, name in enumerate(files(source)):
+        first = True  # whether the next sentence opens a document
+        for number, line in enumerate(_lines(name, encoding), 1):
+            if layout == "documents":
+                first, parts = True, sentences(line)
+            else:
+                parts = [line] if line else []
+                first = first or not line
+            for part in parts:
+                found.append(part.encode("utf-8", "replace"))
+                places.append((first, file, number))
+                first = False
+                if len(found) == BLOCK:
+                    yield _block(found, places)
+                    found, places, some = [], [], True
+    if found:
+        yield _block(found, places)
+    elif not some:
+        raise DataError(f"{source}: no text")
+
+
+def _block(found: list[bytes], places: list[tuple[bool, int, int]]) -> Block:
+    opens, file, line = np.array(places, np.int64).T
+    return Block(found, opens.astype(bool), file, line)
+
+
+def files(source: str) -> Sequence[str]:
+    """The files that a source names; DataError when there is none."""
+    if source == STDIN:
+        return [STDIN]
+    path = os.path.expanduser(source)
+    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+    if not names:
+        raise DataError(f"{source}: no such file")
+    for name in names:
+        if os.path.isdir(name):
+            raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.txt")
+    return names
+
+
+def _lines(name: str, encoding: str) -> Iterator[str]:
+    """A file's lines without surrounding white space."""
+    try:
+        with _opened(name) as stream, tqdm(unit="B", unit_scale=True, desc=f"reading {name}", delay=1, disable=None) as bar:
+            for number, line in enumerate(_cut(stream), 1):
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{name}:{number}: a line of more than {LONGEST_LINE:,} bytes; is the file text?")
+                try:
+                    text = line.decode(encoding)
+                except UnicodeDecodeError as error:
+                    wrong = line[error.start : error.start + 4].hex(" ")
+                    raise DataError(
+                        f"{name}:{number}: bytes {wrong} are not {encoding}; name the file's encoding with --encoding="
+                    ) from None
+                yield (text.removeprefix("\ufeff") if number == 1 else text).strip()
+                bar.update(len(line))
+    except (OSError, EOFError, zlib.error) as error:
+        packed = " as gzip" if name.endswith(".gz") else ""
+        raise DataError(f"{name}: not readable{packed}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _opened(name: str) -> IO[bytes]:
+    if name == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed; name a file")
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    return gzip.open(name) if name.endswith(".gz") else open(name, "rb")  # type: ignore[return-value]
+
+
+def _cut(stream: IO[bytes]) -> Iterable[bytes]:
+    """Lines, but no more of one than shows that it is too long."""
+    while line := stream.readline(LONGEST_LINE + 1):
+        yield line

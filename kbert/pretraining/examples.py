@@ -1,0 +1,173 @@
+"""Examples of an epoch as arrays: random partners found, pairs cut to length, packed and masked.
+
+In: a corpus's `Tokens`, the records of `cutting`, and numbers of examples. Out: `Arrays`. Everything drawn here is a
+function of (seed, epoch, example), so that each epoch has other masks and partners, and an example the same ones
+whichever batch, process or interrupted run asks for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from kbert.errors import DataError
+from kbert.pretraining import cutting, masking
+from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut
+from kbert.pretraining.masking import Masking, Special
+from kbert.pretraining.randomness import heads, keys, uniforms
+from kbert.pretraining.tokens import Tokens, continues, pieces
+from kbert.text import CLS, PAD, SEP
+
+AT_ONCE = 1 << 20  # ids counted at once
+PARTNER, POPS_A, POPS_B = range(8, 11)  # streams of random numbers
+# What the label of an example's pair is: as in the reference, 1 is the second segment that does not follow the first.
+LABELS = np.array([-1, 0, 1, 1], np.int32)  # by kind: ALONE, NEXT, SWAPPED, RANDOM
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Examples, padded to the longest.
+
+    Attributes:
+        token_ids, segment_ids: int32 [examples, tokens].
+        lengths: int64 [examples], tokens of each.
+        positions, labels: int32 [examples, predictions]: the masked places and what was there.
+        counts: int64 [examples], predictions of each.
+        pair: int32 [examples]: 0 where the second segment follows the first, 1 where not, -1 where there is no pair.
+    """
+
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    lengths: np.ndarray
+    positions: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    pair: np.ndarray
+
+
+class Examples(Protocol):
+    """Where a training run's examples come from: text, or shards that were made of it."""
+
+    digest: int  # of all that they are made of, so that a run is not continued on others
+
+    def __len__(self) -> int:
+        """Examples of an epoch."""
+
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
+        """The examples of these numbers as that epoch has them, or each its own."""
+
+    def where(self, number: int) -> str:
+        """Where an example is from, for a message."""
+
+    def frequencies(self) -> np.ndarray:
+        """How often each piece stands in them, or in a share of them: int64 [vocabulary]."""
+
+
+class TextExamples:
+    """Examples made of a corpus, anew each epoch.
+
+    Args:
+        tokens: the corpus.
+        vocabulary: the tokens in the order of their ids.
+        how: how documents are cut.
+        masked: how tokens are masked.
+        seed: of everything that is drawn.
+
+    Raises:
+        DataError: the objective needs pairs and the corpus has none.
+    """
+
+    def __init__(self, tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking, seed: int):
+        self.tokens, self.how, self.masked, self.seed = tokens, how, masked, seed
+        self.digest = tokens.digest
+        check_pairs(tokens, how)
+        self.special = Special.of(vocabulary)
+        self.cls_id, self.sep_id, self.pad_id = (list(vocabulary).index(token) for token in (CLS, SEP, PAD))
+        self.records = cutting.cut(tokens, how, seed)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
+        record = self.records[numbers]
+        key = keys(self.seed, epoch, record["start"])  # no two examples start alike
+        start_a, start_b = record["start"].astype(np.int64), record["start"].astype(np.int64) + record["length"]
+        length_a, length_b = record["length"].astype(np.int64), record["length_b"].astype(np.int64)
+        random = record["kind"] == RANDOM
+        if random.any():
+            start_b[random], length_b[random] = self._partners(record[random], key[random])
+        swapped = record["kind"] == SWAPPED
+        start_a, start_b = np.where(swapped, start_b, start_a), np.where(swapped, start_a, start_b)
+        length_a, length_b = np.where(swapped, length_b, length_a), np.where(swapped, length_a, length_b)
+
+        # The longer one gives a token from either end until the pair fits, the second one when they are equal.
+        pair = record["kind"] != ALONE
+        room = self.how.max_length - 2 - pair
+        keep_a = np.minimum(length_a, np.maximum(room - length_b, room - room // 2))
+        keep_b = np.minimum(length_b, room - keep_a)
+        start_a += heads(key, POPS_A, length_a - keep_a)
+        start_b += heads(key, POPS_B, length_b - keep_b)
+
+        lengths = keep_a + 2 + np.where(pair, keep_b + 1, 0)
+        place = np.arange(int(lengths.max(initial=0)))[None, :]
+        end_a = 1 + keep_a[:, None]  # of the first [SEP]
+        end = lengths[:, None] - 1  # of the last
+        in_a, in_b = (place >= 1) & (place < end_a), (place > end_a) & (place < end)
+        source = np.where(in_a, start_a[:, None] + place - 1, start_b[:, None] + place - end_a - 1)
+        packed = self.tokens.ids[np.where(in_a | in_b, source, 0)]
+        own, separators = in_a | in_b, (place == end_a) | (place == end)
+        ids = np.where(separators, self.sep_id, np.where(place == 0, self.cls_id, self.pad_id))
+        ids = np.where(own, pieces(packed), ids).astype(np.int32)
+        masked = masking.mask(ids, continues(packed) & own, self.special, self.masked, key, self.pad_id)
+        return Arrays(
+            token_ids=masked.token_ids,
+            segment_ids=((place > end_a) & (place <= end)).astype(np.int32),
+            lengths=lengths,
+            positions=masked.positions,
+            labels=masked.labels,
+            counts=masked.counts,
+            pair=LABELS[record["kind"]],
+        )
+
+    def where(self, number: int) -> str:
+        document = self.tokens.documents[int(self.records[number]["document"])]
+        return f"{self.tokens.files[int(document['file'])]}:{int(document['line'])}"
+
+    def frequencies(self) -> np.ndarray:
+        counts = np.zeros(len(self.special.maskable), np.int64)
+        for start in range(0, len(self.tokens.ids), AT_ONCE):
+            counts += np.bincount(pieces(self.tokens.ids[start : start + AT_ONCE]), minlength=len(counts))
+        return np.where(self.special.maskable, counts, 0)
+
+    def _partners(self, record: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Start and length of a random stretch for each record: whole sentences, as many as it wants, from another document."""
+        draws = uniforms(key, PARTNER, 2)
+        documents, ends = self.tokens.documents, self.tokens.ends
+        other = (draws[:, 0] * (len(documents) - 1)).astype(np.int64)
+        other += other >= record["document"].astype(np.int64)  # every document but the example's own
+        chosen = documents[other]
+        first, last = chosen["first"].astype(np.int64), chosen["last"].astype(np.int64)
+        sentence = first + (draws[:, 1] * (last - first)).astype(np.int64)
+        start = ends[sentence].astype(np.int64)
+        stop = np.searchsorted(ends, (start + record["wanted"]).astype(ends.dtype))
+        return start, ends[np.minimum(stop, last)].astype(np.int64) - start
+
+
+def check_pairs(tokens: Tokens, how: Cut) -> None:
+    """Raise DataError when an objective with pairs meets a corpus that has none."""
+    if how.objective == "mlm":
+        return
+    documents = tokens.documents
+    sentences = int((documents["last"] - documents["first"]).max(initial=0))
+    if sentences < 2:
+        raise DataError(
+            f"--objective={how.objective} needs documents of two sentences or more, and all {len(documents):,} have one; "
+            "--objective=mlm needs none. (Is a line a document? --layout=documents cuts it into sentences.)"
+        )
+    if how.objective == "mlm+nsp" and len(documents) < 2:
+        raise DataError(
+            "--objective=mlm+nsp takes half of its pairs from another document, and there is one document only; are "
+            "blank lines missing between documents, or is a line a document (--layout=documents)? "
+            "--objective=mlm and mlm+sop need one only"
+        )

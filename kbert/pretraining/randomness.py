@@ -1,0 +1,59 @@
+"""Random numbers that are a function of what they are for: no state, any number of them at once.
+
+In: a seed and the numbers of things (an epoch, an example, a position). Out: uniform numbers that are
+the same wherever, whenever and in whatever company they are drawn. They are SplitMix64's (Steele et al.
+2014, "Fast Splittable Pseudorandom Number Generators"), one generator for each key.
+"""
+
+from typing import Any
+
+import numpy as np
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step, the golden ratio
+
+
+def mixed(values: Any) -> np.ndarray:
+    """SplitMix64's finisher on uint64 values of any shape; arithmetic is modulo 2**64."""
+    z = np.asarray(values, np.uint64)
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))
+
+
+def keys(*numbers: Any) -> np.ndarray:
+    """A key for each combination of whole numbers or arrays of them; arrays are of one shape, the key's."""
+    key = np.zeros(np.broadcast(*numbers).shape, np.uint64)
+    with np.errstate(over="ignore"):
+        for number in numbers:
+            key = mixed(key + mixed(np.asarray(number).astype(np.uint64) + GAMMA))
+    return key
+
+
+def bits(key: np.ndarray, stream: int, count: int) -> np.ndarray:
+    """`count` random words for each key, uint64 [keys, count]; each stream has its own."""
+    start = keys(key, np.uint64(stream))
+    with np.errstate(over="ignore"):
+        return mixed(start[:, None] + GAMMA * np.arange(1, count + 1, dtype=np.uint64)[None, :])
+
+
+def uniforms(key: np.ndarray, stream: int, count: int) -> np.ndarray:
+    """`count` numbers from 0, below 1, for each key: float64 [keys, count]."""
+    return unit(bits(key, stream, count))
+
+
+def unit(words: np.ndarray) -> np.ndarray:
+    """Random words as numbers from 0, below 1, float64."""
+    return np.asarray((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def heads(key: np.ndarray, stream: int, tosses: np.ndarray) -> np.ndarray:
+    """How many of each key's tosses of a fair coin show heads, int64 [keys]."""
+    found = np.zeros(len(tosses), np.int64)
+    rows = np.nonzero(tosses)[0]
+    if len(rows):
+        count = -(-int(tosses.max()) // 64)
+        left = np.clip(tosses[rows, None] - 64 * np.arange(count), 0, 64).astype(np.uint64)  # tosses in each word
+        kept = np.where(left > 0, ~np.uint64(0) >> ((np.uint64(64) - left) & np.uint64(63)), np.uint64(0))
+        found[rows] = np.bitwise_count(bits(key[rows], stream, count) & kept).sum(1)
+    return found

@@ -1,0 +1,251 @@
+"""Pre-training examples as TFRecord shards, in the layout of google-research/bert, which reads and is read alike.
+
+In: `Arrays`. Out: serialised tf.train.Examples with the features of `create_pretraining_data.py`, padded to the longest
+input; and from shards `Examples` again. The bytes are put together from whole columns, since protocol buffers made one by
+one in Python take longer than all the rest.
+"""
+
+import glob
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from kbert.errors import DataError, UsageError
+from kbert.pipeline import permuted
+from kbert.pretraining.examples import Arrays, TextExamples
+
+BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum behind it; that, its length and the length's checksum
+PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("file", "<u4")])
+AT_ONCE = 4096  # records
+FREQUENCY_ROWS = 20_000  # examples that tell how often pieces are
+ENDING = ".tfrecord"
+
+
+def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
+    """Each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions."""
+    count = len(arrays.lengths)
+
+    def wide(values: np.ndarray, width: int) -> np.ndarray:
+        padded = np.zeros((count, width), np.int64)
+        padded[:, : values.shape[1]] = values
+        return padded
+
+    weights = (np.arange(most) < arrays.counts[:, None]).astype("<f4")
+    integers = {
+        "input_ids": wide(arrays.token_ids, max_length),
+        "input_mask": (np.arange(max_length) < arrays.lengths[:, None]).astype(np.int64),
+        "segment_ids": wide(arrays.segment_ids, max_length),
+        "masked_lm_positions": wide(arrays.positions, most),
+        "masked_lm_ids": wide(arrays.labels, most),
+        "next_sentence_labels": np.where(arrays.pair < 0, 0, arrays.pair)[:, None],
+        "pair_weights": (arrays.pair >= 0).astype(np.int64)[:, None],
+    }
+    columns = [_entries(name, 3, _varints(values)) for name, values in integers.items()]
+    columns.append(_entries("masked_lm_weights", 2, [row.tobytes() for row in weights]))
+    for parts in zip(*columns, strict=True):
+        features = b"".join(parts)
+        yield b"\x0a" + _varint(len(features)) + features
+
+
+def _entries(name: str, kind: int, packed: Sequence[bytes]) -> list[bytes]:
+    """The entry of each example in the map of features; `kind` is the field of `Feature` that holds the list."""
+    key = b"\x0a" + _varint(len(name)) + name.encode()
+    tag = bytes([kind << 3 | 2])
+    made = []
+    for values in packed:
+        listed = b"\x0a" + _varint(len(values)) + values
+        feature = tag + _varint(len(listed)) + listed
+        entry = key + b"\x12" + _varint(len(feature)) + feature
+        made.append(b"\x0a" + _varint(len(entry)) + entry)
+    return made
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value >= 128:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _varints(values: np.ndarray) -> list[bytes]:
+    """Whole numbers from 0, below 2**28, as protocol buffers pack them: the bytes of each row of [rows, numbers]."""
+    sizes = 1 + np.searchsorted([1 << 7, 1 << 14, 1 << 21], values, side="right")
+    widest = int(np.max(sizes, initial=1))
+    digits = values[:, :, None] >> (7 * np.arange(widest)) & 127
+    digits |= np.where(np.arange(widest) < sizes[:, :, None] - 1, 128, 0)
+    flat = digits.astype(np.uint8)[np.arange(widest) < sizes[:, :, None]].tobytes()
+    ends = np.cumsum(sizes.sum(1)).tolist()
+    return [flat[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def write_shard(path: Path, examples: TextExamples, passes: int, positions: range, seed: int) -> int:
+    """Write the examples at these positions of a permutation of `passes` epochs as one shard, which appears when it is whole.
+
+    Returns:
+        How many were written.
+    """
+    total = passes * len(examples)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with tf.io.TFRecordWriter(str(beside)) as writer:
+            for start in range(positions.start, positions.stop, AT_ONCE):
+                some = permuted(np.arange(start, min(start + AT_ONCE, positions.stop)), total, seed, 0)
+                arrays = examples.read(some % len(examples), some // len(examples))
+                for record in serialised(arrays, examples.how.max_length, examples.masked.most):
+                    writer.write(record)
+        os.replace(beside, path)
+    except (OSError, tf.errors.OpError) as error:
+        raise DataError(f"{path}: cannot be written: {getattr(error, 'message', error)}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(positions)
+
+
+def is_records(source: str) -> bool:
+    """Whether a source names shards."""
+    return source.endswith((ENDING, ENDING + "*"))
+
+
+class RecordExamples:
+    """Examples of shards, any of them by number; each epoch the same, as they were written.
+
+    Args:
+        source: the shards, a glob.
+        vocabulary_size: of the model; ids beyond it are an error.
+        max_length: tokens that the model reads; examples that are longer are an error.
+        pairs: whether the model learns pairs.
+        skip: leave out a shard that is damaged, and say so, where it would be an error.
+
+    Raises:
+        DataError: there is no shard, or one is damaged, cut short, empty, or of other sizes.
+    """
+
+    def __init__(self, source: str, *, vocabulary_size: int, max_length: int, pairs: bool, skip: bool = False):
+        names = sorted(glob.glob(os.path.expanduser(source)))
+        if not names:
+            raise DataError(f"{source}: no such file")
+        self.vocabulary_size, self.max_length, self.pairs = vocabulary_size, max_length, pairs
+        self.names: list[str] = []
+        self.damaged: list[str] = []
+        index = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
+        self.digest = 0
+        for name in tqdm(names, desc="checking shards", unit="shard", leave=False, delay=1, disable=None):
+            try:
+                sizes = _sizes(name)
+            except DataError as error:
+                if not skip:
+                    raise DataError(f"{error}; make it anew, or go on without it by --skip_damaged_shards") from None
+                self.damaged.append(str(error))
+                continue
+            places = np.empty(len(sizes), PLACE)
+            places["start"] = np.cumsum(sizes + AROUND) - sizes - BEHIND
+            places["size"], places["file"] = sizes, len(self.names)
+            self.digest = zlib.crc32(places.tobytes(), self.digest)
+            index.write(places.tobytes())
+            self.names.append(name)
+        index.flush()
+        if not self.names:
+            raise DataError(f"{source}: no shard is whole: {self.damaged[0]}")
+        self._places: np.ndarray = np.memmap(index, PLACE, "r")
+        self._open: dict[int, int] = {}
+        self.read(np.arange(1), 0)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def where(self, number: int) -> str:
+        file = self._places[number]["file"]
+        return f"{self.names[file]}: record {number - int(np.searchsorted(self._places['file'], file)) + 1}"
+
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
+        places = self._places[numbers].tolist()
+        records = [os.pread(self._descriptor(file), size, start) for start, size, file in places]
+        try:
+            parsed = {name: values.numpy() for name, values in _parse(tf.constant(records)).items()}
+        except tf.errors.InvalidArgumentError as error:
+            where = self.where(int(numbers[0]))
+            raise DataError(f"{where} or one behind it: not a pre-training example: {error.message}") from None
+        lengths = parsed["input_mask"].sum(1)
+        counts = (parsed["masked_lm_weights"] > 0).sum(1)
+        width, most = int(lengths.max(initial=0)), int(counts.max(initial=0))
+        ids, labels = parsed["input_ids"][:, :width], parsed["masked_lm_ids"][:, :most]
+        if width > self.max_length:
+            name = self.names[0]
+            raise UsageError(f"{name}: its examples have up to {width} tokens, the model reads --max_length={self.max_length}")
+        highest = np.maximum(ids.max(1, initial=0), labels.max(1, initial=0))
+        if (wrong := np.flatnonzero(highest >= self.vocabulary_size)).size:
+            where, found = self.where(int(numbers[wrong[0]])), highest[wrong[0]]
+            raise DataError(
+                f"{where}: has id {found}, and the model {self.vocabulary_size:,} tokens; was it made with another vocabulary?"
+            )
+        pair = np.where(parsed["pair_weights"][:, 0] > 0, parsed["next_sentence_labels"][:, 0], -1)
+        if self.pairs and (pair < 0).all():
+            raise DataError(f"{self.names[0]}: its examples are no pairs; they were made for --objective=mlm")
+        return Arrays(
+            token_ids=ids.astype(np.int32),
+            segment_ids=parsed["segment_ids"][:, :width].astype(np.int32),
+            lengths=lengths,
+            positions=parsed["masked_lm_positions"][:, :most].astype(np.int32),
+            labels=labels.astype(np.int32),
+            counts=counts,
+            pair=pair.astype(np.int32),
+        )
+
+    def frequencies(self) -> np.ndarray:
+        counts = np.zeros(self.vocabulary_size, np.int64)
+        for start in range(0, min(len(self), FREQUENCY_ROWS), AT_ONCE):
+            arrays = self.read(np.arange(start, min(start + AT_ONCE, len(self))), 0)
+            there = np.arange(arrays.labels.shape[1]) < arrays.counts[:, None]
+            counts += np.bincount(arrays.labels[there], minlength=len(counts))
+        return counts
+
+    def _descriptor(self, file: int) -> int:
+        if file not in self._open:
+            if len(self._open) >= 64:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[file] = os.open(self.names[file], os.O_RDONLY)
+        return self._open[file]
+
+
+def _sizes(name: str) -> np.ndarray:
+    """The bytes of each record of a shard, int64; all checksums are compared.
+
+    Raises:
+        DataError: it is damaged, cut short or empty.
+    """
+    sizes: list[np.ndarray] = []
+    try:
+        for some in tf.data.TFRecordDataset(name, buffer_size=1 << 20).map(tf.strings.length).batch(AT_ONCE):
+            sizes.append(some.numpy().astype(np.int64))
+    except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
+        whole = sum(map(len, sizes))
+        raise DataError(f"{name}: damaged or cut short behind record {whole:,}") from None
+    except (tf.errors.OpError, OSError) as error:
+        raise DataError(f"{name}: not readable: {getattr(error, 'message', error)}") from None
+    if not sizes:
+        raise DataError(f"{name}: has no record")
+    return np.concatenate(sizes)
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def _parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
+    integers = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions", "masked_lm_ids")
+    found = tf.io.parse_example(
+        records,
+        {
+            **{name: tf.io.RaggedFeature(tf.int64) for name in integers},
+            "masked_lm_weights": tf.io.RaggedFeature(tf.float32),
+            "next_sentence_labels": tf.io.FixedLenFeature([1], tf.int64),
+            # kbert's own: 0 where an example is no pair.
+            "pair_weights": tf.io.FixedLenFeature([1], tf.int64, [1]),
+        },
+    )
+    return {name: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value for name, value in found.items()}

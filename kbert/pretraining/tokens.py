@@ -1,0 +1,219 @@
+"""A corpus as token ids in unnamed files: what is tokenized once is read at random ever after.
+
+In: blocks of sentences and a tokenizer. Out: `Tokens`: the ids of all sentences one after the other, where
+sentences end, and which sentences are a document's. They are mapped, not read, so that memory does not grow with
+the text; the disk needs two bytes a token. The highest bit of an id says that its piece goes on with the word before
+it: "##" pieces do, and with a segmenter all pieces of a word but the first.
+"""
+
+import tempfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import tensorflow as tf
+
+from kbert.errors import DataError
+from kbert.pretraining.corpus import Block
+from kbert.segmenters import Segmenter
+from kbert.text import Tokenizer
+
+# A document: its sentences, from and up to but without; where it begins.
+DOCUMENTS = np.dtype([("first", "<u8"), ("last", "<u8"), ("file", "<u4"), ("line", "<u8")])
+AHEAD = 4  # blocks that each worker may be ahead of the writer
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The ids of a corpus, mapped from files.
+
+    Attributes:
+        ids: uint16 or uint32 [tokens], each with its bit; see `pieces`.
+        ends: uint64 [sentences + 1], from 0: sentence i is `ids[ends[i]:ends[i + 1]]`; none is empty.
+        documents: `DOCUMENTS` [documents]; none is empty.
+        files: the names of the files that they are from.
+        digest: CRC-32 of all that.
+    """
+
+    ids: np.ndarray
+    ends: np.ndarray
+    documents: np.ndarray
+    files: Sequence[str]
+    digest: int
+
+    def split(self, fraction: float, seed: int) -> tuple["Tokens", "Tokens"]:
+        """Two corpora on the same ids: about `1 - fraction` of the documents, and the rest; equal ones go to one side."""
+        sides: tuple[Any, Any] = (_temporary(), _temporary())
+        limit = int(fraction * 2**32)
+        start = zlib.crc32(seed.to_bytes(8, "little"))
+        for document in self.documents:
+            text = self.ids[int(self.ends[document["first"]]) : int(self.ends[document["last"]])]
+            sides[zlib.crc32(text.tobytes(), start) < limit].write(document.tobytes())
+        kept, held = (replace(self, documents=_mapped(side, DOCUMENTS)) for side in sides)
+        return kept, held
+
+
+def id_type(vocabulary_size: int) -> np.dtype[Any]:
+    """The smallest type that holds the ids and one bit more."""
+    return np.dtype("<u2") if vocabulary_size <= 1 << 15 else np.dtype("<u4")
+
+
+def continues(ids: np.ndarray) -> np.ndarray:
+    """Whether each id's piece goes on with the word before it, bool."""
+    return np.asarray(ids >> (8 * ids.itemsize - 1), bool)
+
+
+def pieces(ids: np.ndarray) -> np.ndarray:
+    """The ids without their bit, int32."""
+    return (ids & np.asarray((1 << (8 * ids.itemsize - 1)) - 1, ids.dtype)).astype(np.int32)
+
+
+class Encode:
+    """Blocks to ids.
+
+    Args:
+        tokenizer: what gives the ids.
+        words: a segmenter whose words are whole; None to let "##" alone say what is one word.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, words: Segmenter | None):
+        self.goes_on = np.array([token.startswith("##") for token in tokenizer.vocabulary])
+        self.words = words
+        self._tokenize = tokenizer.tokenize  # a graph of its own already
+        if words is not None:
+            signature = [tf.TensorSpec([None], tf.string)]
+            self._tokenize = tf.function(tokenizer.tokenize_with_offsets, input_signature=signature)
+
+    def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """A block's ids.
+
+        Returns:
+            Ids with their bits [tokens]; of the sentences that have any the lengths, the number of the document each
+            is of, counted from the block's beginning (0 goes on with the block before), their files and lines; and
+            the number of the block's last document.
+        """
+        found = self._tokenize(tf.constant(block.sentences))
+        ragged = found if self.words is None else found[0]
+        ids, lengths = ragged.values.numpy(), ragged.row_lengths().numpy()
+        bit = self.goes_on[ids]
+        if self.words is not None:
+            bit |= _within(block.sentences, found[1].values.numpy(), lengths, self.words)
+        kind = id_type(len(self.goes_on))
+        some = lengths > 0
+        packed = ids.astype(kind) | (bit.astype(kind) << np.asarray(8 * kind.itemsize - 1, kind))
+        document = np.cumsum(block.opens)
+        return packed, lengths[some], document[some], block.files[some], block.lines[some], int(document[-1])
+
+
+def _within(sentences: list[bytes], starts: np.ndarray, lengths: np.ndarray, words: Segmenter) -> np.ndarray:
+    """Whether each piece stands in the same word of the segmenter's as the piece before it, bool [pieces]."""
+    word = np.empty(len(starts), np.int64)
+    at = 0
+    for sentence, length in zip(sentences, lengths, strict=True):
+        ends = np.cumsum([len(w) for w in words(sentence.decode("utf-8", "ignore"))])
+        word[at : at + length] = np.searchsorted(ends, starts[at : at + length], side="right")
+        at += length
+    same = np.zeros(len(starts), bool)
+    same[1:] = word[1:] == word[:-1]
+    firsts = np.cumsum(lengths) - lengths
+    same[firsts[lengths > 0]] = False
+    return same
+
+
+def tokenized(
+    blocks: Iterable[Block],
+    files: Sequence[str],
+    encode: Callable[[Block], Any],
+    executor: Executor,
+    workers: int,
+    folder: Path | None = None,
+) -> Tokens:
+    """The corpus of these blocks.
+
+    Args:
+        files: the names of the files that they are from.
+        encode: an `Encode`.
+        executor: runs `encode`, on so many workers.
+        folder: where the files are to be kept, for other processes; by default they have no name.
+
+    Raises:
+        DataError: no sentence has a token.
+    """
+    ids_file, ends_file, documents_file = (
+        _temporary() if folder is None else open(folder / name, "w+b")  # noqa: SIM115 (open as long as they are mapped)
+        for name in ("ids", "ends", "documents")
+    )
+    ends_file.write(np.zeros(1, "<u8").tobytes())
+    end = sentence = 0
+    digests = {ids_file: 0, ends_file: 0, documents_file: 0}
+
+    def write(file: IO[bytes], array: np.ndarray) -> None:
+        file.write(array.tobytes())
+        digests[file] = zlib.crc32(array.tobytes(), digests[file])
+
+    kind = None
+    open_one = np.empty(0, DOCUMENTS)  # the document that may go on in the next block
+    opened = True  # whether a document was opened that has no token yet
+    for ids, lengths, document, file, line, last in _in_order(encode, blocks, executor, AHEAD * workers):
+        if not len(lengths):
+            opened = opened or last > 0
+            continue
+        kind = ids.dtype
+        ends = (end + np.cumsum(lengths)).astype("<u8")
+        write(ids_file, ids)
+        write(ends_file, ends)
+        opens = np.flatnonzero(np.diff(document, prepend=-1 if opened else 0))
+        opened = last > document[-1]
+        new = np.empty(len(opens), DOCUMENTS)
+        new["first"], new["file"], new["line"] = opens + sentence, file[opens], line[opens]
+        known = np.concatenate([open_one, new])
+        known["last"][:-1] = known["first"][1:]
+        write(documents_file, known[:-1])
+        open_one = known[-1:]
+        sentence += len(lengths)
+        end = int(ends[-1])
+    if kind is None:
+        raise DataError("the text has no token at all; is it blank, or in another script than the vocabulary?")
+    open_one["last"] = sentence
+    write(documents_file, open_one)
+    documents = _mapped(documents_file, DOCUMENTS)
+    digest = zlib.crc32(np.array(list(digests.values()), "<u4").tobytes())
+    return Tokens(_mapped(ids_file, kind), _mapped(ends_file, np.dtype("<u8")), documents, files, digest)
+
+
+def kept(folder: Path, vocabulary_size: int, files: Sequence[str], digest: int) -> Tokens:
+    """The corpus that `tokenized` has kept in a folder."""
+    kinds = {"ids": id_type(vocabulary_size), "ends": np.dtype("<u8"), "documents": DOCUMENTS}
+    ids, ends, documents = (np.memmap(folder / name, kind, "r") for name, kind in kinds.items())
+    return Tokens(ids, ends, documents, files, digest)
+
+
+def _in_order(function: Callable[[Any], Any], items: Iterable[Any], executor: Executor, ahead: int) -> Iterator[Any]:
+    """The items' results in order, at most `ahead` of them under way or waiting."""
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _temporary() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="kbert-")
+
+
+def _mapped(file: IO[bytes], kind: np.dtype[Any]) -> np.ndarray:
+    file.flush()
+    if not file.seek(0, 2):
+        return np.empty(0, kind)
+    return np.memmap(file, kind, "r")

@@ -1,0 +1,241 @@
+"""`kbert.pretrain` and what a pre-trained directory is good for: a checkpoint, an exported model, masks that are filled."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import VOCABULARY, finetune_flags, write_hugging_face
+from safetensors.numpy import load_file
+from tiny import full_tensors
+
+from kbert import checkpoints, export, finetune, predict, pretrain
+from kbert.config import PretrainConfig
+from kbert.model_dir import ModelDir
+
+PHRASE = "the film is very good and the plot is not bad ."  # what can be learnt by heart
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with text.txt, 40 documents of the same sentence, and vocab.txt."""
+    path = tmp_path_factory.mktemp("pretrain")
+    (path / "text.txt").write_text(((PHRASE + "\n") * 3 + "\n") * 40, encoding="utf-8")
+    (path / "other.txt").write_text(((PHRASE + "\n") * 2 + "\n") * 4, encoding="utf-8")
+    (path / "vocab.txt").write_text("".join(token + "\n" for token in VOCABULARY), encoding="utf-8")
+    return path
+
+
+def arguments(folder, model_dir, **more):
+    flags = {
+        "train_data": folder / "text.txt",
+        "dev_data": folder / "other.txt",
+        "vocab": folder / "vocab.txt",
+        "lowercase": True,
+        "num_layers": 1,
+        "hidden_dim": 16,
+        "num_heads": 2,
+        "intermediate_dim": 32,
+        "max_length": 20,
+        "batch_size": 16,
+        "steps": 60,
+        "learning_rate": 0.02,
+        "warmup_ratio": 0.1,
+        "model_dir": model_dir,
+        **more,
+    }
+    return [f"--{name}={value}" for name, value in flags.items() if value is not None]
+
+
+@pytest.fixture(scope="module")
+def pretrained(folder):
+    """A finished run; tests only read it."""
+    assert pretrain.main(arguments(folder, folder / "model", objective="mlm", evaluate_steps=30)) == 0
+    return folder / "model"
+
+
+class TestTheRun:
+    def test_it_has_learnt_the_text(self, pretrained):
+        dev = ModelDir(pretrained).metrics()["dev"]
+        assert dev["mlm"]["loss"] < 0.5 * dev["mlm"]["unigram_loss"] and dev["mlm"]["accuracy"] > 0.7
+        assert dev["mlm"]["perplexity"] == pytest.approx(np.exp(dev["mlm"]["loss"])) and dev["loss"] == dev["mlm"]["loss"]
+
+    def test_tensorboard_has_its_figures(self, pretrained):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(pretrained / "tb"), size_guidance={"tensors": 0}).Reload()
+        tags = set(events.Tags()["tensors"])
+        assert {
+            "dev/loss",
+            "dev/mlm_loss",
+            "dev/mlm_perplexity",
+            "dev/mlm_accuracy",
+            "train/loss",
+            "train/mlm_accuracy",
+        } <= tags
+
+    def test_the_same_command_says_it_is_finished_and_others_name_what_differs(self, folder, pretrained, capsys):
+        same = arguments(folder, pretrained, objective="mlm", evaluate_steps=30)
+        assert pretrain.main(same) == 0
+        assert "is finished: 60 steps, 20 epochs" in capsys.readouterr().out
+        for more, message in [
+            ({"mask_unit": "word"}, "has a run with mask_unit piece, not word"),
+            ({"objective": "mlm+sop"}, "has a run with options"),
+            ({"train_data": folder / "other.txt"}, "has a run with train_data"),
+        ]:
+            assert pretrain.main([*same, *(f"--{k}={v}" for k, v in more.items())]) == 2
+            assert message in capsys.readouterr().err
+
+
+class TestFilling:
+    def test_predict_gives_the_best_pieces_of_each_mask(self, pretrained, tmp_path):
+        (tmp_path / "in.txt").write_text(
+            "the film is very [MASK] and the [MASK] is\nno mask\n\n[MASK][MASK]\n", encoding="utf-8"
+        )
+        assert (
+            predict.main([f"--model_dir={pretrained}", f"--input={tmp_path / 'in.txt'}", f"--output={tmp_path / 'out.jsonl'}"])
+            == 0
+        )
+        rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        assert [len(row["masks"]) for row in rows] == [2, 0, 0, 2]
+        first, second = rows[0]["masks"]
+        assert first[0]["piece"] == "good" and second[0]["piece"] == "plot"
+        for best in rows[0]["masks"]:
+            probabilities = [each["probability"] for each in best]
+            assert len(best) == 5 and probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1.0001
+
+    def test_the_exported_model_answers_the_same_without_kbert(self, pretrained, tmp_path, environment):
+        assert export.main([f"--model_dir={pretrained}", f"--export_dir={tmp_path / 'served'}"]) == 0
+        program = (
+            "import sys, json, tensorflow as tf, tensorflow_text\n"
+            "f = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
+            "o = f(text=tf.constant(['the film is very [MASK] and', 'nothing', '[MASK] [MASK]']))\n"
+            "assert 'kbert' not in sys.modules\n"
+            "print(json.dumps({k: v.numpy().tolist() if v.dtype != tf.string else v.numpy().astype(str).tolist() for k, v in o.items()}))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, tmp_path / "served" / "1"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found["count"] == [1, 0, 2] and found["pieces"][0][0][0] == "good"
+        assert np.shape(found["pieces"]) == (3, 2, 5) and found["pieces"][1][0] == [""] * 5
+        from kbert import serving
+
+        decoded = serving.load(pretrained)({"text": tf.constant(["the film is very [MASK] and"])})
+        np.testing.assert_allclose(decoded["probabilities"][0, 0], found["probabilities"][0][0], atol=1e-6)
+
+    def test_masks_in_the_tokenizer(self, vocabulary):
+        from kbert.text import Tokenizer
+
+        tokenizer = Tokenizer(vocabulary, lowercase=True, strip_accents=True)
+        texts = ["a [MASK]", "", "[MASK]", "good[MASK]bad[MASK][MASK]", "[mask]"]
+        found = [[vocabulary[i] for i in row] for row in tokenizer.tokenize_with_masks(tf.constant(texts)).to_list()]
+        assert found[:4] == [["a", "[MASK]"], [], ["[MASK]"], ["good", "[MASK]", "bad", "[MASK]", "[MASK]"]]
+        assert found[4] == ["[", "[UNK]", "]"]
+        plain = tokenizer.tokenize(tf.constant(texts)).to_list()
+        assert tokenizer.mask_id not in [i for row in plain for i in row]
+
+
+class TestAsACheckpoint:
+    def test_heads_go_to_hugging_face_and_back(self, checkpoint, folder, tmp_path):
+        """From a checkpoint with both heads, one step, all frozen but the top: every tensor of BertForPreTraining is written."""
+        source = write_hugging_face(tmp_path / "source", full_tensors(heads=True), {"num_hidden_layers": 3})
+        more = {
+            "vocab": None, "lowercase": None, "num_layers": None, "hidden_dim": None, "num_heads": None, "intermediate_dim": None,
+            "init": source, "freeze_layers": 2, "steps": 2, "learning_rate": 1e-3, "precision": "bfloat16",
+        }  # fmt: skip
+        assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == 0
+        dev = ModelDir(tmp_path / "model").metrics()["dev"]
+        assert set(dev) == {"loss", "mlm", "nsp"} and dev["nsp"]["pairs"] > 0
+        assert dev["loss"] == pytest.approx(dev["mlm"]["loss"] + dev["nsp"]["loss"])
+
+        found = checkpoints.open_checkpoint(str(tmp_path / "model"))
+        assert "masked LM, next sentence" in checkpoints.summary(found)
+        assert checkpoints.write_checkpoint(found, str(tmp_path / "hf"), "hugging_face") == []
+        assert json.loads((tmp_path / "hf" / "config.json").read_text())["architectures"] == ["BertForPreTraining"]
+        tensors, before = load_file(tmp_path / "hf" / "model.safetensors"), full_tensors(heads=True)
+        assert set(tensors) == set(before)
+        for name, tensor in tensors.items():
+            frozen = name.startswith(("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."))
+            assert tensor.shape == before[name].shape and np.array_equal(tensor, before[name]) == frozen, name
+            assert np.abs(tensor - before[name]).max() < 0.01  # two small steps from where it began
+
+    def test_a_model_without_pairs_has_no_pooler_and_finetunes(self, pretrained, data, tmp_path, capsys):
+        found = checkpoints.open_checkpoint(str(pretrained))
+        assert not found.has_pooler and "masked LM" in checkpoints.summary(found) and "next" not in checkpoints.summary(found)
+        flags = finetune_flags(pretrained, data, tmp_path / "fine", epochs=1, pooling="mean")
+        assert finetune.main(flags) == 0
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("more", "code", "message"),
+        [
+            ({"vocab": None}, 2, "give one of --init, to continue from a checkpoint, and --vocab, to begin from scratch"),
+            ({"init": "x"}, 2, "give one of --init"),
+            ({"vocab": None, "init": "x"}, 2, "--lowercase: --init=x says what the model is"),
+            ({"num_layers": None}, 2, "give --size, or --num_layers and --hidden_dim"),
+            ({"num_heads": 3}, 2, "--num_heads=3 does not divide the width, 16"),
+            ({"dev_fraction": 0.1}, 2, "--dev_data and --dev_fraction exclude each other"),
+            ({"segmenter": "jieba"}, 2, "--segmenter=jieba says what words are; it needs --mask_unit=word or span"),
+            ({"segmenter": "none", "mask_unit": "word"}, 2, "--segmenter=none: expected jieba, or module:function"),
+            ({"max_length": 4}, 2, "a pair needs 5 tokens or more"),
+            ({"freeze_layers": 2}, 2, "--freeze_layers=2: the model has 1 layers"),
+            ({"train_data": "no.tfrecord", "dev_data": None}, 2, "of which no documents can be held out"),
+            ({"train_data": "none.txt"}, 1, "none.txt: no such file"),
+            ({"dev_data": None, "dev_fraction": 0.0001}, 1, "too few documents to hold any out"),
+        ],
+    )
+    def test_each_is_said(self, folder, tmp_path, capsys, more, code, message):
+        assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == code
+        assert message in capsys.readouterr().err and not (tmp_path / "model" / "config.json").exists()
+
+    def test_a_checkpoint_that_cannot(self, checkpoint, folder, tmp_path, capsys):
+        scratch = dict.fromkeys(("vocab", "lowercase", "num_layers", "hidden_dim", "num_heads", "intermediate_dim"))
+        assert pretrain.main(arguments(folder, tmp_path / "model", **scratch, init=checkpoint, max_length=41)) == 2
+        assert "the checkpoint has positions for 40 tokens" in capsys.readouterr().err
+        assert pretrain.main(arguments(folder, checkpoint / "x", **scratch, init=checkpoint / "x")) == 2
+        assert "--init and --model_dir are the same" in capsys.readouterr().err
+        (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY if t != "[MASK]"), encoding="utf-8")
+        assert pretrain.main(arguments(folder, tmp_path / "model", vocab=tmp_path / "vocab.txt")) == 1
+        assert "the vocabulary has no [MASK] among its 40 tokens" in capsys.readouterr().err
+
+    def test_what_pre_training_is_not_for(self, pretrained, data, capsys):
+        from kbert import evaluate
+
+        assert evaluate.main([f"--model_dir={pretrained}", f"--data={data / 'dev.tsv'}"]) == 2
+        assert "a pre-trained model is measured on text that was held out" in capsys.readouterr().err
+        assert finetune.main(["--task=pretrain"]) == 2
+
+
+def test_help_names_each_flag_with_its_own_default(capsys):
+    assert pretrain.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "--learning_rate=X",
+        "--mask_unit=piece|word|span",
+        "--objective=mlm+nsp|mlm|mlm+sop",
+        "--size=tiny|mini|small",
+    ):
+        assert line in shown
+    assert shown.index("--train_data") < shown.index("--batch_size")
+    assert f"Default: {PretrainConfig.DEFAULTS['epochs']}." in shown and "--text_columns" not in shown
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "width"), [("tiny", 2, 128), ("mini", 4, 256), ("base", 12, 768), ("large", 24, 1024)]
+)
+def test_sizes_are_those_that_google_published(size, layers, width):
+    shape = pretrain._shape(pretrain.StartFlags(model_dir="x", size=size), 100, 128)
+    assert (shape.num_layers, shape.hidden_dim, shape.num_heads, shape.intermediate_dim) == (
+        layers,
+        width,
+        width // 64,
+        4 * width,
+    )

@@ -1,0 +1,181 @@
+"""The tools of pre-training: a vocabulary of one's own, examples in shards, a pipeline for clusters."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, VOCABULARY
+from test_pretraining_data import text
+
+from kbert import flags
+from kbert.errors import DataError, UsageError
+from kbert.pretraining.records import RecordExamples
+from kbert.pretraining.vocabulary import count_words, vocabulary
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestVocabulary:
+    def test_it_fits_the_tokenizer(self, tmp_path, capsys):
+        """Every word is read without [UNK]; characters that BERT splits off stand alone, special tokens come first."""
+        from kbert.text import Tokenizer, read_vocabulary
+
+        words = [
+            "Überraschung",
+            "überrascht",
+            "rasch",
+            "walking",
+            "walked",
+            "talking",
+            "talked",
+            "电影",
+            "很好",
+            "C++",
+            "don't",
+        ]
+        lines = [" ".join(np.random.default_rng(i).choice(words, 12)) for i in range(120)]
+        (tmp_path / "a.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (tmp_path / "b.txt").write_text("x" * 300 + "\n", encoding="utf-8")
+        flags = [
+            f"--input={tmp_path}/*.txt",
+            f"--output={tmp_path / 'vocab.txt'}",
+            "--vocab_size=120",
+            "--lowercase",
+            "--unused=3",
+        ]
+        assert tool("make_vocab").main(flags) == 0
+        tokens = read_vocabulary(tmp_path / "vocab.txt")
+        assert tokens[:8] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]", "[unused2]"]
+        assert (
+            len(tokens) <= 120
+            and {"电", "影", "很", "好", "+", "'"} <= set(tokens)
+            and "##影" not in tokens
+            and "电影" not in tokens
+        )
+        assert any(token.startswith("##") and len(token) > 3 for token in tokens) and "walking" in tokens
+        assert all(token == token.lower() or token.startswith("[") for token in tokens) and "ü" not in "".join(tokens)
+        ids = Tokenizer(tokens, lowercase=True, strip_accents=True).tokenize(tf.constant(lines))
+        assert 1 not in ids.values.numpy()
+        assert "different" in capsys.readouterr().out
+
+    def test_counts_are_those_of_normalised_words(self):
+        from kbert.pretraining.corpus import Block
+
+        block = Block(["Café café, 电影".encode(), b"CAFE"], np.array([True, True]), np.zeros(2, int), np.zeros(2, int))
+        assert count_words([block], lowercase=True) == {"cafe": 3, ",": 1, "电": 1, "影": 1}
+        assert count_words([block], lowercase=False)["Café"] == 1
+
+    def test_the_rarest_words_make_room(self, monkeypatch, caplog):
+        from kbert.pretraining import vocabulary as module
+        from kbert.pretraining.corpus import Block
+
+        monkeypatch.setattr(module, "MOST_WORDS", 3)
+        block = Block([b"a b c d a b"], np.array([True]), np.zeros(1, int), np.zeros(1, int))
+        assert count_words([block], lowercase=True) == {"a": 2, "b": 2}
+
+    def test_sizes(self):
+        counts = Counter({"电": 9, "影": 5, "罕": 1, "word": 4})
+        with pytest.raises(DataError, match="--vocab_size=50: too small"):
+            vocabulary(counts, 50)
+        del counts["word"]
+        assert vocabulary(counts, 7) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "电", "影"]
+        assert vocabulary(counts, 6)[5:] == ["电"] and "罕" in vocabulary(counts, 8, least=1)
+
+    def test_tokenizers_not_installed(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tokenizers", None)
+        with pytest.raises(UsageError, match=r"pip install 'kbert\[vocab\]'"):
+            vocabulary(Counter({"word": 3}), 200)
+
+
+class TestShards:
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        path = tmp_path_factory.mktemp("shards")
+        (path / "text.txt").write_text(text(80), encoding="utf-8")
+        (path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
+        return path
+
+    @staticmethod
+    def arguments(folder, **more):
+        flags = {
+            "input": folder / "text.txt",
+            "vocab": folder / "vocab.txt",
+            "output": folder / "out",
+            "lowercase": True,
+            "max_length": 32,
+            "passes": 2,
+            "shards": 3,
+            "dev_fraction": 0.2,
+            "processes": 1,
+            **more,
+        }
+        return [f"--{name}={value}" for name, value in flags.items()]
+
+    def run(self, folder, environment, **more):
+        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *self.arguments(folder, **more)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    def test_written_resumed_and_read(self, folder, environment):
+        done = self.run(folder, environment)
+        assert done.returncode == 0, done.stderr
+        out = folder / "out"
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert sorted(p.name for p in out.glob("*.tfrecord")) == sorted(manifest["examples"])
+        assert [name.split("-")[0] for name in manifest["examples"]] == ["train"] * 3 + ["dev"] and not (out / ".work").exists()
+        train, dev = (
+            RecordExamples(str(out / f"{split}-*.tfrecord"), vocabulary_size=41, max_length=32, pairs=True)
+            for split in ("train", "dev")
+        )
+        assert len(train) + len(dev) == sum(manifest["examples"].values()) and len(train) > 3 * len(dev)
+        assert "is finished" in self.run(folder, environment).stdout
+
+        # As a run leaves it that was killed: no manifest, a shard short of three, half of another.
+        before = {path.name: path.read_bytes() for path in out.glob("*.tfrecord")}
+        (out / "manifest.json").unlink()
+        (out / "train-00001-of-00003.tfrecord").unlink()
+        (out / ".train-00002-of-00003.tfrecord.12").write_bytes(b"half")
+        kept = os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns
+        done = self.run(folder, environment, processes=2)
+        assert done.returncode == 0, done.stderr
+        assert {path.name: path.read_bytes() for path in out.glob("*.tfrecord")} == before
+        assert os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns == kept and not list(out.glob(".train*"))
+
+    def test_other_options_are_refused(self, folder, tmp_path, capsys):
+        (tmp_path / "options.json").write_text(json.dumps({"input": str(folder / "text.txt"), "vocab": "other.txt"}))
+        make = tool("make_pretraining_data")
+        assert make.main(self.arguments(folder, output=tmp_path)) == 2
+        assert "was begun with vocab other.txt, not" in capsys.readouterr().err
+        read = flags.parse("x", "", self.arguments(folder), lambda _: (make.DataFlags,))
+        assert read[0].passes == 2 and make.main(["--help"]) == 0
+
+
+class TestBeam:
+    def test_a_pipeline_writes_what_is_read(self, tmp_path):
+        pytest.importorskip("apache_beam")
+        from kbert.pretraining import beam
+
+        (tmp_path / "a.txt").write_text(text(60), encoding="utf-8")
+        (tmp_path / "b.txt").write_text(text(60, 1), encoding="utf-8")
+        (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
+        flags = [
+            f"--input={tmp_path}/?.txt",
+            f"--vocab={tmp_path / 'vocab.txt'}",
+            "--lowercase",
+            "--max_length=32",
+            "--passes=2",
+        ]
+        assert beam.main([*flags, f"--output={tmp_path / 'train'}", "--shards=2"]) == 0
+        found = RecordExamples(str(tmp_path / "train-*.tfrecord"), vocabulary_size=41, max_length=32, pairs=True)
+        arrays = found.read(np.arange(len(found)), 0)
+        assert len(found.names) == 2 and len(found) > 300 and 0.4 < (arrays.pair == 1).mean() < 0.8

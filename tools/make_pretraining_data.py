@@ -1,0 +1,215 @@
+"""Make pre-training examples of plain text, as sharded TFRecords.
+
+    python tools/make_pretraining_data.py --input='text-*.txt' --vocab=vocab.txt --lowercase --output=shards
+    python -m kbert.pretrain --train_data='shards/train-*.tfrecord' --dev_data='shards/dev-*.tfrecord' ...
+
+The same examples as kbert.pretrain makes on the fly, in `--passes` differently masked passes, all shuffled together; the
+layout is that of google-research/bert. What was finished stays when the command is interrupted, and the same command goes
+on. The result depends on the seed alone, not on the number of processes.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
+
+from kbert import flags, runtime
+from kbert.config import flag, read_json
+from kbert.errors import DataError, UsageError
+from kbert.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from kbert.pretraining.examples import TextExamples
+
+log = logging.getLogger("kbert.make_pretraining_data")
+
+ABOUT = """
+Make pre-training examples of plain text as sharded TFRecords, in several processes and constant memory. Interrupted, the
+same command goes on.
+"""
+WORK = ".work"  # the folder of the tokenized text, until all is written
+OPTIONS = "options.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags:
+    input: str = flag(help="Plain text files (.gz and globs work), or - for standard input.")
+    output: str = flag(help="Directory of the shards; made if it is not there.")
+    vocab: str = flag(help="The vocabulary, a token a line.")
+    lowercase: bool = flag(False, help="Lowercase the text and strip its accents, for an uncased model.")
+    layout: Literal["sentences", "documents"] = flag(
+        "sentences", help="A sentence a line with a blank line between documents, or a document a line."
+    )
+    encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
+    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag("mlm+nsp", help="As kbert.pretrain has it.")
+    max_length: int = flag(128, help="Longest example, in tokens, with [CLS] and [SEP].", low=5)
+    segmenter: str | None = flag(None, help="Whose words are whole: jieba, or module:function of your own.")
+    mask_unit: Literal["piece", "word", "span"] = flag("piece", help="What is masked as a whole.")
+    mask_rate: float = flag(0.15, help="Share of an example's tokens that are predicted.", low=0.01, high=0.9)
+    max_predictions: int = flag(20, help="Predictions an example, at most.", low=1)
+    short_seq_prob: float = flag(0.1, help="Share of the documents cut to a shorter length.", low=0.0, high=1.0)
+    passes: int = flag(10, help="Differently masked passes over the text.", low=1)
+    dev_fraction: float = flag(0.0, help="Fraction of the documents for dev-*.tfrecord, of one pass.", low=0.0, high=0.9)
+    shards: int = flag(16, help="Shards to write.", low=1, high=99_999)
+    seed: int = flag(0, help="Seed of all that is drawn.", low=0, high=2**32 - 1)
+    processes: int | None = flag(None, help="Worker processes; by default one for each core.", low=1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return flags.main("python tools/make_pretraining_data.py", ABOUT, argv, lambda _: (DataFlags,), run)
+
+
+def run(options: DataFlags) -> int:
+    """Tokenize, then write the shards that are not there yet; returns the exit code."""
+    output = Path(options.output).expanduser()
+    recorded = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("output", "processes")}
+    try:
+        (output / WORK).mkdir(parents=True, exist_ok=True)
+        if (output / OPTIONS).exists():
+            _check_same(read_json(output / OPTIONS), recorded, output)
+    except OSError as error:
+        raise DataError(f"--output={output}: cannot be written: {error.strerror}") from None
+    for stale in output.glob(".*.tfrecord.*"):  # half of a shard, of a process that was killed
+        stale.unlink()
+    write_json(output / OPTIONS, recorded)
+    if (output / "manifest.json").exists():
+        print(f"{output} is finished; use another --output, or remove it, to make it anew")
+        shutil.rmtree(output / WORK, ignore_errors=True)
+        return 0
+
+    runtime.start()
+    from tqdm import tqdm
+
+    workers = options.processes or os.cpu_count() or 1
+    written: dict[str, int] = {}
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(options, output)) as pool:
+        try:
+            digest = _tokenize(options, output / WORK, pool, workers)
+            counts = {split: len(_examples(options, output / WORK, split)) for split in _splits(options)}
+            tasks = [(split, shard, count) for split, count in counts.items() for shard in range(_shards(options, split))]
+            futures = [pool.submit(_write, *task) for task in tasks]
+            for future in tqdm(futures, desc="writing", unit="shard", disable=None):
+                name, count = future.result()
+                written[name] = count
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    shutil.copyfile(Path(options.vocab).expanduser(), output / "vocab.txt")
+    write_json(output / "manifest.json", {"options": recorded, "digest": digest, "examples": written})
+    shutil.rmtree(output / WORK)
+    print(f"{output}: {sum(written.values()):,} examples in {len(written)} shards")
+    return 0
+
+
+def _check_same(was: Any, now: dict[str, Any], output: Path) -> None:
+    for name, value in now.items():
+        if not isinstance(was, dict) or was.get(name) != value:
+            before = was.get(name) if isinstance(was, dict) else was
+            raise UsageError(f"--output={output} was begun with {name} {before}, not {value}; name another directory")
+
+
+def _splits(options: DataFlags) -> list[str]:
+    return ["train", "dev"] if options.dev_fraction else ["train"]
+
+
+def _shards(options: DataFlags, split: str) -> int:
+    return options.shards if split == "train" else max(1, math.ceil(options.shards * options.dev_fraction / options.passes))
+
+
+def _tokenize(options: DataFlags, work: Path, pool: ProcessPoolExecutor, workers: int) -> int:
+    """Make sure that the tokenized text is in `work`; returns its digest."""
+    from kbert.pretraining import corpus, tokens
+
+    done = work / "tokens.json"
+    if not done.exists():
+        blocks = corpus.blocks(options.input, options.layout, options.encoding)
+        files = list(corpus.files(options.input))
+        found = tokens.tokenized(blocks, files, _encode, pool, workers, work)
+        write_text(done, json.dumps({"digest": found.digest, "files": files}))
+    return int(read_json(done)["digest"])
+
+
+def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
+    """The examples of a split, the same in each process."""
+    from kbert.pretraining import tokens
+    from kbert.pretraining.cutting import Cut
+    from kbert.pretraining.examples import TextExamples
+    from kbert.pretraining.masking import Masking
+
+    vocabulary = _vocabulary(options)
+    done = read_json(work / "tokens.json")
+    corpus = tokens.kept(work, len(vocabulary), done["files"], done["digest"])
+    if options.dev_fraction:
+        corpus = corpus.split(options.dev_fraction, options.seed)[split == "dev"]
+    if not len(corpus.documents):
+        raise DataError(f"{options.input}: no document is left for {split}; change --dev_fraction")
+    how = Cut(options.objective, options.max_length, options.short_seq_prob)
+    masking = Masking(options.mask_unit, options.mask_rate, options.max_predictions)
+    return TextExamples(corpus, vocabulary, how, masking, options.seed)
+
+
+def _vocabulary(options: DataFlags) -> list[str]:
+    from kbert.text import read_vocabulary
+
+    return read_vocabulary(Path(options.vocab).expanduser())
+
+
+# What follows runs in the workers, which keep what they have made.
+_tools: dict[str, Any] = {}
+
+
+def _start(options: DataFlags, output: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends them
+    runtime.start()
+    import tensorflow as tf
+
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    _tools.update(options=options, output=output)
+
+
+def _encode(block: Any) -> Any:
+    """A block's ids, as `kbert.pretraining.tokens.Encode` gives them."""
+    if "encode" not in _tools:
+        from kbert.pretraining.tokens import Encode
+        from kbert.segmenters import segmenter
+        from kbert.text import Tokenizer
+
+        options: DataFlags = _tools["options"]
+        tokenizer = Tokenizer(_vocabulary(options), lowercase=options.lowercase, strip_accents=options.lowercase)
+        _tools["encode"] = Encode(tokenizer, None if options.segmenter is None else segmenter(options.segmenter))
+    return _tools["encode"](block)
+
+
+def _write(split: str, shard: int, examples: int) -> tuple[str, int]:
+    """Write a shard unless it is there; returns its name and how many examples it has."""
+    from kbert.pretraining.records import write_shard
+
+    options: DataFlags = _tools["options"]
+    output: Path = _tools["output"]
+    shards, passes = _shards(options, split), options.passes if split == "train" else 1
+    bounds = [round(i * examples * passes / shards) for i in (shard, shard + 1)]
+    name = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+    if not (output / name).exists():
+        if split not in _tools:
+            _tools[split] = _examples(options, output / WORK, split)
+        write_shard(output / name, _tools[split], passes, range(*bounds), options.seed)
+    return name, bounds[1] - bounds[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
