@@ -12,7 +12,7 @@ FLOORS = [
     ["kbert", "kbert.errors", "kbert.runtime", "kbert.make_unicode_table", "kbert.squad_metrics"],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans"],
     ["kbert.flags", "kbert.model_dir", "kbert.metrics", "kbert.conll", "kbert.entity_metrics", "kbert.squad"],
-    ["kbert.formats", "kbert.text", "kbert.windows", "kbert.crf", "kbert.squad_report"],
+    ["kbert.formats", "kbert.text", "kbert.windows", "kbert.crf", "kbert.pooling", "kbert.squad_report"],
     ["kbert.sources"],
     ["kbert.checkpoints.checkpoint", "kbert.checkpoints.names", "kbert.encoder"],
     ["kbert.checkpoints.foreign", "kbert.checkpoints.casing"],
