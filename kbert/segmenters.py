@@ -1,0 +1,64 @@
+"""Words of text that is written without spaces, by a segmenter of the user's choice.
+
+In: a segmenter's name, "jieba" or `module:function` for the user's own. Out: a function from a text to
+its words, which joined are the text again; spaces and punctuation are words too.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from kbert.errors import DataError, UsageError
+
+Segmenter = Callable[[str], list[str]]
+
+
+@functools.cache
+def segmenter(name: str) -> Segmenter:
+    """The segmenter of this name; a process makes each once, since a dictionary takes a second to read.
+
+    Args:
+        name: "jieba" (the extra `kbert[jieba]`), or `module:function`, where the function gets a string and
+            returns its words in order. The module is imported: name only code that may run.
+
+    Raises:
+        UsageError: no such segmenter, or it is not installed. The segmenter itself raises DataError when
+            its words joined are not the text.
+    """
+    split = _jieba() if name == "jieba" else _own(name)
+
+    def words(text: str) -> list[str]:
+        found = list(split(text))
+        if "".join(found) != text:
+            raise DataError(f"--segmenter={name}: its words joined are not the text {text[:60]!r}: {found[:20]}")
+        return found
+
+    return words
+
+
+def _jieba() -> Callable[[str], Any]:
+    try:
+        import jieba
+    except ImportError:
+        raise UsageError("--segmenter=jieba: jieba is not installed; pip install 'kbert[jieba]'") from None
+    tokenizer = jieba.Tokenizer()
+    # By itself it would keep its dictionary in a file of the shared temporary folder, and believe what it finds there.
+    tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+    tokenizer.initialized = True
+    cut: Callable[[str], Any] = tokenizer.cut
+    return cut
+
+
+def _own(name: str) -> Callable[[str], Any]:
+    module, colon, function = name.partition(":")
+    if not (module and colon and function):
+        raise UsageError(f"--segmenter={name}: expected jieba, or module:function for one of your own")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--segmenter={name}: {error}") from None
+    if not callable(found):
+        raise UsageError(f"--segmenter={name}: {function} is not a function")
+    own: Callable[[str], Any] = found
+    return own
