@@ -63,7 +63,7 @@ def optimizer(model: keras.Model, config: TrainConfig, steps: int) -> keras.opti
     return adamw
 
 
-def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
+def evaluate(predictor: Predictor[Task], table: Table, description: str) -> Report:
     """The table's rows through the serving function, scored as a whole."""
     scorer = predictor.task.scorer()
     with tqdm(total=len(table), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:

@@ -11,24 +11,37 @@ from conftest import ROOT
 FLOORS = [
     ["kbert", "kbert.errors", "kbert.runtime", "kbert.make_unicode_table", "kbert.squad_metrics"],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans", "kbert.segmenters"],
-    ["kbert.flags", "kbert.model_dir", "kbert.metrics", "kbert.conll", "kbert.entity_metrics", "kbert.squad"],
-    ["kbert.formats", "kbert.text", "kbert.windows", "kbert.crf", "kbert.pooling", "kbert.squad_report"],
+    [
+        "kbert.flags",
+        "kbert.model_dir",
+        "kbert.metrics",
+        "kbert.whitening",
+        "kbert.vectors",
+        "kbert.conll",
+        "kbert.entity_metrics",
+        "kbert.squad",
+    ],
+    ["kbert.vector_store", "kbert.formats", "kbert.text", "kbert.windows", "kbert.crf", "kbert.pooling", "kbert.squad_report"],
     ["kbert.sources"],
     ["kbert.checkpoints.checkpoint", "kbert.checkpoints.names", "kbert.encoder"],
-    ["kbert.checkpoints.foreign", "kbert.checkpoints.casing"],
+    ["kbert.checkpoints.foreign", "kbert.checkpoints.casing", "kbert.checkpoints.sentence_transformers"],
     ["kbert.checkpoints.tensor_files"],
     ["kbert.checkpoints.hugging_face", "kbert.checkpoints.google"],
     ["kbert.checkpoints.keras_preset", "kbert.checkpoints.kbert_model"],
     ["kbert.checkpoints"],
     ["kbert.heads", "kbert.answer_spans"],
     ["kbert.tasks.base"],
+    ["kbert.sentence_vectors"],
+    ["kbert.token_vectors"],
     ["kbert.tasks", "kbert.tasks.classify", "kbert.tasks.tag", "kbert.tasks.answer"],
     ["kbert.datasets", "kbert.datasets.reviews"],
     ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
     ["kbert.pipeline", "kbert.boards"],
     ["kbert.serving"],
-    ["kbert.training"],
-    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect"],
+    ["kbert.training", "kbert.encoding"],
+    ["kbert.vocabulary_vectors"],
+    ["kbert.vector_run"],
+    ["kbert.finetune", "kbert.evaluate", "kbert.predict", "kbert.export", "kbert.inspect", "kbert.encode"],
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 FILES = {
@@ -71,7 +84,17 @@ def test_no_task_is_known_by_name_outside_tasks():
 
 
 def test_importing_the_package_and_its_lowest_floors_is_light(environment):
-    light = [*FLOORS[0], *FLOORS[1], "kbert.flags", "kbert.formats", "kbert.model_dir", "kbert.metrics", "kbert.sources"]
+    light = [
+        *FLOORS[0],
+        *FLOORS[1],
+        "kbert.flags",
+        "kbert.formats",
+        "kbert.model_dir",
+        "kbert.metrics",
+        "kbert.whitening",
+        "kbert.vectors",
+        "kbert.sources",
+    ]
     program = f"import sys, {', '.join(light)}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0
 

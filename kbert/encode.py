@@ -1,0 +1,322 @@
+"""Vectors from any BERT: `python -m kbert.encode --init=DIR --input=texts.txt --output=vectors.npy`."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kbert import flags, runtime
+from kbert.config import SOURCE_HELP, SourceConfig, flag, to_json
+from kbert.errors import UsageError
+from kbert.files import check_output
+from kbert.vectors import STDOUT, VectorFormat, format_of
+
+if TYPE_CHECKING:
+    from kbert.checkpoints import Checkpoint
+    from kbert.sentence_vectors import VectorConfig
+    from kbert.sources import Table
+    from kbert.vector_run import Output
+
+log = logging.getLogger("kbert.encode")  # __name__ is "__main__" when it runs
+
+ABOUT = """
+Write vectors of texts, of their characters, pieces or words, or of every distinct character or word in
+them, from any checkpoint, trained here or not. Interrupted, the same command continues where it was.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeFlags:
+    init: str = flag(
+        help="Checkpoint: a directory (Hugging Face, sentence-transformers, Google TF1, Keras preset, kbert model) or a "
+        "preset's name."
+    )
+    input: str | None = flag(None, help=f"Texts: {SOURCE_HELP}, or - for standard input.")
+    output: str | None = flag(
+        None,
+        help="File to write: .vec or .txt (word2vec), .bin (word2vec, binary), .npy, .jsonl, .parquet; - for standard output.",
+    )
+    output_format: Literal["auto", "word2vec", "word2vec_binary", "npy", "jsonl", "parquet", "projector"] = flag(
+        "auto", help="Format of the output; auto goes by the ending; projector is a folder for TensorBoard's projector."
+    )
+    overwrite: bool = flag(False, help="Start anew where an interrupted run with other settings left its work.")
+    export_dir: str | None = flag(
+        None, help="For sentences: write a SavedModel, too, that serves the same vectors, under EXPORT_DIR/VERSION."
+    )
+    unit: Literal["sentence", "token", "vocabulary"] = flag(
+        "sentence", help="What gets a vector: each text, each token in it, or each distinct token of all texts."
+    )
+    layers: tuple[str, ...] | None = flag(
+        None, help="Layers that are read, comma-separated: 1 is the first, -1 the last, 0 the embeddings.", otherwise="-1"
+    )
+    layer_mode: Literal["concat", "mean"] = flag("concat", help="Whether vectors of several layers are joined or averaged.")
+    max_length: int | None = flag(
+        None,
+        help="Longest input, in tokens, with [CLS] and [SEP]; longer texts are cut, for tokens read in windows.",
+        otherwise="the checkpoint's own",
+        low=3,
+    )
+    precision: Literal["float32", "bfloat16"] = flag(
+        "float32", help="Arithmetic of the encoder; bfloat16 is faster on CPUs and GPUs that have it."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceFlags:
+    pooling: Literal["cls", "mean", "max", "pooler", "first_last_mean"] | None = flag(
+        None,
+        help="For sentences: the vector of [CLS], the mean or the maximum over the tokens, the checkpoint's pooler, or the "
+        "mean over the tokens of the first and the last layer.",
+        otherwise="as the checkpoint's modules.json (sentence-transformers) says, else mean",
+    )
+    special_tokens: bool | None = flag(
+        None,
+        help="For sentences: count [CLS] and [SEP] in the mean or maximum.",
+        otherwise="true where modules.json is followed, else false",
+    )
+    normalize: bool | None = flag(
+        None,
+        help="For sentences: scale vectors to length 1.",
+        otherwise="as modules.json says where it is followed, else false",
+    )
+    fit_whitening: str | None = flag(
+        None, help="For sentences: whiten the vectors by their own mean and covariance, and keep these in this file."
+    )
+    whitening: str | None = flag(None, help="For sentences: whiten the vectors by a file that --fit_whitening has written.")
+    whitening_dim: int | None = flag(
+        None, help="With --fit_whitening: how many directions are kept, the greatest first.", otherwise="all", low=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFlags:
+    granularity: Literal["piece", "character", "word"] | None = flag(
+        None,
+        help="For tokens and vocabulary: WordPiece's pieces, characters, or words (of several pieces the mean).",
+        otherwise="piece for tokens, character for vocabulary",
+    )
+    segmenter: str | None = flag(
+        None,
+        help="With --granularity=word: what splits the text, jieba or module:function of your own; by default BERT's own "
+        "rules, to which a Chinese character is a word.",
+    )
+    stride: int | None = flag(
+        None, help="For tokens and vocabulary: tokens that windows of a long text share at least.", otherwise="32", low=0
+    )
+    source: Literal["embedding", "contextual"] | None = flag(
+        None,
+        help="For vocabulary: the rows of the embedding table, or the mean of what the encoder makes of each occurrence.",
+        otherwise="embedding",
+    )
+    min_count: int | None = flag(None, help="For vocabulary: leave out what occurs fewer times.", otherwise="1", low=1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    groups = (EncodeFlags, SentenceFlags, TokenFlags, SourceConfig)
+    return flags.main("python -m kbert.encode", ABOUT, argv, lambda _: groups, run)
+
+
+def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> None:
+    """Raise UsageError or DataError, before anything is read, when the flags do not go together."""
+    if options.input is None and options.output is not None:
+        raise UsageError("--output needs --input, the texts")
+    if options.output is None and (options.input is not None or options.export_dir is None):
+        raise UsageError("give --input and --output, or --export_dir, or all three")
+    units = {"sentence": (sentence, ("sentence",)), "token": (token, ("token", "vocabulary"))}
+    for group, allowed in units.values():
+        for name, value in vars(group).items():
+            if value is not None and options.unit not in allowed:
+                raise UsageError(f"--{name} goes with --unit={' or '.join(allowed)}, not with --unit={options.unit}")
+    if options.export_dir is not None and options.unit != "sentence":
+        raise UsageError(f"--export_dir goes with --unit=sentence, not with --unit={options.unit}")
+    for name in ("source", "min_count"):
+        if getattr(token, name) is not None and options.unit != "vocabulary":
+            raise UsageError(f"--{name} goes with --unit=vocabulary, not with --unit={options.unit}")
+    if token.segmenter is not None and token.granularity != "word":
+        raise UsageError("--segmenter goes with --granularity=word")
+    if options.unit == "vocabulary" and token.source != "contextual":
+        for name in ("layers", "max_length"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"--{name} goes with --source=contextual; the embedding table has no layers and reads no texts"
+                )
+    if sentence.pooling in ("pooler", "first_last_mean") and options.layers is not None:
+        raise UsageError(f"--layers does not go with --pooling={sentence.pooling}, which says itself what is read")
+    if sentence.special_tokens is not None and sentence.pooling not in ("mean", "max", "first_last_mean"):
+        raise UsageError("--special_tokens goes with --pooling=mean, max or first_last_mean")
+    if sentence.whitening is not None and sentence.fit_whitening is not None:
+        raise UsageError("--whitening and --fit_whitening exclude each other")
+    if sentence.whitening_dim is not None and sentence.fit_whitening is None:
+        raise UsageError("--whitening_dim goes with --fit_whitening; a stored whitening has its own")
+    if sentence.fit_whitening is not None:
+        if options.output in (None, STDOUT):
+            raise UsageError("--fit_whitening reads all vectors before the first is written: it needs an --output other than -")
+        check_output("--fit_whitening", sentence.fit_whitening)
+
+
+def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source: SourceConfig) -> int:
+    """Write vectors, or a SavedModel, or both; returns the exit code."""
+    check(options, sentence, token)
+    flags.check_columns(source.text_columns, ("text",))
+    form = None
+    if options.output is not None:
+        form = format_of(options.output, options.output_format, options.unit != "token")
+
+    runtime.start()
+    from kbert import checkpoints
+    from kbert.sources import open_table
+
+    checkpoint = checkpoints.open_checkpoint(options.init)
+    log.info("%s", checkpoints.describe(checkpoint))
+    config = vector_config(options, sentence, token, checkpoint)
+    table = None
+    if options.input is not None:
+        table = open_table(options.input, source, source.text_columns, keyed_by=1)
+    if options.unit == "sentence":
+        _sentences(options, sentence, config, checkpoint, table, form)
+    else:
+        assert table is not None and form is not None
+        _tokens(options, token, config, checkpoint, table, form)
+    return 0
+
+
+def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint") -> "VectorConfig":
+    """What the flags and, where they leave it open, the checkpoint say of a vector."""
+    from kbert.checkpoints.sentence_transformers import read_sentence_settings
+    from kbert.sentence_vectors import VectorConfig, layer_numbers
+
+    encoder, own = checkpoint.encoder, None
+    if options.unit == "sentence" and sentence.pooling is None:
+        own = read_sentence_settings(options.init, lowercase=checkpoint.text.lowercase)
+    longest = encoder.max_sequence_length
+    if options.max_length is not None and options.max_length > longest:
+        raise UsageError(f"--max_length={options.max_length}: the checkpoint has positions for {longest} tokens")
+    layers, pooling, layer_mode = (
+        options.layers or ("-1",),
+        own.pooling if own else (sentence.pooling or "mean",),
+        options.layer_mode,
+    )
+    if sentence.pooling == "first_last_mean":
+        # As in Su et al. 2021: the first layer's output, not the embeddings'.
+        layers, pooling, layer_mode = ("1", "-1"), ("mean",), "mean"
+        layers = layers if encoder.num_layers > 1 else ("-1",)
+    special = sentence.special_tokens
+    normalize = sentence.normalize
+    config = VectorConfig(
+        encoder=encoder,
+        text=checkpoint.text,
+        layers=layer_numbers(layers, encoder.num_layers),
+        layer_mode=layer_mode,
+        max_length=options.max_length or min(own.max_length or longest if own else longest, longest),
+        precision=options.precision,
+        stride=(32 if token.stride is None else token.stride) if options.unit != "sentence" else 0,
+        pooling=pooling if options.unit == "sentence" else (),
+        special_tokens=own is not None if special is None else special,
+        normalize=(own is not None and own.normalize) if normalize is None else normalize,
+    )
+    if options.unit != "sentence":
+        room = config.max_length - 2
+        if config.stride >= room:
+            raise UsageError(
+                f"--stride={config.stride}: windows of {config.max_length} tokens hold {room} and have to share fewer"
+            )
+    else:
+        log.info(
+            "%s over layers %s%s%s, texts of up to %d tokens%s",
+            " and ".join(config.pooling),
+            ", ".join(map(str, config.layers)),
+            ", [CLS] and [SEP] counted" if config.special_tokens else "",
+            ", scaled to length 1" if config.normalize else "",
+            config.max_length,
+            ", as modules.json says" if own else "",
+        )
+    return config
+
+
+def _sentences(
+    options: EncodeFlags,
+    sentence: SentenceFlags,
+    config: "VectorConfig",
+    checkpoint: "Checkpoint",
+    table: "Table | None",
+    form: "VectorFormat | None",
+) -> None:
+    from kbert import encoding, serving, vector_run
+    from kbert.sentence_vectors import SentenceVectors
+    from kbert.whitening import Whitening
+
+    arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
+    whitening = None
+    if sentence.whitening is not None:
+        size = config.encoder.hidden_dim * len(config.pooling) * (len(config.layers) if config.layer_mode == "concat" else 1)
+        whitening = Whitening.load(Path(sentence.whitening).expanduser(), size)
+    served = SentenceVectors(config, tokenizer, whitening)
+    if table is not None and form is not None:
+        fit = None
+        pooled = config
+        if sentence.fit_whitening is not None:
+            fit = Path(sentence.fit_whitening).expanduser(), sentence.whitening_dim
+            pooled = dataclasses.replace(config, normalize=False)
+        predictor = vector_run.build(SentenceVectors(pooled, tokenizer, whitening, survey=True), arrays, options.init)
+        out = _output(options, sentence, arrays, form)
+        notes, served = vector_run.write_sentences(predictor, table, out, served, fit)
+        for said in encoding.say(notes, len(table), config.max_length):
+            log.warning("%s", said)
+    if options.export_dir is not None:
+        path = serving.export(vector_run.build(served, arrays, options.init), options.export_dir)
+        log.info("exported: %s", path)
+
+
+def _tokens(
+    options: EncodeFlags,
+    token: TokenFlags,
+    config: "VectorConfig",
+    checkpoint: "Checkpoint",
+    table: "Table",
+    form: "VectorFormat",
+) -> None:
+    from kbert import encoding, vector_run
+    from kbert.segmenters import segmenter
+    from kbert.token_vectors import TokenVectors
+
+    arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
+    split = None if token.segmenter is None else segmenter(token.segmenter)
+    out = _output(options, token, arrays, form)
+    predictor = None
+    if options.unit == "token" or token.source == "contextual":
+        predictor = vector_run.build(TokenVectors(config, tokenizer), arrays, options.init)
+    if options.unit == "token":
+        assert predictor is not None
+        notes = vector_run.write_tokens(predictor, table, out, token.granularity or "piece", split)
+        for said in encoding.say(notes, len(table), None):
+            log.warning("%s", said)
+        return
+    found = vector_run.write_vocabulary(
+        predictor,
+        arrays[vector_run.EMBEDDINGS],
+        tokenizer,
+        table,
+        out,
+        token.granularity or "character",
+        split,
+        token.min_count or 1,
+    )
+    log.info("%s: %d vectors", options.output, len(found))
+    if found.unknown:
+        log.warning("%d of them are not known to the vocabulary and have the vector of [UNK]", found.unknown)
+
+
+def _output(options: EncodeFlags, group: Any, arrays: Any, form: "VectorFormat") -> "Output":
+    from kbert import vector_run
+
+    assert options.output is not None
+    settings = {"unit": options.unit, "weights_crc32": vector_run.crc32(arrays), **to_json(group)}
+    return vector_run.Output(options.output, form, options.overwrite, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
