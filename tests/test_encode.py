@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, hugging_face_tensors, reviews, write_hugging_face
@@ -25,6 +26,7 @@ from kbert.errors import DataError, UsageError
 from kbert.sentence_vectors import SentenceVectors, VectorConfig, layer_numbers
 from kbert.text import Tokenizer
 from kbert.token_vectors import means, occurrences
+from kbert.whitening import Whitening
 
 LONG = " ".join(["good bad film plot"] * 30)  # 120 pieces, and the tiny checkpoint has 40 positions
 TEXTS = ["a good film.", "", "中文很好", "unlikely Café", "wholly unknown", LONG, "the film is not bad"]
@@ -85,36 +87,6 @@ def sentence_transformers(tmp_path_factory):
     (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (path / "sentence_bert_config.json").write_text('{"max_seq_length": 24, "do_lower_case": false}')
     return path
-
-
-def test_sentences_are_those_of_each_text_alone(sentence_transformers, bert, texts, tmp_path, monkeypatch, capsys):
-    """Its own settings followed, windows and batches of several texts, output in the order of the input."""
-    monkeypatch.setattr(encoding, "WINDOW_BYTES", 300)
-    saved = tmp_path / "saved"
-    assert run(sentence_transformers, texts, tmp_path / "v.npy", f"--export_dir={saved}") == 0
-    found = np.load(tmp_path / "v.npy")
-    expected = []
-    for text in TEXTS:
-        states, _ = alone(bert, text, 24)
-        mean = states[2].mean(0)
-        expected.append(mean / np.linalg.norm(mean))
-    assert np.abs(found - np.stack(expected)).max() < 1e-5
-    assert [(line["row"], line["text"]) for line in lines(tmp_path / "v.index.jsonl")] == list(enumerate(TEXTS, 1))
-    said = capsys.readouterr().err
-    assert (
-        "mean over layers 2, [CLS] and [SEP] counted, scaled to length 1, texts of up to 24 tokens, as modules.json says"
-        in said
-    )
-    assert "1 of 37 texts have no piece, and the vector of an empty text" in said
-    assert "1 of 37 texts consist of pieces that the vocabulary does not know" in said
-    assert "1 of 37 texts fill --max_length=24 and may be cut" in said
-    assert not list(tmp_path.glob(".*"))
-
-    serve = tf.saved_model.load(str(saved / "1")).signatures["serving_default"]
-    served = serve(text=tf.constant(TEXTS))
-    assert list(served) == ["vector"] and np.abs(served["vector"].numpy() - found).max() < 1e-5
-    about = json.loads((saved / "1" / "assets.extra" / "kbert.json").read_text())
-    assert (about["pooling"], about["normalize"], about["max_length"]) == (["mean"], True, 24)
 
 
 def pooled(checkpoint, bert, pooling: tuple[str, ...], layers: tuple[int, ...], mode: str, special: bool) -> np.ndarray:
@@ -204,35 +176,47 @@ def test_settings_of_sentence_transformers(sentence_transformers, tmp_path):
         read_sentence_settings(str(tmp_path), lowercase=False)
 
 
-def test_whitening_is_fitted_stored_applied_and_served(checkpoint, bert, texts, tmp_path):
-    kept = tmp_path / "whitening.safetensors"
-    flags = ["--pooling=mean", "--normalize", f"--export_dir={tmp_path / 'saved'}"]
-    assert run(checkpoint, texts, tmp_path / "v.npy", f"--fit_whitening={kept}", "--whitening_dim=8", *flags) == 0
-    found = np.load(tmp_path / "v.npy")
+@pytest.fixture(scope="module")
+def whitened(checkpoint, texts, tmp_path_factory):
+    """Normalised vectors, whitened by themselves to 8 numbers; the whitening, and a SavedModel of it all."""
+    folder = tmp_path_factory.mktemp("whitened")
+    flags = [f"--fit_whitening={folder / 'w.safetensors'}", "--whitening_dim=8", f"--export_dir={folder / 'saved'}"]
+    assert run(checkpoint, texts, folder / "v.parquet", "--pooling=mean", "--normalize", *flags) == 0
+    return folder
+
+
+def test_whitening_is_fitted_on_all_vectors(whitened, bert):
+    table = pyarrow.parquet.read_table(whitened / "v.parquet").to_pydict()
+    found = np.array(table["vector"])
     raw = np.stack([mean_alone(bert, text, False) for text in TEXTS]).astype(np.float64)
     variance, directions = np.linalg.eigh(np.cov(raw.T, bias=True))
     expected = (raw - raw.mean(0)) @ (directions / np.sqrt(variance))[:, ::-1][:, :8]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.abs(np.abs((found * expected).sum(0)) - (expected**2).sum(0)).max() < 1e-2  # but for the sign of directions
-    serve = tf.saved_model.load(str(tmp_path / "saved" / "1")).signatures["serving_default"]
-    assert np.abs(serve(text=tf.constant(TEXTS))["vector"].numpy() - found).max() < 1e-4
-    assert run(checkpoint, texts, tmp_path / "w.parquet", f"--whitening={kept}", "--pooling=mean", "--normalize") == 0
-    import pyarrow.parquet
-
-    again = pyarrow.parquet.read_table(tmp_path / "w.parquet").to_pydict()
-    assert again["text"] == TEXTS and np.abs(np.array(again["vector"]) - found).max() < 1e-4
+    expected *= np.sign((expected * found).sum(0))  # a direction's sign is left to chance
+    assert table["text"] == TEXTS and np.abs(found - expected).max() < 1e-3
 
 
-def test_standard_input_to_standard_output(checkpoint, bert, monkeypatch, capsys):
+def test_the_saved_model_serves_the_same_vectors(whitened):
+    serve = tf.saved_model.load(str(whitened / "saved" / "1")).signatures["serving_default"]
+    served = serve(text=tf.constant(TEXTS))
+    written = pyarrow.parquet.read_table(whitened / "v.parquet").to_pydict()["vector"]
+    assert list(served) == ["vector"] and np.abs(served["vector"].numpy() - np.array(written)).max() < 1e-4
+    about = json.loads((whitened / "saved" / "1" / "assets.extra" / "kbert.json").read_text())
+    assert (about["pooling"], about["normalize"], about["max_length"]) == (["mean"], True, 40)
+
+
+def test_standard_input_to_standard_output_by_a_stored_whitening(checkpoint, bert, whitened, monkeypatch, capsys):
     stdin = io.TextIOWrapper(io.BytesIO(b'{"body": "good film"}\n{"body": "bad"}\n'))
     monkeypatch.setattr(sys, "stdin", stdin)
-    flags = ["--format=jsonl", "--text_columns=body", "--pooling=first_last_mean"]
+    stored = whitened / "w.safetensors"
+    flags = ["--format=jsonl", "--text_columns=body", "--pooling=first_last_mean", f"--whitening={stored}"]
     assert run(checkpoint, "-", "-", *flags) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["row"], line["text"]) for line in found] == [(1, "good film"), (2, "bad")]
+    whitening = Whitening.load(stored, 16)
     for line in found:
-        expected = (mean_alone(bert, line["text"], False, 1) + mean_alone(bert, line["text"], False, 2)) / 2
-        assert np.abs(np.array(line["vector"]) - expected).max() < 1e-5
+        pooled = (mean_alone(bert, line["text"], False, 1) + mean_alone(bert, line["text"], False, 2)) / 2
+        assert np.abs(np.array(line["vector"]) - (pooled - whitening.mean) @ whitening.kernel).max() < 1e-4
 
 
 def test_tokens_of_a_long_text_each_have_one_vector(checkpoint, bert, texts, tmp_path):
@@ -249,25 +233,6 @@ def test_tokens_of_a_long_text_each_have_one_vector(checkpoint, bert, texts, tmp
     # The long text's first window is its first 38 pieces; the first of them belong to it alone.
     first = np.array([line["vector"] for line in found if line["row"] == 6])[:20]
     assert np.abs(first - alone(bert, LONG)[0][2][1:21]).max() < 1e-5
-
-
-def test_words_are_means_of_their_pieces(checkpoint, bert, tmp_path, monkeypatch):
-    (tmp_path / "texts.csv").write_text('id,body\n1,"unlikely 中文很好"\n', encoding="utf-8")
-    (tmp_path / "my_words.py").write_text("def split(text):\n    return ['unlike', 'ly', ' ', '中文', '很好']\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    flags = ["--unit=token", "--granularity=word", "--text_columns=body", "--layers=1"]
-    assert run(checkpoint, tmp_path / "texts.csv", tmp_path / "w.jsonl", *flags, "--segmenter=my_words:split") == 0
-    hidden = alone(bert, "unlikely 中文很好")[0][1][1:-1]
-    expected = {"unlike": [0, 1], "ly": [2], "中文": [3, 4], "很好": [5, 6]}
-    found = {line["token"]: line for line in lines(tmp_path / "w.jsonl")}
-    assert [(name, line["start"], line["end"]) for name, line in found.items()] == [
-        ("unlike", 0, 6),
-        ("ly", 6, 8),
-        ("中文", 9, 11),
-        ("很好", 11, 13),
-    ]
-    for name, pieces in expected.items():
-        assert np.abs(np.array(found[name]["vector"]) - hidden[pieces].mean(0)).max() < 1e-5
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), max_size=8), st.sampled_from(["piece", "character"]))
@@ -313,30 +278,35 @@ def test_the_vocabularys_embedding_rows_are_the_checkpoints(checkpoint, texts, t
     assert "are not known to the vocabulary and have the vector of [UNK]" in capsys.readouterr().err
 
 
-def test_contextual_vocabulary_is_the_mean_over_occurrences(checkpoint, bert, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "TOKEN_WINDOW_BYTES", 400)
-    short = tmp_path / "short.txt"
-    short.write_text("".join(text + "\n" for text in TEXTS if text != LONG), encoding="utf-8")
-    flags = ["--unit=vocabulary", "--source=contextual", "--granularity=word"]
-    assert run(checkpoint, short, tmp_path / "v.jsonl", *flags) == 0
+def test_contextual_vocabulary_of_segments_is_the_mean_over_occurrences(checkpoint, bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "TOKEN_WINDOW_BYTES", 40)
+    rows = ["unlikely 中文很好", "很好 film", "中文"]
+    (tmp_path / "texts.csv").write_text("".join(f'{i},"{row}"\n' for i, row in enumerate(["body", *rows])), encoding="utf-8")
+    program = "import re\ndef split(text):\n    return re.findall('unlike|ly|中文|很好|film| ', text)\n"
+    (tmp_path / "my_words.py").write_text(program, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flags = ["--unit=vocabulary", "--source=contextual", "--granularity=word", "--segmenter=my_words:split", "--layers=1"]
+    assert run(checkpoint, tmp_path / "texts.csv", tmp_path / "v.jsonl", *flags, "--text_columns=body") == 0
     found = {line["token"]: line for line in lines(tmp_path / "v.jsonl")}
-    vectors: dict[str, list[np.ndarray]] = {}
-    for text in TEXTS:
-        if text != LONG:
-            states, ids = alone(bert, text)
-            for hidden, number in zip(states[2][1:-1], ids[1:-1], strict=True):
-                vectors.setdefault(VOCABULARY[number], []).append(hidden)
-    for word in ("film", "good", "中", "."):
-        assert found[word]["count"] == len(vectors[word])
-        assert np.abs(np.array(found[word]["vector"]) - np.mean(vectors[word], 0)).max() < 1e-5
-    assert found["unlikely"]["count"] == 1 and not list(tmp_path.glob(".v*"))
+    hidden = [alone(bert, row)[0][1][1:-1] for row in rows]
+    expected = {
+        "中文": (2, (hidden[0][3:5].mean(0) + hidden[2].mean(0)) / 2),
+        "很好": (2, (hidden[0][5:7].mean(0) + hidden[1][:2].mean(0)) / 2),
+        "unlike": (1, hidden[0][:2].mean(0)),
+        "ly": (1, hidden[0][2]),
+        "film": (1, hidden[1][2]),
+    }
+    assert {name: line["count"] for name, line in found.items()} == {name: count for name, (count, _) in expected.items()}
+    for name, (_, vector) in expected.items():
+        assert np.abs(np.array(found[name]["vector"]) - vector).max() < 1e-5
+    assert not list(tmp_path.glob(".v*"))
 
 
 SLOW = """
 import sys, time
 from kbert import encode, encoding
 from kbert.vector_store import VectorStore
-encoding.WINDOW_BYTES = 200
+encoding.WINDOW_BYTES = 100
 append = VectorStore.append
 def slow(*arguments):
     append(*arguments)
@@ -346,32 +316,44 @@ sys.exit(encode.main(sys.argv[1:]))
 """
 
 
-def test_a_killed_run_goes_on_where_it_was(checkpoint, tmp_path, environment, capsys):
-    """kill -9 on the process at work: no finished window is encoded again, and the result is that of one run."""
-    source = tmp_path / "texts.txt"
-    source.write_text("".join(f"{text}\n" for text, _ in reviews(150, 8)), encoding="utf-8")
-    flags = [f"--init={checkpoint}", f"--input={source}", "--pooling=mean"]
-    work = tmp_path / ".v.npy.encoding"
-    process = subprocess.Popen([sys.executable, "-c", SLOW, *flags, f"--output={tmp_path / 'v.npy'}"], env=environment)
-    limit = time.monotonic() + 120
-    while not (work / "progress.json").exists() or json.loads((work / "progress.json").read_text())["rows"] < 10:
+def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
+    sentence_transformers, bert, texts, tmp_path, monkeypatch, environment, capsys
+):
+    """kill -9 on a process at work: the same command goes on, and gives the vectors of each text by itself.
+
+    The directory's own settings are followed; windows and batches hold several texts; the order is the input's.
+    """
+    out, work = tmp_path / "v.npy", tmp_path / ".v.npy.encoding"
+    flags = [f"--init={sentence_transformers}", f"--input={texts}", f"--output={out}"]
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *flags], env=environment)
+    limit = time.monotonic() + 200
+    while not (work / "progress.json").exists() or json.loads((work / "progress.json").read_text())["rows"] < 8:
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not (tmp_path / "v.npy").exists()
+    assert process.wait() == -signal.SIGKILL and not out.exists()
     done = json.loads((work / "progress.json").read_text())["rows"]
     before = (work / "vectors.f32").read_bytes()[: done * 16 * 4]
-    assert 10 <= done < 150
+    assert 8 <= done < len(TEXTS)
 
-    assert encode.main([*flags, f"--output={tmp_path / 'v.npy'}", "--normalize"]) == 2
-    assert "an interrupted run with other settings" in capsys.readouterr().err
-    assert encode.main([*flags, f"--output={tmp_path / 'v.npy'}"]) == 0
-    assert f"continuing behind row {done} of 150" in capsys.readouterr().err
-    assert encode.main([*flags, f"--output={tmp_path / 'w.npy'}"]) == 0
-    resumed, whole = np.load(tmp_path / "v.npy"), np.load(tmp_path / "w.npy")
-    assert resumed[:done].tobytes() == before and np.abs(resumed - whole).max() < 1e-5
-    assert (tmp_path / "v.index.jsonl").read_bytes() == (tmp_path / "w.index.jsonl").read_bytes()
-    assert not work.exists()
+    monkeypatch.setattr(encoding, "WINDOW_BYTES", 500)
+    assert encode.main(flags) == 0
+    found, expected = np.load(out), []
+    assert found[:done].tobytes() == before and not list(tmp_path.glob(".*"))
+    for text in TEXTS:
+        mean = alone(bert, text, 24)[0][2].mean(0)
+        expected.append(mean / np.linalg.norm(mean))
+    assert np.abs(found - np.stack(expected)).max() < 1e-5
+    assert [(line["row"], line["text"]) for line in lines(tmp_path / "v.index.jsonl")] == list(enumerate(TEXTS, 1))
+    said = capsys.readouterr().err
+    for sentence in (
+        "mean over layers 2, [CLS] and [SEP] counted, scaled to length 1, texts of up to 24 tokens, as modules.json says",
+        f"continuing behind row {done} of 37",
+        "1 of 37 texts have no piece, and the vector of an empty text",
+        "1 of 37 texts consist of pieces that the vocabulary does not know",
+        "1 of 37 texts fill --max_length=24 and may be cut",
+    ):
+        assert sentence in said
 
 
 @pytest.mark.parametrize(
