@@ -54,14 +54,15 @@ class Predictor(tf.Module, Generic[S]):
     """The function from raw strings to decoded answers.
 
     Called with {field: strings [rows]}; returns the task's decoded outputs, [rows, ...] each. Rows go
-    through the encoder sorted by length, in chunks of at most `TOKEN_BUDGET` tokens, so that memory
-    does not depend on how many rows come at once.
+    through the encoder sorted by length, in chunks of at most `TOKEN_BUDGET` tokens (or those given), so
+    that memory does not depend on how many rows come at once.
     """
 
-    def __init__(self, task: S, model: keras.Model):
+    def __init__(self, task: S, model: keras.Model, token_budget: int | None = None):
         super().__init__(name="predictor")
         self.task = task
         self.model = model
+        self.token_budget = token_budget
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
         self._graph = tf.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]
@@ -78,10 +79,11 @@ class Predictor(tf.Module, Generic[S]):
         order = tf.argsort(lengths, stable=True)
         rows = tf.size(order)
         sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
+        budget = self.token_budget or TOKEN_BUDGET
 
         def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
             counts = tf.range(1, rows - start + 1)
-            fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= TOKEN_BUDGET, tf.int32))
+            fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= budget, tf.int32))
             stop = start + tf.maximum(fits, 1)
             part = padded(
                 {name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, self.task.tokenizer.pad_id

@@ -22,7 +22,7 @@ from kbert.encoding import Segmenter
 from kbert.errors import DataError
 from kbert.files import output
 from kbert.sentence_vectors import SentenceVectors
-from kbert.serving import POLICIES, Predictor, S
+from kbert.serving import Predictor, S
 from kbert.sources import Table
 from kbert.text import Tokenizer
 from kbert.token_vectors import Granularity, TokenVectors
@@ -33,6 +33,8 @@ from kbert.whitening import Whitening
 
 log = logging.getLogger(__name__)
 
+# Tokens that go through the encoder at once: smaller chunks hold less padding, larger ones cost fewer calls.
+TOKEN_BUDGET = 2048
 EMBEDDINGS = "token_embedding/embeddings"
 
 
@@ -85,11 +87,12 @@ def build(served: S, arrays: Arrays, init: str) -> "Predictor[S]":
     Raises:
         DataError: the pooler is asked for and the checkpoint has none.
     """
-    encoder = Encoder(served.config.encoder, POLICIES[served.config.precision])
+    # Nothing is trained here, so that in bfloat16 the weights, too, are kept as such: they need no casting.
+    encoder = Encoder(served.config.encoder, served.config.precision)
     model = served.build(encoder)
     if not encoder.load(arrays, init):
         raise DataError(f"--pooling=pooler: {init} has no pooler; choose cls, mean or max")
-    return Predictor(served, model)
+    return Predictor(served, model, TOKEN_BUDGET)
 
 
 def write_sentences(

@@ -51,13 +51,13 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import checkpoints, encode, encoding, serving, vector_run
+        from kbert import checkpoints, encode, encoding, vector_run
         from kbert.config import SourceConfig
         from kbert.sentence_vectors import SentenceVectors
         from kbert.sources import open_table
 
         if budget:
-            serving.TOKEN_BUDGET = budget
+            vector_run.TOKEN_BUDGET = budget
         self.encoding = encoding
         checkpoint = checkpoints.open_checkpoint(init)
         self.table = open_table(str(path), SourceConfig(), ("text",), keyed_by=1)
