@@ -26,6 +26,7 @@ from kbert.errors import DataError, UsageError
 from kbert.sentence_vectors import SentenceVectors, VectorConfig, layer_numbers
 from kbert.text import Tokenizer
 from kbert.token_vectors import means, occurrences
+from kbert.vector_store import VectorStore
 from kbert.whitening import Whitening
 
 LONG = " ".join(["good bad film plot"] * 30)  # 120 pieces, and the tiny checkpoint has 40 positions
@@ -278,15 +279,25 @@ def test_the_vocabularys_embedding_rows_are_the_checkpoints(checkpoint, texts, t
     assert "are not known to the vocabulary and have the vector of [UNK]" in capsys.readouterr().err
 
 
-def test_contextual_vocabulary_of_segments_is_the_mean_over_occurrences(checkpoint, bert, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "TOKEN_WINDOW_BYTES", 40)
+def test_contextual_vocabulary_of_segments_is_the_mean_over_occurrences(checkpoint, bert, tmp_path, monkeypatch, capsys):
+    """Interrupted after its first window, and continued."""
+    monkeypatch.setattr(encoding, "TOKEN_WINDOW_BYTES", 20)
     rows = ["unlikely 中文很好", "很好 film", "中文"]
     (tmp_path / "texts.csv").write_text("".join(f'{i},"{row}"\n' for i, row in enumerate(["body", *rows])), encoding="utf-8")
     program = "import re\ndef split(text):\n    return re.findall('unlike|ly|中文|很好|film| ', text)\n"
     (tmp_path / "my_words.py").write_text(program, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     flags = ["--unit=vocabulary", "--source=contextual", "--granularity=word", "--segmenter=my_words:split", "--layers=1"]
+
+    def interrupted(store, sums, progress, keep=VectorStore.keep_sums):
+        keep(store, sums, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VectorStore, "keep_sums", interrupted)
+        assert run(checkpoint, tmp_path / "texts.csv", tmp_path / "v.jsonl", *flags, "--text_columns=body") == 130
     assert run(checkpoint, tmp_path / "texts.csv", tmp_path / "v.jsonl", *flags, "--text_columns=body") == 0
+    assert "continuing behind row 1 of 3" in capsys.readouterr().err
     found = {line["token"]: line for line in lines(tmp_path / "v.jsonl")}
     hidden = [alone(bert, row)[0][1][1:-1] for row in rows]
     expected = {

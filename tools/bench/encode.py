@@ -55,6 +55,7 @@ class Ours:
         from kbert.config import SourceConfig
         from kbert.sentence_vectors import SentenceVectors
         from kbert.sources import open_table
+        from kbert.vector_flags import EncodeFlags, SentenceFlags, TokenFlags
 
         if budget:
             vector_run.TOKEN_BUDGET = budget
@@ -64,8 +65,8 @@ class Ours:
         arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
         self.predictors = {}
         for precision in PRECISIONS:
-            flags = encode.EncodeFlags(init=init, precision=precision)  # type: ignore[arg-type]
-            config = encode.vector_config(flags, encode.SentenceFlags(), encode.TokenFlags(), checkpoint)
+            flags = EncodeFlags(init=init, precision=precision)  # type: ignore[arg-type]
+            config = encode.vector_config(flags, SentenceFlags(), TokenFlags(), checkpoint)
             self.predictors[precision] = vector_run.build(SentenceVectors(config, tokenizer, survey=True), arrays, init)
             self(precision)
 
