@@ -34,7 +34,7 @@ from kbert.whitening import Whitening
 log = logging.getLogger(__name__)
 
 # Tokens that go through the encoder at once: smaller chunks hold less padding, larger ones cost fewer calls.
-TOKEN_BUDGET = 2048
+TOKEN_BUDGET = 1024
 EMBEDDINGS = "token_embedding/embeddings"
 
 
