@@ -23,9 +23,15 @@ Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
 Activation = Literal["gelu", "gelu_approximate", "relu"]
 
 
-def flag(default: Any = dataclasses.MISSING, *, help: str, **limits: Any) -> Any:
-    """A dataclass field that is also a flag; `limits` are `low` and `high`, both inclusive."""
-    return field(default=default, metadata={"help": help, **limits})
+def flag(default: Any = dataclasses.MISSING, *, help: str, otherwise: str | None = None, **limits: Any) -> Any:
+    """A dataclass field that is also a flag.
+
+    Args:
+        otherwise: what happens without it, where that is not one value.
+        limits: `low` and `high`, both inclusive.
+    """
+    shown = {} if otherwise is None else {"default": otherwise}
+    return field(default=default, metadata={"help": help, **shown, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
 """The keras-nlp BERT backbone as a Keras layer whose lower layers can be frozen.
 
-In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: the last layer's hidden
-states, [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they are
+In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of the last layer, or
+of those asked for, [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they are
 run: with the checkpoint's own activation, frozen layers without dropout and without gradients.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -73,11 +73,18 @@ class Encoder(keras.layers.Layer):
         for i, layer in enumerate(b.transformer_layers):
             layer.trainable = i >= num_layers
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False, first_only: bool = False) -> Any:
+    def call(
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        first_only: bool = False,
+        layers: Sequence[int] | None = None,
+    ) -> Any:
         """Hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens].
 
         With `first_only`, only [CLS] is computed there: [batch, 1, hidden]. Keys and values still come
-        from all tokens, so that its vector is the same, for a sixth of the layer's work.
+        from all tokens, so that its vector is the same, for a sixth of the layer's work. With `layers`, a list
+        of the hidden states of these is returned instead: 0 are the embeddings, 1 the first layer's.
         """
         b = self.backbone
         tokens = b.token_embedding(inputs["token_ids"])
@@ -86,12 +93,14 @@ class Encoder(keras.layers.Layer):
         x = fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
         # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
         bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
+        states = [x]
         for i, layer in enumerate(b.transformer_layers):
             if i == self.num_frozen and self.frozen_embeddings:
                 x = ops.stop_gradient(x)
             last = i == self.config.num_layers - 1
             x = self._transform(layer, x, bias, training and i >= self.num_frozen, first_only and last)
-        return x
+            states.append(x)
+        return x if layers is None else [states[number] for number in layers]
 
     def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
         """One transformer layer, in an order that CPUs like.

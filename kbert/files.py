@@ -29,11 +29,24 @@ def whole(path: Path) -> Iterator[IO[str]]:
     Raises:
         DataError: the file cannot be written.
     """
+    with _whole(path, "w", encoding="utf-8") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def whole_binary(path: Path) -> Iterator[IO[bytes]]:
+    """The same for a file of bytes."""
+    with _whole(path, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _whole(path: Path, mode: str, encoding: str | None = None) -> Iterator[IO[Any]]:
     target = Path(os.path.realpath(path.expanduser()))  # what a symlink stands for is replaced, not the symlink
     direct = target.exists() and not target.is_file()
     beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        with open(beside, mode, encoding=encoding) as file:
             yield file
         if not direct:
             os.replace(beside, target)

@@ -14,6 +14,7 @@ from kbert.model_dir import ModelDir
 
 if TYPE_CHECKING:
     from kbert.serving import Predictor
+    from kbert.tasks.base import Task
 
 ABOUT = """
 Write a JSON line for each row of the input: its number (from 1), its id if it has one, its text, and the
@@ -76,7 +77,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
     return 0
 
 
-def _write(predictor: "Predictor", raw: Any, row: int, file: IO[str]) -> int:
+def _write(predictor: "Predictor[Task]", raw: Any, row: int, file: IO[str]) -> int:
     """Write the rows' answers; returns the number of the next row."""
     import tensorflow as tf
 

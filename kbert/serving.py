@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.pipeline import INPUTS, padded
 from kbert.tasks import task_class
-from kbert.tasks.base import Signature, Task, Tensors
+from kbert.tasks.base import Encoded, Signature, Task, Tensors
 from kbert.text import Tokenizer
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
@@ -31,18 +31,38 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 TOKEN_BUDGET = 8192  # tokens, padding included, that pass through the encoder at once
 
 
-class Predictor(tf.Module):
+class Served(Protocol):
+    """What a predictor runs: the part of a `Task` that answers, or a way to make vectors."""
+
+    @property
+    def config(self) -> Any: ...  # with `fields`, the raw inputs' names
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def encode(self, raw: Tensors) -> Encoded: ...
+
+    def build(self, encoder: Encoder) -> keras.Model: ...
+
+    def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors: ...
+
+
+S = TypeVar("S", bound=Served)
+
+
+class Predictor(tf.Module, Generic[S]):
     """The function from raw strings to decoded answers.
 
     Called with {field: strings [rows]}; returns the task's decoded outputs, [rows, ...] each. Rows go
-    through the encoder sorted by length, in chunks of at most `TOKEN_BUDGET` tokens, so that memory
-    does not depend on how many rows come at once.
+    through the encoder sorted by length, in chunks of at most `TOKEN_BUDGET` tokens (or those given), so
+    that memory does not depend on how many rows come at once.
     """
 
-    def __init__(self, task: Task, model: keras.Model):
+    def __init__(self, task: S, model: keras.Model, token_budget: int | None = None):
         super().__init__(name="predictor")
         self.task = task
         self.model = task.served(model)
+        self.token_budget = token_budget
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
         self._graph = tf.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]
@@ -59,10 +79,11 @@ class Predictor(tf.Module):
         order = tf.argsort(lengths, stable=True)
         rows = tf.size(order)
         sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
+        budget = self.token_budget or TOKEN_BUDGET
 
         def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
             counts = tf.range(1, rows - start + 1)
-            fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= TOKEN_BUDGET, tf.int32))
+            fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= budget, tf.int32))
             stop = start + tf.maximum(fits, 1)
             part = padded(
                 {name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, self.task.tokenizer.pad_id
@@ -138,7 +159,7 @@ def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -
         variable.assign(arrays[name])
 
 
-def load(model_dir: str | Path) -> Predictor:
+def load(model_dir: str | Path) -> Predictor[Task]:
     """The kept checkpoint of a model directory, ready to predict.
 
     Raises:
@@ -153,7 +174,7 @@ def load(model_dir: str | Path) -> Predictor:
     return Predictor(task, model)
 
 
-def export(predictor: Predictor, export_dir: str | Path, version: int | None = None) -> Path:
+def export(predictor: Predictor[Any], export_dir: str | Path, version: int | None = None) -> Path:
     """Write `export_dir/VERSION`, the next free number by default, for TensorFlow Serving.
 
     It is written into a sibling whose name is no number, which a polling server ignores, then renamed.

@@ -34,7 +34,7 @@ from kbert.train_step import TrainStep
 log = logging.getLogger(__name__)
 
 
-def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
+def evaluate(predictor: Predictor[Task], table: Table, description: str) -> Report:
     """The table's rows through the serving function, scored as a whole."""
     scorer = predictor.task.scorer()
     rows, count = pipeline.measured_rows(predictor.task, table)

@@ -5,7 +5,7 @@ allowed, sharing at least `stride` tokens with the next. Every token belongs to 
 that sees most on both of its sides: windows meet in the middle of what they share.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -50,3 +50,9 @@ def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | 
     owned = (within >= tf.gather(owned_from, window)) & (within < tf.gather(owned_to, window))
     first = tf.gather(tf.cumsum(lengths, exclusive=True), tf.gather(row, window))
     return Windows(row, token.with_values(within + first), token.with_values(owned))
+
+
+def framed(tokens: tf.RaggedTensor, edge: Any) -> tf.RaggedTensor:
+    """What belongs to windows' tokens, [windows, (tokens)], with `edge` where packing puts [CLS] and [SEP]."""
+    frame = tf.fill([tokens.nrows(), 1], edge)
+    return tf.concat([frame, tokens, frame], 1)

@@ -29,10 +29,10 @@ def test_nothing_is_left_to_fill_in(text):
 def test_files_and_flags_exist(text, capsys):
     for path in re.findall(r"(?:configs|tools)/[\w/]+\.\w+", text):
         assert (ROOT / path).exists(), path
-    from kbert import evaluate, export, finetune, inspect, predict, pretrain
+    from kbert import encode, evaluate, export, finetune, inspect, predict, pretrain
     from kbert.options import OPTIONS
 
-    for command in (finetune, pretrain, evaluate, predict, export, inspect):
+    for command in (finetune, pretrain, evaluate, predict, export, inspect, encode):
         command.main(["--help"])
     for task in OPTIONS:
         finetune.main([f"--task={task}", "--help"])

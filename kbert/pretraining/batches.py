@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kbert.pipeline import permuted
+from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, Examples
 from kbert.pretraining.randomness import bits, keys
 from kbert.tasks.base import Tensors

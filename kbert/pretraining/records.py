@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kbert.errors import DataError, UsageError
-from kbert.pipeline import permuted
+from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, TextExamples
 
 BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum behind it; that, its length and the length's checksum

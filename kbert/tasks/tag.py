@@ -23,7 +23,7 @@ from kbert.options import TagOptions
 from kbert.spans import Span, check_spans, read_spans, tag_numbers
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
-from kbert.windows import windows
+from kbert.windows import framed, windows
 
 
 class EntityAudit:
@@ -167,17 +167,13 @@ class Tag(Task):
         opens, word_start, word_end = self._word_places(ids, starts, ends)
         of_piece = tf.where(opens, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # [pieces]
         cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.options.stride)
-
-        def framed(values: tf.Tensor, edge: Any) -> tf.RaggedTensor:  # room for [CLS] and [SEP]
-            frame = tf.fill([cut.token.nrows(), 1], edge)
-            return tf.concat([frame, cut.token.with_values(values), frame], 1)
-
         pieces = cut.token.with_values(tf.gather(ids.values, cut.token.values))
+        word = cut.token.with_values(tf.gather(of_piece, cut.token.values))
         return {
             **self.tokenizer.pack([pieces], self.config.max_length),
             "row": cut.row,
-            "word": framed(tf.gather(of_piece, cut.token.values), -1),  # the word a token opens, counted over all rows
-            "owned": framed(cut.owned.values, False),
+            "word": framed(word, -1),  # the word a token opens, counted over all rows
+            "owned": framed(cut.owned, False),
             "word_start": word_start,  # int32 [rows, (words)]
             "word_end": word_end,
         }

@@ -1,0 +1,199 @@
+"""Vectors from any BERT: `python -m kbert.encode --init=DIR --input=texts.txt --output=vectors.npy`."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kbert import flags, runtime
+from kbert.config import SourceConfig, to_json
+from kbert.errors import UsageError
+from kbert.vector_flags import EncodeFlags, SentenceFlags, TokenFlags, check
+from kbert.vectors import VectorFormat, format_of
+
+if TYPE_CHECKING:
+    from kbert.checkpoints import Checkpoint
+    from kbert.sentence_vectors import VectorConfig
+    from kbert.sources import Table
+    from kbert.vector_run import Output
+
+log = logging.getLogger("kbert.encode")  # __name__ is "__main__" when it runs
+
+ABOUT = """
+Write vectors of texts, of their characters, pieces or words, or of every distinct character or word in
+them, from any checkpoint, trained here or not. Interrupted, the same command continues where it was.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    groups = (EncodeFlags, SentenceFlags, TokenFlags, SourceConfig)
+    return flags.main("python -m kbert.encode", ABOUT, argv, lambda _: groups, run)
+
+
+def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source: SourceConfig) -> int:
+    """Write vectors, or a SavedModel, or both; returns the exit code."""
+    check(options, sentence, token)
+    flags.check_columns(source.text_columns, ("text",))
+    form = None
+    if options.output is not None:
+        form = format_of(options.output, options.output_format, options.unit != "token")
+
+    runtime.start()
+    from kbert import checkpoints
+    from kbert.sources import open_table
+
+    checkpoint = checkpoints.open_checkpoint(options.init)
+    log.info("%s", checkpoints.describe(checkpoint))
+    config = vector_config(options, sentence, token, checkpoint)
+    table = None
+    if options.input is not None:
+        table = open_table(options.input, source, source.text_columns, keyed_by=1)
+    if options.unit == "sentence":
+        _sentences(options, sentence, config, checkpoint, table, form)
+    else:
+        assert table is not None and form is not None
+        _tokens(options, token, config, checkpoint, table, form)
+    return 0
+
+
+def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint") -> "VectorConfig":
+    """What the flags and, where they leave it open, the checkpoint say of a vector."""
+    from kbert.checkpoints.sentence_transformers import read_sentence_settings
+    from kbert.sentence_vectors import VectorConfig, layer_numbers
+
+    encoder, own = checkpoint.encoder, None
+    if options.unit == "sentence" and sentence.pooling is None:
+        own = read_sentence_settings(options.init, lowercase=checkpoint.text.lowercase)
+    longest = encoder.max_sequence_length
+    if options.max_length is not None and options.max_length > longest:
+        raise UsageError(f"--max_length={options.max_length}: the checkpoint has positions for {longest} tokens")
+    layers, pooling, layer_mode = (
+        options.layers or ("-1",),
+        own.pooling if own else (sentence.pooling or "mean",),
+        options.layer_mode,
+    )
+    if sentence.pooling == "first_last_mean":
+        # As in Su et al. 2021: the first layer's output, not the embeddings'.
+        layers, pooling, layer_mode = ("1", "-1"), ("mean",), "mean"
+        layers = layers if encoder.num_layers > 1 else ("-1",)
+    special = sentence.special_tokens
+    normalize = sentence.normalize
+    config = VectorConfig(
+        encoder=encoder,
+        text=checkpoint.text,
+        layers=layer_numbers(layers, encoder.num_layers),
+        layer_mode=layer_mode,
+        max_length=options.max_length or min(own.max_length or longest if own else longest, longest),
+        precision=options.precision,
+        stride=(32 if token.stride is None else token.stride) if options.unit != "sentence" else 0,
+        pooling=pooling if options.unit == "sentence" else (),
+        special_tokens=own is not None if special is None else special,
+        normalize=(own is not None and own.normalize) if normalize is None else normalize,
+    )
+    if options.unit != "sentence":
+        room = config.max_length - 2
+        if config.stride >= room:
+            raise UsageError(
+                f"--stride={config.stride}: windows of {config.max_length} tokens hold {room} and have to share fewer"
+            )
+    else:
+        log.info(
+            "%s over layers %s%s%s, texts of up to %d tokens%s",
+            " and ".join(config.pooling),
+            ", ".join(map(str, config.layers)),
+            ", [CLS] and [SEP] counted" if config.special_tokens else "",
+            ", scaled to length 1" if config.normalize else "",
+            config.max_length,
+            ", as modules.json says" if own else "",
+        )
+    return config
+
+
+def _sentences(
+    options: EncodeFlags,
+    sentence: SentenceFlags,
+    config: "VectorConfig",
+    checkpoint: "Checkpoint",
+    table: "Table | None",
+    form: "VectorFormat | None",
+) -> None:
+    from kbert import encoding, serving, vector_run
+    from kbert.sentence_vectors import SentenceVectors
+    from kbert.whitening import Whitening
+
+    arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
+    whitening = None
+    if sentence.whitening is not None:
+        size = config.encoder.hidden_dim * len(config.pooling) * (len(config.layers) if config.layer_mode == "concat" else 1)
+        whitening = Whitening.load(Path(sentence.whitening).expanduser(), size)
+    served = SentenceVectors(config, tokenizer, whitening)
+    if table is not None and form is not None:
+        fit = None
+        pooled = config
+        if sentence.fit_whitening is not None:
+            fit = Path(sentence.fit_whitening).expanduser(), sentence.whitening_dim
+            pooled = dataclasses.replace(config, normalize=False)
+        predictor = vector_run.build(SentenceVectors(pooled, tokenizer, whitening, survey=True), arrays, options.init)
+        out = _output(options, sentence, arrays, form)
+        if whitening is not None:
+            out.settings["whitening_crc32"] = vector_run.crc32(vars(whitening))
+        notes, served = vector_run.write_sentences(predictor, table, out, served, fit)
+        for said in encoding.say(notes, len(table), config.max_length):
+            log.warning("%s", said)
+    if options.export_dir is not None:
+        path = serving.export(vector_run.build(served, arrays, options.init), options.export_dir)
+        log.info("exported: %s", path)
+
+
+def _tokens(
+    options: EncodeFlags,
+    token: TokenFlags,
+    config: "VectorConfig",
+    checkpoint: "Checkpoint",
+    table: "Table",
+    form: "VectorFormat",
+) -> None:
+    from kbert import encoding, vector_run
+    from kbert.segmenters import segmenter
+    from kbert.token_vectors import TokenVectors
+
+    arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
+    split = None if token.segmenter is None else segmenter(token.segmenter)
+    out = _output(options, token, arrays, form)
+    predictor = None
+    if options.unit == "token" or token.source == "contextual":
+        predictor = vector_run.build(TokenVectors(config, tokenizer), arrays, options.init)
+    if options.unit == "token":
+        assert predictor is not None
+        notes = vector_run.write_tokens(predictor, table, out, token.granularity or "piece", split)
+        for said in encoding.say(notes, len(table), None):
+            log.warning("%s", said)
+        return
+    found = vector_run.write_vocabulary(
+        predictor,
+        arrays[vector_run.EMBEDDINGS],
+        tokenizer,
+        table,
+        out,
+        token.granularity or "character",
+        split,
+        token.min_count or 1,
+    )
+    log.info("%s: %d vectors", options.output, len(found))
+    if found.unknown:
+        log.warning("%d of them are not known to the vocabulary and have the vector of [UNK]", found.unknown)
+
+
+def _output(options: EncodeFlags, group: Any, arrays: Any, form: "VectorFormat") -> "Output":
+    from kbert import vector_run
+
+    assert options.output is not None
+    settings = {"unit": options.unit, "weights_crc32": vector_run.crc32(arrays), **to_json(group)}
+    return vector_run.Output(options.output, form, options.overwrite, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

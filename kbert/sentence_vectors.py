@@ -1,0 +1,144 @@
+"""Texts into one vector each: what a `kbert.serving.Predictor` needs to know of it.
+
+In: raw `text`. Out: `vector`, float32 [rows, size]: pooled hidden states of some layers, whitened and scaled
+to length 1 where the configuration says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kbert import heads
+from kbert.config import EncoderConfig, Precision, TextConfig
+from kbert.encoder import Encoder
+from kbert.errors import UsageError
+from kbert.pooling import counted, normalized, pool
+from kbert.tasks.base import Encoded, Tensors
+from kbert.text import UNKNOWN, Tokenizer
+from kbert.whitening import Whitening
+
+LayerMode = Literal["concat", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorConfig:
+    """Everything but the weights that changes a vector.
+
+    Attributes:
+        fields: the raw inputs.
+        layers: whose hidden states are read, from 0, the embeddings; see `layer_numbers`.
+        layer_mode: whether several layers' vectors are joined or averaged.
+        max_length: longest input in tokens, special tokens included.
+        stride: tokens that windows of a longer text share; for vectors of tokens.
+        pooling: names whose vectors are joined; those of `kbert.pooling`, or "pooler"; for vectors of sentences.
+        special_tokens: whether [CLS] and [SEP] count in them.
+        normalize: whether vectors are scaled to length 1.
+    """
+
+    encoder: EncoderConfig
+    text: TextConfig
+    layers: tuple[int, ...]
+    layer_mode: LayerMode
+    max_length: int
+    precision: Precision
+    fields: tuple[str, ...] = ("text",)
+    stride: int = 0
+    pooling: tuple[str, ...] = ()
+    special_tokens: bool = False
+    normalize: bool = False
+
+
+def layer_numbers(given: Sequence[str], num_layers: int) -> tuple[int, ...]:
+    """The layers of `--layers`, counted from 0, the embeddings, to `num_layers`; -1 is the last.
+
+    Raises:
+        UsageError: not a number, out of range, or a layer stands twice.
+    """
+    numbers = []
+    for text in given:
+        try:
+            number = int(text)
+        except ValueError:
+            raise UsageError(f"--layers={','.join(given)}: {text!r} is no whole number") from None
+        if not -num_layers - 1 <= number <= num_layers:
+            raise UsageError(
+                f"--layers={','.join(given)}: {number} is out of range; the checkpoint has layers 1 to {num_layers} "
+                f"(0 for the embeddings), or -1 to -{num_layers} from the top"
+            )
+        numbers.append(number if number >= 0 else num_layers + 1 + number)
+    if not numbers:
+        raise UsageError("--layers is empty; -1 is the last layer")
+    twice = next((n for n in numbers if numbers.count(n) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--layers={','.join(given)}: layer {twice} stands twice")
+    return tuple(numbers)
+
+
+class SentenceVectors:
+    """One vector a text.
+
+    Args:
+        whitening: applied to the pooled vectors.
+        survey: say of each text, too, how many `pieces` it has, int32 [rows], and how many of them are `unknown`.
+    """
+
+    def __init__(self, config: VectorConfig, tokenizer: Tokenizer, whitening: Whitening | None = None, *, survey: bool = False):
+        self.config = config
+        self.tokenizer = tokenizer
+        self.whitening = whitening
+        self.survey = survey
+
+    def encode(self, raw: Tensors) -> Encoded:
+        length = self.config.max_length
+        return self.tokenizer.pack([self.tokenizer.tokenize(raw["text"], max_words=length)], length)
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        inputs = heads.inputs()
+        pooled = PooledLayers(encoder, self.config)
+        return keras.Model(inputs, pooled(pooled.states(inputs), inputs["padding_mask"]), name="sentence_vectors")
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        found = {"vector": self.finish(outputs)}
+        if self.survey:
+            ids = encoded["token_ids"]
+            unknown = tf.cast(ids == self.tokenizer.vocabulary.index(UNKNOWN), tf.int32)
+            found |= {"pieces": tf.cast(ids.row_lengths() - 2, tf.int32), "unknown": tf.reduce_sum(unknown, 1)}
+        return found
+
+    def finish(self, vectors: tf.Tensor) -> tf.Tensor:
+        """What is done to pooled vectors, [rows, size]."""
+        if self.whitening is not None:
+            vectors = tf.matmul(vectors - self.whitening.mean, self.whitening.kernel)
+        return normalized(vectors) if self.config.normalize else vectors
+
+
+class PooledLayers(keras.layers.Layer):
+    """Hidden states of some layers, each [rows, tokens, hidden], into one vector a row, float32 [rows, size]."""
+
+    def __init__(self, encoder: Encoder, config: VectorConfig):
+        super().__init__(name="pooled_layers", dtype=encoder.dtype_policy)
+        self.encoder, self.config = encoder, config
+        self.dense = encoder.backbone.pooled_dense
+        if "pooler" not in config.pooling:
+            self.dense.trainable = False
+
+    def states(self, inputs: Any) -> list[Any]:
+        """What `call` reads; where it looks at [CLS] of the last layer alone, no more is computed there."""
+        if self.config.layers == (self.config.encoder.num_layers,) and set(self.config.pooling) <= {"cls", "pooler"}:
+            return [self.encoder(inputs, first_only=True)]
+        found: list[Any] = self.encoder(inputs, layers=self.config.layers)
+        return found
+
+    def call(self, states: list[Any], padding_mask: Any) -> Any:
+        counts = counted(padding_mask, self.config.special_tokens)
+        vectors = [ops.concatenate([self._pooled(hidden, counts, p) for p in self.config.pooling], -1) for hidden in states]
+        return ops.concatenate(vectors, -1) if self.config.layer_mode == "concat" else sum(vectors) / len(vectors)
+
+    def _pooled(self, hidden: Any, counts: Any, pooling: Any) -> Any:
+        if pooling == "pooler":
+            return ops.cast(self.dense(hidden[:, 0]), "float32")
+        return pool(hidden, counts, pooling)

@@ -1,0 +1,120 @@
+"""Texts into one vector a piece, and a vector a character, word or segment from those of its pieces.
+
+In: raw `text`. Out: the pieces of all rows in order, `vector` float32 [pieces, size], `start` and `end` int32
+[pieces], characters of the text, ends exclusive; and `count` int32 [rows]. Texts longer than the longest input
+are read in windows; a piece has the vector of the window that sees most on both of its sides.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from kbert import heads
+from kbert.encoder import Encoder
+from kbert.sentence_vectors import VectorConfig
+from kbert.tasks.base import Encoded, Tensors
+from kbert.text import Tokenizer
+from kbert.windows import framed, windows
+
+Granularity = Literal["piece", "character", "word"]
+GRANULARITIES: tuple[str, ...] = get_args(Granularity)
+
+
+class TokenVectors:
+    """One vector a piece; see `kbert.sentence_vectors.SentenceVectors` for what each method is for."""
+
+    def __init__(self, config: VectorConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.tokenizer = tokenizer
+
+    def encode(self, raw: Tensors) -> Encoded:
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
+        cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.config.max_length - 2, self.config.stride)
+        pieces = cut.token.with_values(tf.gather(ids.values, cut.token.values))
+        return {
+            **self.tokenizer.pack([pieces], self.config.max_length),
+            "owned": framed(cut.owned, False),
+            "piece": ids,
+            "start": starts,
+            "end": ends,
+        }
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        encoder.backbone.pooled_dense.trainable = False
+        inputs = heads.inputs()
+        states = [ops.cast(hidden, "float32") for hidden in encoder(inputs, layers=self.config.layers)]
+        joined = ops.concatenate(states, -1) if self.config.layer_mode == "concat" else sum(states) / len(states)
+        return keras.Model(inputs, joined, name="token_vectors")
+
+    def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        return {
+            "vector": tf.boolean_mask(outputs.values, encoded["owned"].values),
+            "piece": encoded["piece"].values,
+            "start": encoded["start"].values,
+            "end": encoded["end"].values,
+            "count": tf.cast(encoded["piece"].row_lengths(), tf.int32),
+        }
+
+
+class Occurrences(NamedTuple):
+    """The units of one text that have pieces, and which pieces each has: `first` to `last`, exclusive; int [units]."""
+
+    start: np.ndarray  # characters of the text
+    end: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+def occurrences(
+    text: str,
+    continues: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    granularity: Granularity,
+    segmenter: Callable[[str], list[str]] | None = None,
+) -> Occurrences:
+    """The pieces, characters or words of a text.
+
+    A word is what BERT's own rules take for one (a Chinese character is), or what the segmenter gives. A
+    character within a piece has that piece; a word has all pieces that share a character with it.
+
+    Args:
+        text: as Python has it, invalid bytes left out.
+        continues: whether each piece goes on with the word of the piece before it, bool [pieces].
+        starts: where its pieces start, in characters, int [pieces].
+        ends: where they end, exclusive.
+    """
+    if granularity == "word" and segmenter is None:
+        first = np.flatnonzero(~continues)
+        last = np.append(first[1:], len(starts))[: len(first)]
+        return Occurrences(starts[first], ends[last - 1], first, last)
+    if granularity == "piece":
+        first = np.arange(len(starts))
+        return Occurrences(starts, ends, first, first + 1)
+    lengths = [1] * len(text) if segmenter is None else [len(word) for word in segmenter(text)]
+    end = np.cumsum(np.array(lengths, np.int64))
+    start = end - lengths
+    first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end, side="left")
+    # Spaces between two pieces have none; those that a piece spans are no characters of it.
+    blank = np.array([not text[s:e].strip() for s, e in zip(start, end, strict=True)], bool)
+    kept = (first < last) & ~blank
+    return Occurrences(start[kept], end[kept], first[kept], last[kept])
+
+
+def means(vectors: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The mean of each unit's pieces: float32 [pieces, size] -> [units, size]; that of one piece is its own, bit by bit."""
+    if not len(first):
+        return np.zeros((0, vectors.shape[1]), np.float32)
+    padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
+    sums = np.add.reduceat(padded, np.stack([first, last], 1).reshape(-1))[::2]
+    return np.asarray(sums / (last - first)[:, None], np.float32)
+
+
+def surface(text: str, start: int, end: int) -> str:
+    """How a unit is written in the text, spaces within it as underscores, so that it is one name in every format."""
+    return re.sub(r"\s", "_", text[start:end])

@@ -1,0 +1,133 @@
+"""The flags of kbert.encode, and what of them goes together. No TensorFlow."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kbert.config import SOURCE_HELP, flag
+from kbert.errors import UsageError
+from kbert.files import check_output
+from kbert.vectors import STDOUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeFlags:
+    init: str = flag(
+        help="Checkpoint: a directory (Hugging Face, sentence-transformers, Google TF1, Keras preset, kbert model) or a "
+        "preset's name."
+    )
+    input: str | None = flag(None, help=f"Texts: {SOURCE_HELP}, or - for standard input.")
+    output: str | None = flag(
+        None,
+        help="File to write: .vec or .txt (word2vec), .bin (word2vec, binary), .npy, .jsonl, .parquet; - for standard output.",
+    )
+    output_format: Literal["auto", "word2vec", "word2vec_binary", "npy", "jsonl", "parquet", "projector"] = flag(
+        "auto", help="Format of the output; auto goes by the ending; projector is a folder for TensorBoard's projector."
+    )
+    overwrite: bool = flag(False, help="Start anew where an interrupted run with other settings left its work.")
+    export_dir: str | None = flag(
+        None, help="For sentences: write a SavedModel, too, that serves the same vectors, under EXPORT_DIR/VERSION."
+    )
+    unit: Literal["sentence", "token", "vocabulary"] = flag(
+        "sentence", help="What gets a vector: each text, each token in it, or each distinct token of all texts."
+    )
+    layers: tuple[str, ...] | None = flag(
+        None, help="Layers that are read, comma-separated: 1 is the first, -1 the last, 0 the embeddings.", otherwise="-1"
+    )
+    layer_mode: Literal["concat", "mean"] = flag("concat", help="Whether vectors of several layers are joined or averaged.")
+    max_length: int | None = flag(
+        None,
+        help="Longest input, in tokens, with [CLS] and [SEP]; longer texts are cut, for tokens read in windows.",
+        otherwise="the checkpoint's own",
+        low=3,
+    )
+    precision: Literal["float32", "bfloat16"] = flag(
+        "float32", help="Arithmetic of the encoder; bfloat16 is faster on CPUs and GPUs that have it."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceFlags:
+    pooling: Literal["cls", "mean", "max", "pooler", "first_last_mean"] | None = flag(
+        None,
+        help="For sentences: the vector of [CLS], the mean or the maximum over the tokens, the checkpoint's pooler, or the "
+        "mean over the tokens of the first and the last layer.",
+        otherwise="as the checkpoint's modules.json (sentence-transformers) says, else mean",
+    )
+    special_tokens: bool | None = flag(
+        None,
+        help="For sentences: count [CLS] and [SEP] in the mean or maximum.",
+        otherwise="true where modules.json is followed, else false",
+    )
+    normalize: bool | None = flag(
+        None,
+        help="For sentences: scale vectors to length 1.",
+        otherwise="as modules.json says where it is followed, else false",
+    )
+    fit_whitening: str | None = flag(
+        None, help="For sentences: whiten the vectors by their own mean and covariance, and keep these in this file."
+    )
+    whitening: str | None = flag(None, help="For sentences: whiten the vectors by a file that --fit_whitening has written.")
+    whitening_dim: int | None = flag(
+        None, help="With --fit_whitening: how many directions are kept, the greatest first.", otherwise="all", low=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFlags:
+    granularity: Literal["piece", "character", "word"] | None = flag(
+        None,
+        help="For tokens and vocabulary: WordPiece's pieces, characters, or words (of several pieces the mean).",
+        otherwise="piece for tokens, character for vocabulary",
+    )
+    segmenter: str | None = flag(
+        None,
+        help="With --granularity=word: what splits the text, jieba or module:function of your own; by default BERT's own "
+        "rules, to which a Chinese character is a word.",
+    )
+    stride: int | None = flag(
+        None, help="For tokens and vocabulary: tokens that windows of a long text share at least.", otherwise="32", low=0
+    )
+    source: Literal["embedding", "contextual"] | None = flag(
+        None,
+        help="For vocabulary: the rows of the embedding table, or the mean of what the encoder makes of each occurrence.",
+        otherwise="embedding",
+    )
+    min_count: int | None = flag(None, help="For vocabulary: leave out what occurs fewer times.", otherwise="1", low=1)
+
+
+def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> None:
+    """Raise UsageError or DataError, before anything is read, when the flags do not go together."""
+    if options.input is None and options.output is not None:
+        raise UsageError("--output needs --input, the texts")
+    if options.output is None and (options.input is not None or options.export_dir is None):
+        raise UsageError("give --input and --output, or --export_dir, or all three")
+    units = {"sentence": (sentence, ("sentence",)), "token": (token, ("token", "vocabulary"))}
+    for group, allowed in units.values():
+        for name, value in vars(group).items():
+            if value is not None and options.unit not in allowed:
+                raise UsageError(f"--{name} goes with --unit={' or '.join(allowed)}, not with --unit={options.unit}")
+    if options.export_dir is not None and options.unit != "sentence":
+        raise UsageError(f"--export_dir goes with --unit=sentence, not with --unit={options.unit}")
+    for name in ("source", "min_count"):
+        if getattr(token, name) is not None and options.unit != "vocabulary":
+            raise UsageError(f"--{name} goes with --unit=vocabulary, not with --unit={options.unit}")
+    if token.segmenter is not None and token.granularity != "word":
+        raise UsageError("--segmenter goes with --granularity=word")
+    if options.unit == "vocabulary" and token.source != "contextual":
+        for name in ("layers", "max_length"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"--{name} goes with --source=contextual; the embedding table has no layers and reads no texts"
+                )
+    if sentence.pooling in ("pooler", "first_last_mean") and options.layers is not None:
+        raise UsageError(f"--layers does not go with --pooling={sentence.pooling}, which says itself what is read")
+    if sentence.special_tokens is not None and sentence.pooling not in ("mean", "max", "first_last_mean"):
+        raise UsageError("--special_tokens goes with --pooling=mean, max or first_last_mean")
+    if sentence.whitening is not None and sentence.fit_whitening is not None:
+        raise UsageError("--whitening and --fit_whitening exclude each other")
+    if sentence.whitening_dim is not None and sentence.fit_whitening is None:
+        raise UsageError("--whitening_dim goes with --fit_whitening; a stored whitening has its own")
+    if sentence.fit_whitening is not None:
+        if options.output in (None, STDOUT):
+            raise UsageError("--fit_whitening reads all vectors before the first is written: it needs an --output other than -")
+        check_output("--fit_whitening", sentence.fit_whitening)

@@ -1,0 +1,192 @@
+"""A run of kbert.encode: texts into vectors into a file, by way of a store from which it can go on.
+
+In: a table, an encoder with its weights, and where the vectors go. Out: the file, and what there is to say.
+"""
+
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kbert import encoding
+from kbert.checkpoints import Arrays, Checkpoint
+from kbert.config import to_json
+from kbert.encoder import Encoder
+from kbert.encoding import Segmenter
+from kbert.errors import DataError
+from kbert.files import output
+from kbert.sentence_vectors import SentenceVectors
+from kbert.serving import Predictor, S
+from kbert.sources import Table
+from kbert.text import Tokenizer
+from kbert.token_vectors import Granularity, TokenVectors
+from kbert.vector_store import Progress, VectorStore
+from kbert.vectors import STDOUT, Part, VectorFormat, Vectors, json_lines, write
+from kbert.vocabulary_vectors import COLUMNS, Vocabulary, sum_occurrences
+from kbert.whitening import Whitening
+
+log = logging.getLogger(__name__)
+
+# Tokens that go through the encoder at once: smaller chunks hold less padding, larger ones cost fewer calls.
+TOKEN_BUDGET = 1024
+EMBEDDINGS = "token_embedding/embeddings"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where vectors go.
+
+    Attributes:
+        name: a file, or - for standard output.
+        form: its format.
+        overwrite: start anew where an interrupted run with other settings left its work.
+        settings: what is encoded and how, as JSON values: an interrupted run goes on only with the same.
+    """
+
+    name: str
+    form: VectorFormat
+    overwrite: bool
+    settings: dict[str, Any]
+
+    def store(self, table: Table, served: Any) -> VectorStore:
+        """The run's work folder, once the settings and the table are known."""
+        settings = {**self.settings, "input_crc32": table.digest, "rows": len(table), "config": to_json(served.config)}
+        store = VectorStore(Path(self.name).expanduser(), settings, overwrite=self.overwrite)
+        if store.progress.rows:
+            log.info("continuing behind row %d of %d", store.progress.rows, len(table))
+        return store
+
+    def write(self, vectors: Vectors) -> None:
+        """Write the file."""
+        write(self.form, self.name, vectors)
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+    """The checkpoint's own."""
+    casing = checkpoint.text
+    return Tokenizer(checkpoint.vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
+
+
+def crc32(arrays: Arrays) -> int:
+    """Of an encoder's weights, by which a run is not continued on others."""
+    digest = 0
+    for name in sorted(arrays):
+        digest = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), zlib.crc32(name.encode(), digest))
+    return digest
+
+
+def build(served: S, arrays: Arrays, init: str) -> "Predictor[S]":
+    """An encoder with these weights, as sentence or token vectors want it.
+
+    Raises:
+        DataError: the pooler is asked for and the checkpoint has none.
+    """
+    # Nothing is trained here, so that in bfloat16 the weights, too, are kept as such: they need no casting.
+    encoder = Encoder(served.config.encoder, served.config.precision)
+    model = served.build(encoder)
+    if not encoder.load(arrays, init):
+        raise DataError(f"--pooling=pooler: {init} has no pooler; choose cls, mean or max")
+    return Predictor(served, model, TOKEN_BUDGET)
+
+
+def write_sentences(
+    predictor: Predictor[SentenceVectors],
+    table: Table,
+    out: Output,
+    finish: SentenceVectors,
+    fit: tuple[Path, int | None] | None,
+) -> tuple[Counter[str], SentenceVectors]:
+    """Write a vector a row.
+
+    Args:
+        predictor: gives the vectors; when a whitening is to be fitted, as they are pooled.
+        finish: what is done to them at the end, once a whitening is fitted.
+        fit: the file that keeps it, and how many directions are kept.
+
+    Returns:
+        What there is to say of the texts; and `finish` with the whitening.
+    """
+    size, notes = predictor.model.output.shape[-1], Counter[str]()
+    if predictor.task.whitening is not None:
+        size = predictor.task.whitening.kernel.shape[1]
+    columns, key = encoding.SENTENCE_COLUMNS, "row"
+    if out.name == STDOUT:
+        _stream(columns, (part for part, _ in encoding.sentences(predictor, table, 0, notes)))
+        return notes, finish
+    store = out.store(table, predictor.task)
+    notes.update(store.progress.notes)
+    _fill(store, encoding.sentences(predictor, table, store.progress.rows, notes), notes)
+    if fit is None:
+        out.write(Vectors(columns, key, len(table), size, lambda: store.parts(size)))
+    else:
+        path, kept = fit
+        whitening = Whitening.fit(lambda: (vectors for _, vectors in store.parts(size)), size, kept)
+        whitening.save(path)
+        finish = SentenceVectors(finish.config, finish.tokenizer, whitening)
+
+        def finished() -> Iterator[Part]:
+            for entries, vectors in store.parts(size):
+                yield entries, finish.finish(tf.constant(vectors)).numpy()
+
+        out.write(Vectors(columns, key, len(table), whitening.kernel.shape[1], finished))
+    store.remove()
+    return notes, finish
+
+
+def write_tokens(
+    predictor: Predictor[TokenVectors], table: Table, out: Output, granularity: Granularity, segmenter: Segmenter | None
+) -> Counter[str]:
+    """Write a vector a token; returns what there is to say of the texts."""
+    size, notes, columns = predictor.model.output.shape[-1], Counter[str](), encoding.TOKEN_COLUMNS
+    if out.name == STDOUT:
+        parts = encoding.tokens(predictor, table, 0, notes, granularity, segmenter)
+        _stream(columns, (part for part, _ in parts))
+        return notes
+    store = out.store(table, predictor.task)
+    notes.update(store.progress.notes)
+    _fill(store, encoding.tokens(predictor, table, store.progress.rows, notes, granularity, segmenter), notes)
+    out.write(Vectors(columns, None, store.progress.vectors, size, lambda: store.parts(size)))
+    store.remove()
+    return notes
+
+
+def write_vocabulary(
+    predictor: Predictor[TokenVectors] | None,
+    embeddings: np.ndarray,
+    tokenizer: Tokenizer,
+    table: Table,
+    out: Output,
+    granularity: Granularity,
+    segmenter: Segmenter | None,
+    min_count: int,
+) -> Vocabulary:
+    """Write a vector for each distinct token: rows of `embeddings`, or with a predictor means over occurrences."""
+    vocabulary = Vocabulary(tokenizer, table, granularity, segmenter, min_count)
+    if predictor is None:
+        vectors = Vectors(COLUMNS, "token", len(vocabulary), embeddings.shape[1], lambda: vocabulary.embedded(embeddings))
+        out.write(vectors)
+        return vocabulary
+    size = predictor.model.output.shape[-1]
+    store = None if out.name == STDOUT else out.store(table, predictor.task)
+    sums = sum_occurrences(predictor, table, vocabulary, granularity, segmenter, size, store)
+    out.write(Vectors(COLUMNS, "token", len(vocabulary), size, lambda: vocabulary.contextual(sums)))
+    if store:
+        store.remove()
+    return vocabulary
+
+
+def _fill(store: VectorStore, parts: Iterable[tuple[Part, int]], notes: Counter[str]) -> None:
+    for (entries, vectors), rows in parts:
+        store.append(entries, vectors, Progress(rows=rows, notes=dict(notes)))
+
+
+def _stream(columns: tuple[str, ...], parts: Iterable[Part]) -> None:
+    with output(STDOUT) as file:
+        for part in parts:
+            file.write(json_lines(columns, part))

@@ -1,0 +1,165 @@
+"""The work of an unfinished run of kbert.encode: a folder beside the output, from which the same command goes on.
+
+    settings.json   what is encoded, and how
+    vectors.f32     vectors, one behind the other
+    index.jsonl     what each is of, a JSON list a line
+    sums-N.npy      or sums instead, for means over occurrences, after N rows
+    progress.json   how much of the input these hold
+
+A window's vectors are on the disk before progress.json says so, and it is renamed into place: after a crash at
+any moment, what stands behind the counts in progress.json is cut off, and nothing before it is lost.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from kbert.config import from_json, read_json
+from kbert.errors import DataError, UsageError
+from kbert.files import write_json
+from kbert.vectors import Part
+
+CHUNK = 4096  # vectors read at once
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        rows: of the input.
+        vectors: written.
+        vector_bytes: that they take.
+        index_bytes: that what they are of takes.
+        notes: counts of what is to be said at the end.
+    """
+
+    rows: int = 0
+    vectors: int = 0
+    vector_bytes: int = 0
+    index_bytes: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class VectorStore:
+    """An open work folder, made if it is not there.
+
+    Attributes:
+        progress: what it holds.
+
+    Raises:
+        UsageError: it is of a run with other settings, and `overwrite` does not allow to start anew.
+        DataError: it cannot be written, is damaged, or another process is at work in it.
+    """
+
+    def __init__(self, output: Path, settings: dict[str, Any], *, overwrite: bool):
+        self.path = output.with_name(f".{output.name}.encoding")
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._lock = open(self.path / "lock", "w")  # noqa: SIM115  (held until the run ends)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"--output={output}: another process is writing it") from None
+        except OSError as error:
+            raise DataError(f"--output={output}: cannot be written: {error.strerror}") from None
+        self.progress = Progress()
+        if (self.path / "settings.json").exists() and not overwrite:
+            self._check(output, settings)
+            if (self.path / "progress.json").exists():
+                self.progress = from_json(Progress, read_json(self.path / "progress.json"), str(self.path / "progress.json"))
+        else:
+            for name in ("progress.json", "settings.json", "vectors.f32", "index.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
+            write_json(self.path / "settings.json", settings)
+        self._vectors = self._continued("vectors.f32", self.progress.vector_bytes)
+        self._index = self._continued("index.jsonl", self.progress.index_bytes)
+
+    def _check(self, output: Path, settings: dict[str, Any]) -> None:
+        found = read_json(self.path / "settings.json")
+        if not isinstance(found, dict):
+            raise DataError(f"{self.path / 'settings.json'}: damaged; --overwrite starts anew")
+        for name in sorted({*found, *settings}):
+            if found.get(name) != settings.get(name):
+                raise UsageError(
+                    f"--output={output}: an interrupted run with other settings left its work in {self.path.name}: {name} was "
+                    f"{found.get(name)!r}, now {settings.get(name)!r}; --overwrite starts anew"
+                )
+
+    def _continued(self, name: str, size: int) -> IO[bytes]:
+        path = self.path / name
+        if (path.stat().st_size if path.exists() else 0) < size:
+            raise DataError(f"{path}: is shorter than progress.json says; --overwrite starts anew")
+        stream = open(path, "ab")  # noqa: SIM115  (closed by `remove`)
+        stream.truncate(size)
+        return stream
+
+    def append(self, entries: Sequence[Sequence[Any]], vectors: np.ndarray, progress: Progress) -> None:
+        """Add vectors, float32 [vectors, size], and what they are of; they are kept once this returns.
+
+        Args:
+            progress: rows of the input and notes, counted up to here; the sizes are filled in.
+        """
+        self._index.write("".join(json.dumps(list(entry), ensure_ascii=False) + "\n" for entry in entries).encode())
+        self._vectors.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+        for stream in (self._index, self._vectors):
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._commit(
+            Progress(
+                rows=progress.rows,
+                vectors=self.progress.vectors + len(vectors),
+                vector_bytes=self._vectors.tell(),
+                index_bytes=self._index.tell(),
+                notes=progress.notes,
+            )
+        )
+
+    def keep_sums(self, sums: np.ndarray, progress: Progress) -> None:
+        """Keep sums, [words, size + 1] float64, in the place of those kept before."""
+        name = f"sums-{progress.rows}.npy"
+        with open(self.path / name, "wb") as stream:
+            np.save(stream, sums, allow_pickle=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._commit(progress)
+        for old in self.path.glob("sums-*.npy"):
+            if old.name != name:
+                old.unlink()
+
+    def sums(self, shape: tuple[int, int]) -> np.ndarray:
+        """The sums kept last, zeros at first."""
+        if not self.progress.rows:
+            return np.zeros(shape)
+        path = self.path / f"sums-{self.progress.rows}.npy"
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path}: damaged ({error}); --overwrite starts anew") from None
+        if found.shape != shape:
+            raise DataError(f"{path}: has shape {found.shape}, expected {shape}; --overwrite starts anew")
+        return np.asarray(found)
+
+    def _commit(self, progress: Progress) -> None:
+        write_json(self.path / "progress.json", vars(progress))
+        self.progress = progress
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """All vectors in order, with what they are of, some at a time."""
+        with open(self.path / "vectors.f32", "rb") as vectors, open(self.path / "index.jsonl", encoding="utf-8") as index:
+            for start in range(0, self.progress.vectors, CHUNK):
+                count = min(CHUNK, self.progress.vectors - start)
+                found = np.fromfile(vectors, "<f4", count * size).reshape(count, size)
+                yield [tuple(json.loads(next(index))) for _ in range(count)], found
+
+    def remove(self) -> None:
+        """Remove the folder, once the output is whole."""
+        for stream in (self._vectors, self._index, self._lock):
+            stream.close()
+        shutil.rmtree(self.path, ignore_errors=True)

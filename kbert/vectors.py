@@ -1,0 +1,187 @@
+"""Vector files: word2vec's two, NumPy's, JSON lines, Parquet, and a folder for TensorBoard's projector.
+
+In: vectors in parts, each with what its vectors are of (a row's number and text, a word and its count, ...). Out: a
+file that appears when it is whole. All keep float32 exactly; text has the fewest digits that do.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from kbert.errors import DataError, UsageError
+from kbert.files import check_output, output, whole, whole_binary, whole_directory
+
+VectorFormat = Literal["word2vec", "word2vec_binary", "npy", "jsonl", "parquet", "projector"]
+ENDINGS: dict[str, VectorFormat] = {
+    ".vec": "word2vec",
+    ".txt": "word2vec",
+    ".bin": "word2vec_binary",
+    ".npy": "npy",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+}
+FORMATS: tuple[str, ...] = get_args(VectorFormat)
+STDOUT = "-"
+
+Part = tuple[Sequence[tuple[Any, ...]], np.ndarray]  # what vectors are of, and they, float32 [vectors, size]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors to be written.
+
+    Attributes:
+        columns: names of what is known of each.
+        key: which column is its name in word2vec's formats, where names may not repeat; None where it has none.
+        count: of the vectors.
+        size: of each.
+        parts: gives them in order; each time anew.
+    """
+
+    columns: tuple[str, ...]
+    key: str | None
+    count: int
+    size: int
+    parts: Callable[[], Iterable[Part]]
+
+    def named(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each vector with its name."""
+        assert self.key is not None
+        at = self.columns.index(self.key)
+        for entries, vectors in self.shown():
+            for entry, vector in zip(entries, vectors, strict=True):
+                yield str(entry[at]), vector
+
+    def shown(self) -> Iterator[Part]:
+        """The parts, under a progress bar."""
+        with tqdm(total=self.count, desc="writing", unit="vector", delay=1, disable=None) as bar:
+            for entries, vectors in self.parts():
+                yield entries, vectors
+                bar.update(len(vectors))
+
+
+def format_of(name: str, given: str, has_key: bool) -> VectorFormat:
+    """The format of an output, by `--output_format` or by its ending.
+
+    Raises:
+        UsageError: neither says one, or it cannot hold what is asked for.
+        DataError: the output cannot be written.
+    """
+    found = given if given != "auto" else "jsonl" if name == STDOUT else ENDINGS.get(Path(name).suffix.lower(), "")
+    if not found:
+        raise UsageError(
+            f"--output={name}: the ending says no format ({', '.join(ENDINGS)}); add --output_format={'|'.join(FORMATS)}"
+        )
+    if name == STDOUT and found != "jsonl":
+        raise UsageError(f"--output_format={found}: only jsonl can go to standard output")
+    if found.startswith("word2vec") and not has_key:
+        raise UsageError(f"--output_format={found}: holds one vector a name, and tokens repeat; use npy, jsonl or parquet")
+    if found == "projector":
+        path = Path(name).expanduser()
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"--output={name}: is in use; the projector's files go to an empty or a new directory")
+    elif name != STDOUT:
+        check_output("--output", name)
+    return found  # type: ignore[return-value]
+
+
+def write(form: VectorFormat, name: str, vectors: Vectors) -> None:
+    """Write a vector file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    writers: dict[VectorFormat, Callable[[str, Vectors], None]] = {
+        "word2vec": _word2vec,
+        "word2vec_binary": _word2vec_binary,
+        "npy": _npy,
+        "jsonl": _jsonl,
+        "parquet": _parquet,
+        "projector": _projector,
+    }
+    writers[form](name, vectors)
+
+
+def json_lines(columns: Sequence[str], part: Part) -> str:
+    """A part as JSON lines."""
+    entries, vectors = part
+    lines = []
+    for entry, numbers in zip(entries, _shortest(vectors), strict=True):
+        head = json.dumps(dict(zip(columns, entry, strict=True)), ensure_ascii=False)
+        lines.append(f'{head[:-1]}, "vector": [{", ".join(numbers)}]}}\n')
+    return "".join(lines)
+
+
+def _shortest(vectors: np.ndarray) -> list[list[str]]:
+    """The numbers in the fewest digits that read back as the same float32."""
+    if not np.isfinite(vectors).all():
+        raise DataError("a vector holds values that are no finite numbers; are the checkpoint's weights sound?")
+    found: list[list[str]] = vectors.astype("U").tolist()
+    return found
+
+
+def _word2vec(name: str, vectors: Vectors) -> None:
+    with whole(Path(name)) as file:
+        file.write(f"{vectors.count} {vectors.size}\n")
+        for key, vector in vectors.named():
+            file.write(f"{key} {' '.join(_shortest(vector[None])[0])}\n")
+
+
+def _word2vec_binary(name: str, vectors: Vectors) -> None:
+    with whole_binary(Path(name)) as file:
+        file.write(f"{vectors.count} {vectors.size}\n".encode())
+        for key, vector in vectors.named():
+            # The line end is that of word2vec.c; readers skip it.
+            file.write(key.encode() + b" " + vector.astype("<f4").tobytes() + b"\n")
+
+
+def _npy(name: str, vectors: Vectors) -> None:
+    path = Path(name)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (vectors.count, vectors.size)}
+    with whole(path.with_suffix(".index.jsonl")) as index, whole_binary(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for entries, values in vectors.shown():
+            file.write(values.astype("<f4").tobytes())
+            index.writelines(
+                json.dumps(dict(zip(vectors.columns, entry, strict=True)), ensure_ascii=False) + "\n" for entry in entries
+            )
+
+
+def _jsonl(name: str, vectors: Vectors) -> None:
+    with output(name) as file:
+        for part in vectors.shown():
+            file.write(json_lines(vectors.columns, part))
+
+
+def _parquet(name: str, vectors: Vectors) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {name: pa.string() if name in ("text", "token") else pa.int64() for name in vectors.columns}
+    schema = pa.schema([*kinds.items(), ("vector", pa.list_(pa.float32(), vectors.size))])
+    with whole_binary(Path(name)) as file, pq.ParquetWriter(file, schema) as writer:
+        for entries, values in vectors.shown():
+            columns = [pa.array(column, kind) for column, kind in zip(zip(*entries, strict=True), kinds.values(), strict=True)]
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, vectors.size))
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _projector(name: str, vectors: Vectors) -> None:
+    """As `tensorboard --logdir` finds it, and as projector.tensorflow.org loads it."""
+    with whole_directory(Path(name)) as folder:
+        with (
+            open(folder / "vectors.tsv", "w", encoding="utf-8") as tensor,
+            open(folder / "metadata.tsv", "w", encoding="utf-8") as metadata,
+        ):
+            metadata.write("\t".join(vectors.columns) + "\n")
+            for entries, values in vectors.shown():
+                tensor.writelines("\t".join(numbers) + "\n" for numbers in _shortest(values))
+                metadata.writelines("\t".join(" ".join(str(value).split()) for value in entry) + "\n" for entry in entries)
+        config = 'embeddings {\n  tensor_name: "kbert"\n  tensor_path: "vectors.tsv"\n  metadata_path: "metadata.tsv"\n}\n'
+        (folder / "projector_config.pbtxt").write_text(config, encoding="utf-8")
