@@ -117,4 +117,4 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
 
         return tf.cast(normal * gamma + beta, dtype), gradient
 
-    return normalise(x, gamma, beta)
+    return normalise(x, *map(tf.convert_to_tensor, (gamma, beta)))  # a variable would need a gradient of its own

@@ -18,7 +18,7 @@ class Pool(keras.layers.Layer):
     """
 
     def __init__(self, encoder: Encoder, pooling: str):
-        super().__init__(name="pool", dtype=encoder.dtype_policy)
+        super().__init__(name="pool", dtype=encoder.policy)
         self.pooling = pooling
         self.dense = encoder.backbone.pooled_dense
         if pooling != "pooler":
