@@ -3,8 +3,7 @@
 In: a task and a table. Out: a `tf.data.Dataset` of training batches, or of raw rows in file order.
 An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
-of like length share a batch and padding is small; the batches then come in shuffled order. An epoch has four
-windows at least: were a small table one, the same rows would share batches in every epoch.
+of like length share a batch and padding is small; the batches then come in shuffled order.
 
 A task that reads long rows in windows trains on windows: `Examples` counts them first, and an epoch has all
 windows of the rows in their permuted order.
@@ -120,7 +119,7 @@ def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: 
         to the batch's longest row) and targets. `steps(len(examples), batch_size)` batches an epoch.
     """
     task = examples.task
-    chunk = batch_size * max(1, min(max(8, WINDOW_ROWS // batch_size), len(examples) // (4 * batch_size)))
+    chunk = batch_size * max(8, WINDOW_ROWS // batch_size)
     chunks = math.ceil(len(examples) / chunk)
     names = task.config.fields + task.gold
 
