@@ -1,8 +1,10 @@
 """The keras-nlp BERT backbone as a Keras layer whose lower layers can be frozen.
 
-In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of the last layer, or
-of those asked for, [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they are
-run: with the checkpoint's own activation, frozen layers without dropout and without gradients.
+In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of
+the last layer, or of those asked for, float32 [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they are
+run: with the checkpoint's own activation, frozen layers without dropout and without gradients. In mixed
+precision products, attention weights and activations are narrow; embeddings, sums along the residual path and
+layer norm are float32, as PyTorch's autocast has it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,9 @@ class Encoder(keras.layers.Layer):
     """
 
     def __init__(self, config: EncoderConfig, dtype: str = "float32"):
-        super().__init__(name="encoder", dtype=dtype)
+        super().__init__(name="encoder", dtype="float32")  # nothing is cast but where `_transform` does
         self.config = config
+        self.policy = keras.dtype_policies.get(dtype)
         self.backbone = keras_nlp.models.BertBackbone(
             vocabulary_size=config.vocabulary_size,
             num_layers=config.num_layers,
@@ -87,8 +90,9 @@ class Encoder(keras.layers.Layer):
         of the hidden states of these is returned instead: 0 are the embeddings, 1 the first layer's.
         """
         b = self.backbone
-        tokens = b.token_embedding(inputs["token_ids"])
-        x = tokens + b.position_embedding(tokens) + b.segment_embedding(inputs["segment_ids"])
+        x = ops.take(ops.convert_to_tensor(b.token_embedding.embeddings), inputs["token_ids"], axis=0)
+        x = x + ops.convert_to_tensor(b.position_embedding.position_embeddings)[: ops.shape(x)[1]]
+        x = x + ops.take(ops.convert_to_tensor(b.segment_embedding.embeddings), inputs["segment_ids"], axis=0)
         x = normalised(b.embeddings_layer_norm, x)
         x = fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
         # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
@@ -108,35 +112,34 @@ class Encoder(keras.layers.Layer):
         The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
         [rows, hidden] with one for key and value, where its einsum projections cost most.
         """
-        heads, hidden = self.config.num_heads, self.config.hidden_dim
+        heads, hidden, narrow = self.config.num_heads, self.config.hidden_dim, self.policy.compute_dtype
         size = hidden // heads
         attention = layer._self_attention_layer
 
-        def product(rows: Any, *projections: Any) -> Any:  # [rows, hidden] -> [rows, hidden * projections]
-            kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (hidden, hidden)) for p in projections]
-            shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (hidden,)) for p in projections]
-            return ops.matmul(rows, ops.concatenate(kernels, 1)) + ops.concatenate(shifts, 0)
+        def product(rows: Any, *projections: Any) -> Any:  # [rows, width] -> [rows, width of all projections]
+            kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (rows.shape[-1], -1)) for p in projections]
+            shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (-1,)) for p in projections]
+            kernel, shift = (ops.cast(ops.concatenate(parts, -1), narrow) for parts in (kernels, shifts))
+            return ops.matmul(ops.cast(rows, narrow), kernel) + shift
+
+        def by_head(rows: Any, length: Any) -> Any:  # [rows, hidden] -> [batch, heads, length, size]
+            return ops.transpose(ops.reshape(rows, (batch, length, heads, size)), (0, 2, 1, 3))
+
+        def added(flat: Any, change: Any, dropout: Any, norm: Any) -> Any:
+            return normalised(norm, flat + ops.cast(fused.dropped(change, dropout, training), "float32"))
 
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
-        reading = x[:, :1] if first_only else x  # [batch, queries, hidden]
         queries = 1 if first_only else length
-        flat = ops.reshape(reading, (-1, hidden))
-        query = ops.reshape(product(flat, attention._query_dense), (batch, queries, heads, size))
-        query = ops.transpose(query * ops.cast(size**-0.5, x.dtype), (0, 2, 1, 3))  # [batch, heads, queries, size]
+        flat = ops.reshape(x[:, :queries], (-1, hidden))
+        query = by_head(product(flat, attention._query_dense), queries) * ops.cast(size**-0.5, narrow)
         both = product(ops.reshape(x, (-1, hidden)), attention._key_dense, attention._value_dense)
-        key, value = (
-            ops.transpose(ops.reshape(part, (batch, length, heads, size)), (0, 2, 1, 3)) for part in ops.split(both, 2, axis=1)
-        )
+        key, value = (by_head(part, length) for part in ops.split(both, 2, axis=1))
         mixed = fused.attention(query, key, value, bias, attention._dropout_layer, training)
-        mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, queries, heads, size]
-        mixed = product(ops.reshape(mixed, (-1, hidden)), attention._output_dense)
-        mixed = fused.dropped(mixed, layer._self_attention_dropout, training)
-        flat = normalised(layer._self_attention_layer_norm, flat + mixed)
-        inner = layer._feedforward_intermediate_dense
-        wide = ops.matmul(flat, ops.convert_to_tensor(inner.kernel)) + ops.convert_to_tensor(inner.bias)
-        out = layer._feedforward_output_dense(ACTIVATIONS[self.config.activation](wide))
-        out = fused.dropped(out, layer._feedforward_dropout, training)
-        flat = normalised(layer._feedforward_layer_norm, flat + out)
+        mixed = product(ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, hidden)), attention._output_dense)
+        flat = added(flat, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
+        wide = ACTIVATIONS[self.config.activation](product(flat, layer._feedforward_intermediate_dense))
+        out = product(wide, layer._feedforward_output_dense)
+        flat = added(flat, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
         return ops.reshape(flat, (batch, queries, hidden))
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:

@@ -38,7 +38,8 @@ def attention(
 
     @tf.custom_gradient
     def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + bias
+        # Products of 16 bits would be rounded to 16 bits, by some per cent of a weight where scores are large.
+        scores = tf.matmul(tf.cast(query, tf.float32), tf.cast(key, tf.float32), transpose_b=True) + bias
         weights = tf.nn.softmax(scores)  # [batch, heads, queries, tokens]
         kept = tf.cast(weights, dtype)
         if drops:
@@ -117,4 +118,4 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
 
         return tf.cast(normal * gamma + beta, dtype), gradient
 
-    return normalise(x, gamma, beta)
+    return normalise(x, *map(tf.convert_to_tensor, (gamma, beta)))  # a variable would need a gradient of its own

@@ -19,7 +19,7 @@ class Pool(keras.layers.Layer):
     """
 
     def __init__(self, encoder: Encoder, pooling: str):
-        super().__init__(name="pool", dtype=encoder.dtype_policy)
+        super().__init__(name="pool", dtype=encoder.policy)
         self.pooling = pooling
         self.dense = encoder.backbone.pooled_dense
         if pooling != "pooler":
@@ -54,15 +54,15 @@ class MaskedLM(keras.layers.Layer):
     """
 
     def __init__(self, encoder: Encoder):
-        super().__init__(name="mlm_head", dtype=encoder.dtype_policy)
+        super().__init__(name="mlm_head", dtype=encoder.policy)
         config = encoder.config
         self.embedding = encoder.backbone.token_embedding
         self.activation = ACTIVATIONS[config.activation]
         self.intermediate_dense = keras.layers.Dense(
-            config.hidden_dim, kernel_initializer=initializer(), dtype=encoder.dtype_policy, name="intermediate_dense"
+            config.hidden_dim, kernel_initializer=initializer(), dtype=encoder.policy, name="intermediate_dense"
         )
         self.intermediate_layer_norm = keras.layers.LayerNormalization(
-            epsilon=1e-12, dtype=encoder.dtype_policy, name="intermediate_layer_norm"
+            epsilon=1e-12, dtype=encoder.policy, name="intermediate_layer_norm"
         )
         self.sizes = config.hidden_dim, config.vocabulary_size
 

@@ -178,6 +178,9 @@ class MatchOptions:
         metadata={"help": "cross: dropout in front of the score, a fraction.", "low": 0.0, "high": 0.9},
     )
 
+    def check(self, max_length: int) -> None:
+        """Any length will do here; what goes together depends on the rows too, and is checked with them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions:

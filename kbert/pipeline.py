@@ -3,8 +3,7 @@
 In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
 An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
 some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
-of like length share a batch and padding is small; the batches then come in shuffled order. An epoch has four
-windows at least: were a small table one, the same rows would share batches in every epoch.
+of like length share a batch and padding is small; the batches then come in shuffled order.
 
 A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
 windows of the rows in their permuted order. Other tasks make examples of their own.
@@ -143,8 +142,7 @@ class TableBatches:
     def __init__(self, task: Task, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
         self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
         self.per_epoch = math.ceil(len(examples) / batch_size)
-        # Batches that are sorted by length together.
-        self._per_chunk = max(1, min(max(8, WINDOW_ROWS // batch_size), len(examples) // (4 * batch_size)))
+        self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
         self._chunks = math.ceil(self.per_epoch / self._per_chunk)
 
     def dataset(self, start: int) -> tf.data.Dataset:

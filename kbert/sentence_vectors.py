@@ -17,7 +17,7 @@ from kbert.config import EncoderConfig, Precision, TextConfig
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
 from kbert.pooling import counted, normalized, pool
-from kbert.tasks.base import Encoded, Tensors
+from kbert.tasks.base import Encoded, Signature, Tensors
 from kbert.text import UNKNOWN, Tokenizer
 from kbert.whitening import Whitening
 
@@ -101,6 +101,12 @@ class SentenceVectors:
         pooled = PooledLayers(encoder, self.config)
         return keras.Model(inputs, pooled(pooled.states(inputs), inputs["padding_mask"]), name="sentence_vectors")
 
+    def served(self, model: keras.Model) -> keras.Model:
+        return model
+
+    def signatures(self) -> dict[str, Signature]:
+        return {"serving_default": Signature(self.config.fields)}
+
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         found = {"vector": self.finish(outputs)}
         if self.survey:
@@ -120,7 +126,7 @@ class PooledLayers(keras.layers.Layer):
     """Hidden states of some layers, each [rows, tokens, hidden], into one vector a row, float32 [rows, size]."""
 
     def __init__(self, encoder: Encoder, config: VectorConfig):
-        super().__init__(name="pooled_layers", dtype=encoder.dtype_policy)
+        super().__init__(name="pooled_layers", dtype=encoder.policy)
         self.encoder, self.config = encoder, config
         self.dense = encoder.backbone.pooled_dense
         if "pooler" not in config.pooling:

@@ -17,7 +17,7 @@ from keras import ops
 from kbert import heads
 from kbert.encoder import Encoder
 from kbert.sentence_vectors import VectorConfig
-from kbert.tasks.base import Encoded, Tensors
+from kbert.tasks.base import Encoded, Signature, Tensors
 from kbert.text import Tokenizer
 from kbert.windows import framed, windows
 
@@ -50,6 +50,12 @@ class TokenVectors:
         states = [ops.cast(hidden, "float32") for hidden in encoder(inputs, layers=self.config.layers)]
         joined = ops.concatenate(states, -1) if self.config.layer_mode == "concat" else sum(states) / len(states)
         return keras.Model(inputs, joined, name="token_vectors")
+
+    def served(self, model: keras.Model) -> keras.Model:
+        return model
+
+    def signatures(self) -> dict[str, Signature]:
+        return {"serving_default": Signature(self.config.fields)}
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         return {
