@@ -1,8 +1,8 @@
 """The keras-nlp BERT backbone as a Keras layer whose lower layers can be frozen.
 
-In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of
-the last layer, or of those asked for, float32 [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they are
-run: with the checkpoint's own activation, frozen layers without dropout and without gradients. In mixed
+In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of the last layer, or of
+those asked for, float32 [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they
+are run: with the checkpoint's own activation, frozen layers without dropout and without gradients. In mixed
 precision products, attention weights and activations are narrow; embeddings, sums along the residual path and
 layer norm are float32, as PyTorch's autocast has it.
 """
