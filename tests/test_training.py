@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, reviews, write_tsv
+from conftest import ROOT
 from safetensors.numpy import load_file
 from test_boards import events, number
 from test_pipeline import CONFIG
@@ -194,10 +194,8 @@ def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
 
 
 def test_a_run_killed_ten_times_at_random_is_the_run_that_was_not(tmp_path, environment):
-    data = write_tsv(tmp_path / "train.tsv", reviews(190, 4))
-
     def trained(name: str, kills: int) -> list[int]:
-        command = [sys.executable, ROOT / "tests" / "killed_run.py", data, tmp_path / name, str(kills), "5"]
+        command = [sys.executable, ROOT / "tests" / "killed_run.py", tmp_path / name, str(kills), "5"]
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
