@@ -137,7 +137,10 @@ class Run:
         except LostLoss as lost:
             last = self.directory.last()
             kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
-            raise KbertError(f"{lost}; its batch was {self.batches.where(lost.step - 1)}; {kept}") from None
+            batch = f"its batch was {self.batches.where(lost.step - 1)}"
+            if lost.step > 1:
+                batch += f"; the one before, whose gradients may have done it, was {self.batches.where(lost.step - 2)}"
+            raise KbertError(f"{lost}; {batch}; {kept}") from None
         except tf.errors.OpError as error:
             if not self.devices.several or "DataError: " in str(error):
                 raise
