@@ -250,11 +250,7 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
     assert untrained["kind"] == "retrieval" and untrained["mrr"] + 0.1 < trained["mrr"]
     assert trained["titles"] < 60 and trained["texts"] == len({text for _, text in pairs(60, 1)})
 
-    out = tmp_path / "again.json"
     dev = matched / "dev.tsv"
-    again = metrics(evaluate.main([f"--model_dir={after}", f"--data={dev}", f"--metrics_out={out}"]), out)
-    assert again == pytest.approx(trained)
-
     answers = tmp_path / "answers.jsonl"
     assert predict.main([f"--model_dir={after}", f"--input={dev}", f"--output={answers}"]) == 0
     rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
@@ -294,6 +290,8 @@ def test_cross_learns_labels_and_is_measured_on_drawn_pairs_too(checkpoint, tmp_
     assert dev["kind"] == "labels" and dev["rows"] == 40 and dev["threshold"] == 0.5
     assert dev["accuracy"] > 0.75 and dev["roc_auc"] > 0.75
     assert re.search(r"pooler +272  trained", capfd.readouterr().out)
+    again = metrics(evaluate.main([f"--model_dir={model}", f"--data={tmp_path / 'dev.tsv'}", f"--metrics_out={out}"]), out)
+    assert again == {**dev, "roc_auc": pytest.approx(dev["roc_auc"])}
     arguments = [f"--model_dir={model}", f"--data={tmp_path / 'dev.tsv'}", "--label_column=", f"--metrics_out={out}"]
     assert metrics(evaluate.main(arguments), out)["rows"] == 80  # every title with its own text and a drawn one
     assert predict.main([f"--model_dir={model}", "--text=film", "--text_b=the plot is good and good"]) == 0
