@@ -79,7 +79,7 @@ class TestTheRun:
     def test_the_same_command_says_it_is_finished_and_others_name_what_differs(self, folder, pretrained, capsys):
         same = arguments(folder, pretrained, objective="mlm", evaluate_steps=30)
         assert pretrain.main(same) == 0
-        assert "is finished: 60 steps, 20 epochs" in capsys.readouterr().out
+        assert "is finished: 60 steps, 7 epochs" in capsys.readouterr().out
         for more, message in [
             ({"mask_unit": "word"}, "has a run with mask_unit piece, not word"),
             ({"objective": "mlm+sop"}, "has a run with options"),
@@ -92,7 +92,7 @@ class TestTheRun:
 class TestFilling:
     def test_predict_gives_the_best_pieces_of_each_mask(self, pretrained, tmp_path):
         (tmp_path / "in.txt").write_text(
-            "the film is very [MASK] and the [MASK] is\nno mask\n\n[MASK][MASK]\n", encoding="utf-8"
+            "the film is very [MASK] and the [MASK] is not bad .\nno mask\n\n[MASK][MASK]\n", encoding="utf-8"
         )
         assert (
             predict.main([f"--model_dir={pretrained}", f"--input={tmp_path / 'in.txt'}", f"--output={tmp_path / 'out.jsonl'}"])
@@ -111,7 +111,7 @@ class TestFilling:
         program = (
             "import sys, json, tensorflow as tf, tensorflow_text\n"
             "f = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
-            "o = f(text=tf.constant(['the film is very [MASK] and', 'nothing', '[MASK] [MASK]']))\n"
+            "o = f(text=tf.constant(['the film is very [MASK] and the plot is not bad .', 'nothing', '[MASK] [MASK]']))\n"
             "assert 'kbert' not in sys.modules\n"
             "print(json.dumps({k: v.numpy().tolist() if v.dtype != tf.string else v.numpy().astype(str).tolist() for k, v in o.items()}))"
         )
@@ -127,7 +127,7 @@ class TestFilling:
         assert np.shape(found["pieces"]) == (3, 2, 5) and found["pieces"][1][0] == [""] * 5
         from kbert import serving
 
-        decoded = serving.load(pretrained)({"text": tf.constant(["the film is very [MASK] and"])})
+        decoded = serving.load(pretrained)({"text": tf.constant(["the film is very [MASK] and the plot is not bad ."])})
         np.testing.assert_allclose(decoded["probabilities"][0, 0], found["probabilities"][0][0], atol=1e-6)
 
     def test_masks_in_the_tokenizer(self, vocabulary):
