@@ -182,6 +182,28 @@ def test_optimizer_settings(checkpoint):
     )
 
 
+def test_the_compiled_update_is_the_plain_one(monkeypatch):
+    """Weights, moments and step count, with a sparse gradient, clipping, decay and the schedule."""
+    from kbert import optimizers
+    from kbert.config import TrainConfig
+
+    found = []
+    for worth in (1, 10**9):
+        monkeypatch.setattr(optimizers, "WORTH_COMPILING", worth)
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Dense(2)])
+        config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5)
+        model.compile(optimizer=optimizers.optimizer(model, config, 20), loss="mse", jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+        assert (model.optimizer._update is not None) == (worth == 1)
+        model.fit(np.arange(24).reshape(8, 3) % 7, 100 * np.ones((8, 3, 2)), batch_size=2, shuffle=False, verbose=0)
+        found.append([np.array(v) for v in (*model.weights, *model.optimizer.variables)])
+    assert len(found[0]) == len(found[1])
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-6)
+    assert found[0][3] == 4  # steps
+
+
 def test_pairs_jsonl_and_dev_fraction(checkpoint, tmp_path, capsys):
     lines = [json.dumps({"a": t, "b": t[::-1], "same": y == "positive"}) for t, y in reviews(60)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
