@@ -1,8 +1,8 @@
 """Attention and layer normalisation with derivatives written by hand, in fewer passes over memory.
 
 In: tensors of one encoder layer. Out: the same sums that automatic differentiation would make, in the same
-arithmetic. On a CPU a training step's time is half matrix products and half passes over the attention weights
-and the hidden states; written so, there are a third fewer of these.
+arithmetic. On a CPU much of a training step's time goes to passes over the attention weights and the hidden
+states; written so, there are fewer of these.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def attention(
 def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tensor, float]:
     """Which places dropout keeps, bool of this shape, and by how much what is kept is to be scaled.
 
-    Drawn as 16 bits a place, a quarter of the work of a uniform float32; the rate is met to 2**-17.
+    Drawn as 16 bits a place, half of what a uniform float32 takes; the rate is met to 2**-17.
 
     Args:
         shape: int32.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from kbert.config import RunConfig
 from kbert.lamb import Lamb
 
-WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, and the update of fewer takes less than a millisecond
+WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which the update of fewer does not give back
 
 
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -43,9 +43,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class AdamW(keras.optimizers.AdamW):
     """Keras's AdamW, whose update XLA compiles into one function where a single CPU trains many weights.
 
-    The update reads and writes each weight and its moments; operation by operation that is some ten passes
-    over memory, compiled it is one: 90 ms become 25 for 22.7 million weights on two cores. Compiling the
-    whole training step instead makes bfloat16 slower there.
+    The update reads and writes each weight and its moments: operation by operation in many passes over memory,
+    compiled in few. Compiling the whole training step instead would do so anew for each length of a batch.
     """
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -57,7 +56,7 @@ class AdamW(keras.optimizers.AdamW):
         self._update = tf.function(update, jit_compile=True) if alone and on_cpu and weights >= WORTH_COMPILING else None
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        if self._update is None or tf.executing_eagerly():
+        if self._update is None or tf.executing_eagerly() or any(gradient is None for gradient in grads):
             super().apply(grads, trainable_variables)
         else:
             self._update([None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads])

@@ -253,7 +253,7 @@ def test_wrong_gold_names_file_and_line(tmp_path, capsys, checkpoint, context, a
     good = ("what", "good film", [{"text": "good", "answer_start": 0}])
     path = write_rows(tmp_path / "f.jsonl", [good, ("what", context, answers)])
     flags = [f"--init={checkpoint}", f"--train_data={path}", f"--model_dir={tmp_path / 'm'}", "--max_length=20"]
-    assert finetune.main(["--task=answer", *flags]) == 1
+    assert finetune.main(["--task=answer", *flags, "--max_question_length=6", "--doc_stride=6"]) == 1
     assert f"{path}:2: {message}" in capsys.readouterr().err
 
 

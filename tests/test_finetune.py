@@ -209,6 +209,28 @@ def test_lamb_is_the_papers():
         assert np.allclose(variable.numpy(), expected, atol=1e-5)
 
 
+def test_the_compiled_update_is_the_plain_one(monkeypatch):
+    """Weights, moments and step count, with a sparse gradient, clipping, decay and the schedule."""
+    from kbert import optimizers
+    from kbert.config import TrainConfig
+
+    found = []
+    for worth in (1, 10**9):
+        monkeypatch.setattr(optimizers, "WORTH_COMPILING", worth)
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Dense(2)])
+        config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5)
+        model.compile(optimizer=optimizers.optimizer(model, config, 20), loss="mse", jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+        assert (model.optimizer._update is not None) == (worth == 1)
+        model.fit(np.arange(24).reshape(8, 3) % 7, 100 * np.ones((8, 3, 2)), batch_size=2, shuffle=False, verbose=0)
+        found.append([np.array(v) for v in (*model.weights, *model.optimizer.variables)])
+    assert len(found[0]) == len(found[1])
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-6)
+    assert found[0][3] == 4  # steps
+
+
 def test_pairs_jsonl_and_dev_fraction(checkpoint, tmp_path, capsys):
     lines = [json.dumps({"a": t, "b": t[::-1], "same": y == "positive"}) for t, y in reviews(60)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
@@ -437,14 +459,24 @@ def wait_for(condition, child, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
+def stop(child, how) -> str:
+    """Signal it, and again if it goes on: Python drops an interrupt that falls into a destructor."""
+    for _ in range(3):
+        os.kill(child.pid, how)
+        try:
+            return child.communicate(timeout=30)[0]
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("it goes on")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_a_usable_directory_and_continues(checkpoint, data, tmp_path, environment, how, capsys):
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
     child = start(flags, environment)
     wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("step-*")), child)
-    os.kill(child.pid, how)
-    output = child.communicate(timeout=60)[0]
+    output = stop(child, how)
     assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), output
     if how == signal.SIGINT:
         assert "interrupted" in output and "Traceback" not in output

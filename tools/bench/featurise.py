@@ -137,8 +137,8 @@ def run(options: Any, task_options: Any, source: Any) -> int:
             other.stdin.close()
     print(f"{options.input}: {len(numbers):,} rows, {len(table):,} of them different")
     print(f"windows of {options.max_length} tokens")
-    found = "with answer" if name == "answer" else "in entities"
-    print(f"{'':<14}{'rows/s':>10}{'lowest':>10}{'highest':>10}{'windows':>10}{found:>13}")
+    learnt = "with answer" if name == "answer" else "in entities"
+    print(f"{'':<14}{'rows/s':>10}{'lowest':>10}{'highest':>10}{'windows':>10}{learnt:>13}")
     for name, found, counts in zip(("kbert", "Hugging Face"), zip(*rounds, strict=True), (ours, theirs[1:]), strict=True):
         speeds = f"{statistics.median(found):>10,.0f}{min(found):>10,.0f}{max(found):>10,.0f}"
         print(f"{name:<14}{speeds}{counts[0]:>10,}{counts[1]:>13,}")
