@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from kbert import flags, runtime
 from kbert.config import SourceConfig, to_json
 from kbert.errors import UsageError
-from kbert.vector_flags import EncodeFlags, SentenceFlags, TokenFlags, check
-from kbert.vectors import VectorFormat, format_of
+from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags, check
+from kbert.vectors.formats import VectorFormat, format_of
 
 if TYPE_CHECKING:
     from kbert.checkpoints import Checkpoint
-    from kbert.sentence_vectors import VectorConfig
     from kbert.sources import Table
-    from kbert.vector_run import Output
+    from kbert.vectors.run import Output
+    from kbert.vectors.sentences import VectorConfig
 
 log = logging.getLogger("kbert.encode")  # __name__ is "__main__" when it runs
 
@@ -62,7 +62,7 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
 def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint") -> "VectorConfig":
     """What the flags and, where they leave it open, the checkpoint say of a vector."""
     from kbert.checkpoints.sentence_transformers import read_sentence_settings
-    from kbert.sentence_vectors import VectorConfig, layer_numbers
+    from kbert.vectors.sentences import VectorConfig, layer_numbers
 
     encoder, own = checkpoint.encoder, None
     if options.unit == "sentence" and sentence.pooling is None:
@@ -120,9 +120,11 @@ def _sentences(
     table: "Table | None",
     form: "VectorFormat | None",
 ) -> None:
-    from kbert import encoding, serving, vector_run
-    from kbert.sentence_vectors import SentenceVectors
-    from kbert.whitening import Whitening
+    from kbert import serving
+    from kbert.vectors import encoding
+    from kbert.vectors import run as vector_run
+    from kbert.vectors.sentences import SentenceVectors
+    from kbert.vectors.whitening import Whitening
 
     arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
     whitening = None
@@ -156,9 +158,10 @@ def _tokens(
     table: "Table",
     form: "VectorFormat",
 ) -> None:
-    from kbert import encoding, vector_run
     from kbert.segmenters import segmenter
-    from kbert.token_vectors import TokenVectors
+    from kbert.vectors import encoding
+    from kbert.vectors import run as vector_run
+    from kbert.vectors.tokens import TokenVectors
 
     arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
     split = None if token.segmenter is None else segmenter(token.segmenter)
@@ -188,7 +191,7 @@ def _tokens(
 
 
 def _output(options: EncodeFlags, group: Any, arrays: Any, form: "VectorFormat") -> "Output":
-    from kbert import vector_run
+    from kbert.vectors import run as vector_run
 
     assert options.output is not None
     settings = {"unit": options.unit, "weights_crc32": vector_run.crc32(arrays), **to_json(group)}

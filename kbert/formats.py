@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from kbert import conll
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
+from kbert.tagging import conll
 
 Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
@@ -205,7 +205,7 @@ class JsonLines:
 
 @dataclass
 class Conll:
-    """A sentence a block of lines: a token and its tag a line, a blank line behind; see `kbert.conll`.
+    """A sentence a block of lines: a token and its tag a line, a blank line behind; see `kbert.tagging.conll`.
 
     Its columns are the text, whatever that is called, and the entities as spans of its characters.
     """
@@ -249,7 +249,7 @@ class Conll:
 
 
 class Questions(JsonLines):
-    """Rows of `kbert.squad`, which kbert copied from a document: JSON lines in UTF-8."""
+    """Rows of `kbert.answering.squad`, which kbert copied from a document: JSON lines in UTF-8."""
 
     def place(self, record: bytes) -> str:
         """What the user knows a row by."""

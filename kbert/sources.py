@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from kbert import squad
+from kbert.answering import squad
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.formats import Format, Layout, Questions, Text, format_of, layout_of

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kbert.gradient_cache import InParts
+from kbert.matching.gradient_cache import InParts
 from kbert.objective import Objective, Sums
 
 

@@ -13,7 +13,8 @@ from conftest import VOCABULARY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert import answer_spans, evaluate, export, finetune, pipeline, predict
+from kbert import evaluate, export, finetune, pipeline, predict
+from kbert.answering import answer_spans
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.errors import UsageError
 from kbert.options import AnswerOptions

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert import conll
 from kbert.config import SourceConfig
-from kbert.entity_metrics import Counts, mistakes_markdown
 from kbert.errors import DataError, UsageError
 from kbert.sources import open_table
+from kbert.tagging import conll
+from kbert.tagging.entity_metrics import Counts, mistakes_markdown
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
 LETTERS = {"BILOU": {"E": "L", "S": "U"}, "BMES": {"I": "M"}}

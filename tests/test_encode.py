@@ -18,16 +18,17 @@ from gensim.models import KeyedVectors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert import encode, encoding
+from kbert import encode
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
-from kbert.sentence_vectors import SentenceVectors, VectorConfig, layer_numbers
 from kbert.text import Tokenizer
-from kbert.token_vectors import means, occurrences
-from kbert.vector_store import VectorStore
-from kbert.whitening import Whitening
+from kbert.vectors import encoding
+from kbert.vectors.sentences import SentenceVectors, VectorConfig, layer_numbers
+from kbert.vectors.store import VectorStore
+from kbert.vectors.tokens import means, occurrences
+from kbert.vectors.whitening import Whitening
 
 LONG = " ".join(["good bad film plot"] * 30)  # 120 pieces, and the tiny checkpoint has 40 positions
 TEXTS = ["a good film.", "", "中文很好", "unlikely Café", "wholly unknown", LONG, "the film is not bad"]
@@ -315,8 +316,9 @@ def test_contextual_vocabulary_of_segments_is_the_mean_over_occurrences(checkpoi
 
 SLOW = """
 import sys, time
-from kbert import encode, encoding
-from kbert.vector_store import VectorStore
+from kbert import encode
+from kbert.vectors import encoding
+from kbert.vectors.store import VectorStore
 encoding.WINDOW_BYTES = 100
 append = VectorStore.append
 def slow(*arguments):

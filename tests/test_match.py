@@ -12,11 +12,12 @@ import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, write_tsv
 
-from kbert import contrastive, evaluate, export, finetune, pipeline, predict
+from kbert import evaluate, export, finetune, pipeline, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
-from kbert.match_audit import MatchAudit
+from kbert.matching import contrastive
+from kbert.matching.audit import MatchAudit
 from kbert.options import MatchOptions
 from kbert.serving import Predictor
 from kbert.sources import open_table

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kbert import contrastive, match_metrics, mining
 from kbert.config import SourceConfig
 from kbert.errors import DataError
-from kbert.gradient_cache import InParts
-from kbert.long_text import inputs_of
-from kbert.match_report import MatchReport, MatchScorer
-from kbert.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
+from kbert.matching import contrastive, mining
+from kbert.matching import metrics as match_metrics
+from kbert.matching.gradient_cache import InParts
+from kbert.matching.long_text import inputs_of
+from kbert.matching.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
+from kbert.matching.report import MatchReport, MatchScorer
 from kbert.sources import open_table
 
 

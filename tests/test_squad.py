@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert import squad
+from kbert.answering import squad
 from kbert.config import SourceConfig
 from kbert.errors import DataError
 from kbert.sources import open_table

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kbert.errors import DataError, UsageError
-from kbert.vector_store import Progress, VectorStore
-from kbert.vectors import FORMATS, Vectors, format_of, json_lines, write
-from kbert.whitening import Whitening
+from kbert.vectors.formats import FORMATS, Vectors, format_of, json_lines, write
+from kbert.vectors.store import Progress, VectorStore
+from kbert.vectors.whitening import Whitening
 
 NAMES = ["the", "中", "café", "##ly", "a_b", "\u3000x", "😀", '"']
 VALUES = np.random.default_rng(0).normal(size=(len(NAMES), 5)).astype(np.float32)

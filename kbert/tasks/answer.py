@@ -15,12 +15,13 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kbert import answer_spans, heads, squad
+from kbert import heads
+from kbert.answering import answer_spans, squad
+from kbert.answering.squad_report import THRESHOLD, AnswerReport, AnswerScorer
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
 from kbert.options import AnswerOptions
-from kbert.squad_report import THRESHOLD, AnswerReport, AnswerScorer
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 

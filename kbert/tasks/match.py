@@ -13,15 +13,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import contrastive, heads, mining, pooling
+from kbert import heads, pooling
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
-from kbert.gradient_cache import InParts
-from kbert.long_text import inputs_of
-from kbert.match_audit import BINARY, FIELDS, MatchAudit
-from kbert.match_report import THRESHOLD, MatchReport, MatchScorer
-from kbert.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives, negative_columns
+from kbert.matching import contrastive, mining
+from kbert.matching.audit import BINARY, FIELDS, MatchAudit
+from kbert.matching.gradient_cache import InParts
+from kbert.matching.long_text import inputs_of
+from kbert.matching.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives, negative_columns
+from kbert.matching.report import THRESHOLD, MatchReport, MatchScorer
 from kbert.options import MatchOptions
 from kbert.sources import Table
 from kbert.tasks.base import Encoded, Examples, Signature, Task, Tensors

@@ -14,13 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import entity_metrics, heads
+from kbert import heads
 from kbert.config import ModelConfig, SourceConfig, from_json
-from kbert.crf import CRF
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import TagOptions
 from kbert.spans import Span, check_spans, read_spans, tag_numbers
+from kbert.tagging import entity_metrics
+from kbert.tagging.crf import CRF
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 from kbert.windows import framed, windows

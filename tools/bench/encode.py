@@ -51,11 +51,13 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import checkpoints, encode, encoding, vector_run
+        from kbert import checkpoints, encode
         from kbert.config import SourceConfig
-        from kbert.sentence_vectors import SentenceVectors
         from kbert.sources import open_table
-        from kbert.vector_flags import EncodeFlags, SentenceFlags, TokenFlags
+        from kbert.vectors import encoding
+        from kbert.vectors import run as vector_run
+        from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags
+        from kbert.vectors.sentences import SentenceVectors
 
         if budget:
             vector_run.TOKEN_BUDGET = budget

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kbert.encoding import WINDOW_BYTES, Segmenter, token_windows, windows
 from kbert.errors import DataError
 from kbert.serving import Predictor
 from kbert.sources import Table
 from kbert.text import UNKNOWN, Tokenizer
-from kbert.token_vectors import Granularity, TokenVectors, means, occurrences, surface
-from kbert.vector_store import Progress, VectorStore
-from kbert.vectors import Part
+from kbert.vectors.encoding import WINDOW_BYTES, Segmenter, token_windows, windows
+from kbert.vectors.formats import Part
+from kbert.vectors.store import Progress, VectorStore
+from kbert.vectors.tokens import Granularity, TokenVectors, means, occurrences, surface
 
 COLUMNS = ("token", "count")
 CHUNK = 4096  # names at once

@@ -24,7 +24,7 @@ import numpy as np
 from kbert.config import from_json, read_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json
-from kbert.vectors import Part
+from kbert.vectors.formats import Part
 
 CHUNK = 4096  # vectors read at once
 

@@ -6,7 +6,7 @@ from typing import Literal
 from kbert.config import SOURCE_HELP, flag
 from kbert.errors import UsageError
 from kbert.files import check_output
-from kbert.vectors import STDOUT
+from kbert.vectors.formats import STDOUT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kbert import match_metrics
+from kbert.matching import metrics as match_metrics
 
 THRESHOLD = "threshold"
 # The figures of each kind of rows, in the order of the table.

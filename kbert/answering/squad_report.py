@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kbert import squad, squad_metrics
-from kbert.squad_metrics import Rules
+from kbert.answering import squad, squad_metrics
+from kbert.answering.squad_metrics import Rules
 
 SHOWN = 50  # mistaken examples in TensorBoard
 KEPT = 1000  # of those that may be mistaken, until the threshold is known

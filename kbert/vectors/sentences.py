@@ -19,7 +19,7 @@ from kbert.errors import UsageError
 from kbert.pooling import counted, normalized, pool
 from kbert.tasks.base import Encoded, Signature, Tensors
 from kbert.text import UNKNOWN, Tokenizer
-from kbert.whitening import Whitening
+from kbert.vectors.whitening import Whitening
 
 LayerMode = Literal["concat", "mean"]
 

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kbert.sentence_vectors import SentenceVectors
 from kbert.serving import Predictor
 from kbert.sources import Table
-from kbert.token_vectors import Granularity, TokenVectors, means, occurrences, surface
-from kbert.vectors import Part
+from kbert.vectors.formats import Part
+from kbert.vectors.sentences import SentenceVectors
+from kbert.vectors.tokens import Granularity, TokenVectors, means, occurrences, surface
 
 WINDOW_BYTES = 1 << 18  # of text that is encoded at once: a few seconds' work
 TOKEN_WINDOW_BYTES = 1 << 16  # the same where a vector a token is held

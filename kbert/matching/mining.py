@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kbert.negatives import OtherRows
+from kbert.matching.negatives import OtherRows
 
 BLOCK = 20_000  # rows compared with one another
 SPARE = 64  # rows looked at beyond those wanted: some are the title's own

@@ -16,9 +16,9 @@ from keras import ops
 
 from kbert import heads
 from kbert.encoder import Encoder
-from kbert.sentence_vectors import VectorConfig
 from kbert.tasks.base import Encoded, Signature, Tensors
 from kbert.text import Tokenizer
+from kbert.vectors.sentences import VectorConfig
 from kbert.windows import framed, windows
 
 Granularity = Literal["piece", "character", "word"]
@@ -26,7 +26,7 @@ GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
 class TokenVectors:
-    """One vector a piece; see `kbert.sentence_vectors.SentenceVectors` for what each method is for."""
+    """One vector a piece; see `kbert.vectors.sentences.SentenceVectors` for what each method is for."""
 
     def __init__(self, config: VectorConfig, tokenizer: Tokenizer):
         self.config = config

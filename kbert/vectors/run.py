@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kbert import encoding
 from kbert.checkpoints import Arrays, Checkpoint
 from kbert.config import to_json
 from kbert.encoder import Encoder
-from kbert.encoding import Segmenter
 from kbert.errors import DataError
 from kbert.files import output
-from kbert.sentence_vectors import SentenceVectors
 from kbert.serving import Predictor, S
 from kbert.sources import Table
 from kbert.text import Tokenizer
-from kbert.token_vectors import Granularity, TokenVectors
-from kbert.vector_store import Progress, VectorStore
-from kbert.vectors import STDOUT, Part, VectorFormat, Vectors, json_lines, write
-from kbert.vocabulary_vectors import COLUMNS, Vocabulary, sum_occurrences
-from kbert.whitening import Whitening
+from kbert.vectors import encoding
+from kbert.vectors.encoding import Segmenter
+from kbert.vectors.formats import STDOUT, Part, VectorFormat, Vectors, json_lines, write
+from kbert.vectors.sentences import SentenceVectors
+from kbert.vectors.store import Progress, VectorStore
+from kbert.vectors.tokens import Granularity, TokenVectors
+from kbert.vectors.vocabulary import COLUMNS, Vocabulary, sum_occurrences
+from kbert.vectors.whitening import Whitening
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,75 @@
+"""The optimizers, against the papers' formulas and one another."""
+
+import keras
+import numpy as np
+import pytest
+
+from kbert import optimizers
+from kbert.checkpoints import open_checkpoint
+from kbert.config import TrainConfig
+from kbert.encoder import Encoder
+from kbert.optimizers import Lamb, WarmupDecay, optimizer
+
+
+def test_optimizer_settings(checkpoint):
+    encoder = Encoder(open_checkpoint(str(checkpoint)).encoder)
+    config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5, warmup_ratio=0.2)
+    adamw = optimizer(encoder, config, 100)
+    adamw.build(encoder.trainable_variables)
+    decayed = {v.path for v in encoder.trainable_variables if adamw._use_weight_decay(v)}
+    assert decayed == {v.path for v in encoder.trainable_variables if v.path.endswith(("kernel", "embeddings"))}
+    assert adamw.global_clipnorm == 1.0 and adamw.weight_decay == 0.5
+    rates = [float(WarmupDecay(0.1, 100, 20)(step)) for step in range(101)]
+    assert np.allclose([rates[0], rates[9], rates[19], rates[60], rates[100]], [0.005, 0.05, 0.1, 0.05, 0.0])
+    assert max(rates) == pytest.approx(0.1)
+    falling = [float(WarmupDecay(0.1, 100, 20, 2.0)(step)) for step in (19, 60, 100, 101)]
+    assert np.allclose(falling, [0.1, 0.025, 0.0, 0.0])
+    assert isinstance(
+        optimizer(encoder, TrainConfig(init="x", train_data="y", precision="float16"), 9), keras.optimizers.LossScaleOptimizer
+    )
+    large = TrainConfig(init="x", train_data="y", optimizer="lamb", clip_norm=0.0, decay_power=0.5)
+    lamb = optimizer(encoder, large, 9)
+    assert isinstance(lamb, Lamb) and lamb.global_clipnorm is None and lamb._learning_rate.power == 0.5
+
+
+def test_lamb_is_the_papers():
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(3, 4)), rng.normal(size=4)]
+    gradients = [[rng.normal(size=w.shape) for w in weights] for _ in range(3)]
+    variables = [keras.Variable(w, dtype="float32") for w in weights]
+    lamb = Lamb(0.1, weight_decay=0.3, epsilon=1e-6)
+    lamb.exclude_from_weight_decay(variables[1:])
+    lamb.build(variables)
+    moments = [(np.zeros_like(w), np.zeros_like(w)) for w in weights]
+    for step, given in enumerate(gradients, 1):
+        lamb.apply([np.float32(g) for g in given])
+        for i, g in enumerate(given):
+            m, v = 0.9 * moments[i][0] + 0.1 * g, 0.999 * moments[i][1] + 0.001 * g * g
+            moments[i] = m, v
+            update = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-6)
+            if i == 0:  # without decay, without trust ratio
+                update += 0.3 * weights[i]
+                update *= np.linalg.norm(weights[i]) / np.linalg.norm(update)
+            weights[i] = weights[i] - 0.1 * update
+    for variable, expected in zip(variables, weights, strict=True):
+        assert np.allclose(variable.numpy(), expected, atol=1e-5)
+
+
+def test_the_compiled_update_is_the_plain_one(monkeypatch):
+    """Weights, moments and step count, with a sparse gradient, clipping, decay and the schedule."""
+
+    found = []
+    for worth in (1, 10**9):
+        monkeypatch.setattr(optimizers, "WORTH_COMPILING", worth)
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Dense(2)])
+        config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5)
+        model.compile(optimizer=optimizers.optimizer(model, config, 20), loss="mse", jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+        assert (model.optimizer._update is not None) == (worth == 1)
+        model.fit(np.arange(24).reshape(8, 3) % 7, 100 * np.ones((8, 3, 2)), batch_size=2, shuffle=False, verbose=0)
+        found.append([np.array(v) for v in (*model.weights, *model.optimizer.variables)])
+    assert len(found[0]) == len(found[1])
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-6)
+    assert found[0][3] == 4  # steps
