@@ -3,7 +3,8 @@
 In: scores of each word's tags. Out: the log-likelihood of given tags, the best sequence, the probability
 of stretches of it. Lafferty, McCallum and Pereira 2001; for neural scores Lample et al. 2016 (section
 2.2). A sequence scores the sum of its words' scores, of the transitions between neighbours, and of its
-first and last tag. All sums are float32 logarithms.
+first and last tag. All sums are logarithms, float32 but for probabilities of stretches: those are
+differences of sums over whole rows, which run to hundreds and would lose a score's fifth decimal.
 
 Chains come without padding: `words`, float32 [words, tags], those of all rows one after the other, and
 `lengths`, int32 [rows]. A step handles the rows that are that long, so that one text of 100,000
@@ -87,7 +88,7 @@ class CRF(keras.layers.Layer):
         Returns:
             float32 [parts].
         """
-        start, transitions, end = self._constrained()
+        words, start, transitions, end = (tf.cast(t, tf.float64) for t in (words, *self._constrained()))
         before, after = forward(words, lengths, start, transitions), backward(words, lengths, transitions, end)
         normaliser = _sum_at_ends(before, lengths, end)
         row = tf.repeat(tf.range(tf.size(lengths)), lengths)
@@ -96,8 +97,9 @@ class CRF(keras.layers.Layer):
         previous = tf.concat([tags[:1], tags[:-1]], 0)
         within = tf.gather(words, tags, batch_dims=1) + tf.gather_nd(transitions, tf.stack([previous, tags], 1))
         terms = tf.where(opens, tf.gather(before, tags, batch_dims=1), within)
-        terms += tf.where(closes, tf.gather(after, tags, batch_dims=1) - tf.gather(normaliser, row), 0.0)
-        return tf.math.unsorted_segment_sum(terms, part, tf.reduce_max(tf.concat([part, [-1]], 0)) + 1)
+        terms += tf.where(closes, tf.gather(after, tags, batch_dims=1) - tf.gather(normaliser, row), 0)
+        logarithms = tf.math.unsorted_segment_sum(terms, part, tf.reduce_max(tf.concat([part, [-1]], 0)) + 1)
+        return tf.cast(logarithms, tf.float32)
 
     def _constrained(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return (
@@ -251,7 +253,7 @@ def _sum_at_ends(before: tf.Tensor, lengths: tf.Tensor, end: tf.Tensor) -> tf.Te
     held = tf.where(lengths > 0)[:, 0]
     last = tf.gather(tf.cumsum(lengths) - 1, held)
     sums = tf.reduce_logsumexp(tf.gather(before, last) + end, 1)
-    return tf.tensor_scatter_nd_update(tf.zeros(tf.size(lengths)), held[:, None], sums)
+    return tf.tensor_scatter_nd_update(tf.zeros(tf.size(lengths), before.dtype), held[:, None], sums)
 
 
 def _gained(weight: Any) -> tf.Tensor:
