@@ -34,7 +34,7 @@ def attention(
     """
     drops = training and dropout.rate > 0
     seed = dropout.seed_generator.next() if drops else None
-    dtype = query.dtype
+    dtype = value.dtype
 
     @tf.custom_gradient
     def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
@@ -57,7 +57,9 @@ def attention(
             of_value = tf.matmul(kept, upstream, transpose_a=True)
             if drops:
                 of_value *= tf.cast(scale, dtype)
-            return tf.matmul(of_scores, key), tf.matmul(of_scores, query, transpose_a=True), of_value
+            of_query = tf.matmul(of_scores, tf.cast(key, dtype))
+            of_key = tf.matmul(of_scores, tf.cast(query, dtype), transpose_a=True)
+            return tf.cast(of_query, query.dtype), tf.cast(of_key, key.dtype), of_value
 
         return mixed, gradient
 

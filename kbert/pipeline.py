@@ -23,6 +23,7 @@ from kbert.sources import Table
 from kbert.tasks.base import Encoded, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
+UNLIKE = 0.1  # how far lengths are blurred before sorting, or rows on one context, alike to a token, would share a batch
 INPUTS = ("token_ids", "segment_ids")
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
 READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
@@ -139,9 +140,11 @@ def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: 
             chosen = firsts + tf.ensure_shape(window, [None])
             targets = tf.gather(targets, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
-        order = tf.argsort(encoded["token_ids"].row_lengths(), stable=True)
+        lengths = tf.cast(encoded["token_ids"].row_lengths(), tf.float32)
+        drawn = [seed, tf.cast(number, tf.int32)]
+        order = tf.argsort(lengths * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - UNLIKE, 1 + UNLIKE), stable=True)
         count = -(-tf.size(order) // batch_size)
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, tf.cast(number, tf.int32)])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
 
         def batch(place: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             rows = order[place * batch_size : (place + 1) * batch_size]
