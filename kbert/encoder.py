@@ -130,7 +130,7 @@ class Encoder(keras.layers.Layer):
             return ops.transpose(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
 
         def added(x: Any, change: Any, dropout: Any, norm: Any) -> Any:
-            return normalised(norm, x + ops.cast(fused.dropped(change, dropout, training), "float32"))
+            return normalised(norm, x + fused.dropped(change, dropout, training))
 
         batch = ops.shape(x)[0]
         read = x[:, :1] if first_only else x

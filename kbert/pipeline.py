@@ -26,6 +26,7 @@ from kbert.sources import Table
 from kbert.tasks.base import Encoded, Examples, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
+UNLIKE = 0.1  # how far lengths are blurred before sorting, or rows on one context, alike to a token, would share a batch
 INPUTS = ("token_ids", "segment_ids")
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
@@ -185,9 +186,11 @@ class TableBatches:
         if task.grouped:
             inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(positions))
             lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
-        order = tf.argsort(lengths, stable=True)
+        drawn = [self.seed, tf.cast(number, tf.int32)]
+        blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - UNLIKE, 1 + UNLIKE)
+        order = tf.argsort(blurred, stable=True)
         count = -(-tf.size(order) // size)
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[self.seed, tf.cast(number, tf.int32)])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
 
         def batch(place: tf.Tensor) -> tuple[Any, ...]:
             rows = order[place * size : (place + 1) * size]
