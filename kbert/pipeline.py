@@ -26,7 +26,7 @@ from kbert.sources import Table
 from kbert.tasks.base import Encoded, Examples, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
-UNLIKE = 0.1  # how far lengths are blurred before sorting, or rows on one context, alike to a token, would share a batch
+BLUR = 0.05  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
 INPUTS = ("token_ids", "segment_ids")
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
@@ -187,7 +187,7 @@ class TableBatches:
             inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(positions))
             lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
         drawn = [self.seed, tf.cast(number, tf.int32)]
-        blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - UNLIKE, 1 + UNLIKE)
+        blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - BLUR, 1 + BLUR)
         order = tf.argsort(blurred, stable=True)
         count = -(-tf.size(order) // size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
