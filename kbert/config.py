@@ -80,6 +80,18 @@ class ModelConfig(ModelFlags):
     text: TextConfig
     serving_precision: Precision = "float32"
 
+    def with_n_best(self, n_best: int | None) -> "ModelConfig":
+        """The same with another number of answers a row; None for the model's own.
+
+        Raises:
+            UsageError: the task gives one answer a row.
+        """
+        if n_best is None:
+            return self
+        if "n_best" not in self.options:
+            raise UsageError(f"--n_best={n_best}: --task={self.task} has one answer a row")
+        return replace(self, options={**self.options, "n_best": n_best})
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
@@ -119,6 +131,9 @@ def overridden(recorded: SourceConfig, overrides: Any) -> SourceConfig:
     return dataclasses.replace(recorded, **given)
 
 
+N_BEST_HELP = (
+    "How many answers to give for each row, best first, where the task knows several; by default the model's own number."
+)
 SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, each also .gz; globs work), or tfds:name[/config]:split"
 
 

@@ -26,7 +26,7 @@ from kbert.sources import Table
 from kbert.tasks.base import Encoded, Examples, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
-BLUR = 0.05  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
+BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
 INPUTS = ("token_ids", "segment_ids")
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction

@@ -34,9 +34,9 @@ from kbert.train_step import TrainStep
 log = logging.getLogger(__name__)
 
 
-def evaluate(predictor: Predictor[Task], table: Table, description: str) -> Report:
-    """The table's rows through the serving function, scored as a whole."""
-    scorer = predictor.task.scorer()
+def evaluate(predictor: Predictor[Task], table: Table, description: str, calibrates: bool = False) -> Report:
+    """The table's rows through the serving function, scored as a whole; `calibrates`: thresholds are found on them."""
+    scorer = predictor.task.scorer(calibrates)
     rows, count = pipeline.measured_rows(predictor.task, table)
     with tqdm(total=count, desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
         for raw in rows:
@@ -67,7 +67,7 @@ def dev_measure(
     def measure() -> Report:
         if predictor.model is not model:
             set_weights(predictor.model, _arrays(model.weights), "serving model")
-        return evaluate(predictor, table, "dev")
+        return evaluate(predictor, table, "dev", calibrates=True)
 
     return measure
 

@@ -16,6 +16,7 @@ FLOORS = [
         "kbert.make_unicode_table",
         "kbert.answering",
         "kbert.answering.squad_metrics",
+        "kbert.markdown",
         "kbert.matching",
         "kbert.permutation",
         "kbert.tagging",

@@ -152,6 +152,7 @@ class Task(Protocol):
 
     def served(self, model: keras.Model) -> keras.Model:
         """The model whose outputs `decode` reads: the built one, or another made of its layers."""
+        return model
 
     def compile_args(self) -> dict[str, Any]:
         """Loss and training metrics for `keras.Model.compile`."""
@@ -173,7 +174,7 @@ class Task(Protocol):
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""
 
-    def scorer(self) -> Scorer: ...
+    def scorer(self, calibrates: bool) -> Scorer: ...
 
     def report(self, metrics: dict[str, Any]) -> Report:
         """The report that has these metrics, as a checkpoint stores them."""

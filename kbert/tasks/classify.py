@@ -153,9 +153,6 @@ class Classify(Task):
         )
         return keras.Model(inputs, classifier(pooled), name="classify")
 
-    def served(self, model: keras.Model) -> keras.Model:
-        return model
-
     def compile_args(self) -> dict[str, Any]:
         return {
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -176,7 +173,7 @@ class Classify(Task):
             "probabilities": dict(zip(self.config.labels, probabilities, strict=True)),
         }
 
-    def scorer(self) -> ClassifyScorer:
+    def scorer(self, calibrates: bool) -> ClassifyScorer:
         return ClassifyScorer(self.config.labels)
 
     def report(self, metrics: dict[str, Any]) -> ClassifyReport:

@@ -278,7 +278,7 @@ class Match(Task):
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         return {name: decoded[name][row].item() for name in ("score", "match") if name in decoded}
 
-    def scorer(self) -> MatchScorer:
+    def scorer(self, calibrates: bool) -> MatchScorer:
         return MatchScorer(self.threshold)
 
     def report(self, metrics: dict[str, Any]) -> MatchReport:

@@ -51,7 +51,7 @@ class EntityAudit:
         return tuple(sorted(self.found) if self.allowed is None else self.allowed)
 
     def finish(self) -> None:
-        if not self.found:
+        if not self.found and self.allowed is None:
             raise DataError(f"{self.source}: no entity in any row; is --label_column the right one?")
 
 
@@ -221,9 +221,6 @@ class Tag(Task):
             scores = self._crf(scores)
         return keras.Model(inputs, scores, name="tag")
 
-    def served(self, model: keras.Model) -> keras.Model:
-        return model
-
     def compile_args(self) -> dict[str, Any]:
         return {"loss": TagLoss(self._crf)}
 
@@ -275,7 +272,7 @@ class Tag(Task):
             ]
         }
 
-    def scorer(self) -> TagScorer:
+    def scorer(self, calibrates: bool) -> TagScorer:
         return TagScorer(self)
 
     def report(self, metrics: dict[str, Any]) -> TagReport:
