@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 
 SCHEMA = 1
 
@@ -90,7 +90,7 @@ class ModelConfig(ModelFlags):
             return self
         if "n_best" not in self.options:
             raise UsageError(f"--n_best={n_best}: --task={self.task} has one answer a row")
-        return replace(self, options={**self.options, "n_best": n_best})
+        return dataclasses.replace(self, options={**self.options, "n_best": n_best})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,7 @@ class TrainConfig(RunConfig):
 class PretrainConfig(RunConfig):
     """How a model is pre-trained on plain text; nothing here changes an answer of the model once it is trained."""
 
-    DEFAULTS: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "warmup_ratio": 0.01, "epochs": 10}  # rates as in the paper
+    DEFAULTS: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "warmup_ratio": 0.01, "epochs": 10, "loss_limit": 3.0}
     source: ClassVar[SourceConfig] = SourceConfig()  # how `kbert.predict` reads texts to fill
 
     train_data: str = flag(

@@ -85,18 +85,13 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     )
     train = dataclasses.replace(train, train_data_crc32=tables["train"].digest)
     if directory.exists() and not run_flags.overwrite:
-        directory.check_same(model_config, train)
-        last = directory.last()
-        steps = 0 if last is None else train.total_steps(last.per_epoch)
-        if last is not None and (last.step >= steps or steps <= last.stopped):
+        directory.check_same(model_config, train, checkpoint.vocabulary)
+        finished = directory.finished(train)
+        if finished is not None:
             if devices.chief and not _measured(directory, train):
                 directory.write_config(model_config, train)
                 _measure(directory, tables, train)
-            early = " (stopped early)" if last.stopped else ""
-            print(
-                f"{directory.path} is finished: {last.step} steps, {last.epoch} epochs{early}. "
-                f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
-            )
+            print(finished)
             return 0
 
     training.seed(train.seed)

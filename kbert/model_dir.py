@@ -166,7 +166,21 @@ class ModelDir:
         train = config.from_json(TRAINED_BY.get(model.task, TrainConfig), document.get("train"), f"{path}: train")
         return model, train
 
-    def check_same(self, model: ModelConfig, train: RunConfig) -> None:
+    def finished(self, train: RunConfig) -> str | None:
+        """What there is to say of a run that is over; None where there is more to do."""
+        last = self.last()
+        if last is None:
+            return None
+        steps = train.total_steps(last.per_epoch)
+        if last.step < steps and steps > last.stopped:
+            return None
+        early = " (stopped early)" if last.stopped else ""
+        return (
+            f"{self.path} is finished: {last.step} steps, {last.epoch} epochs{early}. "
+            f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
+        )
+
+    def check_same(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Raise UsageError, naming the difference, unless the run recorded here is this one."""
         was_model, was_train = self.read_config()
         ways_out = "use --overwrite to start anew, or another --model_dir"
@@ -175,6 +189,11 @@ class ModelDir:
         for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
             if name not in MAY_CHANGE:
                 raise UsageError(f"--model_dir={self.path} has a run with {name} {_short(was)}, not {_short(now)}; {ways_out}")
+        before = self.vocabulary()
+        for line, (token, other) in enumerate(zip(before, vocabulary, strict=False), 1):
+            if token != other:
+                found = f"line {line} was {token!r}, not {other!r}"
+                raise UsageError(f"--model_dir={self.path} has a run with another vocabulary: {found}; {ways_out}")
 
     def vocabulary(self) -> list[str]:
         path = self.path / "vocab.txt"

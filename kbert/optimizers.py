@@ -103,9 +103,7 @@ def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimi
     chosen = (
         AdamW(schedule, epsilon=1e-8, **settings) if config.optimizer == "adamw" else Lamb(schedule, epsilon=1e-6, **settings)
     )
-    chosen.exclude_from_weight_decay(
-        [v for v in model.trainable_variables if v.path.rsplit("/", 1)[-1] in ("bias", "gamma", "beta")]
-    )
+    chosen.exclude_from_weight_decay([v for v in model.trainable_variables if v.path.endswith(("bias", "/gamma", "/beta"))])
     if config.precision == "float16":
         return keras.optimizers.LossScaleOptimizer(chosen)
     return chosen

@@ -3,6 +3,8 @@
 In: positions. Out: the numbers that stand there. The order of an epoch's rows comes from it.
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -21,15 +23,16 @@ def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndar
     while outside.any():
         left, right = values[outside] >> shift, values[outside] & mask
         for key in keys:
-            left, right = right, left ^ (_mixed(right, key) & mask)
+            left, right = right, left ^ (mixed(right + key) & mask)
         values[outside] = (left << shift) | right
         outside = values >= rows
     return values.astype(np.int64)
 
 
-def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
-    """SplitMix64's finisher (Steele et al. 2014), keyed; arithmetic is modulo 2**64."""
-    z = values + key
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))
+def mixed(values: Any) -> np.ndarray:
+    """SplitMix64's finisher (Steele et al. 2014) on uint64 values of any shape; arithmetic is modulo 2**64."""
+    z = np.asarray(values, np.uint64)
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))

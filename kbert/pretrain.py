@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kbert import flags, runtime
-from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, TextConfig, flag
+from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, TextConfig, flag, read_json
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import PretrainOptions
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from kbert.text import Tokenizer
 
 log = logging.getLogger("kbert.pretrain")  # __name__ is "__main__" when it runs
+
+MEASURED_ROWS = 64  # held-out examples that go through the model at once
 
 ABOUT = """
 Pre-train BERT on plain text, from scratch (--vocab with --size or the sizes themselves) or from a checkpoint (--init).
@@ -112,13 +114,12 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     examples, held_out = _examples(train, options, model_config, task.tokenizer)
     train = dataclasses.replace(train, train_data_crc32=examples.digest)
     if directory.exists() and not start.overwrite:
-        directory.check_same(model_config, train)
-        last = directory.last()
-        if last is not None and last.step >= train.total_steps(last.per_epoch):
-            print(
-                f"{directory.path} is finished: {last.step} steps, {last.epoch} epochs. "
-                f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
-            )
+        directory.check_same(model_config, train, vocabulary)
+        finished = directory.finished(train)
+        if finished is not None:
+            if devices.chief and directory.metrics().get("step") != directory.best().step:
+                _write_metrics(directory, task)
+            print(finished)
             return 0
     if checkpoint is not None:
         _load(checkpoint, encoder, model)
@@ -138,11 +139,16 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     measure = _measure(task, model, vocabulary, examples, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:
-        best = directory.best()
-        directory.write_metrics({"step": best.step, "epoch": best.epoch, "dev": best.metrics})
-        print(f"\nheld out, {best.place}, the best there:\n{task.report(best.metrics).table()}")
+        _write_metrics(directory, task)
     print(f"\nmodel: {directory.path}")
     return 0
+
+
+def _write_metrics(directory: ModelDir, task: "Task") -> None:
+    """Write and print the kept checkpoint's figures on held-out text."""
+    best = directory.best()
+    directory.write_metrics({"step": best.step, "epoch": best.epoch, "dev": best.metrics})
+    print(f"\nheld out, {best.place}, the best there:\n{task.report(best.metrics).table()}")
 
 
 def _shape(start: StartFlags, vocabulary_size: int, max_length: int) -> EncoderConfig:
@@ -195,6 +201,7 @@ def _examples(
             pairs=options.pairs is not None,
             skip=train.skip_damaged_shards,
         )
+        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary)
         for damaged in examples.damaged:
             log.warning("left out: %s", damaged)
         return examples
@@ -210,8 +217,25 @@ def _examples(
         made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
         if not all(len(tokens.documents) for tokens in made):
             raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
-    examples, held_out = [each if isinstance(each, RecordExamples) else text(each) for each in made]
+    examples, held_out = made
+    if not isinstance(examples, RecordExamples):
+        examples = text(examples)
+    if not isinstance(held_out, RecordExamples):
+        try:
+            held_out = text(held_out)
+        except DataError as error:
+            raise DataError(f"held out: {error}. Or hold more out: --dev_fraction, --dev_data") from None
     return examples, held_out
+
+
+def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str]) -> None:
+    """Raise where what tools/make_pretraining_data.py says beside its shards is another objective or vocabulary."""
+    if (folder / "vocab.txt").exists() and (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] != vocabulary:
+        raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
+    if (folder / "manifest.json").exists():
+        made = read_json(folder / "manifest.json")["options"]["objective"]
+        if options.pairs and made != options.objective:
+            raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made}")
 
 
 def _read(source: str, train: PretrainConfig, tokenizer: "Tokenizer") -> "Tokens":
@@ -264,8 +288,9 @@ def _measure(
     from kbert.serving import build, set_weights
 
     options = PretrainOptions(**task.config.options)
-    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed)
-    count = min(batches.per_epoch, -(-train.dev_examples // train.batch_size))
+    # Measured on one device and in one part, however large the batches of training are.
+    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=MEASURED_ROWS, seed=train.seed)
+    count = min(batches.per_epoch, -(-train.dev_examples // MEASURED_ROWS))
     served = model
     if train.precision != task.config.serving_precision:
         _, _, served = build(task.config, vocabulary, task.config.serving_precision)

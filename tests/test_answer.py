@@ -272,6 +272,19 @@ def test_answers_in_the_wrong_place_are_moved_and_reported(tmp_path, caplog):
     assert target.numpy().tolist() == [[prefix + 3, prefix + 3], [prefix, prefix]]
 
 
+def test_answers_that_cannot_be_learnt_or_given_are_counted():
+    rows = [
+        ("bad", "good film is it good film", [{"text": "film is it good film", "answer_start": 5}]),
+        ("bad", "good " * 8 + "film " * 12, [{"text": "film", "answer_start": 40}]),
+        ("bad", "film", []),
+        ("bad", "good " * 12 + "film is it good " * 3, [{"text": "good film is it good film", "answer_start": 55}]),
+    ]
+    raw = {name: tf.constant([json.dumps(row[i]) if i == 2 else row[i] for row in rows]) for i, name in enumerate(COLUMNS)}
+    said = task(max_answer_length=2).survey([raw])
+    assert [sentence.split(" answers ")[0] for sentence in said] == ["1 of 4", "1 of 4"], said
+    assert "stand whole in no window" in said[0] and "--max_answer_length=2" in said[1]
+
+
 def test_examples_are_windows_each_once_an_epoch(tmp_path):
     rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
     table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
@@ -356,6 +369,9 @@ def test_from_squad_files_to_a_fresh_process(asked, checkpoint, tmp_path, capfd,
     assert again == {**metrics, "f1": pytest.approx(metrics["f1"])}
 
     answers = tmp_path / "answers.jsonl"
+    few = ["--n_best=2", f"--model_dir={model}", "--text=is?", "--text_b=the film is good", f"--output={answers}"]
+    assert predict.main(few) == 0
+    assert len(json.loads(answers.read_text())["n_best"]) == 2
     assert predict.main([f"--model_dir={model}", f"--input={asked / 'dev.json'}", f"--output={answers}"]) == 0
     rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     long = ("film and " * 12_500)[:-9] + "is 电影"

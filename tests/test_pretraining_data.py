@@ -408,6 +408,12 @@ class TestMasks:
         ids, _ = rows
         _, chosen = self.run(rows, "span", rate=0.5, most=64)
         assert not chosen[ids == IDS["[SEP]"]].any()
+        # One turn takes one span, of up to ten words: here none that begins in front of the [SEP] goes on behind it.
+        row = np.array([[IDS["[CLS]"], *[IDS["film"]] * 3, IDS["[SEP]"], *[IDS["film"]] * 3, IDS["[SEP]"]]], np.int32)
+        for seed in range(60):
+            key = keys(np.array([seed], np.uint64))
+            taken, fates = masking._spans(np.isin(row, IDS["film"]), np.ones_like(row, bool), np.array([6]), key)
+            assert taken.sum() == 6 and not set(fates[0, 1:4]) & set(fates[0, 5:8])
 
     def test_masks_are_drawn_anew_each_epoch_and_alike_for_a_seed(self, rows):
         for unit in ("piece", "word", "span"):

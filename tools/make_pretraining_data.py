@@ -93,6 +93,9 @@ def run(options: DataFlags) -> int:
     runtime.start()
     from tqdm import tqdm
 
+    from kbert.pretraining.masking import Special
+
+    Special.of(_vocabulary(options))  # says what is wrong before minutes of work
     workers = options.processes or os.cpu_count() or 1
     written: dict[str, int] = {}
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
@@ -100,6 +103,8 @@ def run(options: DataFlags) -> int:
         try:
             digest = _tokenize(options, output / WORK, pool, workers)
             counts = {split: len(_examples(options, output / WORK, split)) for split in _splits(options)}
+            if counts["train"] * options.passes < options.shards:
+                raise UsageError(f"--shards={options.shards}: there are {counts['train'] * options.passes} examples")
             tasks = [(split, shard, count) for split, count in counts.items() for shard in range(_shards(options, split))]
             futures = [pool.submit(_write, *task) for task in tasks]
             for future in tqdm(futures, desc="writing", unit="shard", disable=None):

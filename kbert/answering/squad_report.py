@@ -83,9 +83,9 @@ class AnswerScorer:
         for i, (answer, place, document) in enumerate(zip(answers, places, raw["answers"], strict=True)):
             known = squad.parse(document.decode())
             gold = [text for text, _ in known]
-            for rules, place in self.rules.items():
+            for rules, column in self.rules.items():
                 exact, f1 = squad_metrics.scores(answer, gold, rules)
-                figures[i, place] = f1, exact
+                figures[i, column] = f1, exact
             of = self.right if gold and figures[i, :, 1].all() else self.wrong
             if len(of) < KEPT and (of is self.wrong or self.calibrates):
                 shown = [_shown(text, start, start + len(text)) for text, start in dict.fromkeys(known)]

@@ -9,16 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from kbert.permutation import mixed
+
 GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step, the golden ratio
-
-
-def mixed(values: Any) -> np.ndarray:
-    """SplitMix64's finisher on uint64 values of any shape; arithmetic is modulo 2**64."""
-    z = np.asarray(values, np.uint64)
-    with np.errstate(over="ignore"):
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(z ^ (z >> np.uint64(31)))
 
 
 def keys(*numbers: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kbert.errors import DataError, UsageError
+from kbert.errors import DataError
 from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, TextExamples
 
@@ -111,7 +111,7 @@ def write_shard(path: Path, examples: TextExamples, passes: int, positions: rang
 
 def is_records(source: str) -> bool:
     """Whether a source names shards."""
-    return source.endswith((ENDING, ENDING + "*"))
+    return ENDING in Path(source).name
 
 
 class RecordExamples:
@@ -132,7 +132,7 @@ class RecordExamples:
         names = sorted(glob.glob(os.path.expanduser(source)))
         if not names:
             raise DataError(f"{source}: no such file")
-        self.vocabulary_size, self.max_length, self.pairs = vocabulary_size, max_length, pairs
+        self.vocabulary_size, self.max_length = vocabulary_size, max_length
         self.names: list[str] = []
         self.damaged: list[str] = []
         index = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
@@ -156,7 +156,9 @@ class RecordExamples:
             raise DataError(f"{source}: no shard is whole: {self.damaged[0]}")
         self._places: np.ndarray = np.memmap(index, PLACE, "r")
         self._open: dict[int, int] = {}
-        self.read(np.arange(1), 0)
+        sample = self.read(np.unique(np.linspace(0, len(self) - 1, AT_ONCE).astype(np.int64)), 0)
+        if pairs and (sample.pair < 0).all():
+            raise DataError(f"{self.names[0]}: its examples are no pairs; they were made for --objective=mlm")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -179,7 +181,7 @@ class RecordExamples:
         ids, labels = parsed["input_ids"][:, :width], parsed["masked_lm_ids"][:, :most]
         if width > self.max_length:
             name = self.names[0]
-            raise UsageError(f"{name}: its examples have up to {width} tokens, the model reads --max_length={self.max_length}")
+            raise DataError(f"{name}: its examples have up to {width} tokens, the model reads --max_length={self.max_length}")
         highest = np.maximum(ids.max(1, initial=0), labels.max(1, initial=0))
         if (wrong := np.flatnonzero(highest >= self.vocabulary_size)).size:
             where, found = self.where(int(numbers[wrong[0]])), highest[wrong[0]]
@@ -187,8 +189,6 @@ class RecordExamples:
                 f"{where}: has id {found}, and the model {self.vocabulary_size:,} tokens; was it made with another vocabulary?"
             )
         pair = np.where(parsed["pair_weights"][:, 0] > 0, parsed["next_sentence_labels"][:, 0], -1)
-        if self.pairs and (pair < 0).all():
-            raise DataError(f"{self.names[0]}: its examples are no pairs; they were made for --objective=mlm")
         return Arrays(
             token_ids=ids.astype(np.int32),
             segment_ids=parsed["segment_ids"][:, :width].astype(np.int32),
