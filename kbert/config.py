@@ -184,11 +184,11 @@ class RunConfig:
         low=1,
     )
     seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)
-    loss_limit: float | None = flag(
-        None,
+    loss_limit: float = flag(
+        0.0,
         help="Stop when a step's loss is above this many times its running level (the mean of about the last hundred "
-        "steps); by default never. A loss that is not a number always stops the run.",
-        low=1.0,
+        "steps); 0 for never. A loss that is not a number always stops the run.",
+        low=0.0,
     )
     train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
 

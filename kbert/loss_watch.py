@@ -20,10 +20,10 @@ class LossWatch:
     The level is the exponentially weighted mean, with weight 1 / `SPAN`, of the losses so far.
 
     Args:
-        limit: stop at a loss above this many times the level; None for never.
+        limit: stop at a loss above this many times the level; 0 for never.
     """
 
-    def __init__(self, limit: float | None = None):
+    def __init__(self, limit: float = 0.0):
         self.limit = limit
         self._level, self._seen = 0.0, 0
         self._pending: tuple[int, Any] | None = None
@@ -51,7 +51,7 @@ class LossWatch:
             raise LostLoss(
                 step, f"the loss is not a number at step {step}: lower --learning_rate, or train in another --precision"
             )
-        if self.limit is not None and self._seen >= SPAN and loss > self.limit * self._level:
+        if self.limit and self._seen >= SPAN and loss > self.limit * self._level:
             raise LostLoss(
                 step,
                 f"the loss is {loss:.4g} at step {step}, above --loss_limit={self.limit:g} times its level of "

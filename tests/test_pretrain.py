@@ -1,6 +1,7 @@
 """`kbert.pretrain` and what a pre-trained directory is good for: a checkpoint, an exported model, masks that are filled."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -78,12 +79,20 @@ class TestTheRun:
 
     def test_the_same_command_says_it_is_finished_and_others_name_what_differs(self, folder, pretrained, capsys):
         same = arguments(folder, pretrained, objective="mlm", evaluate_steps=30)
+        metrics = ModelDir(pretrained).metrics()
+        (pretrained / "metrics.json").unlink()  # as after a kill behind the last checkpoint
         assert pretrain.main(same) == 0
         assert "is finished: 60 steps, 7 epochs" in capsys.readouterr().out
+        assert ModelDir(pretrained).metrics() == metrics
+        swapped = folder / "swapped.txt"
+        swapped.write_text(
+            "".join(token + "\n" for token in [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]), encoding="utf-8"
+        )
         for more, message in [
             ({"mask_unit": "word"}, "has a run with mask_unit piece, not word"),
             ({"objective": "mlm+sop"}, "has a run with options"),
             ({"train_data": folder / "other.txt"}, "has a run with train_data"),
+            ({"vocab": swapped}, f"another vocabulary: line {len(VOCABULARY) - 1} was"),
         ]:
             assert pretrain.main([*same, *(f"--{k}={v}" for k, v in more.items())]) == 2
             assert message in capsys.readouterr().err
@@ -189,6 +198,7 @@ class TestMistakes:
             ({"freeze_layers": 2}, 2, "--freeze_layers=2: the model has 1 layers"),
             ({"train_data": "no.tfrecord", "dev_data": None}, 2, "of which no documents can be held out"),
             ({"train_data": "none.txt"}, 1, "none.txt: no such file"),
+            ({"dev_data": None, "dev_fraction": 0.02}, 1, "held out: --objective=mlm+nsp takes half"),
             ({"dev_data": None, "dev_fraction": 0.0001}, 1, "too few documents to hold any out"),
         ],
     )
@@ -226,6 +236,7 @@ def test_help_names_each_flag_with_its_own_default(capsys):
         assert line in shown
     assert shown.index("--train_data") < shown.index("--batch_size")
     assert f"Default: {PretrainConfig.DEFAULTS['epochs']}." in shown and "--text_columns" not in shown
+    assert re.search(r"--loss_limit=X.*?Default: 3.0\.", shown, flags=re.S)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from conftest import VOCABULARY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbert import pretrain
 from kbert.errors import DataError, UsageError
+from kbert.options import PretrainOptions
 from kbert.pretraining import corpus, masking, records
 from kbert.pretraining import tokens as token_files
 from kbert.pretraining.batches import FIELDS, PretrainingBatches
@@ -421,6 +423,10 @@ class TestMasks:
             assert (first == again).all()
             assert (first & other).sum() < 0.5 * first.sum()
 
+    def test_a_vocabulary_without_mask(self):
+        with pytest.raises(DataError, match=r"the vocabulary has no \[MASK\] among its 1 tokens"):
+            Special.of(["a"])
+
     def test_nothing_to_mask(self):
         ids = np.array([[IDS["[CLS]"], IDS["[UNK]"], IDS["[SEP]"]]], np.int32)
         for unit in ("piece", "word", "span"):
@@ -525,6 +531,28 @@ class TestShards:
             np.testing.assert_array_equal(getattr(again, name), getattr(expected, name), err_msg=name)
         np.testing.assert_array_equal(found.read(np.array([7]), 0).labels[0], expected.labels[7, : expected.counts[7]])
         assert found.frequencies().sum() == expected.counts.sum()
+        alone = np.flatnonzero(again.pair < 0)  # single sentences, which any record may be
+        assert len(alone) and all(found.read(np.array([number]), 0).pair[0] == -1 for number in alone)
+
+    def test_other_kinds_of_examples_are_refused(self, many, shard, tmp_path):
+        made = TextExamples(many, VOCABULARY, Cut("mlm", 24), Masking(most=4), 0)
+        records.write_shard(tmp_path / "b.tfrecord", made, 1, range(20), seed=5)
+        with pytest.raises(DataError, match="b.tfrecord: its examples are no pairs; they were made for --objective=mlm"):
+            self.opened(tmp_path / "b.tfrecord")
+        assert len(self.opened(tmp_path / "b.tfrecord", pairs=False)) == 20
+        options = PretrainOptions(objective="mlm+sop")
+        pretrain._check_manifest(tmp_path, options, VOCABULARY)  # shards alone say nothing of it
+        (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
+        (tmp_path / "manifest.json").write_text('{"options": {"objective": "mlm+nsp"}}')
+        with pytest.raises(UsageError, match="--objective=mlm.sop: the shards in .* were made for mlm.nsp"):
+            pretrain._check_manifest(tmp_path, options, VOCABULARY)
+        pretrain._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY)
+        with pytest.raises(DataError, match="made with another vocabulary, which is in"):
+            pretrain._check_manifest(tmp_path, options, VOCABULARY[::-1])
+
+    @pytest.mark.parametrize("name", ["x.tfrecord", "x.tfrecord*", "d/x.tfrecord-00000-of-00010", "x-*.tfrecord-*"])
+    def test_names_of_shards(self, name):
+        assert records.is_records(name) and not records.is_records("d.tfrecord/x.txt")
 
     def test_the_layout_is_googles(self, shard):
         widths = {"input_ids": 24, "input_mask": 24, "segment_ids": 24, "masked_lm_positions": 4, "masked_lm_ids": 4}
@@ -564,7 +592,7 @@ class TestShards:
             self.opened(tmp_path / "b.tfrecord", skip=True)
 
     def test_what_does_not_fit_the_model_is_said(self, made, shard, tmp_path):
-        with pytest.raises(UsageError, match="have up to 24 tokens, the model reads --max_length=20"):
+        with pytest.raises(DataError, match="have up to 24 tokens, the model reads --max_length=20"):
             found = self.opened(shard, max_length=20)
             found.read(np.arange(50), 0)
         with pytest.raises(DataError, match="was it made with another vocabulary?"):

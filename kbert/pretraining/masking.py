@@ -55,7 +55,7 @@ class Special:
     @classmethod
     def of(cls, vocabulary: Sequence[str]) -> "Special":
         if MASK not in vocabulary:
-            raise DataError(f"the vocabulary has no {MASK}, which the masked LM needs; it has {len(vocabulary):,} tokens")
+            raise DataError(f"the vocabulary has no {MASK} among its {len(vocabulary):,} tokens")
         special = np.isin(vocabulary, [PAD, UNKNOWN, CLS, SEP, MASK])
         unused = np.array([token.startswith("[unused") and token.endswith("]") for token in vocabulary])
         return cls(list(vocabulary).index(MASK), ~special, np.flatnonzero(~special & ~unused).astype(np.int32))
