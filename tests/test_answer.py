@@ -277,7 +277,7 @@ def test_answers_that_cannot_be_learnt_or_given_are_counted():
         ("bad", "good film is it good film", [{"text": "film is it good film", "answer_start": 5}]),
         ("bad", "good " * 8 + "film " * 12, [{"text": "film", "answer_start": 40}]),
         ("bad", "film", []),
-        ("bad", "good " * 12 + "film is it good " * 3, [{"text": "good film is it good film", "answer_start": 55}]),
+        ("bad", "good " * 7 + "film is the good film good " * 3, [{"text": "film is the good film good", "answer_start": 35}]),
     ]
     raw = {name: tf.constant([json.dumps(row[i]) if i == 2 else row[i] for row in rows]) for i, name in enumerate(COLUMNS)}
     said = task(max_answer_length=2).survey([raw])

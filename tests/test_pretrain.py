@@ -198,13 +198,28 @@ class TestMistakes:
             ({"freeze_layers": 2}, 2, "--freeze_layers=2: the model has 1 layers"),
             ({"train_data": "no.tfrecord", "dev_data": None}, 2, "of which no documents can be held out"),
             ({"train_data": "none.txt"}, 1, "none.txt: no such file"),
-            ({"dev_data": None, "dev_fraction": 0.02}, 1, "held out: --objective=mlm+nsp takes half"),
             ({"dev_data": None, "dev_fraction": 0.0001}, 1, "too few documents to hold any out"),
         ],
     )
     def test_each_is_said(self, folder, tmp_path, capsys, more, code, message):
         assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == code
         assert message in capsys.readouterr().err and not (tmp_path / "model" / "config.json").exists()
+
+    def test_one_document_held_out(self, folder, tmp_path, capsys):
+        words = [token for token in VOCABULARY if token.isascii() and token.isalpha()]
+        pairs = zip(words, [*words[1:], words[0]], strict=True)
+        (tmp_path / "few.txt").write_text("".join(f"the film is {a} .\nit is {b} .\n\n" for a, b in pairs), encoding="utf-8")
+        more = {"train_data": tmp_path / "few.txt", "dev_data": None}
+        held = []
+        for fraction in (0.05, 0.08, 0.12, 0.2):
+            assert pretrain.main(
+                arguments(folder, tmp_path / "m", **more, dev_fraction=fraction, objective="mlm+nsp", steps=1)
+            ) in (0, 1)
+            held.append(capsys.readouterr().err)
+            if "held out: --objective=mlm+nsp takes half" in held[-1]:
+                assert "Or hold more out: --dev_fraction, --dev_data" in held[-1]
+                return
+        raise AssertionError(held)
 
     def test_a_checkpoint_that_cannot(self, checkpoint, folder, tmp_path, capsys):
         scratch = dict.fromkeys(("vocab", "lowercase", "num_layers", "hidden_dim", "num_heads", "intermediate_dim"))

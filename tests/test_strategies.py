@@ -42,8 +42,8 @@ def setting(tmp_path_factory):
 
 
 def close(one, other) -> None:
-    """Weights, and the optimizer's state, which shows a gradient of the wrong size where Adam hides it."""
-    for file, tolerance in (("weights.safetensors", 3e-4), ("state.safetensors", 3e-4)):
+    """Weights, and the optimizer's state, which shows a gradient of the wrong size (by half, say) where Adam hides it."""
+    for file, tolerance in (("weights.safetensors", 3e-4), ("state.safetensors", 5e-3)):
         a, b = (load_file(ModelDir(path).best().path / file) for path in (one, other))
         assert len(a) == len(b)
         for name, like in zip(sorted(a), sorted(b), strict=True):

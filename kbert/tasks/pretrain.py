@@ -17,7 +17,7 @@ from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import PretrainOptions
-from kbert.tasks.base import Audit, Encoded, Scorer, Tensors
+from kbert.tasks.base import Audit, Encoded, Scorer, Task, Tensors
 from kbert.text import MASK, Tokenizer
 
 MASKS_AT_ONCE = 256  # whose logits over the vocabulary are in memory together
@@ -84,7 +84,7 @@ class BestPieces(keras.layers.Layer):
         return keras.KerasTensor((*token_ids.shape, 2 * self.n_best), "float32")
 
 
-class Pretrain:
+class Pretrain(Task):
     """The task `pretrain`; see `kbert.tasks.base.Task` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
@@ -169,7 +169,7 @@ class Pretrain:
             ]
         }
 
-    def scorer(self) -> Scorer:
+    def scorer(self, calibrates: bool) -> Scorer:
         raise NotImplementedError("it is measured by kbert.pretraining.measure")
 
     def report(self, metrics: dict[str, Any]) -> PretrainReport:
