@@ -267,7 +267,10 @@ class ModelDir:
             write_text(new / "checkpoint.json", json.dumps(to_json(figures), indent=2, ensure_ascii=False) + "\n")
             for file in new.glob("*.safetensors"):
                 file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
+            for path in (*new.iterdir(), new):  # on the disk before older ones are dropped
+                _synced(path)
             os.rename(new, place)
+            _synced(parent)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{place}: could not be written: {error}") from None
         best = self.measured()
@@ -290,6 +293,15 @@ class ModelDir:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+
+
+def _synced(path: Path) -> None:
+    """Have a file or a folder's list of names written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

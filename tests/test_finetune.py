@@ -43,20 +43,15 @@ def test_a_run_learns_and_leaves_a_complete_directory(trained, capsys):
     assert not [p for p in trained.rglob("*") if ".writing" in p.name]
 
 
-def test_what_a_run_prints(checkpoint, data, tmp_path, capsys):
-    flags = finetune_flags(checkpoint, data, tmp_path / "m", epochs=1, freeze_layers=1)
-    assert finetune.main(flags) == 0
+@pytest.mark.parametrize("more", [{"freeze_layers": 1, "pooling": "mean"}, {"freeze_embeddings": True}])
+def test_frozen_weights_stay_bit_identical_and_the_others_move(checkpoint, data, tmp_path, more, capsys):
+    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **more, epochs=1)) == 0
     out, err = capsys.readouterr()
     assert (
         "Hugging Face BERT: 2 layers" in err and "train 192 rows, dev 40 rows, 2 labels" in err and "tokens on average" in err
     )
     for part in ("embeddings", "frozen", "trained", "dev_accuracy", "precision", "macro", "epoch 1, the best on dev"):
         assert part in out
-
-
-@pytest.mark.parametrize("more", [{"freeze_layers": 1}, {"freeze_embeddings": True}, {}, {"pooling": "mean"}])
-def test_frozen_weights_stay_bit_identical_and_the_others_move(checkpoint, data, tmp_path, more):
-    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **more)) == 0
     before, after = open_checkpoint(str(checkpoint)).arrays(), weights(tmp_path / "m")
     frozen = ("transformer_layer_0/",) * (more.get("freeze_layers", 0) > 0)
     if more.get("freeze_layers") or more.get("freeze_embeddings"):
@@ -68,18 +63,13 @@ def test_frozen_weights_stay_bit_identical_and_the_others_move(checkpoint, data,
     assert any(name.startswith("classifier/") for name in after)
 
 
-def test_seeds_make_runs_repeat(checkpoint, data, tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert finetune.main(finetune_flags(checkpoint, data, tmp_path / name, seed=seed, epochs=1)) == 0
-    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
-
-
 class Stop(Exception):
     pass
 
 
-def test_resuming_after_an_epoch_equals_a_run_without_a_break(checkpoint, data, tmp_path, monkeypatch, capsys):
+def test_a_run_that_stops_after_an_epoch_and_goes_on_equals_one_without_a_break(
+    checkpoint, data, tmp_path, monkeypatch, capsys
+):
     flags = finetune_flags(checkpoint, data, tmp_path / "m", epochs=3)
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "whole", epochs=3)) == 0
     original = ModelDir.save
@@ -98,17 +88,15 @@ def test_resuming_after_an_epoch_equals_a_run_without_a_break(checkpoint, data, 
     assert same(weights(tmp_path / "m"), weights(tmp_path / "whole"))
 
 
-def test_a_finished_run_says_so_continues_and_starts_anew(checkpoint, data, tmp_path, capsys):
-    path = tmp_path / "m"
-    assert finetune.main(finetune_flags(checkpoint, data, path)) == 0
+def test_a_finished_run_says_so_and_continues(checkpoint, trained, data, tmp_path, capsys):
+    path = shutil.copytree(trained, tmp_path / "m")
+    more = {"learning_rate": 0.02, "test_data": data / "test.tsv"}
     first = weights(path)
-    assert finetune.main(finetune_flags(checkpoint, data, path)) == 0
-    assert "is finished: 24 steps, 2 epochs. Raise --epochs to continue" in capsys.readouterr().out
+    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=8, **more)) == 0
+    assert "is finished: 96 steps, 8 epochs. Raise --epochs to continue" in capsys.readouterr().out
     assert same(weights(path), first)
-    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=3)) == 0
-    assert ModelDir(path).last().epoch == 3 and ModelDir(path).read_config()[1].epochs == 3
-    assert finetune.main([*finetune_flags(checkpoint, data, path), "--overwrite"]) == 0
-    assert same(weights(path), first) and [s.epoch for s in ModelDir(path).checkpoints()][-1] == 2
+    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=9, **more)) == 0
+    assert ModelDir(path).last().epoch == 9 and ModelDir(path).read_config()[1].epochs == 9
 
 
 def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint, data, tmp_path, monkeypatch, capsys):
@@ -135,8 +123,8 @@ def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeyp
     figures = iter([0.5, 0.9, 0.7, 0.8])
     original = training.evaluate
 
-    def evaluated(predictor, table, description):
-        report = original(predictor, table, description)
+    def evaluated(predictor, table, description, **more):
+        report = original(predictor, table, description, **more)
         if description == "dev":
             figure = next(figures, None)
             if figure is not None:
@@ -149,10 +137,9 @@ def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeyp
     assert json.loads((tmp_path / "m" / "metrics.json").read_text())["epoch"] == 2
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_is_measured_as_it_is_served(checkpoint, data, tmp_path, precision):
+def test_mixed_precision_is_measured_as_it_is_served(checkpoint, data, tmp_path):
     path = tmp_path / "m"
-    assert finetune.main(finetune_flags(checkpoint, data, path, precision=precision, epochs=1)) == 0
+    assert finetune.main(finetune_flags(checkpoint, data, path, precision="float16", epochs=1)) == 0
     metrics = tmp_path / "again.json"
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}", f"--metrics_out={metrics}"]) == 0
     assert json.loads(metrics.read_text()) == ModelDir(path).best().metrics
@@ -353,16 +340,16 @@ def test_a_file_that_changes_during_training_is_reported(checkpoint, data, tmp_p
     assert "train.tsv:" in err and "did the file change?" in err and "Traceback" not in err
 
 
-def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, data, tmp_path, monkeypatch, capsys):
-    path = tmp_path / "m"
-    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=1)) == 0
+def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, trained, data, tmp_path, monkeypatch, capsys):
+    path = shutil.copytree(trained, tmp_path / "m")
     kept = weights(path)
 
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_dir, "save_file", full)
-    assert finetune.main(finetune_flags(checkpoint, data, path, epochs=2)) == 1
+    more = {"epochs": 9, "learning_rate": 0.02, "test_data": data / "test.tsv"}
+    assert finetune.main(finetune_flags(checkpoint, data, path, **more)) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert same(weights(path), kept)
 
@@ -387,10 +374,10 @@ def wait_for(condition, child, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def stop(child, how) -> str:
-    """Signal it, and again if it goes on: Python drops an interrupt that falls into a destructor."""
+def interrupted(child) -> str:
+    """Interrupt it, and again if it goes on: Python drops an interrupt that falls into a destructor."""
     for _ in range(3):
-        os.kill(child.pid, how)
+        os.kill(child.pid, signal.SIGINT)
         try:
             return child.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:
@@ -398,16 +385,13 @@ def stop(child, how) -> str:
     raise AssertionError("it goes on")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_a_usable_directory_and_continues(checkpoint, data, tmp_path, environment, how, capsys):
+def test_a_run_that_is_interrupted_leaves_a_usable_directory_and_continues(checkpoint, data, tmp_path, environment, capsys):
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
     child = start(flags, environment)
     wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("step-*")), child)
-    output = stop(child, how)
-    assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), output
-    if how == signal.SIGINT:
-        assert "interrupted" in output and "Traceback" not in output
+    output = interrupted(child)
+    assert child.returncode == 130 and "interrupted" in output and "Traceback" not in output, output
     reached = ModelDir(path).last().epoch
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
     # The same command, but for a nearer end, continues.
@@ -425,8 +409,6 @@ def test_interrupted_before_the_first_checkpoint(checkpoint, data, tmp_path, cap
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m")) == 130
     assert evaluate.main([f"--model_dir={tmp_path / 'm'}", f"--data={data / 'dev.tsv'}"]) == 1
     assert "no checkpoint yet" in capsys.readouterr().err
-    monkeypatch.undo()
-    assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m")) == 0
 
 
 def test_weights_and_state_hold_no_code(trained):
