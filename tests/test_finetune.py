@@ -90,7 +90,7 @@ def test_a_run_that_stops_after_an_epoch_and_goes_on_equals_one_without_a_break(
 
 def test_a_finished_run_says_so_and_continues(checkpoint, trained, data, tmp_path, capsys):
     path = shutil.copytree(trained, tmp_path / "m")
-    more = {"learning_rate": 0.02, "test_data": data / "test.tsv"}
+    more = {"learning_rate": 0.01, "test_data": data / "test.tsv"}
     first = weights(path)
     assert finetune.main(finetune_flags(checkpoint, data, path, epochs=8, **more)) == 0
     assert "is finished: 96 steps, 8 epochs. Raise --epochs to continue" in capsys.readouterr().out
@@ -239,9 +239,9 @@ def test_mistakes_are_named_and_nothing_is_written(checkpoint, data, tmp_path, m
 def test_another_run_or_task_in_the_directory_is_not_touched(trained, checkpoint, data, tmp_path, capsys):
     path = tmp_path / "m"
     shutil.copytree(trained, path)
-    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.01)
     assert finetune.main([*flags, "--learning_rate=0.03"]) == 2
-    assert "has a run with learning_rate 0.02, not 0.03; use --overwrite" in capsys.readouterr().err
+    assert "has a run with learning_rate 0.01, not 0.03; use --overwrite" in capsys.readouterr().err
     config = json.loads((path / "config.json").read_text())
     config["model"]["task"] = "tag"
     (path / "config.json").write_text(json.dumps(config))
@@ -289,7 +289,7 @@ def test_a_finished_run_measures_what_is_missing(trained, checkpoint, data, tmp_
     shutil.copytree(trained, path)
     metrics = (path / "metrics.json").read_text()
     (path / "metrics.json").unlink()
-    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.01)
     assert finetune.main([*flags, f"--test_data={data / 'test.tsv'}"]) == 0
     assert (path / "metrics.json").read_text() == metrics
     # As after a kill between the last checkpoint and its figures: those here are an older checkpoint's.
@@ -309,7 +309,7 @@ def test_a_run_is_not_continued_on_other_rows(trained, checkpoint, data, tmp_pat
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     config["train"] |= {"train_data": str(train), "dev_data": str(train.parent / "dev.tsv")}
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
-    flags = finetune_flags(checkpoint, train.parent, tmp_path / "m", epochs=8, learning_rate=0.02)
+    flags = finetune_flags(checkpoint, train.parent, tmp_path / "m", epochs=8, learning_rate=0.01)
     assert finetune.main(flags) == 0
     train.write_text(train.read_text() + "one more\tpositive\n")
     assert finetune.main(flags) == 2
@@ -348,7 +348,7 @@ def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, train
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_dir, "save_file", full)
-    more = {"epochs": 9, "learning_rate": 0.02, "test_data": data / "test.tsv"}
+    more = {"epochs": 9, "learning_rate": 0.01, "test_data": data / "test.tsv"}
     assert finetune.main(finetune_flags(checkpoint, data, path, **more)) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert same(weights(path), kept)
