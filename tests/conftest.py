@@ -8,9 +8,6 @@ import pytest
 
 from kbert import runtime
 
-# Two workers share two cores; what is traced here is too small for more threads than one.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 runtime.start()
 
 import numpy as np  # noqa: E402

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face, write_tsv
+from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face
 from safetensors.numpy import load_file
 from tiny import hugging_face_tensors
 
@@ -146,13 +146,15 @@ def test_mixed_precision_is_measured_as_it_is_served(checkpoint, data, tmp_path)
     assert all(array.dtype == np.float32 for array in weights(path).values())
 
 
-def test_pairs_jsonl_and_dev_fraction(checkpoint, tmp_path, capsys):
+def test_pairs_jsonl_a_labels_file_and_dev_fraction(checkpoint, tmp_path, capsys):
     lines = [json.dumps({"a": t, "b": t[::-1], "same": y == "positive"}) for t, y in reviews(60)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
     flags = [f"--init={checkpoint}", f"--train_data={tmp_path / 'pairs.jsonl'}", f"--model_dir={tmp_path / 'm'}", "--epochs=1"]
-    assert finetune.main([*flags, "--text_columns=a,b", "--label_column=same", "--max_length=30"]) == 0
+    (tmp_path / "labels.txt").write_text("true\nfalse\nmaybe\n")
+    flags += [f"--labels={tmp_path / 'labels.txt'}", "--text_columns=a,b", "--label_column=same", "--max_length=30"]
+    assert finetune.main(flags) == 0
     model, train = ModelDir(tmp_path / "m").read_config()
-    assert model.fields == ("text", "text_b") and model.labels == ("false", "true") and train.dev_fraction == 0.1
+    assert model.fields == ("text", "text_b") and model.labels == ("true", "false", "maybe") and train.dev_fraction == 0.1
 
 
 def test_numbers_sort_as_numbers():
@@ -160,14 +162,6 @@ def test_numbers_sort_as_numbers():
     for number in (10, 2, -1, 0):
         audit(("a text", str(number)))
     assert audit.labels == ("-1", "0", "2", "10")
-
-
-def test_labels_file_sets_the_order(checkpoint, tmp_path):
-    data = write_tsv(tmp_path / "n.tsv", [(text, str(i % 11)) for i, (text, _) in enumerate(reviews(60))])
-    (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in reversed(range(12))))
-    flags = [f"--init={checkpoint}", f"--train_data={data}", f"--dev_data={data}", "--epochs=1", "--max_length=9"]
-    assert finetune.main([*flags, f"--model_dir={tmp_path / 'b'}", f"--labels={tmp_path / 'labels.txt'}"]) == 0
-    assert ModelDir(tmp_path / "b").read_config()[0].labels == tuple(str(i) for i in reversed(range(12)))
 
 
 def test_continuing_from_a_kbert_model(trained, data, tmp_path):

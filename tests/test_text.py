@@ -67,14 +67,14 @@ OLD = st.one_of([st.characters(min_codepoint=a, max_codepoint=b, categories=["L"
 OLD_TEXTS = st.text(st.one_of(OLD.filter(lambda c: c not in "\u2028\u2029"), st.sampled_from("abcdefgx.,!?中文 ")), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(OLD_TEXTS, min_size=1, max_size=8))
 def test_ids_equal_an_independent_tokenizer(texts):
     found = GRAPHS[True, True](tf.constant(texts)).to_list()
     assert found == [e.ids for e in WITNESS.encode_batch(texts, add_special_tokens=False)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=6))
 def test_batch_graph_and_eager_agree_on_any_bytes(texts):
     together = GRAPHS[True, True](tf.constant(texts)).to_list()
@@ -82,7 +82,7 @@ def test_batch_graph_and_eager_agree_on_any_bytes(texts):
     assert together == TOKENIZERS[True, True].tokenize(tf.constant(texts)).to_list()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.text(st.one_of(st.characters(), st.sampled_from("ab 中\0.Σ'·Α\u0301")), max_size=90), min_size=1, max_size=4),
     st.integers(1, 5),
@@ -272,7 +272,7 @@ def reference_pair(a: list[int], b: list[int], length: int) -> tuple[list[int], 
 IDS = st.lists(st.integers(5, 30), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5), st.integers(3, 30))
 def test_pairs_are_cut_and_packed_as_the_reference_does(pairs, length):
     parts = [tf.ragged.constant([p[k] for p in pairs], dtype=tf.int32) for k in (0, 1)]
@@ -283,7 +283,7 @@ def test_pairs_are_cut_and_packed_as_the_reference_does(pairs, length):
 
 
 @given(st.lists(IDS, min_size=1, max_size=5), st.integers(3, 15))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_single_texts_are_packed(rows, length):
     packed = TOKENIZERS[True, True].pack([tf.ragged.constant(rows, dtype=tf.int32)], length)
     cls, sep = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
