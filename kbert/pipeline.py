@@ -23,7 +23,7 @@ from kbert.sources import Table
 from kbert.tasks.base import Encoded, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
-UNLIKE = 0.1  # how far lengths are blurred before sorting, or rows on one context, alike to a token, would share a batch
+BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
 INPUTS = ("token_ids", "segment_ids")
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
 READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
@@ -142,7 +142,7 @@ def training_batches(examples: Examples, *, batch_size: int, seed: int, epochs: 
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         lengths = tf.cast(encoded["token_ids"].row_lengths(), tf.float32)
         drawn = [seed, tf.cast(number, tf.int32)]
-        order = tf.argsort(lengths * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - UNLIKE, 1 + UNLIKE), stable=True)
+        order = tf.argsort(lengths * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - BLUR, 1 + BLUR), stable=True)
         count = -(-tf.size(order) // batch_size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
 
