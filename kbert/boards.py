@@ -100,8 +100,8 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     # Chinese labels need a font that has them, where one is installed.
     installed = set(get_font_names())
     font = {"family": ["DejaVu Sans", *(name for name in CHINESE_FONTS if name in installed)]}
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font)
-    axes.set_yticks(range(len(labels)), labels, fontdict=font)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, fontdict=font, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
     for i in range(len(labels)):

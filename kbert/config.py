@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 
 SCHEMA = 1
 
@@ -73,6 +73,18 @@ class ModelConfig(ModelFlags):
     text: TextConfig
     serving_precision: Precision = "float32"
 
+    def with_n_best(self, n_best: int | None) -> "ModelConfig":
+        """The same with another number of answers a row; None for the model's own.
+
+        Raises:
+            UsageError: the task gives one answer a row.
+        """
+        if n_best is None:
+            return self
+        if "n_best" not in self.options:
+            raise UsageError(f"--n_best={n_best}: --task={self.task} has one answer a row")
+        return dataclasses.replace(self, options={**self.options, "n_best": n_best})
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
@@ -112,6 +124,9 @@ def overridden(recorded: SourceConfig, overrides: Any) -> SourceConfig:
     return dataclasses.replace(recorded, **given)
 
 
+N_BEST_HELP = (
+    "How many answers to give for each row, best first, where the task knows several; by default the model's own number."
+)
 SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, each also .gz; globs work), or tfds:name[/config]:split"
 
 

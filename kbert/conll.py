@@ -123,11 +123,13 @@ def columns(line: str) -> tuple[str, str]:
     """A line's token and tag.
 
     Raises:
-        ValueError: the line has one column.
+        ValueError: the line has one column, or is several.
     """
+    if "\r" in line.strip(" \t\r\n"):
+        raise ValueError("a lone carriage return within the line; end lines with a line feed")
     parts = SEPARATOR.split(line.strip(" \t\r\n"))
     if len(parts) < 2:
-        raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag")
+        raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag, with a tab or spaces between")
     return parts[0], parts[-1]
 
 

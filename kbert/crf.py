@@ -187,7 +187,7 @@ def viterbi(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
     order = _order(lengths)
     packed = tf.gather(words, order.packed)
     tags = words.shape[1]
-    state = start + packed[: order.starts[1]]
+    state = _levelled(start + packed[: order.starts[1]])
     scores = _array(order, words.dtype, tags).write(0, state)
     sources = _array(order, tf.int32, tags).write(0, tf.zeros_like(state, tf.int32))
 
@@ -196,7 +196,7 @@ def viterbi(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
     ) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.TensorArray, tf.TensorArray]]:
         word = packed[order.starts[t] : order.starts[t + 1]]
         onward = state[: tf.shape(word)[0], :, None] + transitions[None]
-        state = word + tf.reduce_max(onward, 1)
+        state = _levelled(word + tf.reduce_max(onward, 1))
         source = tf.argmax(onward, 1, output_type=tf.int32)
         return t + 1, state, (kept[0].write(t, state), kept[1].write(t, source))
 
@@ -215,6 +215,11 @@ def viterbi(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
 
     kept = _steps(order, trace, chosen, kept)
     return tf.gather(kept.concat(), order.back)
+
+
+def _levelled(state: tf.Tensor) -> tf.Tensor:
+    """Scores of a word's tags less the best one's: choices stay the same, and long rows' sums do not swallow differences."""
+    return state - tf.reduce_max(state, 1, keepdims=True)
 
 
 def _steps(order: Order, step: Callable[..., Any], state: tf.Tensor, kept: Any) -> Any:

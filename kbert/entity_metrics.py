@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kbert import markdown
 from kbert.spans import Span
 
 OUTSIDE = "O"  # in the confusion table: no entity at that place
@@ -89,8 +90,8 @@ def table(report: dict[str, Any]) -> str:
     width = max(12, *(len(kind) for kind in report["per_type"]))
     lines = [f"{'':<{width}} {'precision':>10} {'recall':>10} {'f1':>10} {'gold':>8} {'predicted':>10}"]
     totals = {"gold": report["gold"], "predicted": report["predicted"]}
-    averages = {name: {**report[name], **totals} for name in ("macro", "micro")}
-    for name, row in {**report["per_type"], **averages}.items():
+    averages = [(name, {**report[name], **totals}) for name in ("macro", "micro")]
+    for name, row in [*report["per_type"].items(), *averages]:  # a type may be called micro
         lines.append(
             f"{name:<{width}} {row['precision']:>10.4f} {row['recall']:>10.4f} {row['f1']:>10.4f} "
             f"{row['gold']:>8,} {row['predicted']:>10,}"
@@ -101,18 +102,13 @@ def table(report: dict[str, Any]) -> str:
 
 def mistakes_markdown(mistakes: Sequence[tuple[str, Sequence[Span], Sequence[Span]]]) -> str:
     """Mistaken rows with what gold has and what was found; entities both have are left out."""
-    lines = ["| text | gold | predicted |", "|---|---|---|"]
+    rows = []
     for text, gold, predicted in mistakes:
         missed = [span for span in gold if span not in predicted]
         wrong = [span for span in predicted if span not in gold]
-        lines.append(f"| {_cell(text[:500])} | {_listed(text, missed)} | {_listed(text, wrong)} |")
-    return "\n".join(lines)
+        rows.append((text, _listed(text, missed), _listed(text, wrong)))
+    return markdown.table(("text", "gold", "predicted"), rows)
 
 
 def _listed(text: str, spans: Sequence[Span]) -> str:
-    return "<br>".join(f"{_cell(kind)}: {_cell(text[start:end])} ({start}–{end})" for start, end, kind in spans)
-
-
-def _cell(text: str) -> str:
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join("\\" + c if c in "\\|`*_[]~#" else c for c in text)
+    return "; ".join(f"{kind}: {text[start:end]} ({start}–{end})" for start, end, kind in spans)

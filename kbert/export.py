@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kbert import flags, runtime
-from kbert.config import flag
+from kbert.config import N_BEST_HELP, flag
 from kbert.model_dir import ModelDir
 
 ABOUT = """
@@ -17,6 +17,7 @@ Write a SavedModel that answers raw text, under EXPORT_DIR/VERSION, as TensorFlo
 class ExportFlags:
     model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
     export_dir: str = flag(help="Directory of the exported versions, for example savedmodels/NAME.")
+    n_best: int | None = flag(None, help=N_BEST_HELP, low=1, high=100)
     version: int | None = flag(None, help="Version number; by default the next free one.", low=1, high=2**63 - 1)
 
 
@@ -27,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: ExportFlags) -> int:
     """Write the SavedModel; returns the exit code."""
-    ModelDir(options.model_dir).read_config()
+    ModelDir(options.model_dir).read_config()[0].with_n_best(options.n_best)
 
     runtime.start()
     from kbert import serving
 
-    path = serving.export(serving.load(options.model_dir), options.export_dir, options.version)
+    path = serving.export(serving.load(options.model_dir, options.n_best), options.export_dir, options.version)
     print(f"exported: {path}")
     return 0
 

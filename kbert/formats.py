@@ -221,9 +221,15 @@ class Conll:
         Raises:
             DataError: a line is malformed or tags are of mixed schemes, named as FILE:LINE.
         """
-        layout = cls(encoding, columns, conll.Reading("IOB2", False))
-        layout.reading = conll.survey(name, (_line(line, encoding) for line in lines), tagged=len(columns) == 2)
-        return layout
+
+        def decoded() -> Iterator[str]:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield _line(line, encoding)
+                except ValueError as error:
+                    raise DataError(f"{name}:{number}: {error}") from None
+
+        return cls(encoding, columns, conll.survey(name, decoded(), tagged=len(columns) == 2))
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         block: list[bytes] = []

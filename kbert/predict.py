@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
+from kbert.config import N_BEST_HELP, SOURCE_HELP, SourceOverrides, flag, overridden
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
@@ -31,6 +31,7 @@ class PredictFlags:
         None, help="Column of --input whose value goes into each line as `id`; SQuAD's layout has one of that name."
     )
     output: str = flag("-", help="File of JSON lines to write, - for standard output.")
+    n_best: int | None = flag(None, help=N_BEST_HELP, low=1, high=100)
     text: str | None = flag(None, help="Answer this one text instead of --input.")
     text_b: str | None = flag(None, help="Second text of a pair, with --text.")
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: PredictFlags, overrides: Any) -> int:
     """Answer and write; returns the exit code."""
     model, train = ModelDir(options.model_dir).read_config()
+    model.with_n_best(options.n_best)
     given = [text for text in (options.text, options.text_b) if text is not None]
     if (options.text is not None) == (options.input is not None) or (given and options.text is None):
         raise UsageError("give one of --input and --text")
@@ -62,14 +64,14 @@ def run(options: PredictFlags, overrides: Any) -> int:
 
     with output(options.output) as file:
         if given:
-            predictor = serving.load(options.model_dir)
+            predictor = serving.load(options.model_dir, options.n_best)
             raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
             _write(predictor, raw, 1, file)
             return 0
         assert options.input is not None
         ids = (options.id_column,) if options.id_column else ()
         table = open_table(options.input, source, (*source.text_columns, *ids), keyed_by=len(model.fields))
-        predictor = serving.load(options.model_dir)
+        predictor = serving.load(options.model_dir, options.n_best)
         row = 1
         for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):
             row = _write(predictor, raw, row, file)
@@ -85,7 +87,7 @@ def _write(predictor: "Predictor", raw: Any, row: int, file: IO[str]) -> int:
     texts = {name: tensors[name].numpy() for name in ("id", *predictor.task.config.fields) if name in tensors}
     count = len(next(iter(texts.values())))
     for i in range(count):
-        shown = {name: column[i].decode("utf-8", "replace") for name, column in texts.items()}
+        shown = {name: column[i].decode("utf-8", "ignore") for name, column in texts.items()}
         line = {"row": row + i, **shown, **predictor.task.present(decoded, i)}
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return row + count

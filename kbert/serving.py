@@ -131,14 +131,19 @@ def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -
         variable.assign(arrays[name])
 
 
-def load(model_dir: str | Path) -> Predictor:
+def load(model_dir: str | Path, n_best: int | None = None) -> Predictor:
     """The kept checkpoint of a model directory, ready to predict.
+
+    Args:
+        model_dir: the directory.
+        n_best: answers a row in place of the model's own number.
 
     Raises:
         DataError: no kbert model there, no checkpoint yet, or a file of it is damaged.
+        UsageError: `n_best` of a task that gives one answer.
     """
     directory = ModelDir(model_dir)
-    model_config, _ = directory.read_config()
+    model_config = directory.read_config()[0].with_n_best(n_best)
     saved = directory.best()
     task, _, model = build(model_config, directory.vocabulary(), model_config.serving_precision)
     task.calibrate(saved.calibration)

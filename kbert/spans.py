@@ -56,6 +56,12 @@ def check_spans(spans: Sequence[Span], gold: str, text: str) -> None:
                 f"at {start_b} to {end_b} (exclusive); each character can be part of one entity only"
             )
     value = json.loads(gold)
+    for item in value if isinstance(value, list) else []:
+        if isinstance(item, dict) and item.get("text", text[item["start"] : item["end"]]) != text[item["start"] : item["end"]]:
+            raise ValueError(
+                f"entity {item['type']!r} {item['text']!r} is said to stand at {item['start']} to {item['end']} (exclusive), "
+                f"where the text has {text[item['start'] : item['end']]!r}"
+            )
     if isinstance(value, dict) and not _columns(value):
         for kind, surfaces in value.items():
             for surface, places in surfaces.items():

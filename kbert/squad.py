@@ -15,7 +15,7 @@ Gold = tuple[str, int]  # an answer's text and its first character, as given
 
 
 def rows(document: Any) -> Iterator[dict[str, str]]:
-    """A document's questions: `question`, `context`, `answers` (JSON text) and `id`, in order.
+    """A document's questions: `question`, `context`, `id` and, where it says so, `answers` (JSON text), in order.
 
     Raises:
         ValueError: it is not of this layout; the message says where and what was found.
@@ -27,14 +27,19 @@ def rows(document: Any) -> Iterator[dict[str, str]]:
             for q, question in enumerate(_list(paragraph, "qas", where)):
                 place = f"{where}.qas[{q}]"
                 # v2.0 marks questions without an answer; those have plausible answers under another key.
-                impossible = isinstance(question, dict) and question.get("is_impossible")
-                answers = [] if impossible else _list(question, "answers", place)
-                yield {
+                row = {
                     "question": _string(question, "question", place),
                     "context": context,
-                    "answers": json.dumps(answers, ensure_ascii=False),
                     "id": str(question.get("id", place)),
                 }
+                impossible = question.get("is_impossible", False)
+                if not isinstance(impossible, bool):
+                    raise ValueError(f"{place}: is_impossible: expected true or false, found {json.dumps(impossible)[:60]}")
+                if impossible:
+                    row["answers"] = "[]"
+                elif "answers" in question:  # a test set may have none to show
+                    row["answers"] = json.dumps(_list(question, "answers", place), ensure_ascii=False)
+                yield row
 
 
 def parse(text: str) -> list[Gold]:
@@ -85,8 +90,12 @@ def _gold(answer: Any) -> Gold:
     start = answer.get("answer_start")
     if not isinstance(start, int) or isinstance(start, bool):
         raise ValueError(f"answer_start: expected a number of characters, found {shown}")
-    # Half a character, which JSON can spell, stands in the table as the replacement character.
-    return re.sub("[\ud800-\udfff]", "\ufffd", answer["text"]), start
+    return whole(answer["text"]), start
+
+
+def whole(text: str) -> str:
+    """The text as a table holds it: with the replacement character for half of one, which JSON can spell."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _list(value: Any, key: str, where: str) -> list[Any]:

@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kbert import squad, squad_metrics
+from kbert import markdown, squad, squad_metrics
 from kbert.squad_metrics import Rules
 
 SHOWN = 50  # mistaken examples in TensorBoard
 KEPT = 1000  # of those that may be mistaken, until the threshold is known
-LONGEST = 300  # characters of a text shown
 THRESHOLD = "no_answer_threshold"
 
-Mistake = tuple[str, list[str], str]  # question, gold answers, predicted answer
+NONE = "(none)"
+
+Mistake = tuple[str, str, str]  # question, gold answers, predicted answer
 
 
 class AnswerReport:
@@ -46,10 +47,7 @@ class AnswerReport:
     def texts(self) -> dict[str, str]:
         if not self._mistakes:
             return {}
-        lines = ["question | gold | predicted", "---|---|---"]
-        for question, gold, predicted in self._mistakes:
-            lines.append(" | ".join(map(_cell, (question, " / ".join(dict.fromkeys(gold)) or "(none)", predicted or "(none)"))))
-        return {"mistakes": "\n".join(lines)}
+        return {"mistakes": markdown.table(("question", "gold", "predicted"), self._mistakes)}
 
     def calibration(self) -> dict[str, float]:
         return {} if self._threshold is None else {THRESHOLD: self._threshold}
@@ -60,31 +58,38 @@ class AnswerScorer:
 
     Args:
         rules: whose metrics; "auto" takes CMRC2018's where most rows' gold answers have Chinese characters.
-        threshold: the model's own for saying "no answer". None: it has none yet; where some questions have
-            no answer, the best one is found and used.
+        threshold: the model's own for saying "no answer"; None: it never says so.
+        calibrates: find the best threshold, where some questions have no answer, and use it; of a model without one.
     """
 
-    def __init__(self, rules: Literal["auto", "squad", "cmrc"], threshold: float | None):
+    def __init__(self, rules: Literal["auto", "squad", "cmrc"], threshold: float | None, calibrates: bool):
         wanted: tuple[Rules, ...] = ("squad", "cmrc") if rules == "auto" else (rules,)
         self.rules: dict[Rules, int] = dict(zip(wanted, range(len(wanted)), strict=True))
         self.threshold = threshold
+        self.calibrates = calibrates and threshold is None
         self.figures: list[np.ndarray] = []  # [rows, rules, 2]: F1 and exact match of the answer
         self.margins: list[np.ndarray] = []
         self.answerable: list[bool] = []
         self.chinese = 0
-        self.candidates: list[tuple[int, Mistake]] = []  # with their row
+        self.wrong: list[tuple[int, Mistake]] = []  # with their row
+        self.right: list[tuple[int, Mistake]] = []  # which a threshold may silence
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
-        # Before there is a threshold, every question has its best answer here.
+        # Without a threshold, every question has its best answer here.
         answers = [text.decode() for text in predicted["answer"]]
+        places = zip(predicted["start"].tolist(), predicted["end"].tolist(), strict=True)
         figures = np.zeros((len(answers), len(self.rules), 2))
-        for i, (answer, document) in enumerate(zip(answers, raw["answers"], strict=True)):
-            gold = [text for text, _ in squad.parse(document.decode())]
-            for rules, place in self.rules.items():
+        for i, (answer, place, document) in enumerate(zip(answers, places, raw["answers"], strict=True)):
+            known = squad.parse(document.decode())
+            gold = [text for text, _ in known]
+            for rules, column in self.rules.items():
                 exact, f1 = squad_metrics.scores(answer, gold, rules)
-                figures[i, place] = f1, exact
-            if (not gold or not figures[i, :, 1].all()) and len(self.candidates) < KEPT:
-                self.candidates.append((len(self.answerable), (raw["question"][i].decode("utf-8", "replace"), gold, answer)))
+                figures[i, column] = f1, exact
+            of = self.right if gold and figures[i, :, 1].all() else self.wrong
+            if len(of) < KEPT and (of is self.wrong or self.calibrates):
+                shown = [_shown(text, start, start + len(text)) for text, start in dict.fromkeys(known)]
+                question = raw["question"][i].decode("utf-8", "replace")
+                of.append((len(self.answerable), (question, " / ".join(shown) or NONE, _shown(answer, *place))))
             self.answerable.append(bool(gold))
             self.chinese += any(squad_metrics.IDEOGRAPH.search(text) for text in gold)
         self.figures.append(figures)
@@ -99,7 +104,7 @@ class AnswerScorer:
         margins = np.concatenate(self.margins)
         abstained = np.zeros(len(figures), bool)
         found = None
-        if self.threshold is None and not answerable.all():
+        if self.calibrates and not answerable.all():
             empty = np.repeat(~answerable[:, None], 2, 1).astype(np.float64)
             found = squad_metrics.best_threshold(margins, figures, empty)
             abstained = margins > found
@@ -118,14 +123,13 @@ class AnswerScorer:
         if threshold is not None:
             metrics[THRESHOLD] = threshold
         mistakes = [
-            (question, gold, "" if abstained[row] else answer)
-            for row, (question, gold, answer) in self.candidates
+            (question, gold, NONE if abstained[row] else answer)
+            for row, (question, gold, answer) in sorted(self.wrong + self.right)
             if figures[row, 1] < 1
         ]
         return AnswerReport(metrics, mistakes[:SHOWN], found)
 
 
-def _cell(text: str) -> str:
-    """A text inside a Markdown table."""
-    short = text if len(text) <= LONGEST else text[:LONGEST] + "…"
-    return " ".join(short.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+def _shown(text: str, start: int, end: int) -> str:
+    """An answer with its characters in the context."""
+    return f"{text} ({start}–{end})" if text else NONE

@@ -26,9 +26,9 @@ from kbert.tasks.base import Report, Task
 log = logging.getLogger(__name__)
 
 
-def evaluate(predictor: Predictor, table: Table, description: str) -> Report:
-    """The table's rows through the serving function, scored as a whole."""
-    scorer = predictor.task.scorer()
+def evaluate(predictor: Predictor, table: Table, description: str, calibrates: bool = False) -> Report:
+    """The table's rows through the serving function, scored as a whole; `calibrates`: thresholds are found on them."""
+    scorer = predictor.task.scorer(calibrates)
     with tqdm(total=len(table), desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
         for raw in pipeline.raw_rows(predictor.task, table, gold=True):
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
@@ -114,7 +114,7 @@ class Run:
     def end_epoch(self, epoch: int) -> Report:
         if self.predictor.model is not self.model:
             set_weights(self.predictor.model, _arrays(self.model.weights), "serving model")
-        report = evaluate(self.predictor, self.dev_table, "dev")
+        report = evaluate(self.predictor, self.dev_table, "dev", calibrates=True)
         name, mode = self.task.best
         value = report.scalars()[name]
         score = value if mode == "max" else -value

@@ -271,6 +271,19 @@ def test_answers_in_the_wrong_place_are_moved_and_reported(tmp_path, caplog):
     assert target.numpy().tolist() == [[prefix + 3, prefix + 3], [prefix, prefix]]
 
 
+def test_answers_that_cannot_be_learnt_or_given_are_counted():
+    rows = [
+        ("bad", "good film is it good film", [{"text": "film is it good film", "answer_start": 5}]),
+        ("bad", "good " * 8 + "film " * 12, [{"text": "film", "answer_start": 40}]),
+        ("bad", "film", []),
+        ("bad", "good " * 7 + "film is the good film good " * 3, [{"text": "film is the good film good", "answer_start": 35}]),
+    ]
+    raw = {name: tf.constant([json.dumps(row[i]) if i == 2 else row[i] for row in rows]) for i, name in enumerate(COLUMNS)}
+    said = task(max_answer_length=2).survey([raw])
+    assert [sentence.split(" answers ")[0] for sentence in said] == ["1 of 4", "1 of 4"], said
+    assert "stand whole in no window" in said[0] and "--max_answer_length=2" in said[1]
+
+
 def test_examples_are_windows_each_once_an_epoch(tmp_path):
     rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
     table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
@@ -289,7 +302,7 @@ def test_examples_are_windows_each_once_an_epoch(tmp_path):
 def test_a_rows_windows_follow_one_another(tmp_path):
     rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
     table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
-    examples = pipeline.Examples(TASK, table)
+    examples = pipeline.TableExamples(TASK, table)
     orders = []
     for epoch in (0, 1):
         columns, places, windows = examples.read(np.arange(len(examples)), 3, epoch)
@@ -357,9 +370,10 @@ def test_from_squad_files_to_a_fresh_process(asked, checkpoint, tmp_path, capfd,
     assert predict.main([f"--model_dir={model}", f"--input={asked / 'dev.json'}", f"--output={answers}"]) == 0
     rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     long = ("film and " * 12_500)[:-9] + "is 电影"
-    one = [f"--model_dir={model}", "--text=is?", f"--text_b={long}", f"--output={tmp_path / 'one.jsonl'}"]
+    one = [f"--model_dir={model}", "--text=is?", f"--text_b={long}", f"--output={tmp_path / 'one.jsonl'}", "--n_best=2"]
     assert predict.main(one) == 0  # more than 100,000 characters, thousands of windows
     rows.append(json.loads((tmp_path / "one.jsonl").read_text(encoding="utf-8")))
+    assert len(rows[-1]["n_best"]) == 2
     assert predict.main([f"--model_dir={model}", "--text=is?" * 20, "--text_b=", f"--output={tmp_path / 'none.jsonl'}"]) == 0
     rows.append(json.loads((tmp_path / "none.jsonl").read_text(encoding="utf-8")))
     assert rows[-1]["answer"] == "" and rows[-1]["n_best"] == [] and rows[-1]["start"] == -1

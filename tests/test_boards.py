@@ -89,7 +89,7 @@ def test_hyper_parameters(run):
 
 
 def test_matrix_images_with_chinese_labels_and_empty_classes(tmp_path):
-    image = boards.matrix_image(np.array([[3, 1], [0, 0]]), ("好评", "差评"))
+    image = boards.matrix_image(np.array([[3, 1], [0, 0]]), ("好评 $_$", "差评"))
     assert image.dtype == np.uint8 and image.shape[2] == 3
     Image.fromarray(image).save(tmp_path / "m.png")
 

@@ -168,6 +168,7 @@ def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
         ("a O\nb B-X\nc M-X\n\nd I-X\n", ":5: a tag with I- in a file that has B, M, O: mixed schemes"),
         ("a S-X\nb U-X\n", ":2: a tag with U- in a file that has S: mixed schemes"),
         ("a O\nb\n", ":2: one column ('b'), expected a token and its tag"),
+        ("a B-X\rb I-X\r\n", ":1: a lone carriage return"),
         ("a O\n\nb PER\n", ":3: tag 'PER' without a prefix in a file that has O: mixed schemes"),
         ("a X-PER\nb B-PER\n", ":2: a tag with B- in a file that has tags without one: mixed schemes"),
         ("a B-PER\nb B-\n", ":2: tag 'B-' without a prefix in a file that has B: mixed schemes"),

@@ -91,10 +91,31 @@ def test_a_long_rows_probabilities_are_as_exact_as_a_short_ones(layer):
     rng = np.random.default_rng(4)
     words = rng.normal(0, 1, (400, TAGS)).astype(np.float32).round(3)
     lengths = tf.constant([400])
-    tags = layer.best(tf.constant(words), lengths)
+    tags = tf.function(layer.best)(tf.constant(words), lengths)
     part = tf.where(tf.range(400) % 5 < 2, tf.range(400) // 5, -1)
-    found = [layer.log_probabilities(tf.constant(words + np.float32(by)), tags, lengths, part).numpy() for by in (0, 32)]
+    probabilities = tf.function(layer.log_probabilities)
+    found = [probabilities(tf.constant(words + np.float32(by)), tags, lengths, part).numpy() for by in (0, 32)]
     assert len(found[0]) == 80 and found[1] == pytest.approx(found[0], abs=3e-5)
+
+
+def test_the_best_path_of_a_very_long_row_is_exact():
+    rng = np.random.default_rng(5)
+    words = rng.normal(0, 0.3, (8_000, 3)).astype(np.float32)
+    words[:, 0] += 40  # sums in the hundred thousands
+    words[:, 1] += 40
+    transitions = rng.normal(0, 0.2, (3, 3)).astype(np.float32)
+    zeros = tf.zeros(3)
+    best = tf.function(crf.viterbi)
+    found = best(tf.constant(words), tf.constant([8_000]), zeros, tf.constant(transitions), zeros).numpy()
+    state, sources = words[0].astype(np.float64), []
+    for word in words[1:].astype(np.float64):
+        onward = state[:, None] + transitions
+        sources.append(onward.argmax(0))
+        state = word + onward.max(0)
+    path = [int(state.argmax())]
+    for source in reversed(sources):
+        path.append(int(source[path[-1]]))
+    assert np.array_equal(found, path[::-1])
 
 
 def test_gradients_are_the_differences(layer, words):

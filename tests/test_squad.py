@@ -12,6 +12,7 @@ from kbert import squad
 from kbert.config import SourceConfig
 from kbert.errors import DataError
 from kbert.sources import open_table
+from kbert.tasks.answer import Answer
 
 COLUMNS = ("question", "context", "answers")
 
@@ -66,8 +67,19 @@ def test_a_failed_check_names_the_question(tmp_path):
         ("[]", "the document has no list 'data'"),
         ('{"data": [{}]}', "data[0] has no list 'paragraphs'"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "data[0].paragraphs[0] has no text 'context'"),
-        ('{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q"}]}]}]}', "qas[0] has no list 'answers'"),
-        ('{"data": [{"paragraphs": [{"context": "c", "qas": [3]}]}]}', "qas[0] has no list 'answers'"),
+        (
+            '{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q", "answers": 3}]}]}]}',
+            "qas[0] has no list 'answers'",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q", "id": "a7"}]}]}]}',
+            "question 'a7': no key 'answers'",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q", "is_impossible": "no"}]}]}]}',
+            'qas[0]: is_impossible: expected true or false, found "no"',
+        ),
+        ('{"data": [{"paragraphs": [{"context": "c", "qas": [3]}]}]}', "qas[0] has no text 'question'"),
         ('{"data": [{"paragraphs": ["c"]}]}', "data[0].paragraphs[0] has no text 'context'"),
         ('{"data": []}', "no rows"),
         ("[" * 100_000, "not a document in SQuAD's layout"),
@@ -86,8 +98,16 @@ def test_half_a_character_is_one_character(tmp_path):
         '{"data": [{"paragraphs": [{"context": "a\\ud83d b", "qas": [{"question": "q", "answers": '
         '[{"text": "\\ud83d b", "answer_start": 1}]}]}]}]}'
     )
-    columns = opened(tmp_path / "f.json").read([0])
+    audit = Answer.audit("f", COLUMNS[:2], None)
+    table = open_table(str(tmp_path / "f.json"), SourceConfig(), COLUMNS, keyed_by=2, nested=True, check=audit)
+    columns = table.read([0])
     assert squad.target(columns["context"][0].decode(), squad.parse(columns["answers"][0].decode())) == (1, 4)
+
+
+def test_questions_of_a_hidden_test_set_have_no_answers(tmp_path):
+    (tmp_path / "f.json").write_text('{"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q"}]}]}]}')
+    table = open_table(str(tmp_path / "f.json"), SourceConfig(), COLUMNS[:2], keyed_by=2)
+    assert table.read([0])["question"].tolist() == [b"q"]
 
 
 @given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=3), st.integers(-2, 14))

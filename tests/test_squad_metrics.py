@@ -63,8 +63,8 @@ def test_cmrc_by_hand(predicted, gold, exact, f1):
     assert squad_metrics.scores(predicted, gold, "cmrc") == (exact, pytest.approx(f1))
 
 
-def scored(rows, rules="auto", threshold=None):
-    scorer = AnswerScorer(rules, threshold)
+def scored(rows, rules="auto", threshold=None, calibrates=True):
+    scorer = AnswerScorer(rules, threshold, calibrates)
     raw = {
         "question": np.array([b"q|?"] * len(rows), object),
         "answers": np.array(
@@ -73,6 +73,8 @@ def scored(rows, rules="auto", threshold=None):
     }
     predicted = {
         "answer": np.array([answer.encode() for _, answer, _ in rows], object),
+        "start": np.zeros(len(rows), np.int32),
+        "end": np.array([len(answer) for _, answer, _ in rows], np.int32),
         "no_answer": np.array([margin for _, _, margin in rows], np.float32),
     }
     scorer.update(raw, predicted)
@@ -83,7 +85,7 @@ def test_a_set_with_answers():
     report = scored([(["a cat"], "cat", 3.0), (["a dog", "dogs"], "the dogs bark", 5.0)])
     assert report.metrics == {"rows": 2, "exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2), "rules": "squad"}
     assert report.calibration() == {}
-    assert "q\\|? | a dog / dogs | the dogs bark" in report.texts()["mistakes"]
+    assert "| q\\|? | a dog (0–5) / dogs (0–4) | the dogs bark (0–13) |" in report.texts()["mistakes"]
     assert "50.00" in report.table() and report.scalars()["f1"] == report.metrics["f1"]
 
 
@@ -103,6 +105,18 @@ def test_without_a_threshold_the_best_one_is_found_and_used():
     served = [([], "", 3.0), ([], "dog", -1.0), (["cow"], "cow", 1.0), (["cow"], "", -2.0)]
     kept = scored(served, threshold=2.0)
     assert kept.calibration() == {} and kept.metrics["exact_match"] == 50.0
+
+
+def test_rows_that_are_only_measured_have_what_is_served():
+    rows = [([], "cat", 3.0), (["cow"], "cow", 1.0)]
+    assert scored(rows).metrics["exact_match"] == 100.0
+    report = scored(rows, calibrates=False)
+    assert report.metrics["exact_match"] == 50.0 and report.calibration() == {} and "no_answer_threshold" not in report.metrics
+
+
+def test_right_answers_that_the_threshold_silences_are_mistakes():
+    rows = [*[([], "cat", 3.0)] * 3, (["cow"], "cow", -4.0), (["calf"], "calf", 4.0)]
+    assert scored(rows).texts()["mistakes"].splitlines()[2:] == ["| q\\|? | calf (0–4) | (none) |"]
 
 
 def test_only_unanswerable_questions():

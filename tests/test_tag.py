@@ -156,6 +156,8 @@ def test_three_layouts_are_told_apart():
         check_spans(expected, json.dumps(value), "ab d")
     for empty in ("[]", "{}", '{"start": [], "end": [], "type": []}', '{"name": {}}'):
         assert read_spans(empty) == []
+    with pytest.raises(ValueError, match="'ab' is said to stand at 0 to 1 .exclusive., where the text has 'a'"):
+        check_spans([(0, 1, "name")], '[{"start": 0, "end": 1, "type": "name", "text": "ab"}]', "ab d")
     with pytest.raises(ValueError, match="'xy' is said to stand at 0 to 1 .inclusive., where the text has 'ab'"):
         check_spans([(0, 2, "name")], '{"name": {"xy": [[0, 1]]}}', "ab d")
 
@@ -371,9 +373,12 @@ def test_other_errors(checkpoint, folder, tmp_path, capsys):
     empty.write_text('{"text": "good", "label": []}\n')
     other = tmp_path / "other.jsonl"
     other.write_text('{"text": "good", "label": [[0, 4, "hue"]]}\n')
+    foreign = tmp_path / "foreign.conll"
+    foreign.write_bytes("good O\n电 B-X\n".encode("gb18030"))
     flags = lambda **more: tag_flags(checkpoint, folder, tmp_path / "m", **more)  # noqa: E731
     for argv, code, message in (
         (flags(train_data=empty), 1, "no entity in any row"),
+        (flags(train_data=foreign), 1, f"{foreign}:2: bytes b5 e7"),
         (flags(dev_data=other), 1, "other.jsonl:1: type 'hue' is not among the model's: thing, view"),
         (flags(stride=18, train_data="not read"), 2, "--stride=18: windows of --max_length=20 hold 18 tokens"),
         (flags(text_columns="a,b"), 2, "--text_columns names 2 columns"),

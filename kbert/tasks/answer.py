@@ -44,7 +44,7 @@ class AnswerAudit:
     def __call__(self, values: tuple[str, ...]) -> None:
         _, context, document = values
         gold = squad.parse(document)
-        places = [squad.locate(context, text, start) for text, start in gold]
+        places = [squad.locate(squad.whole(context), text, start) for text, start in gold]
         if gold and max(places) < 0 and self.training:
             raise ValueError(
                 f"the answer {gold[0][0][:60]!r} stands nowhere in the context; correct it or leave the question out"
@@ -81,6 +81,7 @@ class Answer:
         self.tokenizer = tokenizer
         self.threshold: float | None = None  # no answer is given where none is better by more than this
         self.options.check(config.max_length)
+        self._surveyed = tf.function(self._survey, reduce_retracing=True)
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
@@ -124,11 +125,27 @@ class Answer:
         return {**packed, "row": row, "first": first, "prefix": prefix, "begins": begins, "ends": ends}
 
     def survey(self, rows: Iterable[Tensors]) -> list[str]:
-        limit, asked, cut = self.options.max_question_length, 0, 0
+        limit, most = self.options.max_question_length, self.options.max_answer_length
+        asked = cut = lost = long = 0
         for raw in rows:
-            lengths = self.tokenizer.tokenize(raw["question"]).row_lengths().numpy()
+            lengths, tokens = (part.numpy() for part in self._surveyed(raw))
             asked, cut = asked + len(lengths), cut + int((lengths > limit).sum())
-        return [f"{cut:,} of {asked:,} questions are longer than --max_question_length={limit} and cut"] if cut else []
+            answered = np.array([document != b"[]" for document in raw[self.gold[0]].numpy()])
+            lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
+        said = {
+            f"questions are longer than --max_question_length={limit} and cut": cut,
+            "answers stand whole in no window and are learnt as none: raise --doc_stride or --max_length": lost,
+            f"answers have more than --max_answer_length={most} tokens: they are learnt, and never given": long,
+        }
+        return [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
+
+    def _survey(self, raw: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """How many tokens each question has, and the answer as it is learnt; 0 where it is not, [rows]."""
+        encoded = self.encode(raw)
+        first, last = tf.unstack(self.supervise(raw, encoded), axis=1)
+        tokens = tf.where(first > 0, last - first + 1, 0)  # [windows]
+        questions = self.tokenizer.tokenize(raw["question"]).row_lengths()
+        return questions, tf.math.segment_max(tokens, encoded["row"])
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         """First and last token of the answer, int32 [windows, 2]; 0 and 0, [CLS], where a window lacks a part of it."""
@@ -223,8 +240,8 @@ class Answer:
         best = {**{name: columns[name] for name in names}, "answer": columns["answer"].decode()}
         return {**best, "no_answer": columns["no_answer"], "n_best": n_best}
 
-    def scorer(self) -> AnswerScorer:
-        return AnswerScorer(self.options.answer_metric, self.threshold)
+    def scorer(self, calibrates: bool) -> AnswerScorer:
+        return AnswerScorer(self.options.answer_metric, self.threshold, calibrates)
 
     def report(self, metrics: dict[str, Any]) -> AnswerReport:
         return AnswerReport(metrics, [], metrics.get(THRESHOLD))

@@ -118,7 +118,8 @@ class Task(Protocol):
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""
 
-    def scorer(self) -> Scorer: ...
+    def scorer(self, calibrates: bool) -> Scorer:
+        """A new scorer; `calibrates`: thresholds that the model lacks are found on what it is given, as on dev."""
 
     def report(self, metrics: dict[str, Any]) -> Report:
         """The report that has these metrics, as a checkpoint stores them."""

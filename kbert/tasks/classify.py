@@ -173,7 +173,7 @@ class Classify:
             "probabilities": dict(zip(self.config.labels, probabilities, strict=True)),
         }
 
-    def scorer(self) -> ClassifyScorer:
+    def scorer(self, calibrates: bool) -> ClassifyScorer:
         return ClassifyScorer(self.config.labels)
 
     def report(self, metrics: dict[str, Any]) -> ClassifyReport:

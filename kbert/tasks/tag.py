@@ -50,7 +50,7 @@ class EntityAudit:
         return tuple(sorted(self.found) if self.allowed is None else self.allowed)
 
     def finish(self) -> None:
-        if not self.found:
+        if not self.found and self.allowed is None:
             raise DataError(f"{self.source}: no entity in any row; is --label_column the right one?")
 
 
@@ -272,7 +272,7 @@ class Tag:
             ]
         }
 
-    def scorer(self) -> TagScorer:
+    def scorer(self, calibrates: bool) -> TagScorer:
         return TagScorer(self)
 
     def report(self, metrics: dict[str, Any]) -> TagReport:
