@@ -93,7 +93,7 @@ def trained(checkpoint, data, tmp_path_factory) -> Path:
     from kbert import finetune
 
     path = tmp_path_factory.mktemp("model") / "trained"
-    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02, test_data=data / "test.tsv")
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.01, test_data=data / "test.tsv")
     assert finetune.main(flags) == 0
     return path
 

@@ -138,8 +138,8 @@ def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeyp
     figures = iter([0.5, 0.9, 0.7, 0.8])
     original = training.evaluate
 
-    def evaluated(predictor, table, description):
-        report = original(predictor, table, description)
+    def evaluated(predictor, table, description, **more):
+        report = original(predictor, table, description, **more)
         if description == "dev":
             figure = next(figures, None)
             if figure is not None:
@@ -297,9 +297,9 @@ def test_mistakes_are_named_and_nothing_is_written(checkpoint, data, tmp_path, m
 def test_another_run_or_task_in_the_directory_is_not_touched(trained, checkpoint, data, tmp_path, capsys):
     path = tmp_path / "m"
     shutil.copytree(trained, path)
-    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.01)
     assert finetune.main([*flags, "--learning_rate=0.03"]) == 2
-    assert "has a run with learning_rate 0.02, not 0.03; use --overwrite" in capsys.readouterr().err
+    assert "has a run with learning_rate 0.01, not 0.03; use --overwrite" in capsys.readouterr().err
     config = json.loads((path / "config.json").read_text())
     config["model"]["task"] = "tag"
     (path / "config.json").write_text(json.dumps(config))
@@ -347,7 +347,7 @@ def test_a_finished_run_measures_what_is_missing(trained, checkpoint, data, tmp_
     shutil.copytree(trained, path)
     metrics = (path / "metrics.json").read_text()
     (path / "metrics.json").unlink()
-    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.02)
+    flags = finetune_flags(checkpoint, data, path, epochs=8, learning_rate=0.01)
     assert finetune.main([*flags, f"--test_data={data / 'test.tsv'}"]) == 0
     assert (path / "metrics.json").read_text() == metrics
     # As after a kill between the last checkpoint and its figures: those here are an older checkpoint's.
@@ -367,7 +367,7 @@ def test_a_run_is_not_continued_on_other_rows(trained, checkpoint, data, tmp_pat
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     config["train"] |= {"train_data": str(train), "dev_data": str(train.parent / "dev.tsv")}
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
-    flags = finetune_flags(checkpoint, train.parent, tmp_path / "m", epochs=8, learning_rate=0.02)
+    flags = finetune_flags(checkpoint, train.parent, tmp_path / "m", epochs=8, learning_rate=0.01)
     assert finetune.main(flags) == 0
     train.write_text(train.read_text() + "one more\tpositive\n")
     assert finetune.main(flags) == 2
