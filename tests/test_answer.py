@@ -275,7 +275,7 @@ def test_answers_that_cannot_be_learnt_or_given_are_counted():
     rows = [
         ("bad", "good film is it good film", [{"text": "film is it good film", "answer_start": 5}]),
         ("bad", "good " * 8 + "film " * 12, [{"text": "film", "answer_start": 40}]),
-        ("bad", "film", []),
+        ("bad", "film", {"text": [], "answer_start": []}),
         ("bad", "good " * 7 + "film is the good film good " * 3, [{"text": "film is the good film good", "answer_start": 35}]),
     ]
     raw = {name: tf.constant([json.dumps(row[i]) if i == 2 else row[i] for row in rows]) for i, name in enumerate(COLUMNS)}
@@ -383,11 +383,12 @@ def test_from_squad_files_to_a_fresh_process(asked, checkpoint, tmp_path, capfd,
             if found["start"] >= 0:
                 assert row["context"][found["start"] : found["end"]] == found["answer"]
 
-    assert export.main([f"--model_dir={model}", f"--export_dir={tmp_path / 'served'}"]) == 0
+    assert export.main([f"--model_dir={model}", f"--export_dir={tmp_path / 'served'}", "--n_best=2"]) == 0
     program = (
         "import sys, json, tensorflow as tf, tensorflow_text; assert 'kbert' not in sys.modules\n"
         "rows = json.load(open(sys.argv[2])); serve = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
         "out = serve(**{n: tf.constant([r[n] for r in rows]) for n in ('question', 'context')})\n"
+        "assert out['answers'].shape[1] == 2\n"
         "print(json.dumps({n: [v.decode() if isinstance(v, bytes) else v for v in out[n].numpy().tolist()]"
         " for n in ('answer', 'start', 'end', 'score', 'no_answer')}))"
     )

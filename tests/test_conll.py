@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert import conll
+from kbert import conll, entity_metrics
 from kbert.config import SourceConfig
 from kbert.entity_metrics import Counts, mistakes_markdown
 from kbert.errors import DataError, UsageError
@@ -74,6 +74,9 @@ def test_nothing_found_or_nothing_there():
     assert counts.report()["confusion"] == [[0, 0, 1], [1, 0, 1], [0, 0, 1]]
     text = mistakes_markdown(counts.mistakes)
     assert text.count("\n") == 4 and text.endswith("| z\\| | a: z (0–1) | b: z (0–1) |")
+    named = Counts(("micro",))
+    named.add("x", [(0, 1, "micro")], [])
+    assert entity_metrics.table(named.report()).count("\nmicro ") == 2
     for _ in range(100):
         counts.add("x", [(0, 1, "a")], [])
     assert len(counts.mistakes) == 50
