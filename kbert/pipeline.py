@@ -2,8 +2,8 @@
 
 In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
 An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
-some thousand rows; a window is encoded at once, sorted by length and cut into batches, so that rows
-of like length share a batch and padding is small; the batches then come in shuffled order.
+some thousand rows; a window is encoded at once, sorted by about its rows' lengths and cut into batches, so
+that rows of like length share a batch and padding is small; the batches then come in shuffled order.
 
 A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
 windows of the rows in their permuted order. Other tasks make examples of their own.

@@ -11,7 +11,6 @@ import gzip
 import json
 import logging
 import os
-import re
 import sys
 import tempfile
 import zlib
@@ -293,9 +292,8 @@ def _place(name: str, layout: Layout, record: bytes, line: int) -> str:
 def _utf8(text: str) -> bytes:
     try:
         return text.encode()
-    except UnicodeEncodeError:
-        # JSON can spell lone surrogates, which UTF-8 has not; BERT drops the replacement character, and it counts as one.
-        return re.sub("[\ud800-\udfff]", "\ufffd", text).encode()
+    except UnicodeEncodeError:  # JSON can spell half a character
+        return squad.whole(text).encode()
 
 
 def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:

@@ -57,9 +57,10 @@ def check_spans(spans: Sequence[Span], gold: str, text: str) -> None:
             )
     value = json.loads(gold)
     for item in value if isinstance(value, list) else []:
-        if isinstance(item, dict) and item.get("text", text[item["start"] : item["end"]]) != text[item["start"] : item["end"]]:
+        surface = item.get("text") if isinstance(item, dict) else None
+        if isinstance(surface, str) and surface != text[item["start"] : item["end"]]:
             raise ValueError(
-                f"entity {item['type']!r} {item['text']!r} is said to stand at {item['start']} to {item['end']} (exclusive), "
+                f"entity {item['type']!r} {surface!r} is said to stand at {item['start']} to {item['end']} (exclusive), "
                 f"where the text has {text[item['start'] : item['end']]!r}"
             )
     if isinstance(value, dict) and not _columns(value):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.sources import open_table
-from kbert.tagging import conll
+from kbert.tagging import conll, entity_metrics
 from kbert.tagging.entity_metrics import Counts, mistakes_markdown
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
@@ -74,6 +74,9 @@ def test_nothing_found_or_nothing_there():
     assert counts.report()["confusion"] == [[0, 0, 1], [1, 0, 1], [0, 0, 1]]
     text = mistakes_markdown(counts.mistakes)
     assert text.count("\n") == 4 and text.endswith("| z\\| | a: z (0–1) | b: z (0–1) |")
+    named = Counts(("micro",))
+    named.add("x", [(0, 1, "micro")], [])
+    assert entity_metrics.table(named.report()).count("\nmicro ") == 2
     for _ in range(100):
         counts.add("x", [(0, 1, "a")], [])
     assert len(counts.mistakes) == 50

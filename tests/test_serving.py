@@ -107,7 +107,7 @@ def test_predict_writes_a_line_a_row(trained, predictor, tmp_path):
 
 
 def test_predict_one_text_and_standard_input(trained, capsys, monkeypatch):
-    assert predict.main([f"--model_dir={trained}", "--text=a good film"]) == 0
+    assert predict.main([f"--model_dir={trained}", "--text=a \udcffgood film"]) == 0  # a byte that is no UTF-8 is no text
     one = json.loads(capsys.readouterr().out)
     assert one["label"] == "positive" and one["text"] == "a good film"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a good film\n\na bad film\n")))
@@ -281,6 +281,8 @@ def test_ask_tool(exported, capsys, environment):
             "--metrics_out=none/m: cannot be written",
         ),
         (evaluate, ["--model_dir=MODEL", "--data=odd.tsv", "--encoding=idna"], 1, "odd.tsv:2: label 'odd'"),
+        (predict, ["--model_dir=MODEL", "--text=x", "--n_best=2"], 2, "--n_best=2: --task=classify has one answer a row"),
+        (export, ["--model_dir=MODEL", "--export_dir=x", "--n_best=2"], 2, "--n_best=2: --task=classify has one answer a row"),
         (export, ["--model_dir=MODEL", "--export_dir="], 2, "--export_dir is empty"),
         (export, ["--model_dir=MODEL", "--export_dir=x", "--version=9223372036854775808"], 2, "--version=9223372036854775808"),
         (export, ["--model_dir=MODEL", "--export_dir=odd.tsv/x"], 1, "--export_dir=odd.tsv/x: cannot be written"),

@@ -94,7 +94,7 @@ def _gold(answer: Any) -> Gold:
 
 
 def whole(text: str) -> str:
-    """The text as a table holds it: with the replacement character for half of one, which JSON can spell."""
+    """The text as a table holds it: with the replacement character, which BERT drops, for half of one, which JSON can spell."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 

@@ -16,7 +16,6 @@ from kbert.answering.squad_metrics import Rules
 SHOWN = 50  # mistaken examples in TensorBoard
 KEPT = 1000  # of those that may be mistaken, until the threshold is known
 THRESHOLD = "no_answer_threshold"
-
 NONE = "(none)"
 
 Mistake = tuple[str, str, str]  # question, gold answers, predicted answer

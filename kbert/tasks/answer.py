@@ -131,7 +131,7 @@ class Answer(Task):
         for raw in rows:
             lengths, tokens = (part.numpy() for part in self._surveyed(raw))
             asked, cut = asked + len(lengths), cut + int((lengths > limit).sum())
-            answered = np.array([document != b"[]" for document in raw[self.gold[0]].numpy()])
+            answered = np.array([bool(squad.parse(document.decode())) for document in raw[self.gold[0]].numpy()])
             lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
         said = {
             f"questions are longer than --max_question_length={limit} and cut": cut,
