@@ -54,7 +54,7 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     runtime.start()
     import tensorflow as tf
 
-    from kbert import checkpoints
+    from kbert import checkpoints, graphs
     from kbert.sources import open_table
     from kbert.text import Tokenizer, read_vocabulary
 
@@ -75,7 +75,7 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     table = open_table(options.input, source, source.text_columns, keyed_by=1)
     tokenizer = Tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents)
     # The ids are those of the function that trains and serves, which does not go by way of offsets.
-    tokenize = tf.function(
+    tokenize = graphs.function(
         lambda texts: (tokenizer.tokenize(texts), *tokenizer.tokenize_with_offsets(texts)),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )

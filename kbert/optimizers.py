@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from kbert import graphs
 from kbert.config import RunConfig
 
 WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which the update of fewer does not give back
@@ -53,7 +54,7 @@ class AdamW(keras.optimizers.AdamW):
         alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
         on_cpu = not tf.config.list_logical_devices("GPU") and not tf.config.list_logical_devices("TPU")
         update = super().apply
-        self._update = tf.function(update, jit_compile=True) if alone and on_cpu and weights >= WORTH_COMPILING else None
+        self._update = graphs.function(update, jit_compile=True) if alone and on_cpu and weights >= WORTH_COMPILING else None
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         if self._update is None or tf.executing_eagerly() or any(gradient is None for gradient in grads):

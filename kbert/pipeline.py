@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from kbert import graphs
 from kbert.permutation import permuted
 from kbert.sources import Table
 from kbert.tasks.base import Encoded, Examples, Task
@@ -102,7 +103,7 @@ class TableExamples:
 
 def _windows(task: Task, table: Table) -> np.ndarray:
     """How many windows each row is read in, [rows]."""
-    count = tf.function(
+    count = graphs.function(
         lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
         input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
     )
@@ -146,6 +147,7 @@ class TableBatches:
         self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
         self._chunks = math.ceil(self.per_epoch / self._per_chunk)
 
+    @graphs.builds_dataset
     def dataset(self, start: int) -> tf.data.Dataset:
         return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
 
@@ -155,6 +157,7 @@ class TableBatches:
         first = ", ".join(self.examples.where(int(position), self.seed, epoch) for position in positions[:NAMED])
         return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
 
+    @graphs.builds_dataset
     def _numbered(self, start: int) -> tf.data.Dataset:
         """The batches with the positions of their examples in the epoch, int64 [batch], in front."""
         epoch, step = divmod(start, self.per_epoch)
@@ -223,6 +226,7 @@ class TableBatches:
         return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
 
 
+@graphs.builds_dataset
 def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
     """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
 
@@ -238,6 +242,7 @@ def raw_rows(task: Task, table: Table, gold: bool, others: tuple[str, ...] = ())
     return tf.data.Dataset.range(len(cuts) - 1).map(lambda number: _strings(read, number, names)).prefetch(2)
 
 
+@graphs.builds_dataset
 def measured_rows(task: Task, table: Table) -> tuple[tf.data.Dataset, int]:
     """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
     own = task.measured(table)

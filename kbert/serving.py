@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import config
+from kbert import config, graphs
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
@@ -68,7 +68,7 @@ class Predictor(tf.Module, Generic[S]):
         self.model = task.served(model)
         self.token_budget = token_budget
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
-        self._graph = tf.function(
+        self._graph = graphs.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]
         )
 
@@ -117,7 +117,7 @@ class Predictor(tf.Module, Generic[S]):
         """Write the function as a SavedModel that serves the task's signatures, each taking its fields by name."""
 
         def served(signature: Signature) -> Any:
-            @tf.function
+            @graphs.function
             def serve(**raw: tf.Tensor) -> Tensors:
                 outputs = self._predict(raw)
                 return {name: outputs[name] for name in signature.outputs or outputs}

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.config import Strategy
 from kbert.errors import DataError, UsageError
 from kbert.pipeline import Batches
@@ -84,6 +85,7 @@ class Devices:
     def batches(self, batches: Batches, start: int) -> Any:
         """An iterator of this process's share of the batches from a step on."""
 
+        @graphs.builds_dataset
         def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
             data = batches.dataset(start).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
             replicas = context.num_replicas_in_sync
@@ -123,7 +125,7 @@ class Devices:
         weights = {id(v) for v in model.weights}
         seeds = [v for v in model.non_trainable_variables if id(v) not in weights]
 
-        @tf.function
+        @graphs.function
         def spread() -> None:
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             for seed in seeds:

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from kbert import graphs
 from kbert.errors import DataError
 
 UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
@@ -99,8 +100,8 @@ class Tokenizer(tf.Module):
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
         self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # words of more characters are ASCII
         # Traced once, however many graphs it becomes part of.
-        self._graph = tf.function(self._ids, reduce_retracing=True)
-        self._offsets_graph = tf.function(self._with_offsets, reduce_retracing=True)
+        self._graph = graphs.function(self._ids, reduce_retracing=True)
+        self._offsets_graph = graphs.function(self._with_offsets, reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """Ids of the texts' pieces, without special tokens.

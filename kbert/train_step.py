@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.matching.gradient_cache import InParts
 from kbert.objective import Objective, Sums
 
@@ -49,7 +50,7 @@ class TrainStep:
         # Keras sums gradients over replicas behind clipping; here they come as sums, so that the batch's are clipped.
         for each in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
             each._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
-        self._step = tf.function(self._next)
+        self._step = graphs.function(self._next)
 
     def __call__(self, batches: Any, sums: Sums) -> tuple[Sums, tf.Tensor]:
         added, loss = self._step(batches)
@@ -72,7 +73,6 @@ class TrainStep:
             loss = loss_of(outputs)
         return outputs, tape.gradient(loss, self._model.trainable_variables)
 
-    @tf.autograph.experimental.do_not_convert
     def _next(self, batches: Any) -> Any:
         outcome = self._strategy.run(self._on_replica, args=(next(batches),))
         # The same on all replicas, each of which has all sums.

@@ -11,6 +11,7 @@ from kbert import runtime
 runtime.start()
 
 import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 from tiny import CONFIG, VOCABULARY, hugging_face_tensors  # noqa: E402
@@ -18,6 +19,9 @@ from tiny import CONFIG, VOCABULARY, hugging_face_tensors  # noqa: E402
 # A busy machine is no error, and CI should say the same of the same commit.
 settings.register_profile("kbert", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("kbert")
+
+# Grappler takes a third of a toy run's time. What tests start as processes of their own, exported models too, runs with it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 ROOT = Path(__file__).parent.parent
 

@@ -304,7 +304,7 @@ def test_examples_are_windows_each_once_an_epoch(tmp_path):
 def test_a_rows_windows_follow_one_another(tmp_path):
     rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
     table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
-    examples = pipeline.Examples(TASK, table)
+    examples = pipeline.TableExamples(TASK, table)
     orders = []
     for epoch in (0, 1):
         columns, places, windows = examples.read(np.arange(len(examples)), 3, epoch)

@@ -23,7 +23,7 @@ FLOORS = [
         "kbert.vectors",
     ],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans", "kbert.segmenters"],
-    ["kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
+    ["kbert.graphs", "kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
     ["kbert.pretraining.corpus"],
     [
         "kbert.flags",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, Examples
 from kbert.pretraining.randomness import bits, keys
@@ -48,6 +49,7 @@ class PretrainingBatches:
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._wide = max(8, WINDOW_ROWS // batch_size)  # batches a window
 
+    @graphs.builds_dataset
     def dataset(self, start: int) -> tf.data.Dataset:
         """Batches from this global step on, epoch after epoch, without end.
 

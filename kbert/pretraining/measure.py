@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.pretraining.batches import PretrainingBatches
 
 
@@ -31,7 +32,7 @@ def measurer(model: keras.Model, batches: PretrainingBatches, count: int, surpri
         surprise: see `unigram`.
     """
 
-    @tf.function(reduce_retracing=True)
+    @graphs.function(reduce_retracing=True)
     def sums(inputs: Any, targets: Any, weights: Any) -> dict[str, list[tf.Tensor]]:
         outputs = model(inputs, training=False)
         found = {}

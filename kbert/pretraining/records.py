@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from kbert import graphs
 from kbert.errors import DataError
 from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, TextExamples
@@ -235,7 +236,7 @@ def _sizes(name: str) -> np.ndarray:
     return np.concatenate(sizes)
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+@graphs.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def _parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
     integers = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions", "masked_lm_ids")
     found = tf.io.parse_example(

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.errors import DataError
 from kbert.pretraining.corpus import Block
 from kbert.segmenters import Segmenter
@@ -87,7 +88,7 @@ class Encode:
         self._tokenize = tokenizer.tokenize  # a graph of its own already
         if words is not None:
             signature = [tf.TensorSpec([None], tf.string)]
-            self._tokenize = tf.function(tokenizer.tokenize_with_offsets, input_signature=signature)
+            self._tokenize = graphs.function(tokenizer.tokenize_with_offsets, input_signature=signature)
 
     def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """A block's ids.

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.errors import DataError, UsageError
 from kbert.pretraining.corpus import Block
 from kbert.text import CLS, MASK, PAD, SEP, UNKNOWN, Tokenizer
@@ -28,7 +29,7 @@ MOST_LETTERS = 2000  # different letters of words
 def count_words(blocks: Iterable[Block], *, lowercase: bool) -> Counter[str]:
     """How often each normalised word stands in the text; memory does not grow beyond `MOST_WORDS` of them."""
     tokenizer = Tokenizer([*SPECIAL, "a"], lowercase=lowercase, strip_accents=lowercase)
-    words = tf.function(tokenizer.words, input_signature=[tf.TensorSpec([None], tf.string)])
+    words = graphs.function(tokenizer.words, input_signature=[tf.TensorSpec([None], tf.string)])
     counts: Counter[bytes] = Counter()
     least = 1
     for block in blocks:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kbert import heads
+from kbert import graphs, heads
 from kbert.answering import answer_spans, squad
 from kbert.answering.squad_report import THRESHOLD, AnswerReport, AnswerScorer
 from kbert.config import ModelConfig, SourceConfig, from_json
@@ -82,7 +82,7 @@ class Answer(Task):
         self.tokenizer = tokenizer
         self.threshold: float | None = None  # no answer is given where none is better by more than this
         self.options.check(config.max_length)
-        self._surveyed = tf.function(self._survey, reduce_retracing=True)
+        self._surveyed = graphs.function(self._survey, reduce_retracing=True)
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import heads, pooling
+from kbert import graphs, heads, pooling
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
@@ -292,7 +292,7 @@ class Match(Task):
         """Vectors of the heads of texts by the encoder as it is now."""
         length = self.config.max_length
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        @graphs.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def read(texts: tf.Tensor) -> tf.Tensor:
             packed = self.tokenizer.pack([self.tokenizer.tokenize(texts, max_words=length)], length)
             mask = tf.sequence_mask(packed["token_ids"].row_lengths(), dtype=tf.int32)

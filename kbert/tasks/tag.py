@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import heads
+from kbert import graphs, heads
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
@@ -147,7 +147,7 @@ class Tag(Task):
         # WordPiece marks what continues a word; a text cannot spell the mark, since "#" is a word of its own.
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
         self._crf: CRF | None = None
-        self._places = tf.function(self._words, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._places = graphs.function(self._words, input_signature=[tf.TensorSpec([None], tf.string)])
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

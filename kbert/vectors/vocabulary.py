@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kbert import graphs
 from kbert.errors import DataError
 from kbert.serving import Predictor
 from kbert.sources import Table
@@ -53,7 +54,7 @@ class Vocabulary:
             ids = {token: i for i, token in enumerate(tokenizer.vocabulary)}
             rows = [[ids[name]] for name, _ in chosen]
         else:
-            tokenize = tf.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
+            tokenize = graphs.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
             rows = []
             for start in range(0, len(chosen), CHUNK):
                 rows += tokenize(tf.constant([name for name, _ in chosen[start : start + CHUNK]])).to_list()
@@ -98,8 +99,8 @@ class Vocabulary:
 def _count(tokenizer: Tokenizer, table: Table, granularity: Granularity, segmenter: Segmenter | None) -> Counter[str]:
     """How often each name occurs; characters and segments come from the text itself, others by way of pieces."""
     continues = np.array([token.startswith("##") for token in tokenizer.vocabulary])
-    locate = tf.function(tokenizer.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)])
-    pieces = tf.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
+    locate = graphs.function(tokenizer.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)])
+    pieces = graphs.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
     found: Counter[str] = Counter()
     for _, texts in windows(table, 0, WINDOW_BYTES, "counting"):
         if granularity == "piece":
