@@ -58,6 +58,9 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     from kbert.tasks import task_class
 
     devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
+    if devices.chief and not run_flags.overwrite:
+        directory.set_damaged_aside()
+    devices.wait()
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = task_class(name)
     fields = task_type.fields(train.source)

@@ -87,6 +87,9 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     from kbert.text import read_vocabulary
 
     devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
+    if devices.chief and not start.overwrite:
+        directory.set_damaged_aside()
+    devices.wait()
     checkpoint = None if train.init is None else checkpoints.open_checkpoint(train.init)
     if checkpoint is None:
         assert start.vocab is not None
