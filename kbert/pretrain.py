@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kbert.encoder import Encoder
     from kbert.pretraining.examples import Examples, TextExamples
     from kbert.pretraining.tokens import Tokens
+    from kbert.strategies import Devices
     from kbert.tasks.base import Report, Task
     from kbert.text import Tokenizer
 
@@ -80,13 +81,28 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
         raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
-    from kbert import checkpoints, strategies, training
+    from kbert import strategies
+
+    with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
+        _train(start, train, model_flags, options, directory, devices)
+    return 0
+
+
+def _train(
+    start: StartFlags,
+    train: PretrainConfig,
+    model_flags: ModelFlags,
+    options: PretrainOptions,
+    directory: ModelDir,
+    devices: "Devices",
+) -> None:
+    """What `run` does, in each of the processes that do it together."""
+    from kbert import checkpoints, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.serving import build
     from kbert.text import read_vocabulary
 
-    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
     if devices.chief and not start.overwrite:
         directory.set_damaged_aside()
     devices.wait()
@@ -123,7 +139,7 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
             if devices.chief and directory.metrics().get("step") != directory.best().step:
                 _write_metrics(directory, task)
             print(finished)
-            return 0
+            return
     if checkpoint is not None:
         _load(checkpoint, encoder, model)
     elif options.pairs is None:
@@ -144,7 +160,6 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     if devices.chief:
         _write_metrics(directory, task)
     print(f"\nmodel: {directory.path}")
-    return 0
 
 
 def _write_metrics(directory: ModelDir, task: "Task") -> None:

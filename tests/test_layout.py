@@ -37,6 +37,7 @@ FLOORS = [
         "kbert.matching.metrics",
         "kbert.matching.audit",
         "kbert.loss_watch",
+        "kbert.worker_watch",
     ],
     [
         "kbert.vectors.store",

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -151,6 +152,20 @@ class TestShards:
         assert done.returncode == 0, done.stderr
         assert {path.name: path.read_bytes() for path in out.glob("*.tfrecord")} == before
         assert os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns == kept and not list(out.glob(".train*"))
+
+    def test_workers_end_with_a_killed_tool(self, folder, tmp_path, environment):
+        flags = self.arguments(folder, input="-", output=tmp_path)
+        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *flags]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
+            tool.stdin.write(b"the film is good .\n" * 5 * 2048)  # more blocks than it lets wait, and no end
+            tool.stdin.flush()
+            written = tmp_path / ".work" / "ids"
+            while not written.exists() or not written.stat().st_size:  # a worker has given an answer
+                assert tool.poll() is None
+                time.sleep(0.05)
+            tool.kill()
+            # A worker has the same output, which ends when the last that has it does.
+            assert tool.stdout.read() == b""
 
     def test_other_options_are_refused(self, folder, tmp_path, capsys):
         (tmp_path / "options.json").write_text(json.dumps({"input": str(folder / "text.txt"), "vocab": "other.txt"}))

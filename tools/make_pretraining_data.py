@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -179,12 +180,21 @@ _tools: dict[str, Any] = {}
 
 def _start(options: DataFlags, output: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends them
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     runtime.start()
     import tensorflow as tf
 
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     _tools.update(options=options, output=output)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the first process is gone, killed perhaps; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encode(block: Any) -> Any:
