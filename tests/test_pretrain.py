@@ -98,7 +98,6 @@ class TestTheRun:
             assert pretrain.main([*same, *(f"--{k}={v}" for k, v in more.items())]) == 2
             assert message in capsys.readouterr().err
 
-
     def test_a_damaged_checkpoint_without_another_is_named(self, folder, pretrained, tmp_path, capsys):
         shutil.copytree(pretrained, tmp_path / "model")
         weights = ModelDir(tmp_path / "model").last().path / "weights.safetensors"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -157,3 +158,31 @@ def test_a_worker_ends_with_another_whatever_it_does(environment):
         assert [child.stdout.readline() for child in (chief, other)] == ["together\n"] * 2
         other.kill()
         assert "worker /job:worker/replica:0/task:1 is gone" in ended(chief)
+
+
+def test_launchers_tell_each_worker_its_place(tmp_path, environment):
+    """With programs of SLURM's names that answer as SLURM does, and the commands of the Kubernetes job."""
+    programs = {
+        "scontrol": 'printf "%s\\n" node7 node9',
+        "srun": 'for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@"; done',
+        "python": 'echo "$TF_CONFIG" | tr "\\n" " "; echo; echo "$@"',
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    launch = ROOT / "tools" / "launch"
+    job = re.search(r"- \|\n(.*?)\n +volumeMounts", (launch / "kubernetes.yaml").read_text(), re.DOTALL)[1]
+    slurm = ["bash", launch / "slurm.sh", "--flagfile=a b.flags"]
+    found = {}
+    for name, command in (("slurm", slurm), ("kubernetes", ["sh", "-c", job])):
+        path = {"PATH": f"{tmp_path}:{environment['PATH']}", "SLURM_JOB_NODELIST": "node[7,9]", "JOB_COMPLETION_INDEX": "1"}
+        lines = subprocess.run(
+            command, env={**environment, **path}, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        found[name] = [json.loads(line) for line in lines[::2]]
+        assert all(line.startswith("-m kbert.pretrain ") and line.endswith(" --strategy=multi_worker") for line in lines[1::2])
+    assert found["slurm"] == [
+        {"cluster": {"worker": ["node7:2222", "node9:2222"]}, "task": {"type": "worker", "index": index}} for index in (0, 1)
+    ]
+    [told] = found["kubernetes"]
+    assert told["cluster"]["worker"] == ["kbert-0.kbert:2222", "kbert-1.kbert:2222"] and told["task"]["index"] == 1

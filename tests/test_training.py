@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):
     whole = run(tmp_path / "whole", **settings)
     directory = run(tmp_path / "m", stop=16, **settings)
     assert steps(directory) == [8, 12, 15, 16]
-    newest, before, older, _ = reversed([saved.path for saved in directory.checkpoints()])
+    _, _, before, newest = (saved.path for saved in directory.checkpoints())
     state = (newest / "state.safetensors").read_bytes()
     (newest / "state.safetensors").write_bytes(state[: len(state) // 2])
     (before / "checkpoint.json").write_bytes(b"")
@@ -179,7 +179,9 @@ def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):
         directory.checkpoints()
     caplog.set_level("WARNING", "kbert.model_dir")
     directory.set_damaged_aside()
-    assert f"{newest / 'state.safetensors'}: not readable as safetensors" in caplog.text and "damaged-step-00000015" in caplog.text
+    assert (
+        f"{newest / 'state.safetensors'}: not readable as safetensors" in caplog.text and "damaged-step-00000015" in caplog.text
+    )
     assert steps(directory) == [8, 12] and (newest.parent / "damaged-step-00000016").exists()
     assert same(contents(whole), contents(run(tmp_path / "m", **settings)))
 
