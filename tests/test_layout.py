@@ -24,7 +24,7 @@ FLOORS = [
     ],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans", "kbert.segmenters"],
     ["kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
-    ["kbert.pretraining.corpus"],
+    ["kbert.pretraining.corpus", "kbert.pretraining.flags"],
     [
         "kbert.flags",
         "kbert.model_dir",
