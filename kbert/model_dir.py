@@ -238,7 +238,8 @@ class ModelDir:
         Raises:
             DataError: none is whole; nothing is renamed then.
         """
-        damaged, whole = {}, False
+        damaged: dict[Path, str] = {}
+        whole = False
         for path in sorted((self.path / "checkpoints").glob("step-*")):
             try:
                 Saved.read(path)
@@ -246,14 +247,14 @@ class ModelDir:
                     _check(path / name)
                 whole = True
             except DataError as error:
-                damaged[path] = error
+                damaged[path] = str(error)
         if damaged and not whole:
             raise DataError(f"{next(reversed(damaged.values()))}; no other checkpoint is whole: use --overwrite to start anew")
-        for path, error in damaged.items():
+        for path, found in damaged.items():
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(path, aside)
-            log.warning("%s; it is now called %s, and the run goes on from what is whole", error, aside.name)
+            log.warning("%s; it is now called %s, and the run goes on from what is whole", found, aside.name)
 
     def last(self) -> Saved | None:
         """The newest checkpoint, from which a run goes on."""

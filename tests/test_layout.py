@@ -80,7 +80,7 @@ FLOORS = [
     ["kbert.pretraining.cutting"],
     ["kbert.pretraining.examples"],
     ["kbert.pretraining.records", "kbert.pretraining.batches"],
-    ["kbert.pretraining.measure", "kbert.pretraining.beam"],
+    ["kbert.pretraining.measure", "kbert.pretraining.sources", "kbert.pretraining.beam"],
     ["kbert.serving", "kbert.train_step", "kbert.strategies"],
     ["kbert.training", "kbert.vectors.encoding"],
     ["kbert.vectors.vocabulary"],
