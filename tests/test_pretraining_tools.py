@@ -177,7 +177,7 @@ class TestShards:
 
 
 class TestBeam:
-    def test_a_pipeline_writes_what_is_read(self, tmp_path):
+    def test_a_pipeline_writes_what_is_read(self, tmp_path, environment):
         pytest.importorskip("apache_beam")
         from kbert.pretraining import beam
 
@@ -195,3 +195,15 @@ class TestBeam:
         found = RecordExamples(str(tmp_path / "train-*.tfrecord"), vocabulary_size=41, max_length=32, pairs=True)
         arrays = found.read(np.arange(len(found)), 0)
         assert len(found.names) == 2 and len(found) > 300 and 0.4 < (arrays.pair == 1).mean() < 0.8
+
+        # One group of all documents, in their order, gives the examples of the tool that needs no cluster.
+        documents = {d for name in "ab" for d in (tmp_path / f"{name}.txt").read_text(encoding="utf-8").split("\n\n")}
+        ordered = sorted([line.strip() for line in d.strip().split("\n")] for d in documents if d.strip())
+        (tmp_path / "all.txt").write_text("\n\n".join("\n".join(d) for d in ordered) + "\n", encoding="utf-8")
+        flags[0] = f"--input={tmp_path / 'all.txt'}"
+        assert beam.main([*flags, f"--output={tmp_path / 'one'}", "--shards=1"]) == 0
+        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *flags, "--shards=1", "--processes=1"]
+        subprocess.run([*command, f"--output={tmp_path / 'ours'}"], env=environment, check=True)
+        shards = [*tmp_path.glob("one-*.tfrecord"), *tmp_path.glob("ours/*.tfrecord")]
+        theirs, ours = (sorted(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()) for shard in shards)
+        assert theirs == ours

@@ -20,6 +20,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io import fileio
 from apache_beam.io.tfrecordio import WriteToTFRecord
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
@@ -130,8 +131,8 @@ def run(options: ShardFlags, beams: Sequence[str]) -> int:
     with beam.Pipeline(options=settings) as pipeline:
         _ = (
             pipeline
-            | beam.io.fileio.MatchFiles(options.input)
-            | beam.io.fileio.ReadMatches()
+            | fileio.MatchFiles(options.input)
+            | fileio.ReadMatches()
             | beam.FlatMap(documents, options.layout, options.encoding)
             | beam.Map(lambda document: (zlib.crc32(b"\n".join(document), options.seed) % options.shards, document))
             | beam.GroupByKey()
