@@ -95,7 +95,7 @@ class Devices:
             if self._watch is not None:
                 self._watch.stop()
         elif self.several and isinstance(error, tf.errors.OpError) and "DataError: " not in str(error):
-            raise lost(f"the other workers cannot be reached ({str(error).splitlines()[0]})") from None
+            raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int) -> Any:
         """An iterator of this process's share of the batches from a step on."""

@@ -112,7 +112,8 @@ class Workers:
     def __exit__(self, *_):
         for child in self.children:
             child.kill()
-            child.communicate()
+            child.wait()
+            child.stdout.close()
 
 
 def ended(child) -> str:

@@ -182,6 +182,7 @@ def compare(witness: "subprocess.Popen[str]", ours: Ours, args: argparse.Namespa
         rates.append((own, args.steps * ROWS * LENGTH / told()))
         print(f"{f'round {number + 1}':<16}{rates[-1][0]:>9,.0f}{rates[-1][1]:>9,.0f}{own / rates[-1][1]:>7.2f}", flush=True)
     witness.stdin.close()
+    witness.stdout.read()  # it takes its leave
     own, other = np.median(rates, axis=0)
     print(f"{'median':<16}{own:>9,.0f}{other:>9,.0f}{np.median([a / b for a, b in rates]):>7.2f}")
 
