@@ -1,11 +1,12 @@
 # make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 4 minutes on two cores)
+# make quickstart-zh  a small Chinese BERT from nothing: vocabulary, pre-training, fine-tuning (about 8 minutes)
 # make test         ruff, mypy and pytest
 # Both build .venv from the versions pinned in constraints.txt, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test clean
+.PHONY: quickstart quickstart-zh test clean
 
 quickstart: $(VENV)/.demo
 	$(BIN)/python tools/fetch_demo.py
@@ -13,6 +14,17 @@ quickstart: $(VENV)/.demo
 	$(BIN)/python -m kbert.evaluate --model_dir=models/quickstart --data=tfds:movie_snippets:test
 	$(BIN)/python -m kbert.export --model_dir=models/quickstart --export_dir=savedmodels/quickstart
 	$(BIN)/python tools/ask.py savedmodels/quickstart "A warm, funny and finally moving little film."
+
+quickstart-zh: $(VENV)/.demo
+	$(BIN)/python tools/fetch_demo.py
+	$(BIN)/python tools/make_vocab.py --input=.demo/short_reviews_zh.train.txt --output=.demo/short_reviews_zh.vocab.txt --vocab_size=5000 --lowercase
+	$(BIN)/python -m kbert.pretrain --flagfile=configs/quickstart_zh_pretrain.flags --overwrite
+	$(BIN)/python -m kbert.finetune --flagfile=configs/quickstart_zh.flags --overwrite
+	$(BIN)/python -m kbert.finetune --flagfile=configs/quickstart_zh.flags --freeze_layers=0 --model_dir=models/quickstart_zh --overwrite
+	$(BIN)/python tools/baselines.py --train_data=tfds:short_reviews_zh:train --test_data=tfds:short_reviews_zh:test --tfds_dir=.demo/tfds --models=models/quickstart_zh_frozen,models/quickstart_zh
+	$(BIN)/python -m kbert.export --model_dir=models/quickstart_zh --export_dir=savedmodels/quickstart_zh
+	$(BIN)/python tools/ask.py savedmodels/quickstart_zh "房间干净，服务也很好。"
+	@echo "This BERT has seen 14,000 reviews for minutes. Real use starts from bert_base_zh or another checkpoint: configs/short_reviews_zh.flags"
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -219,33 +219,15 @@ class TrainConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(RunConfig):
-    """How a model is pre-trained on plain text; nothing here changes an answer of the model once it is trained."""
+class ExampleFlags:
+    """How pre-training examples are made of plain text, wherever that is done."""
 
-    DEFAULTS: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "warmup_ratio": 0.01, "epochs": 10, "loss_limit": 3.0}
-    source: ClassVar[SourceConfig] = SourceConfig()  # how `kbert.predict` reads texts to fill
-
-    train_data: str = flag(
-        help="Text to learn from: plain text files (.gz and globs work, - is standard input), or *.tfrecord shards of "
-        "tools/make_pretraining_data.py."
-    )
-    init: str | None = flag(
-        None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab begins from scratch."
-    )
     layout: Literal["sentences", "documents"] = flag(
         "sentences",
         help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which "
         "is cut into sentences (Chinese and English).",
     )
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
-    dev_data: str | None = flag(None, help="Held-out text or shards, measured but not learnt from; as --train_data.")
-    dev_fraction: float | None = flag(
-        None,
-        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given); equal ones stay together.",
-        low=0.0001,
-        high=0.9,
-    )
-    dev_examples: int = flag(2000, help="Held-out examples that are measured, at most.", low=1)
     segmenter: str | None = flag(
         None,
         help="Whose words --mask_unit=word and span take as whole: jieba (the extra kbert[jieba]), or module:function of your "
@@ -259,6 +241,30 @@ class PretrainConfig(RunConfig):
     short_seq_prob: float = flag(
         0.1, help="Share of the documents that pairs of a random shorter length are cut from.", low=0.0, high=1.0
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig, ExampleFlags):
+    """How a model is pre-trained on plain text; nothing here changes an answer of the model once it is trained."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "warmup_ratio": 0.01, "epochs": 10, "loss_limit": 3.0}
+    source: ClassVar[SourceConfig] = SourceConfig()  # how `kbert.predict` reads texts to fill
+
+    train_data: str = flag(
+        help="Text to learn from: plain text files (.gz and globs work, - is standard input), or *.tfrecord shards of "
+        "tools/make_pretraining_data.py."
+    )
+    init: str | None = flag(
+        None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab begins from scratch."
+    )
+    dev_data: str | None = flag(None, help="Held-out text or shards, measured but not learnt from; as --train_data.")
+    dev_fraction: float | None = flag(
+        None,
+        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given); equal ones stay together.",
+        low=0.0001,
+        high=0.9,
+    )
+    dev_examples: int = flag(2000, help="Held-out examples that are measured, at most.", low=1)
     skip_damaged_shards: bool = flag(False, help="Go on without shards that are damaged or cut short, which are named.")
 
 

@@ -16,6 +16,7 @@ from kbert.options import OPTIONS
 
 if TYPE_CHECKING:
     from kbert.sources import Table
+    from kbert.strategies import Devices
     from kbert.tasks.base import Audit, Task
 
 log = logging.getLogger("kbert.finetune")  # __name__ is "__main__" when it runs
@@ -52,12 +53,25 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
-    from kbert import checkpoints, pipeline, strategies, training
+    from kbert import strategies
+
+    with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
+        _train(run_flags, train, model_flags, options, directory, devices)
+    return 0
+
+
+def _train(
+    run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any, directory: ModelDir, devices: "Devices"
+) -> None:
+    """What `run` does, in each of the processes that do it together."""
+    from kbert import checkpoints, pipeline, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
     from kbert.tasks import task_class
 
-    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
+    if devices.chief and not run_flags.overwrite:
+        directory.set_damaged_aside()
+    devices.wait()
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = task_class(name)
     fields = task_type.fields(train.source)
@@ -92,7 +106,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
                 directory.write_config(model_config, train)
                 _measure(directory, tables, train)
             print(finished)
-            return 0
+            return
 
     training.seed(train.seed)
     with devices.strategy.scope():
@@ -131,7 +145,6 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     if devices.chief:
         _measure(directory, tables, train)
     print(f"\nmodel: {directory.path}")
-    return 0
 
 
 def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig) -> None:

@@ -10,12 +10,13 @@
 A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
 step's weights with another's figures. The newest are kept, from which a run goes on, and the best, which
 evaluation, prediction and export read. Checkpoints between two measurements on dev have no figures and
-are never the best. No TensorFlow here.
+are never the best. One that was damaged later (checkpoints/damaged-step-...) is set aside. No TensorFlow here.
 """
 
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 import kbert
@@ -31,6 +32,8 @@ from kbert import config
 from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_text
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
@@ -96,6 +99,12 @@ class Saved(Figures):
         """Optimizer, seed and other arrays, as `kbert.training` named them."""
         return _load(self.path / "state.safetensors")
 
+    @classmethod
+    def read(cls, path: Path) -> "Saved":
+        """The checkpoint in a folder, of which checkpoint.json alone is read; DataError when that is damaged."""
+        where = path / "checkpoint.json"
+        return cls(path=path, **vars(config.from_json(Figures, config.read_json(where), str(where))))
+
 
 class ModelDir:
     """A model directory; it need not exist yet."""
@@ -124,7 +133,7 @@ class ModelDir:
 
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
-        if self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists()):
+        if self._worth_keeping():
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
             (self.path / REPLACED).mkdir()
             for name in ("checkpoints", "tb", "config.json", "vocab.txt", "metrics.json"):
@@ -134,6 +143,13 @@ class ModelDir:
             shutil.rmtree(self.path / name, ignore_errors=True)
         self.write_config(model, train)
         write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
+
+    def _worth_keeping(self) -> bool:
+        """Whether the run that is here is to be kept while another replaces it, and so takes the place of what is kept."""
+        try:
+            return self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists())
+        except DataError:  # a damaged one, but who knows
+            return not (self.path / REPLACED).exists()
 
     def write_config(self, model: ModelConfig, train: RunConfig) -> None:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -206,15 +222,39 @@ class ModelDir:
         """The checkpoints that are whole, oldest first."""
         saved = []
         for path in sorted((self.path / "checkpoints").glob("step-*")):
-            where = path / "checkpoint.json"
             try:
-                figures = config.from_json(Figures, config.read_json(where), str(where))
+                saved.append(Saved.read(path))
             except DataError:
                 if path.exists():
                     raise
                 continue  # a run that goes on has dropped it meanwhile
-            saved.append(Saved(path=path, **vars(figures)))
         return saved
+
+    def set_damaged_aside(self) -> None:
+        """Rename checkpoints of which a file is missing, cut short or no longer what it was, so that a run goes on without.
+
+        Of the arrays the names and sizes are checked; a file whose numbers alone have changed is not found.
+
+        Raises:
+            DataError: none is whole; nothing is renamed then.
+        """
+        damaged: dict[Path, str] = {}
+        whole = False
+        for path in sorted((self.path / "checkpoints").glob("step-*")):
+            try:
+                Saved.read(path)
+                for name in ("weights.safetensors", "state.safetensors"):
+                    _check(path / name)
+                whole = True
+            except DataError as error:
+                damaged[path] = str(error)
+        if damaged and not whole:
+            raise DataError(f"{next(reversed(damaged.values()))}; no other checkpoint is whole: use --overwrite to start anew")
+        for path, found in damaged.items():
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
+            log.warning("%s; it is now called %s, and the run goes on from what is whole", found, aside.name)
 
     def last(self) -> Saved | None:
         """The newest checkpoint, from which a run goes on."""
@@ -308,6 +348,15 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         arrays: dict[str, np.ndarray] = load_file(path)
         return arrays
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not readable as safetensors: {error}") from None
+
+
+def _check(path: Path) -> None:
+    """Raise DataError unless a file of arrays is as long as its first bytes say; the arrays are not read."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not readable as safetensors: {error}") from None
 

@@ -2,17 +2,15 @@
 
 import dataclasses
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kbert import flags, runtime
-from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, TextConfig, flag, read_json
-from kbert.errors import DataError, UsageError
+from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, TextConfig, flag
+from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import PretrainOptions
 
@@ -21,10 +19,9 @@ if TYPE_CHECKING:
 
     from kbert.checkpoints import Checkpoint
     from kbert.encoder import Encoder
-    from kbert.pretraining.examples import Examples, TextExamples
-    from kbert.pretraining.tokens import Tokens
+    from kbert.pretraining.examples import Examples
+    from kbert.strategies import Devices
     from kbert.tasks.base import Report, Task
-    from kbert.text import Tokenizer
 
 log = logging.getLogger("kbert.pretrain")  # __name__ is "__main__" when it runs
 
@@ -80,13 +77,32 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
         raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
 
     runtime.start()
-    from kbert import checkpoints, strategies, training
+    from kbert import strategies
+
+    with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
+        _train(start, train, model_flags, options, directory, devices)
+    return 0
+
+
+def _train(
+    start: StartFlags,
+    train: PretrainConfig,
+    model_flags: ModelFlags,
+    options: PretrainOptions,
+    directory: ModelDir,
+    devices: "Devices",
+) -> None:
+    """What `run` does, in each of the processes that do it together."""
+    from kbert import checkpoints, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
+    from kbert.pretraining.sources import learnt_and_held_out
     from kbert.serving import build
     from kbert.text import read_vocabulary
 
-    devices = strategies.devices(train.strategy, train.batch_size, train.accumulation_steps)
+    if devices.chief and not start.overwrite:
+        directory.set_damaged_aside()
+    devices.wait()
     checkpoint = None if train.init is None else checkpoints.open_checkpoint(train.init)
     if checkpoint is None:
         assert start.vocab is not None
@@ -111,7 +127,7 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     training.seed(train.seed)
     with devices.strategy.scope():
         task, encoder, model = build(model_config, vocabulary, train.precision)
-    examples, held_out = _examples(train, options, model_config, task.tokenizer)
+    examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
     train = dataclasses.replace(train, train_data_crc32=examples.digest)
     if directory.exists() and not start.overwrite:
         directory.check_same(model_config, train, vocabulary)
@@ -120,7 +136,7 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
             if devices.chief and directory.metrics().get("step") != directory.best().step:
                 _write_metrics(directory, task)
             print(finished)
-            return 0
+            return
     if checkpoint is not None:
         _load(checkpoint, encoder, model)
     elif options.pairs is None:
@@ -141,7 +157,6 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     if devices.chief:
         _write_metrics(directory, task)
     print(f"\nmodel: {directory.path}")
-    return 0
 
 
 def _write_metrics(directory: ModelDir, task: "Task") -> None:
@@ -185,82 +200,6 @@ def _check(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags,
         raise UsageError(f"--max_length={model_flags.max_length}: a pair needs 5 tokens or more")
     if train.segmenter and train.mask_unit == "piece":
         raise UsageError(f"--segmenter={train.segmenter} says what words are; it needs --mask_unit=word or span")
-
-
-def _examples(
-    train: PretrainConfig, options: PretrainOptions, model: ModelConfig, tokenizer: "Tokenizer"
-) -> tuple["Examples", "Examples"]:
-    """What is learnt, and what is held out."""
-    from kbert.pretraining.records import RecordExamples, is_records
-
-    def records(source: str) -> RecordExamples:
-        examples = RecordExamples(
-            source,
-            vocabulary_size=model.encoder.vocabulary_size,
-            max_length=model.max_length,
-            pairs=options.pairs is not None,
-            skip=train.skip_damaged_shards,
-        )
-        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary)
-        for damaged in examples.damaged:
-            log.warning("left out: %s", damaged)
-        return examples
-
-    def text(tokens: "Tokens") -> "TextExamples":
-        return _text_examples(tokens, tokenizer, train, options, model.max_length)
-
-    sources = [train.train_data, train.dev_data]
-    if is_records(train.train_data) and train.dev_data is None:
-        raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
-    made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
-    if made[1] is None:
-        made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
-        if not all(len(tokens.documents) for tokens in made):
-            raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
-    examples, held_out = made
-    if not isinstance(examples, RecordExamples):
-        examples = text(examples)
-    if not isinstance(held_out, RecordExamples):
-        try:
-            held_out = text(held_out)
-        except DataError as error:
-            raise DataError(f"held out: {error}. Or hold more out: --dev_fraction, --dev_data") from None
-    return examples, held_out
-
-
-def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str]) -> None:
-    """Raise where what tools/make_pretraining_data.py says beside its shards is another objective or vocabulary."""
-    if (folder / "vocab.txt").exists() and (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] != vocabulary:
-        raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
-    if (folder / "manifest.json").exists():
-        made = read_json(folder / "manifest.json")["options"]["objective"]
-        if options.pairs and made != options.objective:
-            raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made}")
-
-
-def _read(source: str, train: PretrainConfig, tokenizer: "Tokenizer") -> "Tokens":
-    from kbert.pretraining import corpus, tokens
-    from kbert.segmenters import segmenter
-
-    workers = os.cpu_count() or 1
-    encode = tokens.Encode(tokenizer, None if train.segmenter is None else segmenter(train.segmenter))
-    with ThreadPoolExecutor(workers) as executor:
-        blocks = corpus.blocks(source, train.layout, train.encoding)
-        found = tokens.tokenized(blocks, corpus.files(source), encode, executor, workers)
-    log.info("%s: %d documents, %d sentences, %d tokens", source, len(found.documents), len(found.ends) - 1, len(found.ids))
-    return found
-
-
-def _text_examples(
-    tokens: "Tokens", tokenizer: "Tokenizer", train: PretrainConfig, options: PretrainOptions, max_length: int
-) -> "TextExamples":
-    from kbert.pretraining.cutting import Cut
-    from kbert.pretraining.examples import TextExamples
-    from kbert.pretraining.masking import Masking
-
-    how = Cut(options.objective, max_length, train.short_seq_prob)
-    masking = Masking(train.mask_unit, train.mask_rate, train.max_predictions)
-    return TextExamples(tokens, tokenizer.vocabulary, how, masking, train.seed)
 
 
 def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") -> None:

@@ -1,7 +1,7 @@
 """Where a batch is computed: on one device, on all of a machine, on several machines, on the cores of a TPU.
 
 In: `--strategy`. Out: `Devices`, a `tf.distribute` strategy and what a run asks of it: which process is the
-chief, its batches, the chief's word.
+chief, its batches, the chief's word, and an end when another worker is gone.
 
 Batch sizes are those of the whole: each replica takes every n-th row of every batch, so that with any number of
 replicas the same batches are learnt from, each example once an epoch.
@@ -19,6 +19,7 @@ from kbert import graphs
 from kbert.config import Strategy
 from kbert.errors import DataError, UsageError
 from kbert.pipeline import Batches
+from kbert.worker_watch import WorkerWatch, lost
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Device
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         strategy = tf.distribute.MirroredStrategy([device.name for device in found])
     elif name == "multi_worker":
+        log.info("waiting for all of %s", ", ".join(_cluster()))
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         resolver = strategy.cluster_resolver
         chief = resolver.task_type == "chief" or (resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs)
@@ -70,6 +72,8 @@ def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Device
 class Devices:
     """A strategy, and what a run asks of it.
 
+    As a context, it ends when all processes have come to its end, and this process with it when another one is gone before.
+
     Attributes:
         strategy: models and optimizers are made under its scope.
         chief: whether this process is the one that writes.
@@ -81,6 +85,18 @@ class Devices:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.chief, self.rows = chief, rows
         self.several = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+    def __enter__(self) -> "Devices":
+        self._watch = WorkerWatch(_peers(self.strategy.cluster_resolver)) if self.several else None
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.wait()
+            if self._watch is not None:
+                self._watch.stop()
+        elif self.several and isinstance(error, tf.errors.OpError) and "DataError: " not in str(error):
+            raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int) -> Any:
         """An iterator of this process's share of the batches from a step on."""
@@ -132,6 +148,13 @@ class Devices:
                 seed.assign(seed + tf.cast(tf.stack([replica * SEED_STRIDE, 0]), seed.dtype))
 
         self.strategy.run(spread)
+
+
+def _peers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> list[str]:
+    """TensorFlow's names of the other workers."""
+    spec, own = resolver.cluster_spec(), (resolver.task_type, resolver.task_id)
+    tasks = [(job, task) for job in spec.jobs for task in spec.task_indices(job)]
+    return [f"/job:{job}/replica:0/task:{task}" for job, task in tasks if (job, task) != own]
 
 
 def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:

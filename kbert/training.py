@@ -113,7 +113,7 @@ class Run:
         """Train from the last checkpoint, or from the beginning, to the last step.
 
         Raises:
-            KbertError: the loss is lost, and nothing is written then; or another worker is gone.
+            KbertError: the loss is lost, and nothing is written then.
         """
         last = self.directory.last()
         seen = 0 if last is None else last.step
@@ -141,13 +141,6 @@ class Run:
             if lost.step > 1:
                 batch += f"; the one before, whose gradients may have done it, was {self.batches.where(lost.step - 2)}"
             raise KbertError(f"{lost}; {batch}; {kept}") from None
-        except tf.errors.OpError as error:
-            if not self.devices.several or "DataError: " in str(error):
-                raise
-            raise KbertError(
-                f"the other workers cannot be reached ({str(error).splitlines()[0]}); end those that are left, "
-                "and run the same command on all to continue"
-            ) from None
         finally:
             self.board.close()
 

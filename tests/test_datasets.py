@@ -1,13 +1,13 @@
 """The data sets of the demo: their splits, and the whole way from raw files to rows."""
 
 import pytest
-import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
+from test_pretraining_tools import tool
 
 from kbert import finetune
 from kbert.config import SourceConfig
-from kbert.datasets import movie_snippets, newspaper_zh, reviews, short_reviews_zh
+from kbert.datasets import movie_snippets, newspaper_zh, reviews
 from kbert.sources import open_table
 from kbert.spans import read_spans
 from kbert.tasks.tag import Tag
@@ -30,7 +30,10 @@ def test_copies_and_contradictions_are_dropped():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    raw, folder = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("tfds")
+    """As tools/fetch_demo.py leaves it: the data sets' folder, and the snippets' ratings."""
+    cache = tmp_path_factory.mktemp("demo")
+    raw = cache / "raw"
+    raw.mkdir()
     words = ["good", "fine", "very", "film", "plot", "a", "the"]
     texts = [f"{words[i % 7]} {words[i // 7 % 7]} {words[i // 49 % 7]}" for i in range(343)]
     ratings = [(i % 9 - 4) / 2 for i in range(343)]
@@ -42,10 +45,8 @@ def prepared(tmp_path_factory):
     (raw / "neg.txt").write_text("\n".join([*bad, bad[0], "好坏！"]), encoding="utf-8")
     lines = [f"记者/n  江/nr  泽民/nr  在/p  {a}{b}/ns  。/w" for a in "一二三四五六七八九" for b in "东西南北"]
     (raw / newspaper_zh.RAW).write_text("\n".join([*lines, lines[0], "", "无/v"]), encoding="utf-8")
-    config = tfds.download.DownloadConfig(manual_dir=str(raw))
-    for cls in (movie_snippets.MovieSnippets, short_reviews_zh.ShortReviewsZh, newspaper_zh.NewspaperZh):
-        cls(data_dir=str(folder)).download_and_prepare(download_config=config)
-    return folder, dict(zip(texts, ratings, strict=True))
+    tool("fetch_demo").prepare(cache)
+    return cache / "tfds", dict(zip(texts, ratings, strict=True))
 
 
 def rows(folder, name, split):
@@ -70,6 +71,8 @@ def test_short_reviews(prepared):
     assert len(texts) == len(set(texts)) == 162 and "好坏" not in texts
     assert all(("很好" in text) == (label == "positive") for pairs in found.values() for text, label in pairs)
     assert all(reviews.split_of(text) == split for split, pairs in found.items() for text, _ in pairs)
+    plain = (prepared[0].parent / "short_reviews_zh.train.txt").read_text(encoding="utf-8")
+    assert sorted(plain.splitlines()) == sorted(text for text, _ in found["train"])
 
 
 def test_newspaper(prepared):

@@ -24,7 +24,7 @@ FLOORS = [
     ],
     ["kbert.config", "kbert.options", "kbert.files", "kbert.spans", "kbert.segmenters"],
     ["kbert.graphs", "kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
-    ["kbert.pretraining.corpus"],
+    ["kbert.pretraining.corpus", "kbert.pretraining.flags"],
     [
         "kbert.flags",
         "kbert.model_dir",
@@ -37,6 +37,7 @@ FLOORS = [
         "kbert.matching.metrics",
         "kbert.matching.audit",
         "kbert.loss_watch",
+        "kbert.worker_watch",
     ],
     [
         "kbert.vectors.store",
@@ -79,7 +80,7 @@ FLOORS = [
     ["kbert.pretraining.cutting"],
     ["kbert.pretraining.examples"],
     ["kbert.pretraining.records", "kbert.pretraining.batches"],
-    ["kbert.pretraining.measure", "kbert.pretraining.beam"],
+    ["kbert.pretraining.measure", "kbert.pretraining.sources", "kbert.pretraining.beam"],
     ["kbert.serving", "kbert.train_step", "kbert.strategies"],
     ["kbert.training", "kbert.vectors.encoding"],
     ["kbert.vectors.vocabulary"],

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -96,6 +97,14 @@ class TestTheRun:
         ]:
             assert pretrain.main([*same, *(f"--{k}={v}" for k, v in more.items())]) == 2
             assert message in capsys.readouterr().err
+
+    def test_a_damaged_checkpoint_without_another_is_named(self, folder, pretrained, tmp_path, capsys):
+        shutil.copytree(pretrained, tmp_path / "model")
+        weights = ModelDir(tmp_path / "model").last().path / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-4])
+        assert pretrain.main(arguments(folder, tmp_path / "model", objective="mlm", evaluate_steps=30)) == 1
+        error = capsys.readouterr().err
+        assert str(weights) in error and "no other checkpoint is whole: use --overwrite to start anew" in error
 
 
 class TestFilling:

@@ -14,10 +14,9 @@ from conftest import VOCABULARY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert import pretrain
 from kbert.errors import DataError, UsageError
 from kbert.options import PretrainOptions
-from kbert.pretraining import corpus, masking, records
+from kbert.pretraining import corpus, masking, records, sources
 from kbert.pretraining import tokens as token_files
 from kbert.pretraining.batches import FIELDS, PretrainingBatches
 from kbert.pretraining.cutting import ALONE, NEXT, RANDOM, SWAPPED, Cut
@@ -541,14 +540,14 @@ class TestShards:
             self.opened(tmp_path / "b.tfrecord")
         assert len(self.opened(tmp_path / "b.tfrecord", pairs=False)) == 20
         options = PretrainOptions(objective="mlm+sop")
-        pretrain._check_manifest(tmp_path, options, VOCABULARY)  # shards alone say nothing of it
+        sources._check_manifest(tmp_path, options, VOCABULARY)  # shards alone say nothing of it
         (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
         (tmp_path / "manifest.json").write_text('{"options": {"objective": "mlm+nsp"}}')
         with pytest.raises(UsageError, match="--objective=mlm.sop: the shards in .* were made for mlm.nsp"):
-            pretrain._check_manifest(tmp_path, options, VOCABULARY)
-        pretrain._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY)
+            sources._check_manifest(tmp_path, options, VOCABULARY)
+        sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY)
         with pytest.raises(DataError, match="made with another vocabulary, which is in"):
-            pretrain._check_manifest(tmp_path, options, VOCABULARY[::-1])
+            sources._check_manifest(tmp_path, options, VOCABULARY[::-1])
 
     @pytest.mark.parametrize("name", ["x.tfrecord", "x.tfrecord*", "d/x.tfrecord-00000-of-00010", "x-*.tfrecord-*"])
     def test_names_of_shards(self, name):

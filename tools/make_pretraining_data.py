@@ -17,11 +17,12 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
 
@@ -29,6 +30,7 @@ from kbert import flags, runtime
 from kbert.config import flag, read_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
+from kbert.pretraining.flags import ShardFlags
 
 if TYPE_CHECKING:
     from kbert.pretraining.examples import TextExamples
@@ -44,26 +46,10 @@ OPTIONS = "options.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFlags:
-    input: str = flag(help="Plain text files (.gz and globs work), or - for standard input.")
+class DataFlags(ShardFlags):
     output: str = flag(help="Directory of the shards; made if it is not there.")
-    vocab: str = flag(help="The vocabulary, a token a line.")
-    lowercase: bool = flag(False, help="Lowercase the text and strip its accents, for an uncased model.")
-    layout: Literal["sentences", "documents"] = flag(
-        "sentences", help="A sentence a line with a blank line between documents, or a document a line."
-    )
-    encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
-    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag("mlm+nsp", help="As kbert.pretrain has it.")
-    max_length: int = flag(128, help="Longest example, in tokens, with [CLS] and [SEP].", low=5)
-    segmenter: str | None = flag(None, help="Whose words are whole: jieba, or module:function of your own.")
-    mask_unit: Literal["piece", "word", "span"] = flag("piece", help="What is masked as a whole.")
-    mask_rate: float = flag(0.15, help="Share of an example's tokens that are predicted.", low=0.01, high=0.9)
-    max_predictions: int = flag(20, help="Predictions an example, at most.", low=1)
-    short_seq_prob: float = flag(0.1, help="Share of the documents cut to a shorter length.", low=0.0, high=1.0)
-    passes: int = flag(10, help="Differently masked passes over the text.", low=1)
+    input: str = flag(help="Plain text files (.gz and globs work), or - for standard input.")
     dev_fraction: float = flag(0.0, help="Fraction of the documents for dev-*.tfrecord, of one pass.", low=0.0, high=0.9)
-    shards: int = flag(16, help="Shards to write.", low=1, high=99_999)
-    seed: int = flag(0, help="Seed of all that is drawn.", low=0, high=2**32 - 1)
     processes: int | None = flag(None, help="Worker processes; by default one for each core.", low=1)
 
 
@@ -179,12 +165,21 @@ _tools: dict[str, Any] = {}
 
 def _start(options: DataFlags, output: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends them
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     runtime.start()
     import tensorflow as tf
 
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     _tools.update(options=options, output=output)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the first process is gone, killed perhaps; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encode(block: Any) -> Any:

@@ -6,5 +6,6 @@ cutting     documents -> examples: which stretches of tokens stand in each
 examples    examples of an epoch -> ids, random partners, masks
 masking     which tokens are predicted, and what stands in their place
 records     the same examples as TFRecord shards, written and read
+sources     what a run learns from, and what is held out of it
 batches     examples -> the batches of a training run
 """

@@ -7,10 +7,10 @@ In: text files in any file system Beam knows, each read by one worker (so keep t
 a line and a blank line between documents, or a document a line. Out: shards that `kbert.pretrain` reads. Documents are
 dealt to as many groups as there are shards by a hash of their text; a group is tokenized, cut, paired and masked like a
 corpus of its own, so that random partners come from the same group. The result depends on the seed and the number
-of shards alone. Flags that are not named here are Beam's.
+of shards alone. Flags that --help does not name are Beam's.
 """
 
-import argparse
+import dataclasses
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +20,13 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io import fileio
 from apache_beam.io.tfrecordio import WriteToTFRecord
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
-from kbert import runtime
+from kbert import flags, runtime
 from kbert.errors import DataError
+from kbert.pretraining.flags import ShardFlags
 
 runtime.start()
 
@@ -41,12 +43,12 @@ from kbert.text import Tokenizer, read_vocabulary  # noqa: E402
 Document = list[bytes]  # its sentences, UTF-8
 
 
-def documents(file: Any, layout: str) -> Iterator[Document]:
+def documents(file: Any, layout: str, encoding: str) -> Iterator[Document]:
     """The documents of a file that `beam.io.fileio.ReadMatches` gives."""
     found: Document = []
     with file.open() as stream:
         for line in stream:
-            text = line.decode().removeprefix("\ufeff").strip()
+            text = line.decode(encoding).removeprefix("\ufeff").strip()
             if layout == "documents":
                 found = [part.encode() for part in sentences(text)]
             elif text:
@@ -105,45 +107,38 @@ class MakeExamples(beam.DoFn):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--vocab", required=True)
-    parser.add_argument("--lowercase", action="store_true")
-    parser.add_argument("--layout", choices=("sentences", "documents"), default="sentences")
-    parser.add_argument("--objective", choices=("mlm+nsp", "mlm", "mlm+sop"), default="mlm+nsp")
-    parser.add_argument("--max_length", type=int, default=128)
-    parser.add_argument("--segmenter")
-    parser.add_argument("--mask_unit", choices=("piece", "word", "span"), default="piece")
-    parser.add_argument("--mask_rate", type=float, default=0.15)
-    parser.add_argument("--max_predictions", type=int, default=20)
-    parser.add_argument("--short_seq_prob", type=float, default=0.1)
-    parser.add_argument("--passes", type=int, default=10)
-    parser.add_argument("--shards", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    args, rest = parser.parse_known_args(argv)
-    options = PipelineOptions(rest)
-    options.view_as(SetupOptions).save_main_session = False
+    argv = list(sys.argv[1:] if argv is None else argv)
+    names = {"help", "flagfile", *(spec.name for spec in dataclasses.fields(ShardFlags))}
+    ours = [argument for argument in argv if argument.lstrip("-").split("=")[0] in names]
+    beams = [argument for argument in argv if argument not in ours]
+    about = __doc__.partition("\n")[0]
+    return flags.main("python -m kbert.pretraining.beam", about, ours, lambda _: (ShardFlags,), lambda given: run(given, beams))
+
+
+def run(options: ShardFlags, beams: Sequence[str]) -> int:
+    """Run the pipeline with Beam's own flags; returns the exit code."""
+    settings = PipelineOptions(list(beams))
+    settings.view_as(SetupOptions).save_main_session = False
     examples = MakeExamples(
-        read_vocabulary(Path(args.vocab)),
-        args.lowercase,
-        args.segmenter,
-        Cut(args.objective, args.max_length, args.short_seq_prob),
-        Masking(args.mask_unit, args.mask_rate, args.max_predictions),
-        args.passes,
-        args.seed,
+        read_vocabulary(Path(options.vocab)),
+        options.lowercase,
+        options.segmenter,
+        Cut(options.objective, options.max_length, options.short_seq_prob),
+        Masking(options.mask_unit, options.mask_rate, options.max_predictions),
+        options.passes,
+        options.seed,
     )
-    with beam.Pipeline(options=options) as pipeline:
+    with beam.Pipeline(options=settings) as pipeline:
         _ = (
             pipeline
-            | beam.io.fileio.MatchFiles(args.input)
-            | beam.io.fileio.ReadMatches()
-            | beam.FlatMap(documents, args.layout)
-            | beam.Map(lambda document: (zlib.crc32(b"\n".join(document), args.seed) % args.shards, document))
+            | fileio.MatchFiles(options.input)
+            | fileio.ReadMatches()
+            | beam.FlatMap(documents, options.layout, options.encoding)
+            | beam.Map(lambda document: (zlib.crc32(b"\n".join(document), options.seed) % options.shards, document))
             | beam.GroupByKey()
             | beam.ParDo(examples)
             | beam.Reshuffle()  # a group's examples go to many shards
-            | WriteToTFRecord(args.output, file_name_suffix=".tfrecord", num_shards=args.shards)
+            | WriteToTFRecord(options.output, file_name_suffix=".tfrecord", num_shards=options.shards)
         )
     return 0
 

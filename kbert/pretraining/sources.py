@@ -1,0 +1,106 @@
+"""What a pre-training run learns from, and what is held out of it.
+
+In: the sources that the flags name, plain text or shards. Out: `Examples` of both.
+"""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from kbert.config import ModelConfig, PretrainConfig, read_json
+from kbert.errors import DataError, UsageError
+from kbert.options import PretrainOptions
+from kbert.pretraining import corpus
+from kbert.pretraining.cutting import Cut
+from kbert.pretraining.examples import Examples, TextExamples
+from kbert.pretraining.masking import Masking
+from kbert.pretraining.records import RecordExamples, is_records
+from kbert.pretraining.tokens import Encode, Tokens, tokenized
+from kbert.segmenters import segmenter
+from kbert.text import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+def learnt_and_held_out(
+    train: PretrainConfig, options: PretrainOptions, model: ModelConfig, tokenizer: Tokenizer
+) -> tuple[Examples, Examples]:
+    """The examples of a run.
+
+    Args:
+        train: names the sources, and how text is read.
+        options: the objective.
+        model: the model's configuration.
+        tokenizer: the model's.
+
+    Returns:
+        What is learnt, and what is held out.
+
+    Raises:
+        DataError: text or shards that are missing, damaged, of another vocabulary, or too little to hold any out.
+        UsageError: shards of another objective, or of which nothing can be held out.
+    """
+
+    def records(source: str) -> RecordExamples:
+        examples = RecordExamples(
+            source,
+            vocabulary_size=model.encoder.vocabulary_size,
+            max_length=model.max_length,
+            pairs=options.pairs is not None,
+            skip=train.skip_damaged_shards,
+        )
+        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary)
+        for damaged in examples.damaged:
+            log.warning("left out: %s", damaged)
+        return examples
+
+    def text(tokens: Tokens) -> TextExamples:
+        return _text_examples(tokens, tokenizer, train, options, model.max_length)
+
+    sources = [train.train_data, train.dev_data]
+    if is_records(train.train_data) and train.dev_data is None:
+        raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
+    made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
+    if made[1] is None:
+        made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
+        if not all(len(tokens.documents) for tokens in made):
+            raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
+    examples, held_out = made
+    if not isinstance(examples, RecordExamples):
+        examples = text(examples)
+    if not isinstance(held_out, RecordExamples):
+        try:
+            held_out = text(held_out)
+        except DataError as error:
+            raise DataError(f"held out: {error}. Or hold more out: --dev_fraction, --dev_data") from None
+    return examples, held_out
+
+
+def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str]) -> None:
+    """Raise where what tools/make_pretraining_data.py says beside its shards is another objective or vocabulary."""
+    if (folder / "vocab.txt").exists() and (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] != vocabulary:
+        raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
+    if (folder / "manifest.json").exists():
+        made = read_json(folder / "manifest.json")["options"]["objective"]
+        if options.pairs and made != options.objective:
+            raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made}")
+
+
+def _read(source: str, train: PretrainConfig, tokenizer: Tokenizer) -> Tokens:
+    workers = os.cpu_count() or 1
+    encode = Encode(tokenizer, None if train.segmenter is None else segmenter(train.segmenter))
+    with ThreadPoolExecutor(workers) as executor:
+        blocks = corpus.blocks(source, train.layout, train.encoding)
+        found = tokenized(blocks, corpus.files(source), encode, executor, workers)
+    log.info("%s: %d documents, %d sentences, %d tokens", source, len(found.documents), len(found.ends) - 1, len(found.ids))
+    return found
+
+
+def _text_examples(
+    tokens: Tokens, tokenizer: Tokenizer, train: PretrainConfig, options: PretrainOptions, max_length: int
+) -> TextExamples:
+    how = Cut(options.objective, max_length, train.short_seq_prob)
+    masking = Masking(train.mask_unit, train.mask_rate, train.max_predictions)
+    return TextExamples(tokens, tokenizer.vocabulary, how, masking, train.seed)
