@@ -73,7 +73,7 @@ def let_go(*arrays: np.ndarray) -> None:
     """
     for array in arrays:
         if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            array._mmap.madvise(mmap.MADV_DONTNEED)
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def id_type(vocabulary_size: int) -> np.dtype[Any]:
