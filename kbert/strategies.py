@@ -24,6 +24,7 @@ from kbert.worker_watch import WorkerWatch, lost
 log = logging.getLogger(__name__)
 
 SEED_STRIDE = 1_000_003  # between the dropout seeds of neighbouring replicas
+OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)  # not for want of other workers
 
 
 def check(name: Strategy, batch_size: int) -> None:
@@ -95,8 +96,9 @@ class Devices:
             self.wait()
             if self._watch is not None:
                 self._watch.stop()
-        elif self.several and isinstance(error, tf.errors.OpError) and "DataError: " not in str(error):
-            raise lost("the other workers cannot be reached") from None
+        elif self.several and isinstance(error, tf.errors.OpError) and not isinstance(error, OWN_FAULTS):
+            if "DataError: " not in str(error):
+                raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int) -> Any:
         """An iterator of this process's share of the batches from a step on."""

@@ -2,9 +2,11 @@
 
 import gzip
 import itertools
+import re
 import types
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -608,3 +610,30 @@ class TestShards:
         assert len(self.opened(tmp_path / "y.tfrecord", pairs=False)) == 20
         with pytest.raises(DataError, match="no such file"):
             self.opened(tmp_path / "none-*.tfrecord")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what a process has mapped")
+def test_what_was_read_of_a_corpus_does_not_stay_in_memory():
+    def mapped(values, kind):
+        file = token_files._temporary()
+        file.write(values.astype(kind).tobytes())
+        return token_files._mapped(file, kind)
+
+    def resident() -> int:
+        return int(re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+    count = 3_000_000  # tokens, in documents of 400
+    documents = np.zeros(count // 400, token_files.DOCUMENTS)
+    documents["first"] = np.arange(len(documents)) * 20
+    documents["last"] = documents["first"] + 20
+    ids = mapped(np.random.default_rng(0).integers(5, len(VOCABULARY), count), np.dtype("<u2"))
+    ends = mapped(np.arange(0, count + 1, 20), np.dtype("<u8"))
+    corpus = token_files.Tokens(ids, ends, mapped(documents, token_files.DOCUMENTS), ["x"], 0)
+    examples = TextExamples(corpus, VOCABULARY, Cut("mlm", 128), Masking(), 0)
+    examples.read(np.arange(8), 0)
+    before = resident()
+    examples.frequencies()
+    for start in range(0, len(examples), 4096):
+        examples.read(np.arange(start, min(start + 4096, len(examples))), 0)
+    corpus.split(0.1, 0)
+    assert resident() - before < 2_500  # kB; the ids alone have 6,000

@@ -53,6 +53,7 @@ def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
         for start in range(0, total, DOCUMENTS_AT_ONCE):
             stop = min(start + DOCUMENTS_AT_ONCE, total)
             file.write(np.array(list(_records(tokens, how, seed, start, stop)), RECORD).tobytes())
+            tokens.let_go()
             bar.update(stop - start)
     file.flush()
     if not file.tell():

@@ -16,7 +16,7 @@ from kbert.pretraining import cutting, masking
 from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut
 from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
-from kbert.pretraining.tokens import Tokens, continues, pieces
+from kbert.pretraining.tokens import Tokens, continues, let_go, pieces
 from kbert.text import CLS, PAD, SEP
 
 AT_ONCE = 1 << 20  # ids counted at once
@@ -116,6 +116,8 @@ class TextExamples:
         in_a, in_b = (place >= 1) & (place < end_a), (place > end_a) & (place < end)
         source = np.where(in_a, start_a[:, None] + place - 1, start_b[:, None] + place - end_a - 1)
         packed = self.tokens.ids[np.where(in_a | in_b, source, 0)]
+        let_go(self.records)
+        self.tokens.let_go()
         own, separators = in_a | in_b, (place == end_a) | (place == end)
         ids = np.where(separators, self.sep_id, np.where(place == 0, self.cls_id, self.pad_id))
         ids = np.where(own, pieces(packed), ids).astype(np.int32)
@@ -138,6 +140,7 @@ class TextExamples:
         counts = np.zeros(len(self.special.maskable), np.int64)
         for start in range(0, len(self.tokens.ids), AT_ONCE):
             counts += np.bincount(pieces(self.tokens.ids[start : start + AT_ONCE]), minlength=len(counts))
+            self.tokens.let_go()
         return np.where(self.special.maskable, counts, 0)
 
     def _partners(self, record: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ the text; the disk needs two bytes a token. The highest bit of an id says that i
 it: "##" pieces do, and with a segmenter all pieces of a word but the first.
 """
 
+import mmap
 import tempfile
 import zlib
 from collections import deque
@@ -27,6 +28,7 @@ from kbert.text import Tokenizer
 # A document: its sentences, from and up to but without; where it begins.
 DOCUMENTS = np.dtype([("first", "<u8"), ("last", "<u8"), ("file", "<u4"), ("line", "<u8")])
 AHEAD = 4  # blocks that each worker may be ahead of the writer
+DOCUMENTS_AT_ONCE = 1 << 12  # documents read before what was mapped of them is let go
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,27 @@ class Tokens:
         sides: tuple[Any, Any] = (_temporary(), _temporary())
         limit = int(fraction * 2**32)
         start = zlib.crc32(seed.to_bytes(8, "little"))
-        for document in self.documents:
-            text = self.ids[int(self.ends[document["first"]]) : int(self.ends[document["last"]])]
-            sides[zlib.crc32(text.tobytes(), start) < limit].write(document.tobytes())
+        for at in range(0, len(self.documents), DOCUMENTS_AT_ONCE):
+            for document in self.documents[at : at + DOCUMENTS_AT_ONCE]:
+                text = self.ids[int(self.ends[document["first"]]) : int(self.ends[document["last"]])]
+                sides[zlib.crc32(text.tobytes(), start) < limit].write(document.tobytes())
+            self.let_go()
         kept, held = (replace(self, documents=_mapped(side, DOCUMENTS)) for side in sides)
         return kept, held
+
+    def let_go(self) -> None:
+        """See `let_go`."""
+        let_go(self.ids, self.ends, self.documents)
+
+
+def let_go(*arrays: np.ndarray) -> None:
+    """Give back the pages of mapped arrays that were read, of which the system keeps what it has room for.
+
+    They would count as the process's memory, in the end as large as the corpus.
+    """
+    for array in arrays:
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def id_type(vocabulary_size: int) -> np.dtype[Any]:
