@@ -372,12 +372,12 @@ def test_from_squad_files_to_a_fresh_process(asked, checkpoint, tmp_path, capfd,
     assert predict.main([f"--model_dir={model}", f"--input={asked / 'dev.json'}", f"--output={answers}"]) == 0
     rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     long = ("film and " * 12_500)[:-9] + "is 电影"
-    one = [f"--model_dir={model}", "--text=is?", f"--text_b={long}", f"--output={tmp_path / 'one.jsonl'}", "--n_best=2"]
-    assert predict.main(one) == 0  # more than 100,000 characters, thousands of windows
-    rows.append(json.loads((tmp_path / "one.jsonl").read_text(encoding="utf-8")))
-    assert len(rows[-1]["n_best"]) == 2
-    assert predict.main([f"--model_dir={model}", "--text=is?" * 20, "--text_b=", f"--output={tmp_path / 'none.jsonl'}"]) == 0
-    rows.append(json.loads((tmp_path / "none.jsonl").read_text(encoding="utf-8")))
+    odd = [{"question": "is?", "context": long}, {"question": "is?" * 20, "context": ""}]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in odd))
+    odd = [f"--model_dir={model}", f"--input={tmp_path / 'odd.jsonl'}", f"--output={tmp_path / 'found.jsonl'}", "--n_best=2"]
+    assert predict.main(odd) == 0  # more than 100,000 characters, thousands of windows; none
+    rows += [json.loads(line) for line in (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows[-2]["n_best"]) == 2
     assert rows[-1]["answer"] == "" and rows[-1]["n_best"] == [] and rows[-1]["start"] == -1
     assert len(rows[0]["n_best"]) == 5 and any(row["answer"] == "" for row in rows[:-1])
     for row in rows:

@@ -168,10 +168,10 @@ class TestShards:
             assert tool.stdout.read() == b""
 
     def test_other_options_are_refused(self, folder, tmp_path, capsys):
-        (tmp_path / "options.json").write_text(json.dumps({"input": str(folder / "text.txt"), "vocab": "other.txt"}))
         make = tool("make_pretraining_data")
+        (tmp_path / "options.json").write_text(json.dumps({"layout": "documents"}))
         assert make.main(self.arguments(folder, output=tmp_path)) == 2
-        assert "was begun with vocab other.txt, not" in capsys.readouterr().err
+        assert "was begun with layout documents, not sentences; name another directory" in capsys.readouterr().err
         read = flags.parse("x", "", self.arguments(folder), lambda _: (make.DataFlags,))
         assert read[0].passes == 2 and make.main(["--help"]) == 0
 
