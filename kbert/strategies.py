@@ -96,9 +96,8 @@ class Devices:
             self.wait()
             if self._watch is not None:
                 self._watch.stop()
-        elif self.several and isinstance(error, tf.errors.OpError) and not isinstance(error, OWN_FAULTS):
-            if "DataError: " not in str(error):
-                raise lost("the other workers cannot be reached") from None
+        elif self.several and _unreached(error):
+            raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int) -> Any:
         """An iterator of this process's share of the batches from a step on."""
@@ -150,6 +149,11 @@ class Devices:
                 seed.assign(seed + tf.cast(tf.stack([replica * SEED_STRIDE, 0]), seed.dtype))
 
         self.strategy.run(spread)
+
+
+def _unreached(error: BaseException) -> bool:
+    """Whether an error may come from another worker's end: not a fault of this one's."""
+    return isinstance(error, tf.errors.OpError) and not isinstance(error, OWN_FAULTS) and "DataError: " not in str(error)
 
 
 def _peers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> list[str]:
