@@ -79,7 +79,8 @@ class Tokenizer(tf.Module):
 
     def __init__(self, vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool):
         super().__init__(name="tokenizer")
-        self.vocabulary = list(vocabulary)
+        self.vocabulary: list[str]
+        object.__setattr__(self, "vocabulary", list(vocabulary))  # tf.Module would watch each of its tokens
         self.lowercase = lowercase
         self.strip_accents = strip_accents
         ids = {token: i for i, token in enumerate(self.vocabulary)}

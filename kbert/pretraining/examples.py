@@ -110,21 +110,24 @@ class TextExamples:
         start_b += heads(key, POPS_B, length_b - keep_b)
 
         lengths = keep_a + 2 + np.where(pair, keep_b + 1, 0)
-        place = np.arange(int(lengths.max(initial=0)))[None, :]
-        end_a = 1 + keep_a[:, None]  # of the first [SEP]
-        end = lengths[:, None] - 1  # of the last
-        in_a, in_b = (place >= 1) & (place < end_a), (place > end_a) & (place < end)
-        source = np.where(in_a, start_a[:, None] + place - 1, start_b[:, None] + place - end_a - 1)
-        packed = self.tokens.ids[np.where(in_a | in_b, source, 0)]
+        place = np.arange(int(lengths.max(initial=0)), dtype=np.int32)[None, :]
+        end_a = (1 + keep_a).astype(np.int32)[:, None]  # of the first [SEP]
+        end = (lengths - 1).astype(np.int32)[:, None]  # of the last
+        second = place > end_a
+        source = np.where(second, (start_b - keep_a - 2)[:, None], (start_a - 1)[:, None]) + place
+        packed = self.tokens.ids.take(source, mode="clip")  # what is no token of either is overwritten
         let_go(self.records)
         self.tokens.let_go()
-        own, separators = in_a | in_b, (place == end_a) | (place == end)
-        ids = np.where(separators, self.sep_id, np.where(place == 0, self.cls_id, self.pad_id))
-        ids = np.where(own, pieces(packed), ids).astype(np.int32)
-        masked = masking.mask(ids, continues(packed) & own, self.special, self.masked, key, self.pad_id)
+        rows = np.arange(len(lengths))[:, None]
+        ids, goes_on = pieces(packed), continues(packed)
+        for there, token in ((0, self.cls_id), (end_a, self.sep_id), (end, self.sep_id)):
+            ids[rows, there] = token
+            goes_on[rows, there] = False
+        ids[place > end] = self.pad_id
+        masked = masking.mask(ids, goes_on, self.special, self.masked, key, self.pad_id)
         return Arrays(
             token_ids=masked.token_ids,
-            segment_ids=((place > end_a) & (place <= end)).astype(np.int32),
+            segment_ids=(second & (place <= end)).astype(np.int32),
             lengths=lengths,
             positions=masked.positions,
             labels=masked.labels,

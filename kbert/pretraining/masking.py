@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from kbert.errors import DataError
-from kbert.pretraining.randomness import bits, unit
+from kbert.pretraining.randomness import bits, bits_at, unit
 from kbert.text import CLS, MASK, PAD, SEP, UNKNOWN
 
 MaskUnit = Literal["piece", "word", "span"]
@@ -90,32 +90,37 @@ def mask(ids: np.ndarray, goes_on: np.ndarray, special: Special, how: Masking, k
     lengths = (ids != pad_id).sum(1)
     wanted = np.minimum(how.most, np.maximum(1, np.rint(lengths * how.rate).astype(np.int64)))
     wanted = np.minimum(wanted, maskable.sum(1))
-    opens = maskable & ~(goes_on & np.roll(maskable, 1, 1))
-    width = ids.shape[1]
-    own = bits(key, FATE, width)
+    fates = None
     if how.unit == "piece":
         chosen = _pieces(maskable, wanted, key)
-    elif how.unit == "word":
-        chosen = _words(maskable, opens, wanted, key)
     else:
-        chosen, fates = _spans(maskable, opens, wanted, key)
-        own = np.where(chosen, fates, own)
-    fate = unit(own)
-    stand_in = special.replacements[(unit(bits(key, PIECE, width)) * len(special.replacements)).astype(np.int64)]
-    replaced = np.where(chosen & (fate < 0.8), special.mask_id, np.where(chosen & (fate >= 0.9), stand_in, ids))
+        opens = maskable & ~(goes_on & np.roll(maskable, 1, 1))
+        if how.unit == "word":
+            chosen = _words(maskable, opens, wanted, key)
+        else:
+            chosen, fates = _spans(maskable, opens, wanted, key)
+    rows, columns = np.nonzero(chosen)
+    there = ids[rows, columns]
+    fate = unit(bits_at(key[rows], FATE, columns) if fates is None else fates[rows, columns])
+    stand_in = special.replacements[(unit(bits_at(key[rows], PIECE, columns)) * len(special.replacements)).astype(np.int64)]
+    replaced = ids.astype(np.int32)
+    replaced[rows, columns] = np.where(fate < 0.8, special.mask_id, np.where(fate >= 0.9, stand_in, there))
 
     counts = chosen.sum(1)
-    rows, columns = np.nonzero(chosen)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     positions, labels = (np.zeros((len(ids), int(counts.max(initial=0))), np.int32) for _ in range(2))
     positions[rows, within] = columns
-    labels[rows, within] = ids[rows, columns]
-    return Masked(replaced.astype(np.int32), positions, labels, counts)
+    labels[rows, within] = there
+    return Masked(replaced, positions, labels, counts)
 
 
 def _pieces(maskable: np.ndarray, wanted: np.ndarray, key: np.ndarray) -> np.ndarray:
     """`wanted` pieces of each example, all equally likely."""
-    lots = np.where(maskable, bits(key, CHOICE, maskable.shape[1]) >> np.uint64(1), ~np.uint64(0))
+    width = maskable.shape[1]
+    # Each piece's lot is 32 bits, the lowest its place, so that no two are the same; the special ones come last.
+    places = max(1, (width - 1).bit_length())
+    lots = bits(key, CHOICE, (width + 1) // 2).view("<u4")[:, :width] & np.uint32((1 << 31) - (1 << places))
+    lots |= np.arange(width, dtype=np.uint32) | (~maskable).astype(np.uint32) << np.uint32(31)
     last = np.take_along_axis(np.sort(lots, 1), np.maximum(wanted - 1, 0)[:, None], 1)
     return np.asarray(maskable & (lots <= last) & (wanted > 0)[:, None])
 

@@ -30,6 +30,12 @@ def bits(key: np.ndarray, stream: int, count: int) -> np.ndarray:
         return mixed(start[:, None] + GAMMA * np.arange(1, count + 1, dtype=np.uint64)[None, :])
 
 
+def bits_at(key: np.ndarray, stream: int, places: np.ndarray) -> np.ndarray:
+    """The words that stand at these places, from 0, of `bits`, one for each key: uint64 [keys]."""
+    with np.errstate(over="ignore"):
+        return mixed(keys(key, np.uint64(stream)) + GAMMA * (places.astype(np.uint64) + np.uint64(1)))
+
+
 def uniforms(key: np.ndarray, stream: int, count: int) -> np.ndarray:
     """`count` numbers from 0, below 1, for each key: float64 [keys, count]."""
     return unit(bits(key, stream, count))

@@ -1,15 +1,15 @@
 """Pre-training examples as TFRecord shards, in the layout of google-research/bert, which reads and is read alike.
 
 In: `Arrays`. Out: serialised tf.train.Examples with the features of `create_pretraining_data.py`, padded to the longest
-input; and from shards `Examples` again. The bytes are put together from whole columns, since protocol buffers made one by
-one in Python take longer than all the rest.
+input; and from shards `Examples` again. The bytes are put together by numpy for many examples at once, since protocol
+buffers made one by one in Python take longer than all the rest.
 """
 
 import glob
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,42 +29,44 @@ ENDING = ".tfrecord"
 
 
 def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
-    """Each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions."""
+    """Each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions; all are of one size."""
     count = len(arrays.lengths)
 
     def wide(values: np.ndarray, width: int) -> np.ndarray:
-        padded = np.zeros((count, width), np.int64)
+        padded = np.zeros((count, width), np.int32)
         padded[:, : values.shape[1]] = values
         return padded
 
-    weights = (np.arange(most) < arrays.counts[:, None]).astype("<f4")
     integers = {
         "input_ids": wide(arrays.token_ids, max_length),
-        "input_mask": (np.arange(max_length) < arrays.lengths[:, None]).astype(np.int64),
+        "input_mask": np.arange(max_length) < arrays.lengths[:, None],
         "segment_ids": wide(arrays.segment_ids, max_length),
         "masked_lm_positions": wide(arrays.positions, most),
         "masked_lm_ids": wide(arrays.labels, most),
-        "next_sentence_labels": np.where(arrays.pair < 0, 0, arrays.pair)[:, None],
-        "pair_weights": (arrays.pair >= 0).astype(np.int64)[:, None],
+        "next_sentence_labels": np.maximum(arrays.pair, 0)[:, None],
+        "pair_weights": (arrays.pair >= 0)[:, None],
     }
-    columns = [_entries(name, 3, _varints(values)) for name, values in integers.items()]
-    columns.append(_entries("masked_lm_weights", 2, [row.tobytes() for row in weights]))
-    for parts in zip(*columns, strict=True):
-        features = b"".join(parts)
-        yield b"\x0a" + _varint(len(features)) + features
+    weights = (np.arange(most) < arrays.counts[:, None]).astype("<f4")
+    entries = [_entry(name, 3, _varints(values)) for name, values in integers.items()]
+    features = np.concatenate([*entries, _entry("masked_lm_weights", 2, weights.view(np.uint8))], 1)
+    head, size, every = b"\x0a" + _varint(features.shape[1]), features.shape[1], features.tobytes()
+    for start in range(0, len(every), size):
+        yield head + every[start : start + size]
 
 
-def _entries(name: str, kind: int, packed: Sequence[bytes]) -> list[bytes]:
-    """The entry of each example in the map of features; `kind` is the field of `Feature` that holds the list."""
-    key = b"\x0a" + _varint(len(name)) + name.encode()
-    tag = bytes([kind << 3 | 2])
-    made = []
-    for values in packed:
-        listed = b"\x0a" + _varint(len(values)) + values
-        feature = tag + _varint(len(listed)) + listed
-        entry = key + b"\x12" + _varint(len(feature)) + feature
-        made.append(b"\x0a" + _varint(len(entry)) + entry)
-    return made
+def _entry(name: str, kind: int, packed: np.ndarray) -> np.ndarray:
+    """Each example's entry in the map of features, uint8 [examples, bytes].
+
+    Args:
+        kind: the field of `Feature` that holds the list.
+        packed: the numbers of the list, uint8 [examples, bytes].
+    """
+    size = packed.shape[1]
+    listed = b"\x0a" + _varint(size)  # a tag and the length of what is behind, here and below
+    feature = bytes([kind << 3 | 2]) + _varint(len(listed) + size) + listed
+    entry = b"\x0a" + _varint(len(name)) + name.encode() + b"\x12" + _varint(len(feature) + size) + feature
+    head = np.frombuffer(b"\x0a" + _varint(len(entry) + size) + entry, np.uint8)
+    return np.concatenate([np.broadcast_to(head, (len(packed), len(head))), packed], 1)
 
 
 def _varint(value: int) -> bytes:
@@ -76,15 +78,18 @@ def _varint(value: int) -> bytes:
     return bytes(found)
 
 
-def _varints(values: np.ndarray) -> list[bytes]:
-    """Whole numbers from 0, below 2**28, as protocol buffers pack them: the bytes of each row of [rows, numbers]."""
-    sizes = 1 + np.searchsorted([1 << 7, 1 << 14, 1 << 21], values, side="right")
-    widest = int(np.max(sizes, initial=1))
-    digits = values[:, :, None] >> (7 * np.arange(widest)) & 127
-    digits |= np.where(np.arange(widest) < sizes[:, :, None] - 1, 128, 0)
-    flat = digits.astype(np.uint8)[np.arange(widest) < sizes[:, :, None]].tobytes()
-    ends = np.cumsum(sizes.sum(1)).tolist()
-    return [flat[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+def _varints(values: np.ndarray) -> np.ndarray:
+    """Whole numbers from 0, [rows, numbers], as protocol buffers pack them: uint8 [rows, bytes].
+
+    Each takes as many bytes as the largest needs, which protocol buffers allow, so that rows are of one length.
+    """
+    width = len(_varint(int(values.max(initial=0))))
+    if width == 1:
+        return values.astype(np.uint8)
+    found = np.empty((*values.shape, width), np.uint8)
+    for place in range(width):
+        found[..., place] = (values >> 7 * place) & 127 | (128 if place < width - 1 else 0)
+    return found.reshape(len(values), -1)
 
 
 def write_shard(path: Path, examples: TextExamples, passes: int, positions: range, seed: int) -> int:

@@ -103,10 +103,8 @@ class Encode:
     def __init__(self, tokenizer: Tokenizer, words: Segmenter | None):
         self.goes_on = np.array([token.startswith("##") for token in tokenizer.vocabulary])
         self.words = words
-        self._tokenize = tokenizer.tokenize  # a graph of its own already
-        if words is not None:
-            signature = [tf.TensorSpec([None], tf.string)]
-            self._tokenize = graphs.function(tokenizer.tokenize_with_offsets, input_signature=signature)
+        tokenize = tokenizer.tokenize if words is None else tokenizer.tokenize_with_offsets
+        self._tokenize = graphs.function(lambda texts: tokenize(texts), input_signature=[tf.TensorSpec([None], tf.string)])
 
     def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """A block's ids.
