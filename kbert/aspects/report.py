@@ -1,0 +1,92 @@
+"""Labels of aspects scored over a set of rows, and some texts with what was read of them."""
+
+from typing import Any
+
+import numpy as np
+
+from kbert import markdown
+from kbert.aspects import labels as aspect_labels
+from kbert.aspects import metrics
+from kbert.config import ModelConfig
+from kbert.options import Aspect
+
+SHOWN = 8  # texts of the panel
+SENTENCES = 40  # and sentences of each
+
+
+class AspectReport:
+    """`metrics.report` of one set of rows, with panels of texts."""
+
+    def __init__(self, figures: dict[str, Any], panels: list[str]):
+        self.metrics = figures
+        self.panels = panels
+
+    def scalars(self) -> dict[str, float]:
+        return {name: self.metrics[name] for name in ("loss", *metrics.AVERAGED) if name in self.metrics}
+
+    def table(self) -> str:
+        return metrics.table(self.metrics)
+
+    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+        return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["labels"]))}
+
+    def texts(self) -> dict[str, str]:
+        return {"sentences": "\n\n".join(self.panels)} if self.panels else {}
+
+    def calibration(self) -> dict[str, float]:
+        return {}
+
+
+class AspectScorer:
+    """Label numbers and the gold label's probability, six bytes a row and aspect, and the first few texts.
+
+    Args:
+        config: the model's.
+        aspects: the model's; none where rows name terms of their own.
+        wide: whether each aspect has a gold column.
+    """
+
+    def __init__(self, config: ModelConfig, aspects: tuple[Aspect, ...], wide: bool):
+        self.labels, self.aspects, self.wide = config.labels, aspects, wide
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.panels: list[str] = []
+
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        gold = aspect_labels.numbers(raw, self.aspects, self.labels, self.wide)
+        probabilities = predicted["probabilities"]  # [rows, aspects, labels], or [rows, labels] of the row's aspect
+        if not self.wide:
+            probabilities = np.broadcast_to(probabilities[:, None], (*gold.shape, len(self.labels)))
+        found = probabilities.argmax(-1)
+        share = np.take_along_axis(probabilities, np.maximum(gold, 0)[:, :, None], 2)[:, :, 0]
+        self.parts.append((gold.astype(np.int8), found.astype(np.int8), share))
+        for row in range(min(len(gold), SHOWN - len(self.panels))):
+            self.panels.append(self._panel(raw, predicted, gold[row], found[row], row))
+
+    def _panel(
+        self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray], gold: np.ndarray, found: np.ndarray, row: int
+    ) -> str:
+        """What a text says of each aspect, and its sentences with their relevance; those that were read are marked ●."""
+        names = [aspect.name for aspect in self.aspects] or [raw["aspect"][row].decode("utf-8", "replace")]
+        verdicts = [
+            (name, self.labels[truth], self.labels[guess])
+            for name, truth, guess in zip(names, gold, found, strict=True)
+            if truth >= 0
+        ]
+        parts = [markdown.table(("aspect", "gold", "predicted"), verdicts)]
+        text = raw["text"][row].decode("utf-8", "ignore")
+        count = int(predicted["sentence_count"][row])
+        places = list(zip(predicted["sentence_start"][row], predicted["sentence_end"][row], strict=True))[:count]
+        relevance = predicted["sentence_relevance"][row][:count]  # [sentences, questions]
+        read = predicted["sentence_read"][row][:count]
+        questions = aspect_labels.coarse_aspects(self.aspects) if relevance.shape[1] > 1 else ("",)
+        lines = [
+            (text[start:end], *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(values, marks, strict=True)))
+            for (start, end), values, marks in zip(places, relevance, read, strict=True)
+        ]
+        parts.append(markdown.table(("sentence", *(f"relevance {name}".strip() for name in questions)), lines))
+        return "\n\n".join(parts)
+
+    def result(self) -> AspectReport:
+        gold, found, share = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        names = [aspect.name for aspect in self.aspects]
+        return AspectReport(metrics.report(gold, found, share, names, self.labels), self.panels)
