@@ -167,8 +167,13 @@ def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
 
 
 def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-    """A text's logits are the greatest of its sentences': [sentences, aspects] -> [texts, aspects]."""
-    return tf.math.unsorted_segment_max(logits, row, texts)
+    """Logits of texts from those of their sentences, [sentences, aspects] -> [texts, aspects]: a soft maximum (log-sum-exp).
+
+    The maximum itself teaches one sentence of each text at a time, and at first one that has nothing to do with it.
+    """
+    most = tf.stop_gradient(tf.math.unsorted_segment_max(logits, row, texts))
+    shares = tf.exp(logits - tf.gather(most, row))
+    return most + tf.math.log(tf.math.unsorted_segment_sum(shares, row, texts))
 
 
 def mention_loss(known: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -3,19 +3,19 @@
 Wang Kun, Zheng Yi, Fang Shuya, Liu Shouyin 2020, "Aspect-level sentiment analysis of long texts based on text filtering and
 improved BERT" (王昆等, 计算机应用 40(10): 2838-2844, DOI 10.11772/j.issn.1001-9081.2020020164): an LSTM with attention picks
 the sentences of a long text that concern a coarse aspect. Here a bidirectional LSTM reads each sentence over token
-embeddings, and a query of the coarse aspect attends to its tokens, or, with `attention="none"`, the maximum over the tokens
-stands for the sentence. What sentences are about is not labelled; whether a text mentions the aspect is, and is learnt as
-that of its sentences which has most to do with it (multiple instances, Dietterich et al. 1997).
+embeddings, and a query of the coarse aspect attends to what it made of the tokens. What sentences are about is not labelled;
+whether a text mentions the aspect is, and that it is the sentences which do so is learnt from many of them (multiple
+instances, Dietterich et al. 1997, "Solving the multiple instance problem with axis-parallel rectangles").
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
 from kbert import heads
 
-Attention = Literal["tokens", "sentences"]
+FIRST_BIAS = -3.0  # most sentences have nothing to do with an aspect
 
 
 class TextFilter(keras.layers.Layer):
@@ -43,7 +43,7 @@ class TextFilter(keras.layers.Layer):
             layer.build((None, None) if width is None else (None, None, width))
         shape = (num_aspects, 2 * units)
         self.relevance = self.add_weight(shape=shape, initializer="glorot_uniform", name="relevance")
-        self.bias = self.add_weight(shape=shape[:1], initializer="zeros", name="bias")
+        self.bias = self.add_weight(shape=shape[:1], initializer=keras.initializers.Constant(FIRST_BIAS), name="bias")
         self.built = True  # its weights are the model's, whether or not it is called
 
     def call(self, token_ids: Any, padding_mask: Any, training: bool = False) -> Any:
