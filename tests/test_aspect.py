@@ -14,7 +14,7 @@ from kbert import evaluate, export, finetune, predict, serving
 from kbert.model_dir import ModelDir
 
 ASPECTS = ("film_music", "film_plot")
-SAID = {"1": ["good", "fine"], "-1": ["bad", "dull"]}
+SAID = {"1": "good", "-1": "bad"}
 
 
 def review(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
@@ -24,7 +24,7 @@ def review(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
     for aspect, word in zip(ASPECTS, ("film", "plot"), strict=True):
         if rng.random() < 0.5:
             labels[aspect] = str(rng.choice(list(SAID)))
-            sentences.insert(int(rng.integers(len(sentences) + 1)), f"the {word} is {rng.choice(SAID[labels[aspect]])}.")
+            sentences.insert(int(rng.integers(len(sentences) + 1)), f"the {word} is {SAID[labels[aspect]]}.")
     return " ".join(sentences), labels
 
 
@@ -59,7 +59,7 @@ def flags(checkpoint: Path, wide: Path, model_dir: Path, **more: object) -> list
         "filter_learning_rate": 0.02,
         "filter_epochs": 4,
         "max_length": 24,
-        "epochs": 3,
+        "epochs": 10,
         "learning_rate": 0.01,
         **more,
     }
@@ -115,10 +115,10 @@ def test_the_filter_is_frozen_behind_its_stage(trained):
 
 
 def test_the_sentences_that_were_read_are_told(predictor):
-    text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is fine! a cafe is very s."
+    text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is good! a cafe is very s."
     (found,) = answers(predictor, text)
     assert {name: found[name]["label"] for name in ASPECTS} == {"film_music": "positive", "film_plot": "negative"}
-    for name, sentence in (("film_music", "the film is fine!"), ("film_plot", "the plot is bad.")):
+    for name, sentence in (("film_music", "the film is good!"), ("film_plot", "the plot is bad.")):
         kept = found[name]["sentences"]
         assert all(text[each["start"] : each["end"]] == each["text"] for each in kept)
         assert max(kept, key=lambda each: each["relevance"])["text"] == sentence
@@ -129,7 +129,10 @@ def test_the_sentences_that_were_read_are_told(predictor):
 def test_any_text_is_answered(predictor):
     strange = ["", "  \n", "中" * 5000, "good. " * 10_000, "the film is good"]
     found = answers(predictor, *strange)
-    assert found[4]["film_music"] == answers(predictor, strange[4])[0]["film_music"], "a text's answer is its own"
+    (alone,) = answers(predictor, strange[4])
+    for name in ASPECTS:
+        ours, its = (list(answer[name]["probabilities"].values()) for answer in (found[4], alone))
+        assert np.allclose(ours, its, atol=1e-5), "a text's answer is its own"
     assert not found[0]["film_plot"]["sentences"] and not found[1]["film_plot"]["sentences"]
     (whole,) = {(each["start"], each["end"] <= 64) for each in found[2]["film_plot"]["sentences"][:1]}
     assert whole[0] == 0, "with none above the threshold, the head is read"
@@ -141,7 +144,7 @@ def test_the_board_shows_sentences(trained):
 
     events = EventAccumulator(str(trained / "tb"), size_guidance={"tensors": 0})
     events.Reload()
-    panel = events.Tensors("dev/sentences/text_summary")[-1].tensor_proto.string_val[0].decode()
+    panel = events.Tensors("dev/sentences")[-1].tensor_proto.string_val[0].decode()
     assert "| sentence | relevance film | relevance plot |" in panel and " ●" in panel and "| film\\_music |" in panel
 
 
@@ -150,9 +153,9 @@ def test_commands(trained, wide, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "film_plot" in said and "no neutral" not in said and "mentioned f1" in said
     assert json.loads((tmp_path / "m.json").read_text()) == json.loads((trained / "metrics.json").read_text())["test"]
-    assert predict.main([f"--model_dir={trained}", "--text=the plot is dull."]) == 0
+    assert predict.main([f"--model_dir={trained}", "--text=the plot is bad."]) == 0
     line = json.loads(capsys.readouterr().out)
-    assert line["text"] == "the plot is dull." and line["aspects"]["film_plot"]["label"] == "negative"
+    assert line["text"] == "the plot is bad." and line["aspects"]["film_plot"]["label"] == "negative"
     assert finetune.main([*flags_of(trained), "--filter_units=9"]) == 2
     assert "has a run with options" in capsys.readouterr().err
 
@@ -200,7 +203,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
     figures = json.loads((tmp_path / "m/metrics.json").read_text())["dev"]
     assert figures["rows"] == 120 and {row["rows"] for row in figures["per_aspect"].values()} == {60}
-    text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is fine!"
+    text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is good!"
     asked = [f"--model_dir={tmp_path / 'm'}", f"--text={text}"]
     assert predict.main([*asked, "--text_b=film_plot"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -32,6 +32,8 @@ class TextFilter(keras.layers.Layer):
         super().__init__(name="text_filter", dtype="float32")
         self.num_aspects = num_aspects
         self.embedding = keras.layers.Embedding(vocabulary_size, hidden_dim, trainable=False, dtype="float32", name="embedding")
+        # As numbers of about 1: BERT's token embeddings, which it normalises too, are so small that an LSTM hardly learns.
+        self.norm = keras.layers.LayerNormalization(dtype="float32", name="norm")
         lstm = keras.layers.LSTM(units, return_sequences=True, dtype="float32", name="lstm")
         self.reader = keras.layers.Bidirectional(lstm, dtype="float32", name="reader")
         self.dropout = keras.layers.Dropout(dropout, dtype="float32", name="dropout")
@@ -39,8 +41,14 @@ class TextFilter(keras.layers.Layer):
         self.query = keras.layers.Dense(
             num_aspects, use_bias=False, kernel_initializer=heads.initializer(), dtype="float32", name="query"
         )
-        for layer, width in ((self.embedding, None), (self.reader, hidden_dim), (self.key, 2 * units), (self.query, 2 * units)):
-            layer.build((None, None) if width is None else (None, None, width))
+        self.embedding.build((None, None))
+        for layer, width in (
+            (self.norm, hidden_dim),
+            (self.reader, hidden_dim),
+            (self.key, 2 * units),
+            (self.query, 2 * units),
+        ):
+            layer.build((None, None, width))
         shape = (num_aspects, 2 * units)
         self.relevance = self.add_weight(shape=shape, initializer="glorot_uniform", name="relevance")
         self.bias = self.add_weight(shape=shape[:1], initializer=keras.initializers.Constant(FIRST_BIAS), name="bias")
@@ -48,7 +56,7 @@ class TextFilter(keras.layers.Layer):
 
     def call(self, token_ids: Any, padding_mask: Any, training: bool = False) -> Any:
         mask = ops.cast(padding_mask, "bool")
-        embedded = self.dropout(self.embedding(token_ids), training=training)
+        embedded = self.dropout(self.norm(self.embedding(token_ids)), training=training)
         states = self.reader(embedded, mask=mask, training=training)  # [sentences, tokens, 2 * units]
         scores = ops.where(mask[:, :, None], self.query(self.key(states)), -1e9)
         weights = ops.softmax(scores, 1)  # [sentences, tokens, aspects]

@@ -73,6 +73,8 @@ class Aspect(Task):
         self.text_filter: TextFilter | None = None
         self.word_weights: word_weights.WordWeights | None = None
         self.encoder: Encoder | None = None
+        # Traced once, however many graphs it becomes part of.
+        self._graph = tf.function(self._encode, reduce_retracing=True)
 
     @property
     def gold(self) -> tuple[str, ...]:
@@ -152,6 +154,10 @@ class Aspect(Task):
             for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the place in
             `kept` of each input's.
         """
+        encoded: Encoded = self._graph({name: raw[name] for name in ("text", "aspect") if name in raw})
+        return encoded
+
+    def _encode(self, raw: Tensors) -> Encoded:
         texts = tf.size(raw["text"])
         found = sentences(self.tokenizer, raw["text"])
         of_row, readable = self._asked(raw)  # the aspect of each row, where rows have one
