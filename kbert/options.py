@@ -226,6 +226,13 @@ class AspectOptions:
             "high": 1.0,
         },
     )
+    filter_pooling: Literal["log_sum_exp", "max", "attention"] = field(
+        default="log_sum_exp",
+        metadata={
+            "help": "tfn: how what a text mentions follows from its sentences, while that is learnt: a soft maximum, the "
+            "maximum, or their mean weighed by attention over them."
+        },
+    )
     filter_units: int = field(default=64, metadata={"help": "tfn: units of the LSTM in each direction.", "low": 1})
     filter_dropout: float = field(
         default=0.3, metadata={"help": "tfn: dropout while it is trained, a fraction.", "low": 0.0, "high": 0.9}

@@ -12,7 +12,8 @@ from tiny import VOCABULARY
 from kbert.aspects import labels, metrics, names, three_lines, word_weights
 from kbert.aspects.aspect_attention import AspectAttention
 from kbert.aspects.audit import AspectAudit
-from kbert.aspects.filtering import mention_loss
+from kbert.aspects.bearing import BearingSentences
+from kbert.aspects.filtering import mention_loss, text_logits
 from kbert.aspects.selecting import joined, keep, positional_scores
 from kbert.aspects.sentences import LONGEST, sentences
 from kbert.aspects.text_filter import TextFilter
@@ -184,7 +185,23 @@ def test_a_text_is_learnt_by_its_sentences():
     known = tf.constant([[4.0, 1, -1], [4.0, 1, -1], [7.0, 0, 1]])  # texts 4 and 7; of text 4, the second is unknown
     text = np.log(np.exp(logits[:2, 0]).sum())
     expected = np.mean([np.log1p(np.exp(-text)), np.log1p(np.exp(1.0)), np.log1p(np.exp(-1.0))])
-    assert float(mention_loss(known, logits)) == pytest.approx(expected, abs=1e-5)
+    assert float(mention_loss(known, logits, "log_sum_exp")) == pytest.approx(expected, abs=1e-5)
+    row = tf.constant([0, 0, 1])
+    assert text_logits(logits, row, 2, "max").numpy().tolist() == [[2, 0.5], [1, 1]]
+    weights = np.exp(logits[:2]) / np.exp(logits[:2]).sum(0)
+    assert np.allclose(text_logits(logits, row, 2, "attention"), [(weights * logits[:2]).sum(0), [1, 1]], atol=1e-6)
+
+
+def test_sentences_that_bear_an_aspect_are_told_by_their_texts():
+    bearing = BearingSentences()
+    read = [True, False, True, True, True, False]
+    for seen in read:
+        bearing.add(["good film.", "a cafe."], np.array([1, 0]), np.array([[seen, False], [True, False]]))
+    bearing.add(["a cafe."], np.array([0, -1]), np.array([[False, False]]))
+    assert bearing.recall() == pytest.approx(4 / 6), "the cafe stands in a text without the aspect, too"
+    few = BearingSentences()
+    few.add(["good film."], np.array([1]), np.array([[True]]))
+    assert few.recall() is None
 
 
 def test_an_aspect_attends_to_the_text():

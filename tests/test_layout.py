@@ -40,6 +40,7 @@ FLOORS = [
         "kbert.matching.metrics",
         "kbert.matching.audit",
         "kbert.aspects.audit",
+        "kbert.aspects.bearing",
         "kbert.aspects.metrics",
         "kbert.loss_watch",
     ],

@@ -16,7 +16,7 @@ from kbert.aspects import labels
 from kbert.aspects.sentences import LONGEST, Sentences, sentences
 from kbert.aspects.text_filter import TextFilter
 from kbert.config import ModelConfig, SourceConfig
-from kbert.options import Aspect
+from kbert.options import AspectOptions
 from kbert.tasks.base import Audit, Encoded, Task, Tensors
 from kbert.text import Tokenizer
 
@@ -77,7 +77,7 @@ class Filtering(Task):
 
     Args:
         config, tokenizer: those of the task it belongs to.
-        aspects: the task's.
+        options: the task's.
         wide: whether each aspect has a gold column.
         text_filter: what is trained.
     """
@@ -87,11 +87,10 @@ class Filtering(Task):
     windowed: ClassVar[bool] = False
     split_from: ClassVar[int] = 0
 
-    def __init__(
-        self, config: ModelConfig, tokenizer: Tokenizer, aspects: tuple[Aspect, ...], wide: bool, text_filter: TextFilter
-    ):
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, options: AspectOptions, wide: bool, text_filter: TextFilter):
         self.config, self.tokenizer = config, tokenizer
-        self.aspects, self.wide, self.text_filter = aspects, wide, text_filter
+        self.aspects, self.pooling = options.aspects, options.filter_pooling
+        self.wide, self.text_filter = wide, text_filter
         inputs = heads.inputs()
         self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
 
@@ -148,11 +147,11 @@ class Filtering(Task):
 
     def compile_args(self) -> dict[str, Any]:
         # The loss of a batch is one number; each of its sentences has it, so that its mean is the loss.
-        return {"loss": lambda known, logits: tf.fill(tf.shape(known)[:1], mention_loss(known, logits))}
+        return {"loss": lambda known, logits: tf.fill(tf.shape(known)[:1], mention_loss(known, logits, self.pooling))}
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         """`mentioned`: the probability that a text mentions each coarse aspect, float32 [rows, coarse aspects]."""
-        return {"mentioned": tf.sigmoid(text_logits(outputs, encoded["row"], tf.size(raw["text"])))}
+        return {"mentioned": tf.sigmoid(text_logits(outputs, encoded["row"], tf.size(raw["text"]), self.pooling))}
 
     def scorer(self, calibrates: bool) -> FilterScorer:
         return FilterScorer(self)
@@ -166,22 +165,29 @@ def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
     return {**tokenizer.pack([found.token_ids], LONGEST + 2), "row": found.row}
 
 
-def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-    """Logits of texts from those of their sentences, [sentences, aspects] -> [texts, aspects]: a soft maximum (log-sum-exp).
+def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Logits of texts from those of their sentences, [sentences, aspects] -> [texts, aspects].
 
-    The maximum itself teaches one sentence of each text at a time, and at first one that has nothing to do with it.
+    "max" is the greatest; "log_sum_exp" a soft maximum, which teaches several sentences of a text at once; "attention" the mean
+    by softmax weights over a text's sentences (Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning").
     """
-    most = tf.stop_gradient(tf.math.unsorted_segment_max(logits, row, texts))
+    most = tf.math.unsorted_segment_max(logits, row, texts)
+    if pooling == "max":
+        return most
+    most = tf.stop_gradient(most)
     shares = tf.exp(logits - tf.gather(most, row))
-    return most + tf.math.log(tf.math.unsorted_segment_sum(shares, row, texts))
+    total = tf.math.unsorted_segment_sum(shares, row, texts)
+    if pooling == "log_sum_exp":
+        return most + tf.math.log(total)
+    return tf.math.unsorted_segment_sum(shares * logits, row, texts) / total
 
 
-def mention_loss(known: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+def mention_loss(known: tf.Tensor, logits: tf.Tensor, pooling: str) -> tf.Tensor:
     """Mean cross-entropy of what a batch's texts mention, a scalar, from `supervise`'s columns and the model's outputs."""
     begins = known[1:, 0] != known[:-1, 0]
     row = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [sentences]
     texts = row[-1] + 1
     mentioned = tf.math.segment_max(known[:, 1:], row)
     told = tf.cast(mentioned >= 0, tf.float32)
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.maximum(mentioned, 0), text_logits(logits, row, texts))
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.maximum(mentioned, 0), text_logits(logits, row, texts, pooling))
     return tf.math.divide_no_nan(tf.reduce_sum(losses * told), tf.reduce_sum(told))

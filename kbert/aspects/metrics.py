@@ -10,6 +10,7 @@ import numpy as np
 
 from kbert.aspects.labels import NOT_MENTIONED
 
+SENTENCES = "sentence_recall"  # of `kbert.aspects.bearing`
 AVERAGED = ("macro_f1", "macro_f1_without_neutral", "mentioned_f1", "accuracy")
 
 
@@ -88,5 +89,6 @@ def table(figures: dict[str, Any]) -> str:
     for name, row in rows.items():
         mentioned = row.get("mentioned", sum(each["mentioned"] for each in figures["per_aspect"].values()) or row["rows"])
         lines.append(f"{name:<{width}} " + " ".join(f"{row[column]:>12.4f}" for column in columns) + f" {mentioned:>10,}")
-    lines.append(f"loss {figures['loss']:.4f}")
+    read = f"   sentences that bear an aspect read {figures[SENTENCES]:.4f}" if SENTENCES in figures else ""
+    lines.append(f"loss {figures['loss']:.4f}{read}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import numpy as np
 from kbert import markdown
 from kbert.aspects import labels as aspect_labels
 from kbert.aspects import metrics
+from kbert.aspects.bearing import BearingSentences
 from kbert.config import ModelConfig
 from kbert.options import Aspect
 
@@ -22,7 +23,8 @@ class AspectReport:
         self.panels = panels
 
     def scalars(self) -> dict[str, float]:
-        return {name: self.metrics[name] for name in ("loss", *metrics.AVERAGED) if name in self.metrics}
+        names = ("loss", *metrics.AVERAGED, metrics.SENTENCES)
+        return {name: self.metrics[name] for name in names if name in self.metrics}
 
     def table(self) -> str:
         return metrics.table(self.metrics)
@@ -50,6 +52,7 @@ class AspectScorer:
         self.labels, self.aspects, self.wide = config.labels, aspects, wide
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.panels: list[str] = []
+        self.bearing = BearingSentences()
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
         gold = aspect_labels.numbers(raw, self.aspects, self.labels, self.wide)
@@ -59,6 +62,10 @@ class AspectScorer:
         found = probabilities.argmax(-1)
         share = np.take_along_axis(probabilities, np.maximum(gold, 0)[:, :, None], 2)[:, :, 0]
         self.parts.append((gold.astype(np.int8), found.astype(np.int8), share))
+        mentioned = aspect_labels.mentions(gold, self.aspects, self.labels)
+        for row, text in enumerate(raw["text"]):
+            sentences, _, read = _sentences(text, predicted, row)
+            self.bearing.add(sentences, mentioned[row], np.broadcast_to(read, (len(sentences), mentioned.shape[1])))
         for row in range(min(len(gold), SHOWN - len(self.panels))):
             self.panels.append(self._panel(raw, predicted, gold[row], found[row], row))
 
@@ -73,15 +80,11 @@ class AspectScorer:
             if truth >= 0
         ]
         parts = [markdown.table(("aspect", "gold", "predicted"), verdicts)]
-        text = raw["text"][row].decode("utf-8", "ignore")
-        count = int(predicted["sentence_count"][row])
-        places = list(zip(predicted["sentence_start"][row], predicted["sentence_end"][row], strict=True))[:count]
-        relevance = predicted["sentence_relevance"][row][:count]  # [sentences, questions]
-        read = predicted["sentence_read"][row][:count]
+        sentences, relevance, read = _sentences(raw["text"][row], predicted, row)
         questions = aspect_labels.coarse_aspects(self.aspects) if relevance.shape[1] > 1 else ("",)
         lines = [
-            (text[start:end], *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(values, marks, strict=True)))
-            for (start, end), values, marks in zip(places, relevance, read, strict=True)
+            (sentence, *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(values, marks, strict=True)))
+            for sentence, values, marks in zip(sentences, relevance, read, strict=True)
         ]
         parts.append(markdown.table(("sentence", *(f"relevance {name}".strip() for name in questions)), lines))
         return "\n\n".join(parts)
@@ -89,4 +92,14 @@ class AspectScorer:
     def result(self) -> AspectReport:
         gold, found, share = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         names = [aspect.name for aspect in self.aspects]
-        return AspectReport(metrics.report(gold, found, share, names, self.labels), self.panels)
+        figures = metrics.report(gold, found, share, names, self.labels)
+        recall = self.bearing.recall()
+        return AspectReport(figures if recall is None else {**figures, metrics.SENTENCES: recall}, self.panels)
+
+
+def _sentences(text: bytes, predicted: dict[str, np.ndarray], row: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """A text's first sentences, with their relevance and whether they were read, [sentences, questions] each."""
+    shown, count = text.decode("utf-8", "ignore"), int(predicted["sentence_count"][row])
+    places = zip(predicted["sentence_start"][row][:count], predicted["sentence_end"][row][:count], strict=True)
+    sentences = [shown[start:end] for start, end in places]
+    return sentences, predicted["sentence_relevance"][row][:count], predicted["sentence_read"][row][:count]

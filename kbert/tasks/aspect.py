@@ -121,7 +121,7 @@ class Aspect(Task):
         self.text_filter.embedding.embeddings.assign(self.encoder.backbone.token_embedding.embeddings)
         self.text_filter.trainable = True
         self.text_filter.embedding.trainable = False
-        task = Filtering(self.config, self.tokenizer, self.aspects, self.wide, self.text_filter)
+        task = Filtering(self.config, self.tokenizer, self.options, self.wide, self.text_filter)
         options = self.options
         yield Stage(
             "filter", task, task.model, {"epochs": options.filter_epochs, "learning_rate": options.filter_learning_rate}
