@@ -62,7 +62,7 @@ FLOORS = [
     ],
     ["kbert.sources", "kbert.matching.report", "kbert.aspects.sentences"],
     ["kbert.matching.negatives", "kbert.matching.gradient_cache", "kbert.matching.long_text"],
-    ["kbert.matching.mining"],
+    ["kbert.matching.mining", "kbert.aspects.shown"],
     ["kbert.checkpoints.checkpoint", "kbert.checkpoints.names", "kbert.encoder"],
     ["kbert.checkpoints.foreign", "kbert.checkpoints.casing", "kbert.checkpoints.sentence_transformers"],
     ["kbert.checkpoints.tensor_files"],
@@ -73,7 +73,7 @@ FLOORS = [
     ["kbert.optimizers", "kbert.aspects.aspect_attention", "kbert.aspects.text_filter"],
     ["kbert.tasks.base"],
     ["kbert.vectors.sentences", "kbert.aspects.filtering"],
-    ["kbert.vectors.tokens"],
+    ["kbert.vectors.tokens", "kbert.aspects.sentence_filter"],
     [
         "kbert.tasks",
         "kbert.tasks.classify",

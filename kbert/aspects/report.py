@@ -12,7 +12,6 @@ from kbert.config import ModelConfig
 from kbert.options import Aspect
 
 SHOWN = 8  # texts of the panel
-SENTENCES = 40  # and sentences of each
 
 
 class AspectReport:

@@ -8,20 +8,17 @@ trained by `kbert.finetune` and answers test.csv by `kbert.predict`; what is don
 same command goes on with more seeds. "full" reads the head of the text at 512 tokens. The table has, over the seeds, mean and
 standard deviation, and for the first filter named its differences to the others, with 95 % intervals of a paired bootstrap
 over the texts (the seeds' figures are averaged within each sample). `sentences` is the share of the aspect-bearing sentences
-that were read; which bear an aspect is derived: a sentence that also stands in a text without the aspect does not.
-`seconds` is the time that test.csv takes end to end, text in, filter included, by a model that is loaded and warm, the
+that were read (`kbert.aspects.bearing`). `seconds` is the time that test.csv takes end to end, text in, filter included, by a model that is loaded and warm, the
 models taking turns; the median over the rounds.
 """
 
 import argparse
 import csv
 import json
-import re
 import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -75,32 +72,6 @@ def figures(counts: np.ndarray) -> np.ndarray:
     return np.stack([value.mean(-1) for value in each], -1)
 
 
-def bearing(texts: list[str], gold: np.ndarray, aspects: list[str]) -> list[list[tuple[int, int, np.ndarray]]]:
-    """The sentences of each text: first character, end, and which aspects it bears, bool [aspects]."""
-    spans = [[m.span() for m in re.finditer(r"\S.*?(?:[.!?]+[\"')]*(?=\s)|$)", text, re.DOTALL)] for text in texts]
-    could: dict[str, np.ndarray] = defaultdict(lambda: np.ones(len(aspects), bool))
-    for text, places, row in zip(texts, spans, gold, strict=True):
-        for start, end in places:
-            could[text[start:end]] = could[text[start:end]] & (row != 3)
-    return [[(s, e, could[text[s:e]]) for s, e in places] for text, places in zip(texts, spans, strict=True)]
-
-
-def recall(path: Path, sentences: list[list[tuple[int, int, np.ndarray]]], aspects: list[str]) -> float:
-    """The share of the aspect-bearing sentences of which at least half was read, mean over the aspects."""
-    found = [[0, 0] for _ in aspects]
-    with path.open(encoding="utf-8") as file:
-        for line, places in zip(file, sentences, strict=True):
-            answer = json.loads(line)["aspects"]
-            for number, aspect in enumerate(aspects):
-                kept = [(s["start"], s["end"]) for s in answer[aspect]["sentences"]]
-                for start, end, bears in places:
-                    if bears[number]:
-                        seen = sum(max(0, min(end, stop) - max(start, first)) for first, stop in kept)
-                        found[number][0] += 2 * seen >= end - start
-                        found[number][1] += 1
-    return statistics.mean(hit / max(total, 1) for hit, total in found)
-
-
 def seconds(folders: dict[str, Path], texts: list[str], rounds: int) -> dict[str, float]:
     """How long each model takes for the texts, the models taking turns."""
     from kbert import runtime
@@ -139,7 +110,6 @@ def main() -> int:
     aspects, names = options.aspects.split(","), options.filters.split(",")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     texts, gold = read(Path(options.data) / "test.csv", aspects)
-    sentences = bearing(texts, gold, aspects)
 
     folders: dict[tuple[str, int], Path] = {}
     for seed in seeds:
@@ -167,8 +137,10 @@ def main() -> int:
     for name in names:
         each = 100 * np.array([figures(part.sum(0)) for part in counts[name]])  # [seeds, figures]
         shown = "  ".join(f"{m:5.1f} ±{s:3.1f}" for m, s in zip(each.mean(0), each.std(0, ddof=len(seeds) > 1), strict=True))
-        read_share = statistics.mean(recall(folders[name, s] / "predictions.jsonl", sentences, aspects) for s in seeds)
-        line = f"{name:<10} {shown}  sentences {100 * read_share:5.1f}"
+        line = f"{name:<10} {shown}"
+        metrics = [json.loads((folders[name, seed] / "metrics.json").read_text())["test"] for seed in seeds]
+        if "sentence_recall" in metrics[0]:
+            line += f"  sentences {100 * statistics.mean(each['sentence_recall'] for each in metrics):5.1f}"
         if name in taken:
             line += f"  seconds {taken[name]:6.2f}"
         print(line)
