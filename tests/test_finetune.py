@@ -377,19 +377,14 @@ def interrupted(child) -> str:
     raise AssertionError("it goes on")
 
 
-def test_a_run_that_is_interrupted_leaves_a_usable_directory_and_continues(checkpoint, data, tmp_path, environment, capsys):
+def test_a_run_that_is_interrupted_leaves_a_usable_directory(checkpoint, data, tmp_path, environment):
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
     child = start(flags, environment)
     wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("step-*")), child)
     output = interrupted(child)
     assert child.returncode == 130 and "interrupted" in output and "Traceback" not in output, output
-    reached = ModelDir(path).last().epoch
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
-    # The same command, but for a nearer end, continues.
-    assert finetune.main([*flags, f"--epochs={reached + 1}"]) == 0
-    assert f"continuing after epoch {reached}" in capsys.readouterr().err
-    assert ModelDir(path).last().epoch == reached + 1
     assert not list((path / "checkpoints").glob(".writing-*"))
 
 
