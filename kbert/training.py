@@ -85,11 +85,12 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
     directory.path.mkdir(parents=True, exist_ok=True)
     settings = {"accumulation_steps": 1, "steps": None, "precision": "float32", **stage.settings}
     config = dataclasses.replace(config, **settings)
-    examples = pipeline.training_examples(stage.task, rows, config.seed)
-    batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=config.seed)
-    predictor = Predictor(stage.task, stage.model)
-    log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
-    Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", calibrates=True)).fit()
+    if directory.finished(config) is None:
+        examples = pipeline.training_examples(stage.task, rows, config.seed)
+        batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=config.seed)
+        predictor = Predictor(stage.task, stage.model)
+        log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
+        Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
     saved, weights = directory.best_weights()
     set_weights(stage.model, weights, str(saved.path / "weights.safetensors"))
 

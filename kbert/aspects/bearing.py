@@ -13,7 +13,7 @@ TEXTS = 5  # that a sentence has to stand in; by chance all mention an aspect th
 
 
 class BearingSentences:
-    """Counts over texts; 8 bytes a sentence, and two more for each aspect."""
+    """Counts over texts; some hundred bytes each."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
