@@ -189,7 +189,7 @@ def test_a_text_is_learnt_by_its_sentences():
     row = tf.constant([0, 0, 1])
     assert text_logits(logits, row, 2, "max").numpy().tolist() == [[2, 0.5], [1, 1]]
     weights = np.exp(logits[:2]) / np.exp(logits[:2]).sum(0)
-    assert np.allclose(text_logits(logits, row, 2, "attention"), [(weights * logits[:2]).sum(0), [1, 1]], atol=1e-6)
+    assert np.allclose(text_logits(logits, row, 2, "attention"), [np.sum(weights * logits[:2], 0), [1, 1]], atol=1e-6)
 
 
 def test_sentences_that_bear_an_aspect_are_told_by_their_texts():
