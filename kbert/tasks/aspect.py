@@ -53,7 +53,7 @@ class Aspect(Task):
         self.wide = len(config.fields) == 1
         self.filter = SentenceFilter(config, tokenizer, self.options, self.wide)
         # Traced once, however many graphs it becomes part of.
-        self._graph = tf.function(self._encode, reduce_retracing=True)
+        self._graph = tf.function(self._encode, reduce_retracing=True, autograph=False)
 
     @property
     def gold(self) -> tuple[str, ...]:
