@@ -18,13 +18,13 @@ SAID = {"1": "good", "-1": "bad"}
 
 
 def review(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
-    """A text of many sentences of which one or none speaks of each aspect, and what it says."""
+    """A text of many sentences, of which one or none speaks of each aspect, none of the first; and what it says."""
     sentences = [f"a {word} is very {other}." for word, other in rng.choice(["cafe", "e", "s", "x", "un"], (6, 2))]
     labels = dict.fromkeys(ASPECTS, "-2")
     for aspect, word in zip(ASPECTS, ("film", "plot"), strict=True):
         if rng.random() < 0.5:
             labels[aspect] = str(rng.choice(list(SAID)))
-            sentences.insert(int(rng.integers(len(sentences) + 1)), f"the {word} is {SAID[labels[aspect]]}.")
+            sentences.insert(int(rng.integers(4, len(sentences) + 1)), f"the {word} is {SAID[labels[aspect]]}.")
     return " ".join(sentences), labels
 
 
@@ -59,7 +59,7 @@ def flags(checkpoint: Path, wide: Path, model_dir: Path, **more: object) -> list
         "filter_learning_rate": 0.02,
         "filter_epochs": 8,
         "filter_dropout": 0,
-        "filter_threshold": 0.5,
+        "filter_threshold": 0.25,
         "max_length": 24,
         "epochs": 10,
         "learning_rate": 0.005,
