@@ -219,7 +219,7 @@ class AspectOptions:
         },
     )
     filter_threshold: float = field(
-        default=0.1,
+        default=0.01,
         metadata={
             "help": "tfn: least relevance of a sentence that is kept; with none above it, the head of the text is.",
             "low": 0.0,
@@ -238,7 +238,7 @@ class AspectOptions:
         default=0.3, metadata={"help": "tfn: dropout while it is trained, a fraction.", "low": 0.0, "high": 0.9}
     )
     filter_epochs: int = field(default=4, metadata={"help": "tfn: passes over the training data, at most.", "low": 1})
-    filter_learning_rate: float = field(default=2e-3, metadata={"help": "tfn: peak learning rate.", "low": 0.0})
+    filter_learning_rate: float = field(default=4e-3, metadata={"help": "tfn: peak learning rate.", "low": 0.0})
     pooling: Literal["cls", "aspect_attention"] = field(
         default="aspect_attention",
         metadata={

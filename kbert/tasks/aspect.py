@@ -52,6 +52,11 @@ class Aspect(Task):
         self.aspects = self.options.aspects
         self.wide = len(config.fields) == 1
         self.filter = SentenceFilter(config, tokenizer, self.options, self.wide)
+        self.longest = config.max_length // 4  # tokens of an aspect
+        self.readable: list[list[int]] = []  # the pieces of each aspect
+        if self.aspects:
+            readable = tf.constant([aspect.readable for aspect in self.aspects])
+            self.readable = [ids[: self.longest] for ids in tokenizer.tokenize_with_offsets(readable)[0].to_list()]
         # Traced once, however many graphs it becomes part of.
         self._graph = graphs.function(self._encode, reduce_retracing=True)
 
@@ -59,6 +64,11 @@ class Aspect(Task):
     def gold(self) -> tuple[str, ...]:
         """A column for each aspect, or that of the row's aspect."""
         return labels.gold_columns(self.aspects, self.wide)
+
+    @property
+    def inputs_each(self) -> int:
+        """One for each aspect, or for the row's."""
+        return len(self.aspects) if self.wide else 1
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
@@ -107,20 +117,21 @@ class Aspect(Task):
     def _encode(self, raw: Tensors) -> Encoded:
         texts = tf.size(raw["text"])
         found = sentences(self.tokenizer, raw["text"])
-        of_row, readable = self._asked(raw)  # the aspect of each row, where rows have one
-        most = self.config.max_length // 4
-        terms = self.tokenizer.tokenize(readable, max_words=most)[:, :most]
-        room = self.config.max_length - 3 - tf.cast(terms.row_lengths(), tf.int32)
+        asked = self._asked(raw)
         if self.aspects:
-            room = tf.reduce_min(room)  # aspects that share a coarse one share its sentences
-        relevance = self.filter.relevance(found, texts, of_row, terms)
+            terms = tf.ragged.constant(self.readable, dtype=tf.int32)
+            room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # as sentences are shared
+        else:
+            terms = self.tokenizer.tokenize_with_offsets(raw["aspect"])[0][:, : self.longest]
+            room = self.config.max_length - 3 - tf.cast(terms.row_lengths(), tf.int32)
+        relevance = self.filter.relevance(found, texts, asked, terms)
         lengths = tf.cast(found.token_ids.row_lengths(), tf.int32)
         kept = keep(relevance, lengths, found.row, texts, room, self.filter.threshold)
         read = joined(found.token_ids, kept)  # [texts * questions, (tokens)]
         row = tf.range(texts)
         if "aspect" in raw:
             group = row
-            terms = tf.gather(terms, of_row) if self.aspects else terms
+            terms = tf.gather(terms, asked) if self.aspects else terms
         else:
             aspects = len(self.aspects)
             group = tf.reshape(row[:, None] * self.filter.questions + tf.constant(self.filter.coarse_of), [-1])
@@ -129,20 +140,17 @@ class Aspect(Task):
         packed = self.tokenizer.pack([tf.gather(read, group), terms], self.config.max_length)
         return {**packed, "row": row, "group": group, "found": found, "kept": kept, "relevance": relevance}
 
-    def _asked(self, raw: Tensors) -> tuple[tf.Tensor | None, tf.Tensor]:
-        """The number of each row's aspect, int32 [rows], where rows name one of the model's, and what is read for aspects."""
-        if not self.aspects:
-            return None, raw["aspect"]
-        readable = tf.constant([aspect.readable for aspect in self.aspects])
-        if "aspect" not in raw:
-            return None, readable
-        known = tf.constant([aspect.name for aspect in self.aspects])
+    def _asked(self, raw: Tensors) -> tf.Tensor | None:
+        """The number of each row's aspect, int32 [rows], where rows name one of the model's."""
+        if not self.aspects or "aspect" not in raw:
+            return None
+        known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
         same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
         unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
         said = f"DataError: aspects are {', '.join(aspect.name for aspect in self.aspects)}; found"
         check = tf.debugging.Assert(tf.size(unknown) == 0, [said, unknown])
         with tf.control_dependencies([] if check is None else [check]):
-            return tf.argmax(same, 1, tf.int32), readable
+            return tf.argmax(same, 1, tf.int32)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         """Each input's label, int32 [inputs]."""
@@ -155,25 +163,20 @@ class Aspect(Task):
         return tf.ensure_shape(tf.numpy_function(read, [raw[name] for name in columns], tf.int32), [None])
 
     def survey(self, rows: Iterable[Tensors]) -> list[str]:
-        count, found, tokens, read = 0, 0, 0, 0.0
-        measure = graphs.function(self._lengths, reduce_retracing=True)
+        count, sizes = 0, np.zeros(3)
         for raw in rows:
-            count += len(raw["text"])
-            sizes = [value.numpy() for value in measure({name: raw[name] for name in self.config.fields})]
-            found, tokens, read = found + sizes[0], tokens + sizes[1], read + sizes[2]
+            encoded = self.encode(raw)
+            ids, kept = encoded["found"].token_ids, encoded["kept"].tokens
+            texts = len(raw["text"])
+            sizes += [ids.nrows(), len(ids.values), int(tf.reduce_sum(kept.values)) * texts / int(kept.nrows())]
+            count += texts
             if count >= SURVEYED:
                 break
+        found, tokens, read = sizes / count
         return [
-            f"texts have {found / count:.0f} sentences, {tokens / count:.0f} tokens on average; "
-            f"--filter={self.filter.how} keeps {read / count:.0f} tokens for an aspect"
+            f"texts have {found:.0f} sentences, {tokens:.0f} tokens on average; "
+            f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect"
         ]
-
-    def _lengths(self, raw: Tensors) -> tuple[tf.Tensor, ...]:
-        """Over some rows: sentences, tokens, tokens kept for a question."""
-        encoded = self.encode(raw)
-        ids, kept = encoded["found"].token_ids, encoded["kept"]
-        questions = tf.cast(tf.shape(encoded["relevance"])[1], tf.float32)
-        return ids.nrows(), tf.size(ids.values), tf.cast(tf.reduce_sum(kept.tokens.values), tf.float32) / questions
 
     def build(self, encoder: Encoder) -> keras.Model:
         if encoder.config.num_segments < 2:

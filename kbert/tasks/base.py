@@ -114,6 +114,11 @@ class Task(Protocol):
         """Raw gold columns, beside the fields."""
 
     @property
+    def inputs_each(self) -> int | None:
+        """How many rows `encode` of a windowed task gives for each; None where that depends on the row, and is counted."""
+        return None
+
+    @property
     def grouped(self) -> bool:
         """Whether `encode` may give several rows for one, and the loss needs all of them."""
         return False
