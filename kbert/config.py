@@ -103,10 +103,10 @@ class SourceConfig:
     text_columns: tuple[str, ...] = flag(("text",), help="Column holding the text; two, comma-separated, for pairs of texts.")
     label_column: str = flag("label", help="Column holding the label, or what else is to be learnt.")
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
-    format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad"] = flag(
+    format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"] = flag(
         "auto",
-        help="Format of the files; auto goes by the ending (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, each "
-        "also .gz).",
+        help="Format of the files; auto goes by the ending (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg for "
+        "terms, each also .gz).",
     )
     tfds_dir: str | None = flag(
         None, help="Where TFDS data sets are kept; by default TFDS's own folder (~/tensorflow_datasets)."
@@ -134,7 +134,7 @@ def overridden(recorded: SourceConfig, overrides: Any) -> SourceConfig:
 N_BEST_HELP = (
     "How many answers to give for each row, best first, where the task knows several; by default the model's own number."
 )
-SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, each also .gz; globs work), or tfds:name[/config]:split"
+SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, terms, each also .gz; globs work), or tfds:name[/config]:split"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,7 +191,10 @@ def frozen_table(model: keras.Model, encoder: Encoder) -> str:
     rows += [(f"layer {i + 1}", layer.weights) for i, layer in enumerate(b.transformer_layers)]
     rows.append(("pooler", b.pooled_dense.weights))
     inside = {id(v) for v in encoder.weights}
-    rows.append(("head", [v for v in model.weights if id(v) not in inside]))
+    beside = [v for v in model.weights if id(v) not in inside]
+    rows.append(("head", [v for v in beside if v.trainable]))
+    if any(not v.trainable for v in beside):
+        rows.append(("beside", [v for v in beside if not v.trainable]))
     lines, totals = [], {True: 0, False: 0}
     for name, weights in rows:
         count = sum(int(np.prod(v.shape)) for v in weights)

@@ -41,7 +41,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
     task = task_class(model.task)
-    audit = task.audit(options.data, model.fields, model.labels)
+    audit = task.audit(options.data, model.fields, model.labels, model.options)
     table = open_table(options.data, source, task.columns(source), keyed_by=len(model.fields), nested=task.nested, check=audit)
     audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")

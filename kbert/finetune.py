@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import ModelConfig, ModelFlags, TrainConfig, flag
+from kbert.config import ModelConfig, ModelFlags, TrainConfig, flag, to_json
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import OPTIONS
@@ -75,6 +75,7 @@ def _train(
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = task_class(name)
     fields = task_type.fields(train.source)
+    task_options = to_json(task_type.settled(options, train.source))
     checkpoint = checkpoints.open_checkpoint(train.init)
     log.info("%s", checkpoints.describe(checkpoint))
     shape = checkpoint.encoder
@@ -87,12 +88,12 @@ def _train(
     if len(fields) > shape.num_segments:
         raise UsageError(f"--text_columns: the checkpoint knows {shape.num_segments} segment, a pair needs 2")
 
-    tables, labels = _tables(task_type, train, fields)
+    tables, labels = _tables(task_type, train, fields, task_options)
     model_config = ModelConfig(
         task=name,
         fields=fields,
         labels=labels,
-        options=dataclasses.asdict(options),
+        options=task_options,
         encoder=shape,
         text=checkpoint.text,
         max_length=model_flags.max_length,
@@ -120,12 +121,18 @@ def _train(
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     devices.wait()  # for the others to have looked at what is there
+    if devices.chief and (run_flags.overwrite or not directory.exists()):
+        directory.clear_stages()
     if devices.chief and (run_flags.overwrite or not directory.exists() or directory.last() is None):
         directory.create(model_config, train, checkpoint.vocabulary)
     elif devices.chief:
         directory.write_config(model_config, train)
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
+    for stage in task.prepare(tables["train"]):
+        if train.strategy != "none":
+            raise UsageError(f"--strategy={train.strategy}: what this task learns first ({stage.name}) takes one device")
+        training.learn_first(stage, tables["train"], tables["dev"], train, directory.stage(stage.name))
     examples = pipeline.training_examples(task, tables["train"], train.seed)
     length = model_flags.max_length if train.strategy == "tpu" else None
     batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=train.seed, length=length)
@@ -167,12 +174,14 @@ def _measured(directory: ModelDir, train: TrainConfig) -> bool:
     return metrics.get("step") == directory.best().step and train.test_data in (None, metrics.get("test_data"))
 
 
-def _tables(task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...]) -> tuple[dict[str, "Table"], tuple[str, ...]]:
+def _tables(
+    task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any]
+) -> tuple[dict[str, "Table"], tuple[str, ...]]:
     """The tables by split, every row validated, and the labels in order."""
     from kbert.sources import open_table
 
     def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
-        audit = task_type.audit(source, fields, labels)
+        audit = task_type.audit(source, fields, labels, options)
         columns = task_type.columns(train.source)
         table = open_table(
             source,

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
+from kbert.aspects import three_lines
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.tagging import conll
 
-Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad"]
+Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
 
 
@@ -34,10 +35,13 @@ def format_of(name: str, config: SourceConfig) -> Format:
     if config.format != "auto":
         return config.format
     ending = Path(name.removesuffix(".gz")).suffix.lower()
-    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad"}
+    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
+    kinds |= {".json": "squad", ".seg": "terms"}
     kinds |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
     if ending not in kinds:
-        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll|squad")
+        raise UsageError(
+            f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll|squad|terms"
+        )
     return kinds[ending]
 
 
@@ -68,6 +72,10 @@ def layout_of(
             raise UsageError(f"{name}: conll has a text and its tags, but {', '.join(columns)} are asked for")
         stream.seek(start)
         return Conll.of(name, iter(stream), encoding, columns), start, 0
+    if kind == "terms":
+        if len(columns) > 3:
+            raise UsageError(f"{name}: terms have a text, a term and a label, but {', '.join(columns)} are asked for")
+        return Terms(encoding, columns), start, 0
     if kind == "txt":
         if len(columns) != 1:
             raise UsageError(f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl")
@@ -252,6 +260,23 @@ class Conll:
             return (conll.joined([conll.token(line) for line in lines], self.reading.characters)[0],)
         text, spans = self.reading.sentence(*zip(*map(conll.columns, lines), strict=True))
         return (text, json.dumps(spans))
+
+
+@dataclass
+class Terms:
+    """Three lines a row, the text with `$T$`, its term and the label; see `kbert.aspects.three_lines`.
+
+    Its columns are text, term and label, whatever they are called.
+    """
+
+    encoding: str
+    columns: Sequence[str]
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return three_lines.records(lines)
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        return three_lines.example(_decode(record, self.encoding))[: len(self.columns)]
 
 
 class Questions(JsonLines):

@@ -6,6 +6,7 @@
                                 state.safetensors (optimizer, dropout seeds, sums of the running epoch's figures)
     metrics.json            figures of the best checkpoint
     tb/                     TensorBoard
+    stages/filter/          checkpoints and tb/ of what a task learns first, of --task=aspect for example
 
 A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
 step's weights with another's figures. The newest are kept, from which a run goes on, and the best, which
@@ -36,6 +37,7 @@ from kbert.files import write_text
 log = logging.getLogger(__name__)
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
+STAGES = "stages"
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
 # What may differ when the same command continues a run; everything else has to be as it was.
 MAY_CHANGE = {
@@ -150,6 +152,14 @@ class ModelDir:
             return self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists())
         except DataError:  # a damaged one, but who knows
             return not (self.path / REPLACED).exists()
+
+    def stage(self, name: str) -> "ModelDir":
+        """Where something that is learnt first has its checkpoints; its weights become part of the model's."""
+        return ModelDir(self.path / STAGES / name)
+
+    def clear_stages(self) -> None:
+        """Forget what was learnt first by a former run."""
+        shutil.rmtree(self.path / STAGES, ignore_errors=True)
 
     def write_config(self, model: ModelConfig, train: RunConfig) -> None:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}

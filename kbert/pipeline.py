@@ -22,13 +22,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kbert import graphs
+from kbert.chunks import INPUTS, padded
 from kbert.permutation import permuted
 from kbert.sources import Table
-from kbert.tasks.base import Encoded, Examples, Task
+from kbert.tasks.base import Examples, Task
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
-INPUTS = ("token_ids", "segment_ids")
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
 READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
@@ -103,6 +103,8 @@ class TableExamples:
 
 def _windows(task: Task, table: Table) -> np.ndarray:
     """How many windows each row is read in, [rows]."""
+    if task.inputs_each is not None:
+        return np.full(len(table), task.inputs_each)
     count = graphs.function(
         lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
         input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
@@ -261,13 +263,3 @@ def measured_rows(task: Task, table: Table) -> tuple[tf.data.Dataset, int]:
 def _strings(read: Callable[[np.ndarray], list[np.ndarray]], number: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
     columns = tf.numpy_function(read, [number], [tf.string] * len(names))
     return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}
-
-
-def padded(encoded: Encoded, pad_id: int) -> dict[str, tf.Tensor]:
-    """The model's inputs, int32 [rows, tokens], from ragged ids; padded to the longest row."""
-    ids = encoded["token_ids"]
-    return {
-        "token_ids": ids.to_tensor(pad_id),
-        "segment_ids": encoded["segment_ids"].to_tensor(),
-        "padding_mask": tf.sequence_mask(ids.row_lengths(), dtype=tf.int32),
-    }

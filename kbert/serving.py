@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import config, graphs
+from kbert.chunks import in_chunks
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
-from kbert.pipeline import INPUTS, padded
 from kbert.tasks import task_class
 from kbert.tasks.base import Encoded, Signature, Task, Tensors
 from kbert.text import Tokenizer
@@ -78,40 +78,14 @@ class Predictor(tf.Module, Generic[S]):
 
     def _predict(self, raw: Tensors) -> Tensors:
         encoded = self.task.encode(raw)
-        inputs = {name: encoded[name] for name in INPUTS}
-        lengths = inputs["token_ids"].row_lengths()
-        order = tf.argsort(lengths, stable=True)
-        rows = tf.size(order)
-        sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
-        budget = self.token_budget or TOKEN_BUDGET
-
-        def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-            counts = tf.range(1, rows - start + 1)
-            fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= budget, tf.int32))
-            stop = start + tf.maximum(fits, 1)
-            part = padded(
-                {name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, self.task.tokenizer.pad_id
-            )
-            outputs = self.model(part, training=False)
-            # Chunks are padded to lengths of their own: a head's outputs over tokens are kept without padding.
-            return stop, number + 1, kept.write(number, tf.boolean_mask(outputs, part["padding_mask"]) if by_token else outputs)
-
-        spec = self.model.output
-        by_token = len(spec.shape) == 3  # [rows, tokens, ...]
-        outputs = tf.TensorArray(
-            spec.dtype,
-            size=0,
-            dynamic_size=True,
-            infer_shape=False,
-            element_shape=tf.TensorShape([None, *spec.shape[2 if by_token else 1 :]]),
+        outputs = in_chunks(
+            lambda part: self.model(part, training=False),
+            self.model.output,
+            encoded,
+            self.task.tokenizer.pad_id,
+            self.token_budget or TOKEN_BUDGET,
         )
-        _, _, outputs = tf.while_loop(
-            lambda start, number, kept: start < rows, chunk, (tf.constant(0), tf.constant(0), outputs), parallel_iterations=1
-        )
-        joined = outputs.concat()
-        if by_token:
-            joined = tf.RaggedTensor.from_row_lengths(joined, sorted_lengths, validate=False)
-        return self.task.decode(tf.gather(joined, tf.argsort(order)), encoded, raw)
+        return self.task.decode(outputs, encoded, raw)
 
     def save(self, path: str) -> None:
         """Write the function as a SavedModel that serves the task's signatures, each taking its fields by name."""

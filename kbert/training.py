@@ -6,6 +6,7 @@ checkpoint as if it had not been: a checkpoint holds weights, optimizer, dropout
 running epoch's figures, and the batches from its step on are the same wherever a run starts.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from kbert.pipeline import Batches
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
 from kbert.strategies import Devices
-from kbert.tasks.base import Report, Task
+from kbert.tasks.base import Report, Stage, Task
 from kbert.train_step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,28 @@ def dev_measure(
         return evaluate(predictor, table, "dev", calibrates=True)
 
     return measure
+
+
+def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, directory: ModelDir) -> None:
+    """Train what a task needs before its own model, or load it where that is done; its best weights are kept.
+
+    Args:
+        stage: what is trained.
+        rows, dev: the task's training rows and dev rows.
+        config: the task's run, whose batches and seed the stage has too.
+        directory: the stage's own, for its checkpoints.
+    """
+    directory.path.mkdir(parents=True, exist_ok=True)
+    settings = {"accumulation_steps": 1, "steps": None, "precision": "float32", **stage.settings}
+    config = dataclasses.replace(config, **settings)
+    if directory.finished(config) is None:
+        examples = pipeline.training_examples(stage.task, rows, config.seed)
+        batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=config.seed)
+        predictor = Predictor(stage.task, stage.model)
+        log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
+        Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
+    saved, weights = directory.best_weights()
+    set_weights(stage.model, weights, str(saved.path / "weights.safetensors"))
 
 
 class Run:

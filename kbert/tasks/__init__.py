@@ -4,7 +4,7 @@ import importlib
 
 from kbert.tasks.base import Task
 
-MODULES = {name: f"kbert.tasks.{name}" for name in ("classify", "tag", "answer", "match", "pretrain")}
+MODULES = {name: f"kbert.tasks.{name}" for name in ("classify", "tag", "answer", "match", "aspect", "pretrain")}
 
 
 def task_class(name: str) -> type[Task]:

@@ -97,7 +97,9 @@ class Answer(Task):
         return (*source.text_columns, source.label_column)
 
     @staticmethod
-    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> AnswerAudit:
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> AnswerAudit:
         if labels:
             raise UsageError("--labels: answers are found in the context; --task=answer has no labels")
         return AnswerAudit(source, training=labels is None)

@@ -6,7 +6,7 @@ is `windowed` reads a long row in several windows, each a row to the encoder; `d
 that is `grouped` does so too, and its loss needs all of a row's inputs at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import keras
@@ -91,15 +91,32 @@ class Signature(NamedTuple):
     outputs: tuple[str, ...] | None = None  # None: all
 
 
+class Stage(NamedTuple):
+    """Something that is learnt in a run of its own before a task's model is trained, and stays as it is from then on."""
+
+    name: str  # of its folder in the model directory, and in messages
+    task: "Task"
+    model: keras.Model  # of layers that the task's model has too
+    settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
+
+
 class Task(Protocol):
     """One task on one model."""
 
-    gold: ClassVar[tuple[str, ...]]  # raw gold columns, beside the fields
     split_from: ClassVar[int]  # dev rows set aside share no value of the fields from this one on with training rows
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig
     tokenizer: Tokenizer
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """Raw gold columns, beside the fields."""
+
+    @property
+    def inputs_each(self) -> int | None:
+        """How many rows `encode` of a windowed task gives for each; None where that depends on the row, and is counted."""
+        return None
 
     @property
     def grouped(self) -> bool:
@@ -121,8 +138,26 @@ class Task(Protocol):
         """Names of the columns that hold the fields and then the gold."""
 
     @staticmethod
-    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> Audit:
-        """An audit of rows (fields, then gold); `labels` are those allowed, None where they define them."""
+    def settled(options: Any, source: SourceConfig) -> Any:
+        """The task's options, completed by what the source settings or a file say; they are stored with the model."""
+        return options
+
+    @staticmethod
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> Audit:
+        """An audit of rows (fields, then gold); `labels` are those allowed, None where they define them.
+
+        `options` are the model's, as `ModelConfig` has them.
+        """
+
+    def prepare(self, table: Table) -> Iterator[Stage]:
+        """What has to be learnt of the training rows before the model is trained on them.
+
+        Called with the weights that training starts from; a stage has been trained when the next is asked for. `encode`
+        may use what was learnt, which has to be among the model's weights.
+        """
+        yield from ()
 
     def examples(self, table: Table, seed: int) -> Examples | None:
         """What is trained on; None: the table's rows, or their windows. Called with the weights that training starts from."""

@@ -130,7 +130,9 @@ class Classify(Task):
         return (*source.text_columns, source.label_column)
 
     @staticmethod
-    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> LabelAudit:
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> LabelAudit:
         return LabelAudit(source, labels)
 
     def encode(self, raw: Tensors) -> Encoded:

@@ -103,7 +103,9 @@ class Match(Task):
         return (*source.text_columns, *([source.label_column] if source.label_column else []))
 
     @staticmethod
-    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> MatchAudit:
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> MatchAudit:
         return MatchAudit(source, labels)
 
     def examples(self, table: Table, seed: int) -> Examples | None:

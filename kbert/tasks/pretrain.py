@@ -110,7 +110,9 @@ class Pretrain(Task):
         return source.text_columns
 
     @staticmethod
-    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> Audit:
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> Audit:
         raise UsageError("a pre-trained model is measured on text that was held out: see its metrics.json (kbert.pretrain)")
 
     def encode(self, raw: Tensors) -> Encoded:

@@ -160,7 +160,9 @@ class Tag(Task):
         return (*source.text_columns, source.label_column)
 
     @staticmethod
-    def audit(source: str, fields: tuple[str, ...], labels: Sequence[str] | None) -> EntityAudit:
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> EntityAudit:
         return EntityAudit(source, labels)
 
     def encode(self, raw: Tensors) -> Encoded:

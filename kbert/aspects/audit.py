@@ -1,0 +1,77 @@
+"""What is checked of rows of texts and aspects before any is learnt from, and the labels found on the way.
+
+In: rows, one after the other: a text and a label for each aspect, or a text, an aspect and its label. Out: the labels, in
+order; errors about a row or about all of them. No TensorFlow here.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from kbert.aspects.labels import LABELS, NOT_MENTIONED, label_of
+from kbert.errors import DataError
+from kbert.options import Aspect
+
+log = logging.getLogger(__name__)
+
+
+class AspectAudit:
+    """Collects the labels, or holds the rows to those given.
+
+    Args:
+        source: for messages.
+        aspects: the model's; none where rows name terms of their own.
+        wide: whether each aspect has a column.
+        allowed: the labels; None where the rows define them.
+    """
+
+    def __init__(self, source: str, aspects: Sequence[Aspect], wide: bool, allowed: Sequence[str] | None):
+        self.source, self.wide = source, wide
+        self.names = [aspect.name for aspect in aspects]
+        self.known = set(self.names)
+        self.training = allowed is None
+        self.allowed = None if allowed is None else tuple(allowed)
+        self.found: Counter[str] = Counter()
+        self.mentioned: Counter[str] = Counter()
+        for label in self.allowed or ():
+            if label not in LABELS:
+                raise DataError(f"--labels: {label!r}; this task knows {', '.join(LABELS)}")
+
+    def __call__(self, values: tuple[str, ...]) -> None:
+        if self.wide:
+            for name, value in zip(self.names, values[1:], strict=True):
+                self._label(name, value)
+            return
+        _, aspect, value = values
+        if not aspect.strip():
+            raise ValueError("the aspect is empty")
+        if self.known and aspect not in self.known:
+            raise ValueError(f"aspect {aspect!r} is not among those of --aspect_names: {', '.join(self.names)}")
+        self._label(aspect, value)
+
+    def _label(self, aspect: str, value: str) -> None:
+        try:
+            label = label_of(value)
+        except ValueError as error:
+            raise ValueError(f"aspect {aspect!r}: label {error}") from None
+        if self.allowed is not None and label not in self.allowed:
+            raise ValueError(f"aspect {aspect!r}: label {label!r} is not among the model's labels: {', '.join(self.allowed)}")
+        self.found[label] += 1
+        if aspect in self.known:
+            self.mentioned[aspect] += label != NOT_MENTIONED
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those found, in `LABELS`' order."""
+        return tuple(label for label in LABELS if label in (self.found if self.allowed is None else self.allowed))
+
+    def finish(self) -> None:
+        if not self.training:
+            return
+        if set(self.found) == {NOT_MENTIONED}:
+            raise DataError(f"{self.source}: no aspect is mentioned in any row (every label is -2); there is nothing to learn")
+        if len(self.found) < 2:
+            raise DataError(f"{self.source}: one label only ({', '.join(self.labels)}); a classifier needs two or more")
+        silent = [name for name in self.names if not self.mentioned[name]]
+        if silent:
+            log.warning("%s: no row mentions %s", self.source, ", ".join(map(repr, silent)))

@@ -1,0 +1,193 @@
+"""The training of the text filter network as a stage of its own: does a text mention the coarse aspects?
+
+In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those of a text are learnt from together, since
+what is known is known of the text.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import heads
+from kbert.aspects import labels
+from kbert.aspects.sentences import LONGEST, Sentences, sentences
+from kbert.aspects.text_filter import TextFilter
+from kbert.config import ModelConfig, SourceConfig
+from kbert.options import AspectOptions
+from kbert.tasks.base import Audit, Encoded, Task, Tensors
+from kbert.text import Tokenizer
+
+
+class FilterReport:
+    """How well mentions are told, by coarse aspect and on average."""
+
+    def __init__(self, metrics: dict[str, Any]):
+        self.metrics = metrics
+
+    def scalars(self) -> dict[str, float]:
+        return {name: value for name, value in self.metrics.items() if isinstance(value, float)}
+
+    def table(self) -> str:
+        return "\n".join(f"{name:<24}{value:>8.4f}" for name, value in self.scalars().items())
+
+    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+        return {}
+
+    def texts(self) -> dict[str, str]:
+        return {}
+
+    def calibration(self) -> dict[str, float]:
+        return {}
+
+
+class FilterScorer:
+    """Mentions and their probabilities, five bytes a text and coarse aspect."""
+
+    def __init__(self, task: "Filtering"):
+        self.task = task
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        self.parts.append((self.task.mentions(raw).astype(np.int8), predicted["mentioned"].astype(np.float32)))
+
+    def result(self) -> FilterReport:
+        from sklearn.metrics import average_precision_score, f1_score
+
+        gold, found = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        known = gold >= 0
+        share = np.clip(np.where(gold == 1, found, 1 - found)[known], 1e-7, 1.0)
+        scores = []
+        for told, column, probability in zip(known.T, gold.T, found.T, strict=True):
+            if set(column[told]) == {0, 1}:
+                scores.append(
+                    (
+                        f1_score(column[told], probability[told] >= 0.5, zero_division=0.0),
+                        average_precision_score(column[told], probability[told]),
+                    )
+                )
+        f1, precision = np.mean(scores, 0) if scores else (0.0, 0.0)
+        return FilterReport({"loss": float(-np.log(share).mean()), "f1": float(f1), "average_precision": float(precision)})
+
+
+class Filtering(Task):
+    """What trains a `TextFilter`; see `kbert.tasks.base.Task` for what each method is for.
+
+    Args:
+        config, tokenizer: those of the task it belongs to.
+        options: the task's.
+        wide: whether each aspect has a gold column.
+        text_filter: what is trained.
+    """
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("average_precision", "max")
+    nested: ClassVar[bool] = False
+    windowed: ClassVar[bool] = False
+    split_from: ClassVar[int] = 0
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, options: AspectOptions, wide: bool, text_filter: TextFilter):
+        self.config, self.tokenizer = config, tokenizer
+        self.aspects, self.pooling = options.aspects, options.filter_pooling
+        self.wide, self.text_filter = wide, text_filter
+        inputs = heads.inputs()
+        self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        raise NotImplementedError("its rows are read by the task it belongs to")
+
+    columns = fields
+
+    @staticmethod
+    def audit(*_: Any) -> Audit:
+        raise NotImplementedError("its rows are checked by the task it belongs to")
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """The task's gold columns."""
+        return labels.gold_columns(self.aspects, self.wide)
+
+    @property
+    def grouped(self) -> bool:
+        """The loss is about all sentences of a text."""
+        return True
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """`[CLS] sentence [SEP]` for each sentence, and `row`, the text each is of."""
+        return filter_inputs(self.tokenizer, sentences(self.tokenizer, raw["text"]))
+
+    def mentions(self, raw: dict[str, np.ndarray]) -> np.ndarray:
+        """Whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects]."""
+        found = labels.numbers(raw, self.aspects, self.config.labels, self.wide)
+        return labels.mentions(found, self.aspects, self.config.labels)
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
+        """The text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
+        names = ["aspect", *self.gold] if not self.wide else list(self.gold)
+        mentioned = tf.numpy_function(
+            lambda *columns: self.mentions(dict(zip(names, columns, strict=True))), [raw[name] for name in names], tf.int32
+        )
+        mentioned = tf.ensure_shape(mentioned, [None, self.text_filter.num_aspects])
+        row = encoded["row"]
+        return tf.cast(tf.concat([row[:, None], tf.gather(mentioned, row)], 1), tf.float32)
+
+    def build(self, encoder: Any) -> keras.Model:
+        return self.model
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        pass
+
+    def survey(self, rows: Iterable[Tensors]) -> list[str]:
+        return []
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        return {"mentioned": decoded["mentioned"][row].tolist()}
+
+    def compile_args(self) -> dict[str, Any]:
+        # The loss of a batch is one number; each of its sentences has it, so that its mean is the loss.
+        return {"loss": lambda known, logits: tf.fill(tf.shape(known)[:1], mention_loss(known, logits, self.pooling))}
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        """`mentioned`: the probability that a text mentions each coarse aspect, float32 [rows, coarse aspects]."""
+        return {"mentioned": tf.sigmoid(text_logits(outputs, encoded["row"], tf.size(raw["text"]), self.pooling))}
+
+    def scorer(self, calibrates: bool) -> FilterScorer:
+        return FilterScorer(self)
+
+    def report(self, metrics: dict[str, Any]) -> FilterReport:
+        return FilterReport(metrics)
+
+
+def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
+    """`[CLS] sentence [SEP]` for each sentence, and `row`, the text each is of."""
+    return {**tokenizer.pack([found.token_ids], LONGEST + 2), "row": found.row}
+
+
+def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Logits of texts from those of their sentences, [sentences, aspects] -> [texts, aspects].
+
+    "max" is the greatest; "log_sum_exp" a soft maximum, which teaches several sentences of a text at once; "attention" the mean
+    by softmax weights over a text's sentences (Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning").
+    """
+    most = tf.math.unsorted_segment_max(logits, row, texts)
+    if pooling == "max":
+        return most
+    most = tf.stop_gradient(most)
+    shares = tf.exp(logits - tf.gather(most, row))
+    total = tf.math.unsorted_segment_sum(shares, row, texts)
+    if pooling == "log_sum_exp":
+        return most + tf.math.log(total)
+    return tf.math.unsorted_segment_sum(shares * logits, row, texts) / total
+
+
+def mention_loss(known: tf.Tensor, logits: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Mean cross-entropy of what a batch's texts mention, a scalar, from `supervise`'s columns and the model's outputs."""
+    begins = known[1:, 0] != known[:-1, 0]
+    row = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [sentences]
+    texts = row[-1] + 1
+    mentioned = tf.math.segment_max(known[:, 1:], row)
+    told = tf.cast(mentioned >= 0, tf.float32)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.maximum(mentioned, 0), text_logits(logits, row, texts, pooling))
+    return tf.math.divide_no_nan(tf.reduce_sum(losses * told), tf.reduce_sum(told))

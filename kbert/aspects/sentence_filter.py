@@ -1,0 +1,142 @@
+"""How much the sentences of texts have to do with aspects, by the way that `--filter` names.
+
+In: sentences in the graph. Out: a relevance for each and each question; a question is what sentences are picked for: a coarse
+aspect, the term of a row, or anything where only places count. What has to be learnt for it is learnt before the classifier.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.aspects import labels, word_weights
+from kbert.aspects.filtering import Filtering, filter_inputs
+from kbert.aspects.selecting import POSITIONAL, positional_scores
+from kbert.aspects.sentences import Sentences
+from kbert.aspects.text_filter import TextFilter
+from kbert.chunks import in_chunks
+from kbert.config import ModelConfig
+from kbert.encoder import Encoder
+from kbert.errors import UsageError
+from kbert.options import AspectOptions
+from kbert.sources import Table
+from kbert.tasks.base import Stage
+from kbert.text import Tokenizer
+
+CHUNK_TOKENS = 16384  # of sentences that pass through the network at once
+
+
+class SentenceFilter:
+    """One way of scoring sentences, with its weights.
+
+    Args:
+        config, tokenizer, options: the task's.
+        wide: whether each aspect has a gold column.
+
+    Attributes:
+        how: the way, none of which is "auto".
+        questions: how many there are where rows do not name their aspect.
+        coarse_of: the question of each aspect.
+        threshold: least relevance of a sentence that is kept; None for any.
+
+    Raises:
+        UsageError: the network is asked for, and there is nothing it could learn from.
+    """
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, options: AspectOptions, wide: bool):
+        self.config, self.tokenizer, self.options, self.wide = config, tokenizer, options, wide
+        aspects, told = options.aspects, labels.NOT_MENTIONED in config.labels
+        self.how: str = options.filter
+        if self.how == "auto":
+            self.how = "tfn" if aspects and told else "lexical"
+        if self.how == "tfn" and not aspects:
+            raise UsageError("--filter=tfn: the aspects have to be known; name them in --aspect_names, or use --filter=lexical")
+        if self.how == "tfn" and not told:
+            raise UsageError(
+                "--filter=tfn: no row is labelled -2 (not mentioned), and only from such is learnt which texts mention an "
+                "aspect; use another --filter"
+            )
+        coarse = labels.coarse_aspects(aspects) if self.how not in POSITIONAL else ()
+        self.questions = max(1, len(coarse))
+        self.coarse_of = [coarse.index(aspect.coarse) if coarse else 0 for aspect in aspects]
+        self.threshold = options.filter_threshold if self.how == "tfn" else None
+        self.text_filter: TextFilter | None = None
+        self.word_weights: word_weights.WordWeights | None = None
+        self._encoder: Encoder | None = None
+
+    def attach(self, model: keras.Model, encoder: Encoder) -> None:
+        """Make weights, which become the model's too, though its ids pass them by."""
+        size, options = encoder.config.vocabulary_size, self.options
+        self._encoder = encoder
+        if self.how == "tfn":
+            width = encoder.config.hidden_dim
+            self.text_filter = TextFilter(self.questions, size, width, options.filter_units, options.filter_dropout)
+            self.text_filter.trainable = False
+            model.text_filter = self.text_filter
+        elif self.how == "lexical" and options.aspects:
+            model.word_weights = self.word_weights = word_weights.WordWeights(size, self.questions)
+
+    def prepare(self, table: Table) -> Iterator[Stage]:
+        """See `kbert.tasks.base.Task`: words are counted, or the network is trained on what texts mention."""
+        if self.word_weights is not None:
+            self.word_weights.table.assign(self._counted(table))
+        if self.text_filter is None:
+            return
+        assert self._encoder is not None
+        self.text_filter.embedding.embeddings.assign(self._encoder.backbone.token_embedding.embeddings)
+        self.text_filter.trainable = True
+        self.text_filter.embedding.trainable = False
+        task = Filtering(self.config, self.tokenizer, self.options, self.wide, self.text_filter)
+        settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
+        yield Stage("filter", task, task.model, settings)
+        self.text_filter.trainable = False
+
+    def _counted(self, table: Table) -> np.ndarray:
+        """The weights of words in the training rows."""
+        aspects, known = self.options.aspects, self.config.labels
+        columns = (*self.config.fields, *labels.gold_columns(aspects, self.wide))
+
+        def texts() -> Iterator[tuple[list[list[int]], np.ndarray]]:
+            for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
+                raw = dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
+                ids = self.tokenizer.tokenize(tf.constant(raw["text"])).to_list()
+                yield ids, labels.mentions(labels.numbers(raw, aspects, known, self.wide), aspects, known)
+
+        own: list[list[int]] = [[] for _ in range(self.questions)]
+        readable = tf.constant([f"{aspect.coarse} {aspect.readable}" for aspect in aspects])
+        for place, ids in zip(self.coarse_of, self.tokenizer.tokenize(readable).to_list(), strict=True):
+            own[place] += ids
+        return word_weights.counted(texts(), own, len(self.tokenizer.vocabulary))
+
+    def relevance(self, found: Sentences, texts: tf.Tensor, asked: tf.Tensor | None, terms: tf.RaggedTensor) -> tf.Tensor:
+        """The relevance of each sentence, float32 [sentences, questions].
+
+        Args:
+            found: the sentences.
+            texts: how many texts they are of.
+            asked: the number of each row's aspect, int32 [texts], where rows name one, so that there is one question.
+            terms: where aspects are not known, the pieces of each row's term, int32 [texts, (tokens)].
+        """
+        if self.how in POSITIONAL:
+            return positional_scores(self.how, found.row, texts)
+        if not self.options.aspects:
+            return word_weights.shared(found.token_ids, found.row, terms)
+        text_filter = self.text_filter
+        if text_filter is not None:
+            logits = in_chunks(
+                lambda part: text_filter(part["token_ids"], part["padding_mask"], training=False),
+                tf.TensorSpec([None, self.questions], tf.float32),
+                filter_inputs(self.tokenizer, found),
+                self.tokenizer.pad_id,
+                CHUNK_TOKENS,
+            )
+            scores = tf.sigmoid(logits)
+        else:
+            assert self.word_weights is not None
+            scores = self.word_weights.scores(found.token_ids)
+        if asked is None:
+            return scores
+        question = tf.gather(tf.constant(self.coarse_of), tf.gather(asked, found.row))
+        return tf.gather(scores, question, batch_dims=1)[:, None]

@@ -1,0 +1,42 @@
+"""Terms in short texts, three lines an example, as SemEval-2014's aspect sets are passed around.
+
+    The $T$ is top notch as well .
+    bread
+    1
+
+In: lines. Out: the text with its term in place of `$T$`, the term, the label. No TensorFlow here.
+"""
+
+from collections.abc import Iterator
+
+PLACE = "$T$"
+
+
+def records(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The examples of a file's lines; blank lines between them belong to the one before."""
+    block: list[bytes] = []
+    for line in lines:
+        if len(block) == 3 and line.strip():
+            yield b"".join(block)
+            block = []
+        if line.strip() or len(block) == 3:
+            block = [*block[:2], b"".join([*block[2:], line])] if len(block) == 3 else [*block, line]
+        else:
+            raise ValueError("a blank line, expected a text with $T$, its term and its label on three lines")
+    if block:
+        yield b"".join(block)
+
+
+def example(record: str) -> tuple[str, str, str]:
+    """Text, term and label of one example.
+
+    Raises:
+        ValueError: it has not three lines, or the first has not one `$T$`.
+    """
+    lines = [line.strip() for line in record.rstrip().split("\n")]
+    if len(lines) != 3:
+        raise ValueError(f"{len(lines)} lines, expected three: a text with $T$, its term and its label")
+    text, term, label = lines
+    if text.count(PLACE) != 1:
+        raise ValueError(f"expected a text with one $T$, found {text[:60]!r}")
+    return text.replace(PLACE, term), term, label

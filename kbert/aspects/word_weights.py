@@ -1,0 +1,72 @@
+"""Sentences by their words: how much more often texts that mention a coarse aspect have them.
+
+The rival of the text filter network (`--filter=lexical`). A piece's weight is the logarithm of how many times likelier it
+is in a text that mentions the aspect than in one that does not (naive Bayes with Lidstone's smoothing, counted by text);
+the pieces of the aspect's own names weigh as much as the heaviest. A sentence's score is the mean over its pieces.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+SMOOTHING = 5.0  # texts with and texts without the piece that are added to the count
+
+
+class WordWeights(keras.layers.Layer):
+    """The weights, float32 [vocabulary, coarse aspects]; counted, not trained."""
+
+    def __init__(self, vocabulary_size: int, num_aspects: int):
+        super().__init__(name="word_weights", dtype="float32", trainable=False)
+        self.table = self.add_weight(shape=(vocabulary_size, num_aspects), initializer="zeros", name="table")
+        self.built = True
+
+    def scores(self, token_ids: tf.RaggedTensor) -> tf.Tensor:
+        """The mean weight of each sentence's pieces, float32 [sentences, coarse aspects]; 0 without a piece."""
+        weights = tf.gather(tf.convert_to_tensor(self.table), token_ids.values)
+        sums = tf.math.unsorted_segment_sum(weights, token_ids.value_rowids(), token_ids.nrows())
+        return sums / tf.cast(tf.maximum(token_ids.row_lengths(), 1), tf.float32)[:, None]
+
+    def call(self, *_: Any) -> None:
+        raise NotImplementedError("no part of the model's own graph")
+
+
+def counted(texts: Iterable[tuple[list[list[int]], np.ndarray]], own: list[list[int]], vocabulary_size: int) -> np.ndarray:
+    """The weights of all pieces, float32 [vocabulary, coarse aspects].
+
+    Args:
+        texts: some texts at a time, as their pieces' ids, and whether they mention each coarse aspect (1, 0, or -1 for
+            unknown), [texts, coarse aspects].
+        own: the pieces of each coarse aspect's names.
+        vocabulary_size: of the ids.
+    """
+    having = np.zeros((2, vocabulary_size, len(own)))  # texts without and with a mention that have the piece
+    total = np.zeros((2, len(own)))
+    for pieces, mentioned in texts:
+        for mention in (0, 1):
+            told = (mentioned == mention).astype(np.float64)
+            total[mention] += told.sum(0)
+            for ids, row in zip(pieces, told, strict=True):
+                having[mention, np.unique(np.array(ids, np.int64))] += row
+    shares = np.log(having + SMOOTHING) - np.log(total + 2 * SMOOTHING)[:, None]
+    weights = shares[1] - shares[0]
+    weights[:, ~(total > 0).all(0)] = 0.0  # nothing to compare
+    for place, ids in enumerate(own):
+        weights[ids, place] = max(1.0, weights[:, place].max())
+    return weights.astype(np.float32)
+
+
+def shared(token_ids: tf.RaggedTensor, row: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
+    """How many of each sentence's pieces its text's term has too, float32 [sentences, 1].
+
+    Args:
+        token_ids: of the sentences, int32 [sentences, (tokens)].
+        row: the text each is of, int32 [sentences].
+        terms: of the texts' terms, int32 [texts, (tokens)].
+    """
+    sentence = token_ids.value_rowids()
+    wanted = tf.gather(terms.to_tensor(-1), tf.gather(row, sentence))  # [tokens of all sentences, tokens of the term]
+    same = tf.reduce_any(token_ids.values[:, None] == wanted, 1)
+    return tf.math.unsorted_segment_sum(tf.cast(same, tf.float32), sentence, token_ids.nrows())[:, None]

@@ -1,0 +1,70 @@
+"""Ragged inputs through a model, a bounded number of tokens at a time.
+
+In: ids of any number of inputs, of any lengths. Out: the model's outputs for each, in their order. Inputs go through sorted
+by length, so that little is padded, in chunks of a token budget, so that memory does not depend on how many come at once.
+In the graph.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+INPUTS = ("token_ids", "segment_ids")
+
+
+def padded(encoded: dict[str, Any], pad_id: int) -> dict[str, tf.Tensor]:
+    """The model's inputs, int32 [rows, tokens], from ragged ids; padded to the longest row."""
+    ids = encoded["token_ids"]
+    return {
+        "token_ids": ids.to_tensor(pad_id),
+        "segment_ids": encoded["segment_ids"].to_tensor(),
+        "padding_mask": tf.sequence_mask(ids.row_lengths(), dtype=tf.int32),
+    }
+
+
+def in_chunks(
+    model: Callable[[dict[str, tf.Tensor]], tf.Tensor], spec: Any, encoded: dict[str, Any], pad_id: int, budget: int
+) -> Any:
+    """The outputs of `model` for all inputs.
+
+    Args:
+        model: from padded inputs, [rows, tokens] each, to its outputs.
+        spec: what has the shape and type of these: [rows, ...], or [rows, tokens, ...] from a head over tokens.
+        encoded: `token_ids` and `segment_ids`, int32 ragged [inputs, (tokens)].
+        pad_id: the padding's.
+        budget: tokens of a chunk, padding included, but for an input that has more by itself.
+
+    Returns:
+        [inputs, ...], or, from a head over tokens, ragged [inputs, (tokens), ...].
+    """
+    inputs = {name: encoded[name] for name in INPUTS}
+    lengths = inputs["token_ids"].row_lengths()
+    order = tf.argsort(lengths, stable=True)
+    rows = tf.size(order)
+    sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
+    by_token = len(spec.shape) == 3  # [rows, tokens, ...]
+
+    def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+        counts = tf.range(1, rows - start + 1)
+        fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= budget, tf.int32))
+        stop = start + tf.maximum(fits, 1)
+        part = padded({name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, pad_id)
+        outputs = model(part)
+        # Chunks are padded to lengths of their own: a head's outputs over tokens are kept without padding.
+        return stop, number + 1, kept.write(number, tf.boolean_mask(outputs, part["padding_mask"]) if by_token else outputs)
+
+    outputs = tf.TensorArray(
+        spec.dtype,
+        size=0,
+        dynamic_size=True,
+        infer_shape=False,
+        element_shape=tf.TensorShape([None, *spec.shape[2 if by_token else 1 :]]),
+    )
+    _, _, outputs = tf.while_loop(
+        lambda start, number, kept: start < rows, chunk, (tf.constant(0), tf.constant(0), outputs), parallel_iterations=1
+    )
+    joined = outputs.concat()
+    if by_token:
+        joined = tf.RaggedTensor.from_row_lengths(joined, sorted_lengths, validate=False)
+    return tf.gather(joined, tf.argsort(order))

@@ -1,0 +1,280 @@
+"""What a long text says of aspects: positive, neutral, negative, or nothing.
+
+Raw `text` in; for each aspect of the model its label, probabilities, and the sentences that were read for it, with their
+characters, out. Or `text` and `aspect` in, and the same of that one. A filter keeps the sentences that concern an aspect's
+coarse aspect; they and the aspect's readable name are a pair to the encoder, with an attention layer on top, as
+BERT-Pair-ATT has it (see `kbert.aspects.text_filter` for the source; pairs of text and aspect: Sun et al. 2019, "Utilizing
+BERT for Aspect-Based Sentiment Analysis via Constructing Auxiliary Sentence").
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import graphs, heads
+from kbert.aspects import labels, names
+from kbert.aspects.aspect_attention import AspectAttention
+from kbert.aspects.audit import AspectAudit
+from kbert.aspects.report import AspectReport, AspectScorer
+from kbert.aspects.selecting import joined, keep
+from kbert.aspects.sentence_filter import SentenceFilter
+from kbert.aspects.sentences import sentences
+from kbert.aspects.shown import first_sentences, kept_sentences
+from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.encoder import Encoder
+from kbert.errors import UsageError
+from kbert.options import AspectOptions
+from kbert.sources import Table
+from kbert.tasks.base import Encoded, Signature, Stage, Task, Tensors
+from kbert.text import Tokenizer
+
+SURVEYED = 2000  # rows whose lengths are told in the log
+OUTPUTS = ("aspect", "label", "probabilities", "sentences", "starts", "ends", "relevance", "count")
+
+
+class Aspect(Task):
+    """The task `aspect`; see `kbert.tasks.base.Task` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("macro_f1", "max")
+    split_from: ClassVar[int] = 0
+    nested: ClassVar[bool] = False
+    windowed: ClassVar[bool] = True
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.options: AspectOptions = from_json(AspectOptions, config.options, "options")
+        self.tokenizer = tokenizer
+        self.options.check(config.max_length)
+        self.aspects = self.options.aspects
+        self.wide = len(config.fields) == 1
+        self.filter = SentenceFilter(config, tokenizer, self.options, self.wide)
+        self.longest = config.max_length // 4  # tokens of an aspect
+        self.readable: list[list[int]] = []  # the pieces of each aspect
+        if self.aspects:
+            readable = tf.constant([aspect.readable for aspect in self.aspects])
+            self.readable = [ids[: self.longest] for ids in tokenizer.tokenize_with_offsets(readable)[0].to_list()]
+        # Traced once, however many graphs it becomes part of.
+        self._graph = graphs.function(self._encode, reduce_retracing=True)
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """A column for each aspect, or that of the row's aspect."""
+        return labels.gold_columns(self.aspects, self.wide)
+
+    @property
+    def inputs_each(self) -> int:
+        """One for each aspect, or for the row's."""
+        return len(self.aspects) if self.wide else 1
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        count = len(source.text_columns)
+        if count not in (1, 2):
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: one is needed, of the text, where each aspect has a column; "
+                "two, of text and aspect, where each row is about one"
+            )
+        return ("text", "aspect")[:count]
+
+    @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        return (*source.text_columns, *label_columns(source))
+
+    @staticmethod
+    def settled(options: AspectOptions, source: SourceConfig) -> AspectOptions:
+        file = options.aspect_names
+        if len(source.text_columns) == 1:
+            aspects = names.named(label_columns(source), file)
+        else:
+            aspects = () if file is None else names.read_names(file)
+        return dataclasses.replace(options, aspects=aspects, aspect_names=None)
+
+    @staticmethod
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> AspectAudit:
+        known: AspectOptions = from_json(AspectOptions, options or {}, "options")
+        return AspectAudit(source, known.aspects, len(fields) == 1, labels)
+
+    def prepare(self, table: Table) -> Iterator[Stage]:
+        return self.filter.prepare(table)
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """Inputs of the encoder, `[CLS] sentences kept [SEP] readable aspect [SEP]`: one for each row and aspect.
+
+        Returns:
+            Besides ids, segments and `row`, [inputs]: `found`, the texts' `Sentences`; `kept`, those of them that are read,
+            for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the place in
+            `kept` of each input's.
+        """
+        encoded: Encoded = self._graph({name: raw[name] for name in ("text", "aspect") if name in raw})
+        return encoded
+
+    def _encode(self, raw: Tensors) -> Encoded:
+        texts = tf.size(raw["text"])
+        found = sentences(self.tokenizer, raw["text"])
+        asked = self._asked(raw)
+        if self.aspects:
+            terms = tf.ragged.constant(self.readable, dtype=tf.int32)
+            room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # as sentences are shared
+        else:
+            terms = self.tokenizer.tokenize_with_offsets(raw["aspect"])[0][:, : self.longest]
+            room = self.config.max_length - 3 - tf.cast(terms.row_lengths(), tf.int32)
+        relevance = self.filter.relevance(found, texts, asked, terms)
+        lengths = tf.cast(found.token_ids.row_lengths(), tf.int32)
+        kept = keep(relevance, lengths, found.row, texts, room, self.filter.threshold)
+        read = joined(found.token_ids, kept)  # [texts * questions, (tokens)]
+        row = tf.range(texts)
+        if "aspect" in raw:
+            group = row
+            terms = tf.gather(terms, asked) if self.aspects else terms
+        else:
+            aspects = len(self.aspects)
+            group = tf.reshape(row[:, None] * self.filter.questions + tf.constant(self.filter.coarse_of), [-1])
+            terms = tf.gather(terms, tf.tile(tf.range(aspects), [texts]))
+            row = tf.repeat(row, aspects)
+        packed = self.tokenizer.pack([tf.gather(read, group), terms], self.config.max_length)
+        return {**packed, "row": row, "group": group, "found": found, "kept": kept, "relevance": relevance}
+
+    def _asked(self, raw: Tensors) -> tf.Tensor | None:
+        """The number of each row's aspect, int32 [rows], where rows name one of the model's."""
+        if not self.aspects or "aspect" not in raw:
+            return None
+        known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
+        same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
+        unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
+        said = f"DataError: aspects are {', '.join(aspect.name for aspect in self.aspects)}; found"
+        check = tf.debugging.Assert(tf.size(unknown) == 0, [said, unknown])
+        with tf.control_dependencies([] if check is None else [check]):
+            return tf.argmax(same, 1, tf.int32)
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
+        """Each input's label, int32 [inputs]."""
+        columns = ["aspect", *self.gold] if not self.wide else list(self.gold)
+
+        def read(*values: np.ndarray) -> np.ndarray:
+            found = labels.numbers(dict(zip(columns, values, strict=True)), self.aspects, self.config.labels, self.wide)
+            return found.reshape(-1) if self.wide else found.max(1)
+
+        return tf.ensure_shape(tf.numpy_function(read, [raw[name] for name in columns], tf.int32), [None])
+
+    def survey(self, rows: Iterable[Tensors]) -> list[str]:
+        count, sizes = 0, np.zeros(3)
+        for raw in rows:
+            encoded = self.encode(raw)
+            ids, kept = encoded["found"].token_ids, encoded["kept"].tokens
+            texts = len(raw["text"])
+            sizes += [ids.nrows(), len(ids.values), int(tf.reduce_sum(kept.values)) * texts / int(kept.nrows())]
+            count += texts
+            if count >= SURVEYED:
+                break
+        found, tokens, read = sizes / count
+        return [
+            f"texts have {found:.0f} sentences, {tokens:.0f} tokens on average; "
+            f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect"
+        ]
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        if encoder.config.num_segments < 2:
+            raise UsageError("--task=aspect: the checkpoint knows one segment, a text and an aspect need two")
+        encoder.backbone.pooled_dense.trainable = False
+        inputs = heads.inputs()
+        attends = self.options.pooling == "aspect_attention"
+        hidden = encoder(inputs, first_only=not attends)
+        pooled = hidden[:, 0]
+        if attends:
+            pooled = AspectAttention(encoder.config.hidden_dim)(hidden, inputs["segment_ids"], inputs["padding_mask"])
+        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
+        classifier = keras.layers.Dense(
+            len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="aspect_classifier"
+        )
+        model = keras.Model(inputs, classifier(pooled), name="aspect")
+        self.filter.attach(model, encoder)
+        return model
+
+    def compile_args(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        pass
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        """What is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.
+
+        Returns:
+            `aspect` and `label` [rows, aspects], `probabilities` [rows, aspects, labels]; the sentences that were read,
+            [rows, aspects, sentences]: `sentences`, their `starts` and `ends` in characters of the text (Python's, from 0, the
+            end exclusive) and `relevance`, padded with "", -1 and 0, and their `count` [rows, aspects]. Without the axis of
+            aspects where rows have one. And for the panel, of the first sentences of each text: `sentence_start`,
+            `sentence_end` [rows, sentences], `sentence_relevance`, `sentence_read` [rows, sentences, questions], with
+            `sentence_count` [rows].
+        """
+        texts = raw["text"]
+        parts = encoded["found"], encoded["kept"], encoded["relevance"]
+        if "aspect" in raw:
+            name = raw["aspect"]
+        else:
+            name = tf.tile(tf.constant([aspect.name for aspect in self.aspects]), [tf.size(texts)])
+        each = {
+            "aspect": name,
+            "label": tf.gather(tf.constant(self.config.labels), tf.argmax(outputs, -1)),
+            "probabilities": tf.nn.softmax(outputs),
+            **kept_sentences(texts, *parts, encoded["group"]),
+        }
+        if "aspect" not in raw:
+            shape = [tf.size(texts), len(self.aspects)]
+            each = {key: tf.reshape(v, tf.concat([shape, tf.shape(v)[1:]], 0)) for key, v in each.items()}
+        return {**each, **first_sentences(texts, *parts)}
+
+    def signatures(self) -> dict[str, Signature]:
+        pair = Signature(("text", "aspect"), OUTPUTS)
+        return {"serving_default": Signature(("text",), OUTPUTS) if self.aspects else pair, "pair": pair}
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        if decoded["label"].ndim == 1:
+            return self._one({name: decoded[name][row] for name in OUTPUTS})
+        return {
+            "aspects": {
+                aspect.name: self._one({name: decoded[name][row, place] for name in OUTPUTS})
+                for place, aspect in enumerate(self.aspects)
+            }
+        }
+
+    def _one(self, values: dict[str, Any]) -> dict[str, Any]:
+        count = int(values["count"])
+        columns = [values[name][:count].tolist() for name in ("sentences", "starts", "ends", "relevance")]
+        return {
+            "label": values["label"].decode(),
+            "probabilities": dict(zip(self.config.labels, values["probabilities"].tolist(), strict=True)),
+            "sentences": [
+                {"text": text.decode("utf-8", "ignore"), "start": start, "end": end, "relevance": relevance}
+                for text, start, end, relevance in zip(*columns, strict=True)
+            ],
+        }
+
+    def scorer(self, calibrates: bool) -> AspectScorer:
+        return AspectScorer(self.config, self.aspects, self.wide)
+
+    def report(self, metrics: dict[str, Any]) -> AspectReport:
+        return AspectReport(metrics, [])
+
+
+def label_columns(source: SourceConfig) -> tuple[str, ...]:
+    """The columns of labels: those of the aspects, comma-separated, or of rows that name their aspect the one."""
+    columns = tuple(name.strip() for name in source.label_column.split(","))
+    if not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
+        raise UsageError(
+            f"--label_column={source.label_column}: expected the column of each aspect, comma-separated, or with two "
+            "--text_columns the one column of labels"
+        )
+    return columns
+
+
+TASK = Aspect

@@ -1,0 +1,269 @@
+"""What long texts say of aspects: filters, the two stages of training, what is answered and served."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from conftest import finetune_flags, write_hugging_face
+
+from kbert import evaluate, export, finetune, predict, serving
+from kbert.model_dir import ModelDir
+
+ASPECTS = ("film_music", "film_plot")
+SAID = {"1": "good", "-1": "bad"}
+
+
+def review(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """A text of many sentences, of which one or none speaks of each aspect, none of the first; and what it says."""
+    sentences = [f"a {word} is very {other}." for word, other in rng.choice(["cafe", "e", "s", "x", "un"], (6, 2))]
+    labels = dict.fromkeys(ASPECTS, "-2")
+    for aspect, word in zip(ASPECTS, ("film", "plot"), strict=True):
+        if rng.random() < 0.5:
+            labels[aspect] = str(rng.choice(list(SAID)))
+            sentences.insert(int(rng.integers(4, len(sentences) + 1)), f"the {word} is {SAID[labels[aspect]]}.")
+    return " ".join(sentences), labels
+
+
+def write_wide(path: Path, rows: int, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["id", "text", *ASPECTS])
+        writer.writeheader()
+        for number in range(rows):
+            text, labels = review(rng)
+            writer.writerow({"id": number, "text": text, **labels})
+    return path
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wide")
+    for name, rows, seed in (("train", 240, 1), ("dev", 60, 2), ("test", 60, 3)):
+        write_wide(folder / f"{name}.csv", rows, seed)
+    (folder / "names.txt").write_text("film_music\tfilm\tfilm\nfilm_plot\tplot\tplot\n", encoding="utf-8")
+    return folder
+
+
+def flags(checkpoint: Path, wide: Path, model_dir: Path, **more: object) -> list[str]:
+    settings = {
+        "train_data": wide / "train.csv",
+        "dev_data": wide / "dev.csv",
+        "label_column": ",".join(ASPECTS),
+        "aspect_names": wide / "names.txt",
+        "filter": "tfn",
+        "filter_units": 8,
+        "filter_learning_rate": 0.02,
+        "filter_epochs": 8,
+        "filter_dropout": 0,
+        "filter_threshold": 0.1,
+        "max_length": 24,
+        "epochs": 10,
+        "learning_rate": 0.005,
+        **more,
+    }
+    return ["--task=aspect", *finetune_flags(checkpoint, wide, model_dir, **settings)]
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint, wide, tmp_path_factory) -> Path:
+    """A model directory of a run that was interrupted behind the first checkpoint of its filter, and went on."""
+    path = tmp_path_factory.mktemp("aspect") / "model"
+    arguments = flags(checkpoint, wide, path, test_data=wide / "test.csv")
+
+    def interrupted(self, *values, **named):
+        saved = save(self, *values, **named)
+        raise KeyboardInterrupt(saved)
+
+    save = ModelDir.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelDir, "save", interrupted)
+        assert finetune.main(arguments) == 130
+    assert [saved.epoch for saved in ModelDir(path).stage("filter").checkpoints()] == [1]
+    assert ModelDir(path).last() is None
+    first = (path / "stages/filter/checkpoints/step-00000015/weights.safetensors").stat().st_mtime_ns
+    assert finetune.main(arguments) == 0
+    kept = path / "stages/filter/checkpoints/step-00000015/weights.safetensors"
+    assert not kept.exists() or kept.stat().st_mtime_ns == first, "what was done is not done again"
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return serving.load(trained)
+
+
+def answers(predictor, *texts: str) -> list[dict]:
+    decoded = {name: value.numpy() for name, value in predictor({"text": tf.constant(texts)}).items()}
+    return [predictor.task.present(decoded, row)["aspects"] for row in range(len(texts))]
+
+
+def test_both_stages_learn(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["test"]["mentioned_f1"] > 0.9 and metrics["test"]["macro_f1"] > 0.8, metrics["test"]
+    assert ModelDir(trained).stage("filter").best().metrics["average_precision"] > 0.95
+    assert list(metrics["test"]["per_aspect"]) == list(ASPECTS)
+
+
+def test_the_filter_is_frozen_behind_its_stage(trained):
+    _, weights = ModelDir(trained).best_weights()
+    _, stage = ModelDir(trained).stage("filter").best_weights()
+    assert set(stage) <= set(weights) and all(np.array_equal(weights[name], stage[name]) for name in stage)
+    embeddings = next(name for name in stage if "embedding" in name)
+    assert not np.array_equal(weights[embeddings], next(weights[n] for n in weights if n.startswith("token_embedding")))
+
+
+def test_the_sentences_that_were_read_are_told(predictor):
+    text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is good! a cafe is very s."
+    (found,) = answers(predictor, text)
+    assert {name: found[name]["label"] for name in ASPECTS} == {"film_music": "positive", "film_plot": "negative"}
+    for name, sentence in (("film_music", "the film is good!"), ("film_plot", "the plot is bad.")):
+        kept = found[name]["sentences"]
+        assert all(text[each["start"] : each["end"]] == each["text"] for each in kept)
+        assert max(kept, key=lambda each: each["relevance"])["text"] == sentence
+        assert [each["start"] for each in kept] == sorted(each["start"] for each in kept)
+        assert sum(found[name]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_any_text_is_answered(predictor):
+    strange = ["", "  \n", "中" * 5000, "good. " * 10_000, "the film is good"]
+    found = answers(predictor, *strange)
+    (alone,) = answers(predictor, strange[4])
+    for name in ASPECTS:
+        ours, its = (list(answer[name]["probabilities"].values()) for answer in (found[4], alone))
+        assert np.allclose(ours, its, atol=1e-5), "a text's answer is its own"
+    assert not found[0]["film_plot"]["sentences"] and not found[1]["film_plot"]["sentences"]
+    for text, answer in zip(strange, found, strict=True):
+        for each in answer["film_plot"]["sentences"]:
+            assert each["text"] and text[each["start"] : each["end"]] == each["text"]
+    assert 1 <= len(found[2]["film_plot"]["sentences"]) < 24
+    assert 1 <= len(found[3]["film_plot"]["sentences"]) < 24
+
+
+def test_the_board_shows_sentences(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tb"), size_guidance={"tensors": 0})
+    events.Reload()
+    panel = events.Tensors("dev/sentences")[-1].tensor_proto.string_val[0].decode()
+    assert "| sentence | relevance film | relevance plot |" in panel and " ●" in panel and "| film\\_music |" in panel
+
+
+def test_commands(trained, wide, tmp_path, capsys):
+    assert evaluate.main([f"--model_dir={trained}", f"--data={wide / 'test.csv'}", f"--metrics_out={tmp_path / 'm.json'}"]) == 0
+    said = capsys.readouterr().out
+    assert "film_plot" in said and "no neutral" not in said and "mentioned f1" in said
+    assert json.loads((tmp_path / "m.json").read_text()) == json.loads((trained / "metrics.json").read_text())["test"]
+    assert predict.main([f"--model_dir={trained}", "--text=the plot is bad."]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["text"] == "the plot is bad." and line["aspects"]["film_plot"]["label"] == "negative"
+    assert finetune.main([*flags_of(trained), "--filter_units=9"]) == 2
+    assert "has a run with options" in capsys.readouterr().err
+
+
+def flags_of(trained: Path) -> list[str]:
+    """The command that trained a model."""
+    train = json.loads((trained / "config.json").read_text())["train"]
+    folder = Path(train["train_data"]).parent
+    return flags(Path(train["init"]), folder, trained, test_data=folder / "test.csv")
+
+
+def test_served(trained, predictor, tmp_path):
+    text = "a cafe is very x. the plot is bad. the film is good."
+    assert export.main([f"--model_dir={trained}", f"--export_dir={tmp_path / 'e'}"]) == 0
+    served = tf.saved_model.load(str(tmp_path / "e/1")).signatures
+    (expected,) = answers(predictor, text)
+    found = {name: value.numpy()[0] for name, value in served["serving_default"](text=tf.constant([text])).items()}
+    assert [name.decode() for name in found["aspect"]] == list(ASPECTS)
+    for place, name in enumerate(ASPECTS):
+        assert found["label"][place].decode() == expected[name]["label"]
+        assert np.allclose(found["probabilities"][place], list(expected[name]["probabilities"].values()), atol=1e-5)
+        kept = [sentence.decode() for sentence in found["sentences"][place][: found["count"][place]]]
+        assert kept == [each["text"] for each in expected[name]["sentences"]]
+        # The aspect by its name or by what is read for it.
+        for asked in (name, ("film", "plot")[place]):
+            pair = served["pair"](text=tf.constant([text] * 2), aspect=tf.constant([asked] * 2))
+            assert np.allclose(pair["probabilities"][1], found["probabilities"][place], atol=1e-5)
+            assert pair["sentences"].shape[0] == 2 and len(pair["sentences"].shape) == 2
+    with pytest.raises(tf.errors.InvalidArgumentError, match="aspects are film_music, film_plot; found"):
+        served["pair"](text=tf.constant([text]), aspect=tf.constant(["sound"]))
+
+
+def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
+    """Text, aspect and label a row, with the aspects known: the lexical filter, and one input a row."""
+    for split in ("train", "dev"):
+        with (wide / f"{split}.csv").open(encoding="utf-8") as file:
+            rows = [(row["text"], name, row[name]) for row in csv.DictReader(file) for name in ASPECTS]
+        lines = [json.dumps(dict(zip(("review", "about", "label"), row, strict=True))) for row in rows]
+        (tmp_path / f"{split}.jsonl").write_text("".join(line + "\n" for line in lines))
+    sources = {f"{split}_data": tmp_path / f"{split}.jsonl" for split in ("train", "dev")}
+    settings = {"text_columns": "review,about", "label_column": "label", "filter": "lexical", "steps": 4, "pooling": "cls"}
+    arguments = flags(checkpoint, wide, tmp_path / "m", **{**sources, **settings})
+    assert finetune.main(arguments) == 0
+    said = capsys.readouterr()
+    assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
+    figures = json.loads((tmp_path / "m/metrics.json").read_text())["dev"]
+    assert figures["rows"] == 120 and {row["rows"] for row in figures["per_aspect"].values()} == {60}
+    text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is good!"
+    asked = [f"--model_dir={tmp_path / 'm'}", f"--text={text}"]
+    assert predict.main([*asked, "--text_b=film_plot"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    best = max(answer["sentences"], key=lambda each: each["relevance"])
+    assert best["text"] == "the plot is bad." and set(answer["probabilities"]) == {"negative", "positive", "not mentioned"}
+    assert predict.main([*asked, "--text_b=sound"]) == 1
+    assert "aspects are film_music, film_plot" in capsys.readouterr().err
+    assert list(serving.load(tmp_path / "m").task.signatures()["serving_default"].fields) == ["text"]
+
+
+def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
+    rows = [("the $T$ is good .", "film", 1), ("a $T$ is bad , the film is fine .", "plot", -1)] * 16
+    file = tmp_path / "terms.seg"
+    file.write_text("".join(f"{text}\n{term}\n{label}\n" for text, term, label in rows))
+    settings = {"train_data": file, "dev_data": file, "text_columns": "text,aspect", "label_column": "label"}
+    settings |= {"aspect_names": None, "filter": None, "steps": 2}
+    assert finetune.main(flags(checkpoint, wide, tmp_path / "m", **settings)) == 0
+    said = capsys.readouterr()
+    assert "--filter=lexical keeps" in said.err and "mentioned f1" not in said.out and "accuracy" in said.out
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", "--text=a cafe is dull. the film is good.", "--text_b=film"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [each["relevance"] for each in answer["sentences"]] == [0, 1] and answer["aspect"] == "film"
+    assert set(serving.load(tmp_path / "m").task.signatures()["serving_default"].fields) == {"text", "aspect"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "changed", "code", "message"),
+    [
+        (["good. bad.,1,5"], {}, 1, "bad.csv:2: aspect 'film_plot': label '5', allowed are -1 or negative, 0 or neutral"),
+        (["good.,1,"], {}, 1, "bad.csv:2: aspect 'film_plot': label '', allowed are"),
+        (["good.,-2,-2", "bad,-2,-2"], {}, 1, "bad.csv: no aspect is mentioned in any row (every label is -2)"),
+        (["good.,1,1", "bad,1,-1"], {}, 2, "--filter=tfn: no row is labelled -2"),
+        (["good.,1,-2"], {"label_column": "film_music,film_acts"}, 1, "no line for aspect 'film_acts'"),
+        (["good.,1,-2"], {"label_column": "film_music,film_acts", "aspect_names": None}, 1, "no column 'film_acts'"),
+        (["good.,1,-2"], {"label_column": "film_music,,film_plot"}, 2, "--label_column=film_music,,film_plot: expected"),
+        (["good.,1,-2"], {"text_columns": "text,film_music"}, 2, "with two --text_columns the one column of labels"),
+        (["good.,1,-2"], {"text_columns": "text,film_music,film_plot"}, 2, "one is needed, of the text"),
+        (["good.,1,-2"], {"max_length": 12}, 2, "--max_length=12: an aspect and the text"),
+        (["good.,film,1", "a,b,-2"], {"text_columns": "text,film_music", "label_column": "film_plot", "aspect_names": None}, 2,
+         "--filter=tfn: the aspects have to be known"),
+        (["good.,film_music,1", "a,b,-2"], {"text_columns": "text,film_music", "label_column": "film_plot"}, 1,
+         "bad.csv:3: aspect 'b' is not among those of --aspect_names: film_music, film_plot"),
+        (["good.,1,-2"], {"strategy": "mirrored"}, 2, "--strategy=mirrored: what this task learns first (filter) takes one device"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(checkpoint, wide, tmp_path, capsys, rows, changed, code, message):
+    file = tmp_path / "bad.csv"
+    file.write_text("".join(line + "\n" for line in [",".join(("text", *ASPECTS)), *rows]), encoding="utf-8")
+    arguments = flags(checkpoint, wide, tmp_path / "m", **{"train_data": file, "dev_data": file, **changed})
+    assert finetune.main(arguments) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_one_segment(tmp_path, wide, capsys):
+    tensors = tiny.hugging_face_tensors()
+    tensors["embeddings.token_type_embeddings.weight"] = tensors["embeddings.token_type_embeddings.weight"][:1]
+    one = write_hugging_face(tmp_path / "one", tensors, {"type_vocab_size": 1})
+    assert finetune.main(flags(one, wide, tmp_path / "m")) == 2
+    assert "the checkpoint knows one segment, a text and an aspect need two" in capsys.readouterr().err
