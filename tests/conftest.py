@@ -1,5 +1,6 @@
 """Tiny checkpoints, vocabularies and texts that every test can make in a moment."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -22,6 +23,10 @@ settings.load_profile("kbert")
 
 # Grappler takes a third of a toy run's time. What tests start as processes of their own, exported models too, runs with it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+# What is imported is not looked through again and again, nor is the little that a test leaves behind.
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
 
 ROOT = Path(__file__).parent.parent
 

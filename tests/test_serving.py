@@ -15,7 +15,7 @@ import tensorflow as tf
 from conftest import ROOT, reviews, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kbert import evaluate, export, finetune, predict, serving
+from kbert import chunks, evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
 from kbert.model_dir import ModelDir
 from kbert.sources import open_table
@@ -75,7 +75,7 @@ def test_no_rows_give_no_answers(predictor):
 
 def test_chunks_keep_to_the_token_budget(predictor, monkeypatch):
     seen = []
-    original = serving.padded
+    original = chunks.padded
 
     def padded(encoded, pad_id):
         batch = original(encoded, pad_id)
@@ -83,7 +83,7 @@ def test_chunks_keep_to_the_token_budget(predictor, monkeypatch):
         return batch
 
     monkeypatch.setattr(serving, "TOKEN_BUDGET", 60)
-    monkeypatch.setattr(serving, "padded", padded)
+    monkeypatch.setattr(chunks, "padded", padded)
     serving.Predictor(predictor.task, predictor.model)(
         {"text": tf.constant([text for text, _ in reviews(50)] + ["good " * 90])}
     )
