@@ -78,7 +78,10 @@ def layout_of(
         return Terms(encoding, columns), start, 0
     if kind == "txt":
         if len(columns) != 1:
-            raise UsageError(f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl")
+            raise UsageError(
+                f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl, or where "
+                "each line is a token and its tag, --format=conll"
+            )
         return Text(encoding), start, 0
     layout = Csv(encoding) if kind == "csv" else Tsv(encoding)
     if config.columns:

@@ -116,7 +116,7 @@ def tag_numbers(
 
 
 def _columns(value: dict[str, Any]) -> bool:
-    return set(value) == {"start", "end", "type"} and all(isinstance(column, list) for column in value.values())
+    return {"start", "end", "type"} <= set(value) and all(isinstance(column, list) for column in value.values())
 
 
 def _triples(value: Any) -> Iterable[tuple[Any, Any, Any]]:

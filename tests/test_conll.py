@@ -131,6 +131,25 @@ def test_tokens_stand_where_they_are_said_to(tokens, characters):
 
 
 @pytest.mark.parametrize(
+    ("lines", "text", "spans"),
+    [
+        ("New York\tNNP\tB-LOC\nis VBZ O\n", "New York is", [[0, 8, "LOC"]]),
+        ("甲\tB-X\n \tI-X\n乙\tI-X\n", "甲 乙", [[0, 3, "X"]]),
+        ("甲 B-X\n  I-X\n乙 I-X\n", "甲 乙", [[0, 3, "X"]]),
+        ("甲 B\n乙 I\n丙 O\n丁 B\n", "甲乙丙丁", [[0, 2, "_"], [3, 4, "_"]]),
+        ("甲 B\n乙 E\n丙 S\n", "甲乙丙", [[0, 2, "_"], [2, 3, "_"]]),
+        ("甲 B\n乙 N\n", "甲乙", [[0, 1, "B"], [1, 2, "N"]]),  # parts of speech
+    ],
+)
+def test_odd_columns(tmp_path, lines, text, spans):
+    path = tmp_path / "f.conll"
+    path.write_text(lines, encoding="utf-8")
+    assert rows(path) == [(text, spans)]
+    read = table(path, "text")
+    assert read.read(range(1))["text"][0].decode() == text
+
+
+@pytest.mark.parametrize(
     ("tags", "scheme"),
     [
         (["I-a", "I-a", "B-a", "O"], "IOB1"),
@@ -139,6 +158,8 @@ def test_tokens_stand_where_they_are_said_to(tokens, characters):
         (["B-a", "E-a", "S-b"], "BIOES"),
         (["B-a", "M-a", "E-a"], "BMES"),
         (["B-a", "L-a", "U-a", "O"], "BILOU"),
+        (["B", "I", "O"], "IOB2"),
+        (["B", "M", "E", "S"], "BMES"),
     ],
 )
 def test_schemes_are_told_apart(tags, scheme, tmp_path):
@@ -172,6 +193,7 @@ def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
         ("a S-X\nb U-X\n", ":2: a tag with U- in a file that has S: mixed schemes"),
         ("a O\nb\n", ":2: one column ('b'), expected a token and its tag"),
         ("a B-X\rb I-X\r\n", ":1: a lone carriage return"),
+        ("a PER\nb O\n", ":2: tag 'O' in a file that has tags without one: mixed schemes"),
         ("a O\n\nb PER\n", ":3: tag 'PER' without a prefix in a file that has O: mixed schemes"),
         ("a X-PER\nb B-PER\n", ":2: a tag with B- in a file that has tags without one: mixed schemes"),
         ("a B-PER\nb B-\n", ":2: tag 'B-' without a prefix in a file that has B: mixed schemes"),

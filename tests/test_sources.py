@@ -212,7 +212,7 @@ def test_utf8_sig_is_utf8(tmp_path):
 
 def test_plain_text_has_one_column(tmp_path):
     (tmp_path / "f.txt").write_text("x\n")
-    with pytest.raises(UsageError, match="plain text has one column"):
+    with pytest.raises(UsageError, match="plain text has one column.*--format=conll"):
         table(tmp_path / "f.txt")
 
 

@@ -67,6 +67,7 @@ def scored(rows, rules="auto", threshold=None, calibrates=True):
     scorer = AnswerScorer(rules, threshold, calibrates)
     raw = {
         "question": np.array([b"q|?"] * len(rows), object),
+        "context": np.array([b"a dog, dogs, the dogs bark"] * len(rows), object),
         "answers": np.array(
             [json.dumps([{"text": text, "answer_start": 0} for text in gold]).encode() for gold, _, _ in rows], object
         ),
@@ -85,7 +86,7 @@ def test_a_set_with_answers():
     report = scored([(["a cat"], "cat", 3.0), (["a dog", "dogs"], "the dogs bark", 5.0)])
     assert report.metrics == {"rows": 2, "exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2), "rules": "squad"}
     assert report.calibration() == {}
-    assert "| q\\|? | a dog (0–5) / dogs (0–4) | the dogs bark (0–13) |" in report.texts()["mistakes"]
+    assert "| q\\|? | a dog (0–5) / dogs (7–11) | the dogs bark (0–13) |" in report.texts()["mistakes"]
     assert "50.00" in report.table() and report.scalars()["f1"] == report.metrics["f1"]
 
 
@@ -116,7 +117,7 @@ def test_rows_that_are_only_measured_have_what_is_served():
 
 def test_right_answers_that_the_threshold_silences_are_mistakes():
     rows = [*[([], "cat", 3.0)] * 3, (["cow"], "cow", -4.0), (["calf"], "calf", 4.0)]
-    assert scored(rows).texts()["mistakes"].splitlines()[2:] == ["| q\\|? | calf (0–4) | (none) |"]
+    assert scored(rows).texts()["mistakes"].splitlines()[2:] == ["| q\\|? | calf | (none) |"]
 
 
 def test_only_unanswerable_questions():

@@ -247,6 +247,14 @@ def serving_model(tag):
     return tag.build(Encoder(tag.config.encoder))
 
 
+def test_a_text_of_100_000_characters():
+    long = ("good film 电影 " * 7693)[:100_000]
+    tag = task(decoder="softmax")
+    rows, _ = rowwise(serving.Predictor(tag, serving_model(tag))(raw(long)))
+    assert len(rows[0]) > 1000 and rows[0][-1][3] > 99_000
+    assert all(long[start:end].encode() == text for _, text, start, end in rows[0])
+
+
 def test_the_loss_is_the_mean_over_words_that_have_a_tag():
     logits = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32))
     targets = tf.constant([[-1, 2, 0], [-1, -1, 4]])
@@ -341,7 +349,7 @@ def test_what_a_run_logs_and_shows(checkpoint, folder, tmp_path, capsys):
     flags = tag_flags(checkpoint, folder, tmp_path / "m", train_data=path, dev_data=path, epochs=1, label_column="entities")
     assert finetune.main(flags) == 0
     out, err = capsys.readouterr()
-    assert "24 entities: 8 begin or end inside a word" in err and "0 have no word of their own" in err
+    assert "24 entities: 8 do not begin and end with words" in err and "0 have no word of their own" in err
     assert "16 rows are read in 16 windows of up to 20 tokens" in err
     assert "entities' f1" in out and "token accuracy" in out
     events = b"".join(p.read_bytes() for p in (tmp_path / "m" / "tb").iterdir())

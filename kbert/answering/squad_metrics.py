@@ -3,7 +3,7 @@
 In: one predicted text and its gold texts. Out: exact match and F1, 0 to 1 each; over a whole set, the
 best threshold for saying that there is no answer. "" is the answer of a question that has none.
 
-SQuAD: `evaluate-v2.0.py` (its v1.1 predecessor gives the same on questions with an answer). CMRC2018:
+SQuAD: `evaluate-v2.0.py` (its v1.1 predecessor gives the same but for gold answers of articles or punctuation alone). CMRC2018:
 `cmrc2018_evaluate.py`, v5. Two things of the latter are other than its names say, and are kept: the
 common part it looks for is contiguous (a substring, no subsequence), and of the ellipsis in its
 punctuation, two characters compared with single ones, none is removed. It splits Latin text with NLTK's

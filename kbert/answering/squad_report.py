@@ -87,9 +87,11 @@ class AnswerScorer:
                 figures[i, column] = f1, exact
             of = self.right if gold and figures[i, :, 1].all() else self.wrong
             if len(of) < KEPT and (of is self.wrong or self.calibrates):
-                shown = [_shown(text, start, start + len(text)) for text, start in dict.fromkeys(known)]
+                context = raw["context"][i].decode("utf-8", "ignore")
+                starts = [squad.locate(context, text, start) for text, start in known]
+                shown = [_shown(text, start, start + len(text)) for (text, _), start in zip(known, starts, strict=True)]
                 question = raw["question"][i].decode("utf-8", "replace")
-                of.append((len(self.answerable), (question, " / ".join(shown) or NONE, _shown(answer, *place))))
+                of.append((len(self.answerable), (question, " / ".join(dict.fromkeys(shown)) or NONE, _shown(answer, *place))))
             self.answerable.append(bool(gold))
             self.chinese += any(squad_metrics.IDEOGRAPH.search(text) for text in gold)
         self.figures.append(figures)
@@ -131,5 +133,7 @@ class AnswerScorer:
 
 
 def _shown(text: str, start: int, end: int) -> str:
-    """An answer with its characters in the context."""
-    return f"{text} ({start}–{end})" if text else NONE
+    """An answer with its characters in the context, if it stands there."""
+    if not text:
+        return NONE
+    return f"{text} ({start}–{end})" if start >= 0 else text

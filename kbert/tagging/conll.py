@@ -4,7 +4,7 @@ In: lines of a token and its tag (other columns between them are passed over). O
 its characters. IOB1, IOB2, BIOES (BILOU) and BMES(O) are told apart by the prefixes that occur, and all
 are read as seqeval's default mode reads them, which also mends a broken sequence: a tag that does not
 continue the one before it begins an entity. Where no tag has a prefix (parts of speech), each token is an
-entity of its own.
+entity of its own; where all tags are prefixes (B, I, O; B, M, E, S), entities are of the one type `_`, seqeval's.
 """
 
 import logging
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare"]
 SHOWN = 3  # broken sequences that are named; more are counted
 SEPARATOR = re.compile(r"[ \t]+")  # an ideographic or a no-break space can be a token
+PREFIXES = frozenset("BIESMLU")
+UNTYPED = "_"
 # Each scheme's prefixes, and the letters of BIOES they stand for.
 LETTERS: dict[Scheme, dict[str, str]] = {
     "IOB2": {"O": "O", "B": "B", "I": "I"},
@@ -34,10 +36,17 @@ LETTERS: dict[Scheme, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file's sentences are read: its scheme, and whether a token is a character of unspaced text."""
+    """How a file's sentences are read.
+
+    Attributes:
+        scheme: that of its tags.
+        characters: whether a token is a character of unspaced text.
+        untyped: whether its tags are prefixes alone.
+    """
 
     scheme: Scheme
     characters: bool
+    untyped: bool = False
 
     def sentence(self, tokens: Sequence[str], tags: Sequence[str]) -> tuple[str, list[Span]]:
         """The text of a sentence and its entities as spans of characters."""
@@ -47,6 +56,8 @@ class Reading:
     def plain(self, tags: Sequence[str]) -> list[tuple[str, str]]:
         """Tags as letters of BIOES with their types."""
         letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
+        if self.untyped:
+            tags = [typed(tag) for tag in tags]
         return [(letters[prefix] if prefix != "O" else "O", kind) for prefix, kind in map(split, tags)]
 
     def breaks(self, before: str, after: str) -> bool:
@@ -94,8 +105,10 @@ def survey(name: str, lines: Iterable[str], tagged: bool) -> Reading:
         follow(tag, number)
         before = tag
     follow("", number)
+    untyped = {tag for pair in followed for tag in pair} - {"", "O"} <= PREFIXES
+    schemed = {(typed(a), typed(b)): found for (a, b), found in followed.items()} if untyped else followed
     try:
-        reading = Reading(scheme_of(followed), single and chinese)
+        reading = Reading(scheme_of(schemed), single and chinese, untyped)
     except ValueError as error:
         raise DataError(f"{name}:{error}") from None
     broken = [(line, *pair, count) for pair, (count, line) in followed.items() if reading.breaks(*pair)]
@@ -116,7 +129,7 @@ def skipped(line: str) -> bool:
 
 def token(line: str) -> str:
     """A line's token."""
-    return SEPARATOR.split(line.strip(" \t\r\n"))[0]
+    return _parts(line)[0]
 
 
 def columns(line: str) -> tuple[str, str]:
@@ -127,10 +140,25 @@ def columns(line: str) -> tuple[str, str]:
     """
     if "\r" in line.strip(" \t\r\n"):
         raise ValueError("a lone carriage return within the line; end lines with a line feed")
-    parts = SEPARATOR.split(line.strip(" \t\r\n"))
+    parts = _parts(line)
     if len(parts) < 2:
         raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag, with a tab or spaces between")
     return parts[0], parts[-1]
+
+
+def _parts(line: str) -> list[str]:
+    """A line's columns, one or more; a token may hold blanks where a tab is behind it, and may be a blank itself."""
+    line = line.rstrip(" \t\r\n")
+    word, tab, rest = line.partition("\t")
+    if tab and word:
+        return [word if word.isspace() else word.strip(" "), *SEPARATOR.split(rest.lstrip(" \t"))]
+    parts = SEPARATOR.split(line.lstrip(" \t"))
+    return [" ", *parts] if len(parts) == 1 and line.startswith("  ") else parts
+
+
+def typed(tag: str) -> str:
+    """A tag that may be a prefix alone, with a type."""
+    return f"{tag}-{UNTYPED}" if tag in PREFIXES else tag
 
 
 def split(tag: str) -> tuple[str, str]:
@@ -156,7 +184,7 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
         if after:
             prefix, kind = split(after)
             first[prefix] = min(line, first.get(prefix, line))
-            shown[prefix] = shown.get(prefix, f"a tag with {prefix}-" if prefix else f"tag {kind!r} without a prefix")
+            shown[prefix] = shown.get(prefix, _shown(prefix, kind))
             if not before or split(before)[1] != kind:
                 begins.add(prefix)
     fitting = [name for name, letters in LETTERS.items() if set(first) <= set(letters)]
@@ -174,6 +202,12 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
     if fitting[0] == "IOB2":
         return "IOB1" if "I" in begins and "B" not in begins else "IOB2"
     return fitting[0]  # where neither I nor M occurs, BIOES and BMES are the same
+
+
+def _shown(prefix: str, kind: str) -> str:
+    if prefix == "O":
+        return "tag 'O'"
+    return f"a tag with {prefix}-" if prefix else f"tag {kind!r} without a prefix"
 
 
 def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:

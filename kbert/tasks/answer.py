@@ -140,7 +140,13 @@ class Answer(Task):
             "answers stand whole in no window and are learnt as none: raise --doc_stride or --max_length": lost,
             f"answers have more than --max_answer_length={most} tokens: they are learnt, and never given": long,
         }
-        return [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
+        found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
+        if self.options.doc_stride < most:
+            found.append(
+                f"--doc_stride={self.options.doc_stride} is less than --max_answer_length={most}: an answer of more tokens than "
+                "windows share can lie on an edge, whole in none"
+            )
+        return found
 
     def _survey(self, raw: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         """How many tokens each question has, and the answer as it is learnt; 0 where it is not, [rows]."""

@@ -200,7 +200,7 @@ class Tag(Task):
             _, wide, none = tag_numbers(spans, self.types, *(values.numpy() for values in self.places(raw["text"])))
             entities, widened, lost = entities + sum(map(len, spans)), widened + wide, lost + none
         return [
-            f"{entities:,} entities: {widened:,} begin or end inside a word and are learnt as the whole words, "
+            f"{entities:,} entities: {widened:,} do not begin and end with words and are learnt as the words they touch, "
             f"{lost:,} have no word of their own and are not learnt"
         ]
 
