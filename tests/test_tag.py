@@ -151,7 +151,7 @@ def test_three_layouts_are_told_apart():
         [{"start": 3, "end": 4, "type": "place"}, {"start": 0, "end": 2, "type": "name", "text": "ab"}],
         [[0, 2, "name"], [3, 4, "place"]],
         {"name": {"ab": [[0, 1]]}, "place": {"d": [[3, 3]]}},
-        {"start": [0, 3], "end": [2, 4], "type": ["name", "place"]},
+        {"start": [0, 3], "end": [2, 4], "type": ["name", "place"], "text": ["ab", "d"]},
     ):
         assert read_spans(json.dumps(value)) == expected
         check_spans(expected, json.dumps(value), "ab d")

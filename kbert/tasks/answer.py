@@ -143,8 +143,8 @@ class Answer(Task):
         found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
         if self.options.doc_stride < most:
             found.append(
-                f"--doc_stride={self.options.doc_stride} is less than --max_answer_length={most}: an answer of more tokens than "
-                "windows share can lie on an edge, whole in none"
+                f"--doc_stride={self.options.doc_stride} is less than --max_answer_length={most}: an answer of more tokens "
+                "than windows share can lie on an edge, whole in none"
             )
         return found
 
