@@ -219,9 +219,11 @@ class AspectOptions:
         },
     )
     filter_threshold: float = field(
-        default=0.01,
+        default=0.0,
         metadata={
-            "help": "tfn: least relevance of a sentence that is kept; with none above it, the head of the text is.",
+            "help": "tfn: least relevance of a sentence that is kept; with none above it, the head of the text is. 0 keeps the "
+            "best that fit. (Training texts are those the filter knows: with a threshold nearly all of them that do not "
+            "mention an aspect show their head, new ones do not, and the classifier takes the difference for the answer.)",
             "low": 0.0,
             "high": 1.0,
         },
@@ -237,7 +239,10 @@ class AspectOptions:
     filter_dropout: float = field(
         default=0.3, metadata={"help": "tfn: dropout while it is trained, a fraction.", "low": 0.0, "high": 0.9}
     )
-    filter_epochs: int = field(default=4, metadata={"help": "tfn: passes over the training data, at most.", "low": 1})
+    filter_epochs: int = field(
+        default=2,
+        metadata={"help": "tfn: passes over the training data; with more it knows the classifier's texts by heart.", "low": 1},
+    )
     filter_learning_rate: float = field(default=4e-3, metadata={"help": "tfn: peak learning rate.", "low": 0.0})
     pooling: Literal["cls", "aspect_attention"] = field(
         default="aspect_attention",
