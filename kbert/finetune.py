@@ -188,7 +188,7 @@ def _tables(
             train.source,
             columns,
             keyed_by=len(fields),
-            split_from=task_type.split_from,
+            split_by=task_type.split_by,
             nested=task_type.nested,
             check=audit,
         )

@@ -156,7 +156,7 @@ def open_table(
     columns: Sequence[str],
     *,
     keyed_by: int,
-    split_from: int = 0,
+    split_by: slice = slice(None),
     nested: bool = False,
     check: Callable[[tuple[str, ...]], None] | None = None,
 ) -> Table:
@@ -167,7 +167,7 @@ def open_table(
         config: names, encoding and format of the columns.
         columns: the columns wanted, in this order; all values are strings.
         keyed_by: how many of the leading columns are text; `Table.split` keeps rows equal in them together.
-        split_from: the first of these that counts for that.
+        split_by: those of these that count for that.
         nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
         check: called with each row's values; its ValueError is reported with the row's file and line.
 
@@ -199,7 +199,7 @@ def open_table(
                     except ValueError as error:
                         raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
                     if values:
-                        key = zlib.crc32(b"\x1f".join(_utf8(v) for v in values[split_from:keyed_by]))
+                        key = zlib.crc32(b"\x1f".join(_utf8(v) for v in values[:keyed_by][split_by]))
                         buffer[filled] = (offset, len(record), key, number)
                         filled += 1
                         rows += 1

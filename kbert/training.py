@@ -83,6 +83,7 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
         directory: the stage's own, for its checkpoints.
     """
     directory.path.mkdir(parents=True, exist_ok=True)
+    directory.set_damaged_aside()
     settings = {"accumulation_steps": 1, "steps": None, "precision": "float32", **stage.settings}
     config = dataclasses.replace(config, **settings)
     if directory.finished(config) is None:

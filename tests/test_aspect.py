@@ -157,6 +157,8 @@ def test_commands(trained, wide, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "film_plot" in said and "no neutral" not in said and "mentioned f1" in said
     assert json.loads((tmp_path / "m.json").read_text()) == json.loads((trained / "metrics.json").read_text())["test"]
+    assert evaluate.main([f"--model_dir={trained}", f"--data={wide / 'test.csv'}", "--label_column=film_plot"]) == 2
+    assert "--label_column names 1 columns, the model has" in capsys.readouterr().err
     assert predict.main([f"--model_dir={trained}", "--text=the plot is bad."]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["text"] == "the plot is bad." and line["aspects"]["film_plot"]["label"] == "negative"

@@ -13,14 +13,15 @@ from kbert.aspects import labels, metrics, names, three_lines, word_weights
 from kbert.aspects.aspect_attention import AspectAttention
 from kbert.aspects.audit import AspectAudit
 from kbert.aspects.bearing import BearingSentences
-from kbert.aspects.filtering import mention_loss, text_logits
+from kbert.aspects.filtering import MOST, Filtering, mention_loss, some, text_logits
 from kbert.aspects.selecting import joined, keep, positional_scores
 from kbert.aspects.sentences import LONGEST, sentences
 from kbert.aspects.text_filter import TextFilter
-from kbert.config import SourceConfig
+from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.errors import DataError, UsageError
 from kbert.options import Aspect, AspectOptions
 from kbert.sources import open_table
+from kbert.tasks.aspect import TASK
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,68 @@ def test_long_sentences_are_cut_evenly(split):
     lengths = ids.row_lengths().numpy()
     assert lengths.max() <= LONGEST and lengths.max() - lengths.min() <= 1 and lengths.sum() == 5000
     assert [start for _, start, _ in pieces[1:]] == [end for *_, end in pieces[:-1]] and pieces[-1][2] == 5000
+
+
+def test_a_sentence_of_any_length_is_cut_whole(split):
+    _, ids = split("中" * 300_000)  # whose tokens' number times their parts' is beyond 32 bits
+    lengths = ids.row_lengths().numpy()
+    assert lengths.min() > 0 and lengths.max() <= LONGEST and lengths.sum() == 300_000
+
+
+def test_of_very_many_sentences_some_are_learnt_from(tokenizer):
+    texts = tf.constant(["good. " * 1000, "bad. good."])
+    found = some(sentences(tokenizer, texts), 2, MOST)
+    assert found.row.numpy().tolist() == [0] * 250 + [1, 1]
+    assert found.begins.to_list()[1][0] == 24 and found.ends.nrows() == found.token_ids.nrows() == 252
+
+
+def test_what_rows_say_of_a_text_is_joined():
+    """A coarse aspect is mentioned when any of its fine ones is, whichever row says so."""
+    known = labels.TextLabels(ASPECTS, labels.LABELS)
+    names = [aspect.name.encode() for aspect in ASPECTS[:2]]
+    raw = {
+        "text": np.array([b"x", b"y", b"x"]),
+        "aspect": np.array([*names, names[1]]),
+        "label": np.array([b"-2", b"-2", b"1"]),
+    }
+    known.add(raw)
+    assert known.of(raw).tolist() == [[3, 2, -1], [-1, 3, -1], [3, 2, -1]]
+    assert labels.mentions(known.of(raw), ASPECTS, labels.LABELS).tolist() == [[1, -1], [0, -1], [1, -1]]
+
+
+def test_the_network_learns_from_all_that_rows_say_of_a_text(tokenizer):
+    config = ModelConfig(
+        task="aspect", fields=("text", "aspect"), labels=("negative", "positive", "not mentioned"), options={}, max_length=24,
+        encoder=EncoderConfig(vocabulary_size=len(VOCABULARY), num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=8),
+        text=TextConfig(lowercase=True, strip_accents=True),
+    )  # fmt: skip
+    known = labels.TextLabels(ASPECTS, config.labels)
+    raw = {
+        "text": np.array([b"good. bad.", b"a cafe.", b"good. bad."]),
+        "aspect": np.array([b"a_x", b"a_y", b"a_y"]),
+        "label": np.array([b"-2", b"-2", b"1"]),
+    }
+    known.add(raw)
+    network = TextFilter(2, len(VOCABULARY), 4, 2, 0.0)
+    task = Filtering(config, tokenizer, AspectOptions(aspects=ASPECTS), network, known)
+    tensors = {name: tf.constant(values) for name, values in raw.items()}
+    told = task.supervise(tensors, task.encode(tensors))
+    assert told.numpy().tolist() == [[0, 1, -1], [0, 1, -1], [1, 0, -1], [2, 1, -1], [2, 1, -1]]
+    scorer = task.scorer(calibrates=True)
+    for part, found in ((slice(2), [[0.9, 0.1], [0.2, 0.1]]), (slice(2, 3), [[0.9, 0.1]])):
+        scorer.update({name: values[part] for name, values in raw.items()}, {"mentioned": np.array(found)})
+    figures = scorer.result().metrics
+    assert figures["average_precision"] == figures["f1"] == 1
+    assert figures["loss"] == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 2)
+
+
+def test_a_text_is_on_one_side_with_all_that_is_said_of_it(tmp_path):
+    rows = [f"text {text},{aspect},1\n" for text in range(40) for aspect in "abc"]
+    (tmp_path / "x.csv").write_text("text,aspect,label\n" + "".join(rows))
+    columns = ("text", "aspect", "label")
+    sides = open_table(str(tmp_path / "x.csv"), SourceConfig(), columns, keyed_by=2, split_by=TASK.split_by).split(0.3)
+    texts = [set(side.read(range(len(side)))["text"]) for side in sides]
+    assert all(texts) and not texts[0] & texts[1]
 
 
 def test_invalid_bytes_are_no_characters(split):
@@ -194,13 +257,13 @@ def test_a_text_is_learnt_by_its_sentences():
 
 def test_sentences_that_bear_an_aspect_are_told_by_their_texts():
     bearing = BearingSentences()
-    read = [True, False, True, True, True, False]
-    for seen in read:
-        bearing.add(["good film.", "a cafe."], np.array([1, 0]), np.array([[seen, False], [True, False]]))
-    bearing.add(["a cafe."], np.array([0, -1]), np.array([[False, False]]))
-    assert bearing.recall() == pytest.approx(4 / 6), "the cafe stands in a text without the aspect, too"
+    for number, share in enumerate([1, 0, 0.5, 1, 1, 0]):
+        for _ in range(2):  # the same text again says nothing new
+            bearing.add(["good film.", "a cafe.", f"{number}."], np.array([1, 0]), np.array([[share, 0], [1, 0], [0, 0]]))
+    bearing.add(["a cafe."], np.array([0, 0]), np.array([[0, 0]]))
+    assert bearing.recall() == pytest.approx(3.5 / 6), "the cafe stands in a text without the aspect, too"
     few = BearingSentences()
-    few.add(["good film."], np.array([1]), np.array([[True]]))
+    few.add(["good film."], np.array([1]), np.array([[1]]))
     assert few.recall() is None
 
 
@@ -244,6 +307,8 @@ def test_names(tmp_path):
         ("a\t\n", ":1: expected"),
         ("a\nb\na\n", ":3: aspect 'a' is named twice"),
         ("\n", "no aspect is named"),
+        ("a\tx\nb\tx\n", "aspects 'a' and 'b' are both read or called 'x'"),
+        ("a\tx\nx\ty\n", "aspects 'x' and 'a' are both read or called 'x'"),
     ):
         file.write_text(text)
         with pytest.raises(DataError, match=message):

@@ -138,7 +138,7 @@ def test_split_by_the_later_texts_alone(tmp_path):
     rows = [(f"question {i}", f"context {i % 40}", "x") for i in range(400)]
     path = write(tmp_path / "f.tsv", rows, "tsv", header=False)
     columns = ("question", "context", "answers")
-    t = open_table(str(path), SourceConfig(columns=columns), columns, keyed_by=2, split_from=1)
+    t = open_table(str(path), SourceConfig(columns=columns), columns, keyed_by=2, split_by=slice(1, None))
     first, second = ({row[1] for row in rows_of(side)} for side in t.split(0.3))
     assert len(first) + len(second) == 40 and first and second and not first & second
 

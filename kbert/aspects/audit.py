@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kbert.aspects.labels import LABELS, NOT_MENTIONED, label_of
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 from kbert.options import Aspect
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,11 @@ class AspectAudit:
 
     def __call__(self, values: tuple[str, ...]) -> None:
         if self.wide:
+            if len(values) != 1 + len(self.names):
+                raise UsageError(
+                    f"--label_column names {len(values) - 1} columns, the model has {len(self.names)} aspects: "
+                    f"{', '.join(self.names)}"
+                )
             for name, value in zip(self.names, values[1:], strict=True):
                 self._label(name, value)
             return

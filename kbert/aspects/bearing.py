@@ -1,4 +1,4 @@
-"""Which sentences bear an aspect, where that can be told without labels of sentences, and how many of them were read.
+"""Which sentences bear an aspect, where that can be told without labels of sentences, and how much of them was read.
 
 A sentence that stands in many texts, all of which mention the aspect, surely bears it; one that also stands in a text
 without it does not. Sets whose texts share sentences tell so; of others nothing is said. No TensorFlow here.
@@ -16,29 +16,31 @@ class BearingSentences:
     """Counts over texts; some hundred bytes each."""
 
     def __init__(self) -> None:
+        self.texts: set[tuple[int, ...]] = set()
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, sentences: Sequence[str], mentioned: np.ndarray, read: np.ndarray) -> None:
-        """The sentences of one text.
+        """The sentences of one text; one that was there before says nothing new.
 
         Args:
             sentences: [sentences].
-            mentioned: whether the text mentions each aspect, 1, 0, or -1 for unknown, [aspects].
-            read: whether each sentence was read for it, bool [sentences, aspects].
+            mentioned: whether the text mentions each aspect, 1 or 0, [aspects].
+            read: the share of each sentence that was read for it, [sentences, aspects].
         """
-        keys = np.array([zlib.crc32(sentence.encode()) for sentence in sentences], np.int64)
+        keys = [zlib.crc32(sentence.encode()) for sentence in sentences]
+        if tuple(keys) in self.texts:
+            return
+        self.texts.add(tuple(keys))
         told = np.broadcast_to(mentioned.astype(np.int8), read.shape)
-        self.parts.append((keys, told, read))
+        self.parts.append((np.array(keys, np.int64), told, read.astype(np.float32)))
 
     def recall(self) -> float | None:
-        """The share of the sentences bearing an aspect that were read for it, mean over the aspects; None where none is."""
+        """How much was read of the sentences that bear an aspect, wherever they stand; None where none does."""
         keys, mentioned, read = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         _, which = np.unique(keys, return_inverse=True)
         shares = []
         for told, seen in zip(mentioned.T, read.T, strict=True):
-            with_it = np.bincount(which, told == 1)
-            without = np.bincount(which, told == 0)
-            bears = ((with_it >= TEXTS) & (without == 0))[which] & (told == 1)
-            if bears.any():
-                shares.append(float(seen[bears].mean()))
-        return float(np.mean(shares)) if shares else None
+            bears = (np.bincount(which, told == 1) >= TEXTS) & (np.bincount(which, told == 0) == 0)
+            shares.append(seen[bears[which]])
+        every = np.concatenate(shares)
+        return float(every.mean()) if every.size else None

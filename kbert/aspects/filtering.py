@@ -13,12 +13,15 @@ import tensorflow as tf
 
 from kbert import heads
 from kbert.aspects import labels
+from kbert.aspects.selecting import positions
 from kbert.aspects.sentences import LONGEST, Sentences, sentences
 from kbert.aspects.text_filter import TextFilter
 from kbert.config import ModelConfig, SourceConfig
 from kbert.options import AspectOptions
 from kbert.tasks.base import Audit, Encoded, Task, Tensors
 from kbert.text import Tokenizer
+
+MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
 
 
 class FilterReport:
@@ -44,18 +47,27 @@ class FilterReport:
 
 
 class FilterScorer:
-    """Mentions and their probabilities, five bytes a text and coarse aspect."""
+    """Mentions and their probabilities, five bytes a text and coarse aspect, or where rows say one thing each, some hundred."""
 
     def __init__(self, task: "Filtering"):
         self.task = task
         self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self.known = None if task.known is None else labels.TextLabels(task.aspects, task.config.labels)
+        self.found: dict[bytes, np.ndarray] = {}  # of each text, where rows say one thing each
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
-        self.parts.append((self.task.mentions(raw).astype(np.int8), predicted["mentioned"].astype(np.float32)))
+        found = predicted["mentioned"].astype(np.float32)
+        if self.known is None:
+            self.parts.append((self.task.mentions(raw).astype(np.int8), found))
+        else:
+            self.found.update(zip(self.known.add(raw), found, strict=True))
 
     def result(self) -> FilterReport:
         from sklearn.metrics import average_precision_score, f1_score
 
+        if self.known is not None:
+            rows = np.stack([self.known.known[key] for key in self.found])
+            self.parts = [(labels.mentions(rows, self.task.aspects, self.task.config.labels), np.stack([*self.found.values()]))]
         gold, found = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         known = gold >= 0
         share = np.clip(np.where(gold == 1, found, 1 - found)[known], 1e-7, 1.0)
@@ -80,17 +92,25 @@ class Filtering(Task):
         options: the task's.
         wide: whether each aspect has a gold column.
         text_filter: what is trained.
+        known: what the training rows say of each text, where a row says it of one aspect.
     """
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("average_precision", "max")
     nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
-    split_from: ClassVar[int] = 0
+    split_by: ClassVar[slice] = slice(None)
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, options: AspectOptions, wide: bool, text_filter: TextFilter):
-        self.config, self.tokenizer = config, tokenizer
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        options: AspectOptions,
+        text_filter: TextFilter,
+        known: labels.TextLabels | None,
+    ):
+        self.config, self.tokenizer, self.known = config, tokenizer, known
         self.aspects, self.pooling = options.aspects, options.filter_pooling
-        self.wide, self.text_filter = wide, text_filter
+        self.text_filter = text_filter
         inputs = heads.inputs()
         self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
 
@@ -107,7 +127,7 @@ class Filtering(Task):
     @property
     def gold(self) -> tuple[str, ...]:
         """The task's gold columns."""
-        return labels.gold_columns(self.aspects, self.wide)
+        return labels.gold_columns(self.aspects, self.known is None)
 
     @property
     def grouped(self) -> bool:
@@ -115,17 +135,18 @@ class Filtering(Task):
         return True
 
     def encode(self, raw: Tensors) -> Encoded:
-        """`[CLS] sentence [SEP]` for each sentence, and `row`, the text each is of."""
-        return filter_inputs(self.tokenizer, sentences(self.tokenizer, raw["text"]))
+        """`[CLS] sentence [SEP]` for each sentence, or of a text of very many for some, and `row`, the text each is of."""
+        return filter_inputs(self.tokenizer, some(sentences(self.tokenizer, raw["text"]), tf.size(raw["text"]), MOST))
 
     def mentions(self, raw: dict[str, np.ndarray]) -> np.ndarray:
         """Whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects]."""
-        found = labels.numbers(raw, self.aspects, self.config.labels, self.wide)
-        return labels.mentions(found, self.aspects, self.config.labels)
+        known, names = self.known, self.config.labels
+        found = labels.numbers(raw, self.aspects, names, wide=True) if known is None else known.of(raw)
+        return labels.mentions(found, self.aspects, names)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         """The text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
-        names = ["aspect", *self.gold] if not self.wide else list(self.gold)
+        names = ["text", *self.gold]
         mentioned = tf.numpy_function(
             lambda *columns: self.mentions(dict(zip(names, columns, strict=True))), [raw[name] for name in names], tf.int32
         )
@@ -163,6 +184,13 @@ class Filtering(Task):
 def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
     """`[CLS] sentence [SEP]` for each sentence, and `row`, the text each is of."""
     return {**tokenizer.pack([found.token_ids], LONGEST + 2), "row": found.row}
+
+
+def some(found: Sentences, texts: tf.Tensor, most: int) -> Sentences:
+    """The sentences of texts, of one that has more than `most` every second or every so many, `most` at most."""
+    place, count = positions(found.row, texts)
+    kept = place % -(-count // most) == 0
+    return Sentences(tf.boolean_mask(found.row, kept), *(tf.ragged.boolean_mask(values, kept) for values in found[1:]))
 
 
 def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: str) -> tf.Tensor:

@@ -3,6 +3,7 @@
 In: gold columns as strings. Out: label numbers, int32 [rows, aspects], -1 where a row says nothing. No TensorFlow here.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,29 @@ def numbers(raw: Mapping[str, np.ndarray], aspects: Sequence[Aspect], labels: Se
     found = np.full((len(values), len(aspects)), -1, np.int32)
     found[np.arange(len(values)), [places[name] for name in raw["aspect"]]] = values
     return found
+
+
+class TextLabels:
+    """What rows that name one aspect each say of their texts, joined by text: some hundred bytes for each."""
+
+    def __init__(self, aspects: Sequence[Aspect], labels: Sequence[str]):
+        self.aspects, self.labels = aspects, labels
+        self.known: dict[bytes, np.ndarray] = {}  # by the text's hash: label numbers, int32 [aspects]
+
+    def add(self, raw: Mapping[str, np.ndarray]) -> list[bytes]:
+        """Take in some rows; returns the keys of their texts."""
+        keys = [_key(text) for text in raw["text"]]
+        for key, found in zip(keys, numbers(raw, self.aspects, self.labels, wide=False), strict=True):
+            self.known[key] = np.maximum(self.known.get(key, found), found)
+        return keys
+
+    def of(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
+        """All that is known of the texts of rows, as `numbers` gives it."""
+        return np.stack([self.known[_key(text)] for text in raw["text"]])
+
+
+def _key(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def mentions(found: np.ndarray, aspects: Sequence[Aspect], labels: Sequence[str]) -> np.ndarray:

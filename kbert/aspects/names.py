@@ -45,7 +45,7 @@ def read_names(file: str) -> tuple[Aspect, ...]:
         )
     if not found:
         raise DataError(f"{where}: no aspect is named")
-    return tuple(found.values())
+    return _distinct(tuple(found.values()), where)
 
 
 def named(columns: Sequence[str], file: str | None) -> tuple[Aspect, ...]:
@@ -55,9 +55,19 @@ def named(columns: Sequence[str], file: str | None) -> tuple[Aspect, ...]:
         DataError: the file lacks one of them.
     """
     if file is None:
-        return tuple(map(aspect_of, columns))
+        return _distinct(tuple(map(aspect_of, columns)), f"--label_column={','.join(columns)}")
     known = {aspect.name: aspect for aspect in read_names(file)}
     missing = [column for column in columns if column not in known]
     if missing:
         raise DataError(f"--aspect_names={file}: no line for aspect {missing[0]!r}; it names {', '.join(known)}")
     return tuple(known[column] for column in columns)
+
+
+def _distinct(aspects: tuple[Aspect, ...], where: str) -> tuple[Aspect, ...]:
+    """The aspects, unless one is read as another is read or called: nobody could tell them apart then."""
+    called = {aspect.name: aspect for aspect in aspects}
+    for aspect in aspects:
+        other = called.setdefault(aspect.readable, aspect)
+        if other is not aspect:
+            raise DataError(f"{where}: aspects {other.name!r} and {aspect.name!r} are both read or called {aspect.readable!r}")
+    return aspects

@@ -11,7 +11,7 @@ from kbert.aspects.bearing import BearingSentences
 from kbert.config import ModelConfig
 from kbert.options import Aspect
 
-SHOWN = 8  # texts of the panel
+SHOWN, SENTENCES = 8, 40  # texts of the panel, and sentences of each
 
 
 class AspectReport:
@@ -51,7 +51,9 @@ class AspectScorer:
         self.labels, self.aspects, self.wide = config.labels, aspects, wide
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.panels: list[str] = []
-        self.bearing = BearingSentences()
+        # Where all that texts mention is known, and that some do not.
+        tells = wide and aspect_labels.NOT_MENTIONED in config.labels
+        self.bearing = BearingSentences() if tells else None
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
         gold = aspect_labels.numbers(raw, self.aspects, self.labels, self.wide)
@@ -61,10 +63,11 @@ class AspectScorer:
         found = probabilities.argmax(-1)
         share = np.take_along_axis(probabilities, np.maximum(gold, 0)[:, :, None], 2)[:, :, 0]
         self.parts.append((gold.astype(np.int8), found.astype(np.int8), share))
-        mentioned = aspect_labels.mentions(gold, self.aspects, self.labels)
-        for row, text in enumerate(raw["text"]):
-            sentences, _, read = _sentences(text, predicted, row)
-            self.bearing.add(sentences, mentioned[row], np.broadcast_to(read, (len(sentences), mentioned.shape[1])))
+        if self.bearing is not None:
+            mentioned = aspect_labels.mentions(gold, self.aspects, self.labels)
+            for row, text in enumerate(raw["text"]):
+                sentences, _, read = _sentences(text, predicted, row)
+                self.bearing.add(sentences, mentioned[row], np.broadcast_to(read, (len(sentences), mentioned.shape[1])))
         for row in range(min(len(gold), SHOWN - len(self.panels))):
             self.panels.append(self._panel(raw, predicted, gold[row], found[row], row))
 
@@ -83,7 +86,7 @@ class AspectScorer:
         questions = aspect_labels.coarse_aspects(self.aspects) if relevance.shape[1] > 1 else ("",)
         lines = [
             (sentence, *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(values, marks, strict=True)))
-            for sentence, values, marks in zip(sentences, relevance, read, strict=True)
+            for sentence, values, marks in list(zip(sentences, relevance, read, strict=True))[:SENTENCES]
         ]
         parts.append(markdown.table(("sentence", *(f"relevance {name}".strip() for name in questions)), lines))
         return "\n\n".join(parts)
@@ -92,12 +95,12 @@ class AspectScorer:
         gold, found, share = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         names = [aspect.name for aspect in self.aspects]
         figures = metrics.report(gold, found, share, names, self.labels)
-        recall = self.bearing.recall()
+        recall = None if self.bearing is None else self.bearing.recall()
         return AspectReport(figures if recall is None else {**figures, metrics.SENTENCES: recall}, self.panels)
 
 
 def _sentences(text: bytes, predicted: dict[str, np.ndarray], row: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """A text's first sentences, with their relevance and whether they were read, [sentences, questions] each."""
+    """A text's sentences, with their relevance and how much of them was read, [sentences, questions] each."""
     shown, count = text.decode("utf-8", "ignore"), int(predicted["sentence_count"][row])
     places = zip(predicted["sentence_start"][row][:count], predicted["sentence_end"][row][:count], strict=True)
     sentences = [shown[start:end] for start, end in places]

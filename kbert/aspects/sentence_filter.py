@@ -23,7 +23,7 @@ from kbert.errors import UsageError
 from kbert.options import AspectOptions
 from kbert.sources import Table
 from kbert.tasks.base import Stage
-from kbert.text import Tokenizer
+from kbert.text import UNKNOWN, Tokenizer
 
 CHUNK_TOKENS = 16384  # of sentences that pass through the network at once
 
@@ -88,7 +88,7 @@ class SentenceFilter:
         self.text_filter.embedding.embeddings.assign(self._encoder.backbone.token_embedding.embeddings)
         self.text_filter.trainable = True
         self.text_filter.embedding.trainable = False
-        task = Filtering(self.config, self.tokenizer, self.options, self.wide, self.text_filter)
+        task = Filtering(self.config, self.tokenizer, self.options, self.text_filter, self._said(table))
         settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
         yield Stage("filter", task, task.model, settings)
         self.text_filter.trainable = False
@@ -96,19 +96,35 @@ class SentenceFilter:
     def _counted(self, table: Table) -> np.ndarray:
         """The weights of words in the training rows."""
         aspects, known = self.options.aspects, self.config.labels
-        columns = (*self.config.fields, *labels.gold_columns(aspects, self.wide))
+        said = self._said(table)
 
         def texts() -> Iterator[tuple[list[list[int]], np.ndarray]]:
-            for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
-                raw = dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
+            for raw in self._rows(table):
                 ids = self.tokenizer.tokenize(tf.constant(raw["text"])).to_list()
-                yield ids, labels.mentions(labels.numbers(raw, aspects, known, self.wide), aspects, known)
+                found = labels.numbers(raw, aspects, known, wide=True) if said is None else said.of(raw)
+                yield ids, labels.mentions(found, aspects, known)
 
+        unknown = self.tokenizer.vocabulary.index(UNKNOWN)
         own: list[list[int]] = [[] for _ in range(self.questions)]
         readable = tf.constant([f"{aspect.coarse} {aspect.readable}" for aspect in aspects])
         for place, ids in zip(self.coarse_of, self.tokenizer.tokenize(readable).to_list(), strict=True):
-            own[place] += ids
+            own[place] += [piece for piece in ids if piece != unknown]
         return word_weights.counted(texts(), own, len(self.tokenizer.vocabulary))
+
+    def _said(self, table: Table) -> labels.TextLabels | None:
+        """What all rows say of each text, where each row says it of one aspect."""
+        if self.wide:
+            return None
+        said = labels.TextLabels(self.options.aspects, self.config.labels)
+        for raw in self._rows(table):
+            said.add(raw)
+        return said
+
+    def _rows(self, table: Table) -> Iterator[dict[str, np.ndarray]]:
+        """The rows of a table, some at a time, by the names that tasks know."""
+        columns = (*self.config.fields, *labels.gold_columns(self.options.aspects, self.wide))
+        for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
+            yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
 
     def relevance(self, found: Sentences, texts: tf.Tensor, asked: tf.Tensor | None, terms: tf.RaggedTensor) -> tf.Tensor:
         """The relevance of each sentence, float32 [sentences, questions].

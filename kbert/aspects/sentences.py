@@ -55,10 +55,11 @@ def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
     part = tf.repeat(tf.range(tf.size(length)), count)
     number = tf.range(tf.size(part)) - tf.gather(tf.cumsum(count, exclusive=True), part)
     length, count = tf.gather(length, part), tf.gather(count, part)
+    number, length, count = (tf.cast(values, tf.int64) for values in (number, length, count))  # their products are large
     share = (number + 1) * length // count - number * length // count
 
     def cut(values: tf.Tensor) -> tf.RaggedTensor:
-        return tf.RaggedTensor.from_row_lengths(values, tf.cast(share, tf.int64), validate=False)
+        return tf.RaggedTensor.from_row_lengths(values, share, validate=False)
 
     shift = tf.gather(offset, ids.value_rowids())
     return Sentences(tf.gather(row, part), cut(ids.values), cut(begins.values + shift), cut(ends.values + shift))

@@ -6,7 +6,6 @@ from kbert.aspects.selecting import Kept
 from kbert.aspects.sentences import Sentences
 
 Tensors = dict[str, tf.Tensor]
-SENTENCES = 40  # of a text that a panel shows
 
 
 def kept_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf.Tensor, group: tf.Tensor) -> Tensors:
@@ -44,29 +43,30 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf
     }
 
 
-def first_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf.Tensor) -> Tensors:
-    """The first sentences of each text, read or not.
+def all_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf.Tensor) -> Tensors:
+    """The sentences of each text, read or not.
 
     Returns:
-        `sentence_start` and `sentence_end` [texts, sentences], padded with -1; `sentence_relevance` and `sentence_read`, bool,
-        [texts, sentences, questions]; `sentence_count` [texts].
+        `sentence_start` and `sentence_end` [texts, sentences], padded with -1; `sentence_relevance` and `sentence_read`, the
+        share of its tokens that was read, float32 [texts, sentences, questions]; `sentence_count` [texts].
     """
     begins, ends, at = _places(found)
     length = tf.cast(found.begins.row_lengths(), tf.int32)
     start = tf.where(length > 0, tf.gather(begins, at), 0)
     stop = tf.where(length > 0, tf.gather(ends, at + tf.maximum(length - 1, 0)), 0)
-    read = tf.scatter_nd(_questioned(kept, relevance), tf.ones_like(kept.sentence.values), tf.shape(relevance)) > 0
+    share = kept.tokens.values / tf.gather(length, kept.sentence.values)
+    read = tf.scatter_nd(_questioned(kept, relevance), tf.cast(share, tf.float32), tf.shape(relevance))
 
-    def first(values: tf.Tensor) -> tf.RaggedTensor:
+    def by_text(values: tf.Tensor) -> tf.RaggedTensor:
         rows, count = tf.cast(found.row, tf.int64), tf.size(texts, tf.int64)
-        return tf.RaggedTensor.from_value_rowids(values, rows, count, validate=False)[:, :SENTENCES]
+        return tf.RaggedTensor.from_value_rowids(values, rows, count, validate=False)
 
     return {
-        "sentence_start": first(start).to_tensor(-1),
-        "sentence_end": first(stop).to_tensor(-1),
-        "sentence_relevance": first(relevance).to_tensor(),
-        "sentence_read": first(read).to_tensor(),
-        "sentence_count": tf.cast(first(start).row_lengths(), tf.int32),
+        "sentence_start": by_text(start).to_tensor(-1),
+        "sentence_end": by_text(stop).to_tensor(-1),
+        "sentence_relevance": by_text(relevance).to_tensor(),
+        "sentence_read": by_text(read).to_tensor(),
+        "sentence_count": tf.cast(by_text(start).row_lengths(), tf.int32),
     }
 
 

@@ -72,7 +72,7 @@ class Answer(Task):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("answers",)
-    split_from: ClassVar[int] = 1  # questions on one context stay together
+    split_by: ClassVar[slice] = slice(1, None)  # questions on one context stay together
     nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 

@@ -23,7 +23,7 @@ from kbert.aspects.report import AspectReport, AspectScorer
 from kbert.aspects.selecting import joined, keep
 from kbert.aspects.sentence_filter import SentenceFilter
 from kbert.aspects.sentences import sentences
-from kbert.aspects.shown import first_sentences, kept_sentences
+from kbert.aspects.shown import all_sentences, kept_sentences
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
@@ -40,7 +40,7 @@ class Aspect(Task):
     """The task `aspect`; see `kbert.tasks.base.Task` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("macro_f1", "max")
-    split_from: ClassVar[int] = 0
+    split_by: ClassVar[slice] = slice(1)  # all that is said of a text stays together
     nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = True
 
@@ -212,7 +212,7 @@ class Aspect(Task):
             `aspect` and `label` [rows, aspects], `probabilities` [rows, aspects, labels]; the sentences that were read,
             [rows, aspects, sentences]: `sentences`, their `starts` and `ends` in characters of the text (Python's, from 0, the
             end exclusive) and `relevance`, padded with "", -1 and 0, and their `count` [rows, aspects]. Without the axis of
-            aspects where rows have one. And for the panel, of the first sentences of each text: `sentence_start`,
+            aspects where rows have one. And for panels, of all sentences of each text: `sentence_start`,
             `sentence_end` [rows, sentences], `sentence_relevance`, `sentence_read` [rows, sentences, questions], with
             `sentence_count` [rows].
         """
@@ -231,7 +231,7 @@ class Aspect(Task):
         if "aspect" not in raw:
             shape = [tf.size(texts), len(self.aspects)]
             each = {key: tf.reshape(v, tf.concat([shape, tf.shape(v)[1:]], 0)) for key, v in each.items()}
-        return {**each, **first_sentences(texts, *parts)}
+        return {**each, **all_sentences(texts, *parts)}
 
     def signatures(self) -> dict[str, Signature]:
         pair = Signature(("text", "aspect"), OUTPUTS)

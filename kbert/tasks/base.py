@@ -103,7 +103,7 @@ class Stage(NamedTuple):
 class Task(Protocol):
     """One task on one model."""
 
-    split_from: ClassVar[int]  # dev rows set aside share no value of the fields from this one on with training rows
+    split_by: ClassVar[slice]  # the fields of which dev rows set aside share no value with training rows
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
     config: ModelConfig

@@ -109,7 +109,7 @@ class Classify(Task):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     gold: ClassVar[tuple[str, ...]] = ("label",)
-    split_from: ClassVar[int] = 0
+    split_by: ClassVar[slice] = slice(None)
     nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
 

@@ -43,7 +43,7 @@ class Match(Task):
 
     gold: ClassVar[tuple[str, ...]] = ("label",)
     nested: ClassVar[bool] = False
-    split_from: ClassVar[int] = 1
+    split_by: ClassVar[slice] = slice(1, None)
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):

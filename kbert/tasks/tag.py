@@ -133,7 +133,7 @@ class Tag(Task):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("entities",)
-    split_from: ClassVar[int] = 0
+    split_by: ClassVar[slice] = slice(None)
     nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 

@@ -9,7 +9,8 @@ same command goes on with more seeds. "full" reads the head of the text at 512 t
 standard deviation, and for the first filter named its differences to the others, with 95 % intervals of a paired bootstrap
 over the texts (the seeds' figures are averaged within each sample). `sentences` is the share of the aspect-bearing sentences
 that were read (`kbert.aspects.bearing`). `seconds` is the time that test.csv takes end to end, text in, filter included, by
-a model that is loaded and warm, the models taking turns; the median over the rounds.
+a model that is loaded and warm, the models taking turns; the median over the rounds. "random" picks the same places in all
+texts of as many sentences, and with each seed, so that its spread is that of the classifier alone.
 """
 
 import argparse
@@ -35,15 +36,19 @@ FIGURES = ("without neutral", "mentioned", "four classes", "accuracy")
 def trained(name: str, seed: int, options: argparse.Namespace) -> Path:
     """The model directory of a filter and seed, trained, with its answers in predictions.jsonl."""
     folder = Path(options.out) / f"{name}-{seed}"
-    answers = folder / "predictions.jsonl"
+    answers, said = folder / "predictions.jsonl", folder / "command.json"
+    length = 512 if name == "full" else options.max_length
+    command = [
+        *(sys.executable, "-m", "kbert.finetune", "--task=aspect", f"--init={options.init}"),
+        *(f"--{split}_data={options.data}/{split}.csv" for split in ("train", "dev", "test")),
+        *(f"--label_column={options.aspects}", f"--filter={'head' if name == 'full' else name}"),
+        *(f"--max_length={length}", f"--seed={seed}", f"--model_dir={folder}", *options.finetune),
+    ]
+    if said.exists() and json.loads(said.read_text()) != command:
+        sys.exit(f"{folder} was made by another command; name another --out")
     if not answers.exists():
-        length = 512 if name == "full" else options.max_length
-        command = [
-            *(sys.executable, "-m", "kbert.finetune", "--task=aspect", f"--init={options.init}"),
-            *(f"--{split}_data={options.data}/{split}.csv" for split in ("train", "dev", "test")),
-            *(f"--label_column={options.aspects}", f"--filter={'head' if name == 'full' else name}"),
-            *(f"--max_length={length}", f"--seed={seed}", f"--model_dir={folder}", *options.finetune),
-        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        said.write_text(json.dumps(command))
         began = time.perf_counter()
         subprocess.run(command, check=True)
         print(f"{name}, seed {seed}: trained in {time.perf_counter() - began:.0f} s", flush=True)
@@ -66,7 +71,8 @@ def figures(counts: np.ndarray) -> np.ndarray:
     total = counts.sum(-1) + counts.sum(-2)
     f1 = np.divide(2 * right, total, out=np.full(right.shape, np.nan), where=total > 0)  # [..., aspects, labels]
     said = counts[..., :3, :3].sum((-2, -1))
-    mentioned = 2 * said / (counts[..., :3, :].sum((-2, -1)) + counts[..., :, :3].sum((-2, -1)))
+    either = counts[..., :3, :].sum((-2, -1)) + counts[..., :, :3].sum((-2, -1))
+    mentioned = np.divide(2 * said, either, out=np.zeros(said.shape), where=either > 0)
     accuracy = right.sum(-1) / counts.sum((-2, -1))
     each = (np.nanmean(f1[..., [0, 2, 3]], -1), mentioned, np.nanmean(f1, -1), accuracy)
     return np.stack([value.mean(-1) for value in each], -1)
