@@ -90,7 +90,6 @@ class Filtering(Task):
     Args:
         config, tokenizer: those of the task it belongs to.
         options: the task's.
-        wide: whether each aspect has a gold column.
         text_filter: what is trained.
         known: what the training rows say of each text, where a row says it of one aspect.
     """

@@ -6,7 +6,6 @@ the pieces of the aspect's own names weigh as much as the heaviest. A sentence's
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import numpy as np
@@ -28,9 +27,6 @@ class WordWeights(keras.layers.Layer):
         weights = tf.gather(tf.convert_to_tensor(self.table), token_ids.values)
         sums = tf.math.unsorted_segment_sum(weights, token_ids.value_rowids(), token_ids.nrows())
         return sums / tf.cast(tf.maximum(token_ids.row_lengths(), 1), tf.float32)[:, None]
-
-    def call(self, *_: Any) -> None:
-        raise NotImplementedError("no part of the model's own graph")
 
 
 def counted(texts: Iterable[tuple[list[list[int]], np.ndarray]], own: list[list[int]], vocabulary_size: int) -> np.ndarray:
