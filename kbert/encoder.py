@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import keras_nlp
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from kbert import fused
@@ -33,7 +34,13 @@ class Encoder(keras.layers.Layer):
     Args:
         config: its shape and activation.
         dtype: a Keras dtype policy, for example "float32" or "mixed_bfloat16".
+
+    Attributes:
+        compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It does
+            so anew for each length of a batch (tenths of a second), so that it is for batches of few lengths.
     """
+
+    compiled = False
 
     def __init__(self, config: EncoderConfig, dtype: str = "float32"):
         super().__init__(name="encoder", dtype="float32")  # nothing is cast but where `_transform` does
@@ -55,6 +62,8 @@ class Encoder(keras.layers.Layer):
         self.embedding_layers = (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm)
         self.num_frozen = 0
         self.frozen_embeddings = False
+        activation = ACTIVATIONS[config.activation]
+        self._activated = fused.compiled(lambda flat, bias: tf.cast(activation(tf.cast(flat, tf.float32) + bias), flat.dtype))
 
     def freeze_lower(self, num_layers: int, embeddings: bool = False) -> None:
         """Freeze the lowest `num_layers` layers and the embeddings below them, or the embeddings alone.
@@ -118,13 +127,16 @@ class Encoder(keras.layers.Layer):
         size = hidden // heads
         attention = layer._self_attention_layer
 
-        def product(x: Any, *projections: Any) -> Any:  # [batch, length, width] -> the same of all projections' width
+        def product_and_bias(x: Any, *projections: Any) -> Any:  # [batch, length, width] -> [rows, all their width], [width]
             kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (x.shape[-1], -1)) for p in projections]
             shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (-1,)) for p in projections]
             kernel, shift = ops.cast(ops.concatenate(kernels, -1), narrow), ops.cast(ops.concatenate(shifts, -1), "float32")
-            flat = ops.cast(ops.matmul(ops.reshape(ops.cast(x, narrow), (-1, x.shape[-1])), kernel), "float32")
+            return ops.matmul(ops.reshape(ops.cast(x, narrow), (-1, x.shape[-1])), kernel), shift
+
+        def product(x: Any, *projections: Any) -> Any:  # [batch, length, width] -> the same of all projections' width
+            flat, shift = product_and_bias(x, *projections)
             # Next to the product, the sum would be fused with it, in a kernel of half the speed in bfloat16.
-            return ops.reshape(flat, (batch, -1, kernel.shape[-1])) + shift
+            return tf.nn.bias_add(ops.reshape(ops.cast(flat, "float32"), (batch, -1, flat.shape[-1])), shift)
 
         def by_head(x: Any) -> Any:  # [batch, length, hidden] -> [batch, heads, length, size]
             return ops.transpose(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
@@ -141,7 +153,11 @@ class Encoder(keras.layers.Layer):
         mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, -1, hidden))
         mixed = product(mixed, attention._output_dense)
         x = added(read, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
-        wide = ACTIVATIONS[self.config.activation](product(x, layer._feedforward_intermediate_dense))
+        inner = layer._feedforward_intermediate_dense
+        if training and self.compiled:
+            wide = ops.reshape(self._activated(*product_and_bias(x, inner)), (batch, -1, self.config.intermediate_dim))
+        else:
+            wide = ACTIVATIONS[self.config.activation](product(x, inner))
         out = product(wide, layer._feedforward_output_dense)
         return added(x, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
 

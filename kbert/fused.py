@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert import graphs
+
 Gradient = Callable[..., Any]
 
 
@@ -66,6 +68,61 @@ def attention(
     return attend(query, key, value)
 
 
+def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of a softmax over many classes, in nats; TensorFlow's own takes twice the time over a vocabulary.
+
+    The sum of the exponentials comes from the softmax at the highest logit, where it is never small.
+
+    Args:
+        targets: int32 [...], classes.
+        logits: float32 [..., classes].
+
+    Returns:
+        float32 [...].
+    """
+    classes, shape = logits.shape[-1], tf.shape(targets)
+    targets = tf.cast(tf.reshape(targets, [-1]), tf.int32)
+
+    @tf.custom_gradient
+    def entropy(logits: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+        def at(values: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+            return tf.gather(values, classes, batch_dims=1)
+
+        probabilities = tf.nn.softmax(logits)
+        best = tf.argmax(logits, -1, tf.int32)
+        loss = at(logits, best) - tf.math.log(at(probabilities, best)) - at(logits, targets)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            places = tf.stack([tf.range(tf.size(targets)), targets], 1)
+            return tf.tensor_scatter_nd_sub(probabilities * upstream[:, None], places, upstream)
+
+        return loss, gradient
+
+    return tf.reshape(entropy(tf.reshape(logits, [-1, classes])), shape)
+
+
+def compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """A function of floating tensors to one, and its derivative, each compiled by XLA, anew for each shape.
+
+    What is computed place by place then takes one pass over memory. The derivative keeps the arguments alone, and
+    computes what stands between once more.
+    """
+    forward = graphs.function(function, jit_compile=True)
+
+    @graphs.function(jit_compile=True)
+    def backward(upstream: tf.Tensor, *arguments: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            result = function(*arguments)
+        return list(tape.gradient(result, arguments, upstream))
+
+    @tf.custom_gradient
+    def call(*arguments: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+        return forward(*arguments), lambda upstream: backward(upstream, *arguments)
+
+    return call
+
+
 def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tensor, float]:
     """Which places dropout keeps, bool of this shape, and by how much what is kept is to be scaled.
 
@@ -111,8 +168,8 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             upstream = tf.cast(upstream, tf.float32)
             pulled = upstream * normal
-            axes = list(range(len(x.shape) - 1))
-            of_gamma, of_beta = tf.reduce_sum(pulled, axes), tf.reduce_sum(upstream, axes)
+            # What `tf.nn.bias_add` has for a derivative: a sum over all axes but the last, twice as fast as reduce_sum.
+            of_gamma, of_beta = (tf.raw_ops.BiasAddGrad(out_backprop=values) for values in (pulled, upstream))
             of_normal = upstream * gamma
             mean = tf.reduce_mean(of_normal, -1, keepdims=True)
             along = tf.reduce_mean(of_normal * normal, -1, keepdims=True)

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from kbert import graphs
 from kbert.config import RunConfig
-
-WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which the update of fewer does not give back
 
 
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -50,11 +47,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def build(self, variables: Sequence[Any]) -> None:
         super().build(variables)
-        weights = sum(int(np.prod(v.shape)) for v in variables)
-        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-        on_cpu = not tf.config.list_logical_devices("GPU") and not tf.config.list_logical_devices("TPU")
         update = super().apply
-        self._update = graphs.function(update, jit_compile=True) if alone and on_cpu and weights >= WORTH_COMPILING else None
+        self._update = graphs.function(update, jit_compile=True) if graphs.worth_compiling(variables) else None
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         if self._update is None or tf.executing_eagerly() or any(gradient is None for gradient in grads):

@@ -93,7 +93,7 @@ def _train(
     devices: "Devices",
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    from kbert import checkpoints, training
+    from kbert import checkpoints, graphs, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.sources import learnt_and_held_out
@@ -142,6 +142,7 @@ def _train(
     elif options.pairs is None:
         encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
+    encoder.compiled = graphs.worth_compiling(model.trainable_variables)
     devices.wait()  # for the others to have looked at what is there
     if devices.chief and (start.overwrite or not directory.exists() or directory.last() is None):
         directory.create(model_config, train, vocabulary)
@@ -150,8 +151,14 @@ def _train(
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     log.info("%d examples an epoch, %d held out", len(examples), len(held_out))
-    fixed = (model_flags.max_length, train.max_predictions) if train.strategy == "tpu" else None
-    batches = PretrainingBatches(examples, pairs=options.pairs, batch_size=train.batch_size, seed=train.seed, shape=fixed)
+    batches = PretrainingBatches(
+        examples,
+        pairs=options.pairs,
+        batch_size=train.batch_size,
+        seed=train.seed,
+        max_length=model_flags.max_length,
+        predictions=train.max_predictions if train.strategy == "tpu" else None,
+    )
     measure = _measure(task, model, vocabulary, examples, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:
@@ -228,7 +235,8 @@ def _measure(
 
     options = PretrainOptions(**task.config.options)
     # Measured on one device and in one part, however large the batches of training are.
-    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=MEASURED_ROWS, seed=train.seed)
+    length = task.config.max_length
+    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=MEASURED_ROWS, seed=train.seed, max_length=length)
     count = min(batches.per_epoch, -(-train.dev_examples // MEASURED_ROWS))
     served = model
     if train.precision != task.config.serving_precision:

@@ -102,11 +102,14 @@ class TrainStep:
     def _part(self, inputs: Any, targets: Any, weights: Any, totals: Any) -> tuple[list[Any], Sums]:
         """Gradients, loss and metrics that these rows add."""
 
-        def loss_of(outputs: Any) -> tf.Tensor:
-            return self._objective.loss(targets, outputs, weights, totals)
+        loss: list[tf.Tensor] = []
 
-        outputs, gradients = self._gradients(inputs, lambda outputs: self._optimizer.scale_loss(loss_of(outputs)))
-        return gradients, [loss_of(outputs), *self._objective.sums(targets, outputs, weights)]
+        def loss_of(outputs: Any) -> tf.Tensor:
+            loss[:] = [self._objective.loss(targets, outputs, weights, totals)]
+            return self._optimizer.scale_loss(loss[0])
+
+        outputs, gradients = self._gradients(inputs, loss_of)
+        return gradients, [*loss, *self._objective.sums(targets, outputs, weights)]
 
     def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor, size: tf.Tensor | int) -> tuple[list[Any], Sums]:
         """As `_part`, `size` rows after `size` rows; a replica may have none."""

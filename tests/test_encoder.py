@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import hugging_face_tensors, write_hugging_face
 
 from kbert.checkpoints import open_checkpoint
@@ -169,3 +170,18 @@ def test_a_missing_pooler_is_told_where_it_is_read_and_zero_where_it_is_not(chec
     assert made.load(arrays, "here") == whole
     assert made.backbone.pooled_dense.kernel.numpy().any() != whole
     assert made.load(found.arrays(), "here") and made.backbone.pooled_dense.kernel.numpy().any()
+
+
+@pytest.mark.parametrize("activation", NUMPY_ACTIVATIONS)
+def test_compiled_activations_are_the_plain_ones(tmp_path, activation):
+    """A training step's hidden states and gradients; without dropout, so that both see the same."""
+    made = encoder(write_hugging_face(tmp_path, config={"hidden_act": activation, "hidden_dropout_prob": 0.0}))
+    weights = made.backbone.transformer_layers[0].weights
+    found = []
+    for made.compiled in (True, False):
+        with tf.GradientTape() as tape:
+            hidden = made(BATCH, training=True)
+            loss = tf.reduce_sum(tf.sin(hidden))
+        found.append([hidden, *tape.gradient(loss, weights)])
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, plain, atol=2e-5)

@@ -57,6 +57,33 @@ def test_attention_under_dropout_is_that_of_the_same_places():
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+def test_cross_entropy_is_tensorflows_and_so_are_its_derivatives():
+    logits = tf.concat([40.0 * normal(3, 4, 7), tf.constant(1000.0 * np.eye(7, dtype=np.float32)[None, :4])], 0)
+    targets = tf.constant(RNG.integers(0, 7, (4, 4)), tf.int32)
+
+    def plain(logits):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+
+    for a, b in both(lambda logits: fused.cross_entropy(targets, logits), plain, logits):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert fused.cross_entropy(targets[:0], logits[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_compiled_function_is_the_plain_one_and_so_are_its_derivatives(dtype):
+    def plain(x, shift):
+        return tf.cast(tf.math.sigmoid(tf.cast(x, tf.float32) + shift), x.dtype)
+
+    compiled = fused.compiled(plain)
+    for rows in (3, 5):  # another shape is compiled anew
+        for a, b in both(compiled, plain, tf.cast(normal(rows, 4), dtype), normal(4)):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(
+                tf.cast(a, tf.float32), tf.cast(b, tf.float32), rtol=1e-5 if dtype == "float32" else 0.02
+            )
+
+
 @pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)])
 def test_layer_norm_is_that_of_keras_and_so_are_its_derivatives(shape):
     layer = keras.layers.LayerNormalization(epsilon=1e-12)

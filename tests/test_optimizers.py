@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kbert import optimizers
+from kbert import graphs, optimizers
 from kbert.checkpoints import open_checkpoint
 from kbert.config import TrainConfig
 from kbert.encoder import Encoder
@@ -60,7 +60,7 @@ def test_the_compiled_update_is_the_plain_one(monkeypatch):
 
     found = []
     for worth in (1, 10**9):
-        monkeypatch.setattr(optimizers, "WORTH_COMPILING", worth)
+        monkeypatch.setattr(graphs, "WORTH_COMPILING", worth)
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Dense(2)])
         config = TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5)

@@ -18,6 +18,7 @@ from kbert.pretraining.randomness import bits, keys
 from kbert.tasks.base import Tensors
 
 WINDOW_ROWS = 2048  # rows sorted by length together
+LENGTHS = 16  # tokens; batches are as long as a multiple, so that there are few lengths to compile for (`Encoder.compiled`)
 NAMED = 20  # examples of a batch that a message names
 ORDER = 24  # stream of random numbers: the order of a window's batches
 MATRICES = ("token_ids", "segment_ids", "positions", "labels")
@@ -32,8 +33,9 @@ class PretrainingBatches:
         pairs: the name of the target that says which pairs are none; None where none is learnt.
         batch_size: examples a batch; an epoch's last may have fewer.
         seed: of the order.
-        shape: pad every batch to `batch_size` rows of so many tokens and predictions, what is added weighing nothing:
-            TPUs compile for each shape. None for no more padding than a batch needs.
+        max_length: tokens of an example at most.
+        predictions: pad every batch to `batch_size` rows of `max_length` tokens and so many predictions, what is added
+            weighing nothing: TPUs compile for each shape. None for no more padding than a batch needs.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class PretrainingBatches:
         pairs: str | None,
         batch_size: int,
         seed: int,
-        shape: tuple[int, int] | None = None,
+        max_length: int,
+        predictions: int | None = None,
     ):
-        self.examples, self.pairs, self.batch_size, self.seed, self.shape = examples, pairs, batch_size, seed, shape
+        self.examples, self.pairs, self.batch_size, self.seed = examples, pairs, batch_size, seed
+        self.max_length, self.predictions = max_length, predictions
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._wide = max(8, WINDOW_ROWS // batch_size)  # batches a window
 
@@ -76,8 +80,8 @@ class PretrainingBatches:
 
             def batch(place: tf.Tensor) -> Any:
                 rows = slice(place * self.batch_size, (place + 1) * self.batch_size)
-                found = batched({name: column[rows] for name, column in window.items()}, self.pairs)
-                return found if self.shape is None else fixed(found, self.batch_size, *self.shape)
+                found = batched({name: column[rows] for name, column in window.items()}, self.pairs, self.max_length)
+                return found if self.predictions is None else fixed(found, self.batch_size, self.max_length, self.predictions)
 
             return tf.data.Dataset.range(tf.cast(count, tf.int64)).map(lambda place: batch(tf.cast(place, tf.int32)))
 
@@ -114,13 +118,14 @@ def taken(arrays: Arrays, rows: np.ndarray) -> Arrays:
     return Arrays(**{name: getattr(arrays, name)[rows] for name in FIELDS})
 
 
-def batched(window: Tensors, pairs: str | None) -> tuple[Tensors, Tensors, Tensors]:
-    """Inputs, targets and weights of some examples, given by the fields of `Arrays`; padded to the longest among them."""
-    width = tf.reduce_max(window["lengths"])
+def batched(window: Tensors, pairs: str | None, max_length: int) -> tuple[Tensors, Tensors, Tensors]:
+    """Inputs, targets and weights of examples given by the fields of `Arrays`, padded to a multiple of `LENGTHS` tokens."""
+    width = tf.minimum(-(-tf.reduce_max(window["lengths"]) // LENGTHS) * LENGTHS, max_length)
+    more = [[0, 0], [0, LENGTHS]]
     predictions = tf.maximum(tf.reduce_max(window["counts"]), 1)
     inputs = {
-        "token_ids": window["token_ids"][:, :width],
-        "segment_ids": window["segment_ids"][:, :width],
+        "token_ids": tf.pad(window["token_ids"], more)[:, :width],
+        "segment_ids": tf.pad(window["segment_ids"], more)[:, :width],
         "padding_mask": tf.sequence_mask(window["lengths"], width, tf.int32),
         "masked_positions": window["positions"][:, :predictions],
     }

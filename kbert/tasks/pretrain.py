@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import heads
+from kbert import fused, heads
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
@@ -145,7 +145,7 @@ class Pretrain(Task):
     def compile_args(self) -> dict[str, Any]:
         names = ("mlm", *([self.options.pairs] if self.options.pairs else []))
         return {
-            "loss": {name: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for name in names},
+            "loss": dict.fromkeys(names, fused.cross_entropy),
             "metrics": {name: [keras.metrics.SparseCategoricalAccuracy(name=f"{name}_accuracy")] for name in names},
         }
 

@@ -64,7 +64,7 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import optimizers, training
+        from kbert import graphs, optimizers, training
         from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig
         from kbert.objective import Objective
         from kbert.options import PretrainOptions
@@ -96,13 +96,14 @@ class Ours:
             text=TextConfig(lowercase=args.lowercase, strip_accents=args.lowercase),
             max_length=LENGTH,
         )
-        task, _, model = build(config, vocabulary, "bfloat16")
+        task, encoder, model = build(config, vocabulary, "bfloat16")
+        encoder.compiled = graphs.worth_compiling(model.trainable_variables)
         encode = tokens.Encode(task.tokenizer, None)
         with ThreadPoolExecutor(1) as executor:
             blocks = corpus.blocks(args.input, "sentences")
             self.tokens = tokens.tokenized(blocks, corpus.files(args.input), encode, executor, 1)
         examples = TextExamples(self.tokens, vocabulary, Cut("mlm", LENGTH), Masking("piece", most=PREDICTIONS), 0)
-        batches = PretrainingBatches(examples, pairs=None, batch_size=ROWS, seed=0)
+        batches = PretrainingBatches(examples, pairs=None, batch_size=ROWS, seed=0, max_length=LENGTH)
         chosen = optimizers.optimizer(model, PretrainConfig(train_data=args.input, learning_rate=1e-4), 1_000_000)
         chosen.build(model.trainable_variables)
         arguments = task.compile_args()
