@@ -1,9 +1,9 @@
-"""A training run that is killed again and again: `killed_run.py MODEL_DIR KILLS SEED`.
+"""A pre-training run that is killed again and again: `killed_run.py FOLDER MODEL_DIR KILLS SEED`.
 
-Each attempt is a process of its own that trains the toy model of `test_training` from the last checkpoint, and is
-sent SIGKILL at a random moment, until there were KILLS of them; the last attempt runs to the end. Attempts are forked
-after the imports, which cost seconds, and before TensorFlow's first operation, which starts its threads. Prints, as
-JSON, the step of the last checkpoint after each kill.
+Each attempt is a process of its own that runs `kbert.pretrain` on the text in FOLDER, and is sent SIGKILL at a random
+moment, until there were KILLS of them; the last attempt runs to the end. Attempts are forked after the imports, which
+cost seconds, and before TensorFlow's first operation, which starts its threads. Prints, as JSON, the step of the last
+checkpoint after each kill.
 """
 
 import json
@@ -13,24 +13,26 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 
-from test_training import run
+from test_pretrain import arguments
 
+from kbert import pretrain
 from kbert.model_dir import ModelDir
 
-STEPS = 300
+STEPS = 150
 
 
-def attempt(model_dir: str) -> int:
+def attempt(folder: str, model_dir: str) -> int:
     """Train in a process of its own; returns its id."""
     child = os.fork()
     if child == 0:
         try:
-            run(model_dir, steps=STEPS, checkpoint_steps=3, keep_checkpoints=2)
+            settings = {"steps": STEPS, "checkpoint_steps": 3, "keep_checkpoints": 2, "objective": "mlm"}
+            os._exit(pretrain.main(arguments(Path(folder), model_dir, **settings)))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-        os._exit(0)
     return child
 
 
@@ -39,12 +41,12 @@ def reached(model_dir: str) -> int:
     return 0 if last is None else last.step
 
 
-def main(model_dir: str, kills: str, seed: str) -> None:
+def main(folder: str, model_dir: str, kills: str, seed: str) -> None:
     chance = random.Random(int(seed))
     steps = []
     # Each attempt gets a little further than the one before: to any step, and any moment of it.
-    for goal in sorted(chance.sample(range(STEPS - 30), int(kills))):
-        child = attempt(model_dir)
+    for goal in sorted(chance.sample(range(STEPS - 20), int(kills))):
+        child = attempt(folder, model_dir)
         while reached(model_dir) < goal:
             assert os.waitpid(child, os.WNOHANG) == (0, 0), "an attempt ended by itself"
             time.sleep(0.001)
@@ -52,7 +54,7 @@ def main(model_dir: str, kills: str, seed: str) -> None:
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         steps.append(reached(model_dir))
-    assert os.waitpid(attempt(model_dir), 0)[1] == 0
+    assert os.waitpid(attempt(folder, model_dir), 0)[1] == 0
     print(json.dumps(steps))
 
 

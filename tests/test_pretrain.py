@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import VOCABULARY, finetune_flags, write_hugging_face
+from conftest import ROOT, VOCABULARY, finetune_flags, write_hugging_face
 from safetensors.numpy import load_file
+from test_training import curves
 from tiny import full_tensors
 
 from kbert import checkpoints, export, finetune, predict, pretrain
@@ -274,3 +275,25 @@ def test_sizes_are_those_that_google_published(size, layers, width):
         width // 64,
         4 * width,
     )
+
+
+def test_a_run_killed_ten_times_at_random_is_the_run_that_was_not(folder, tmp_path, environment):
+    (tmp_path / "text.txt").write_text((folder / "text.txt").read_text() * 8)
+    for name in ("other.txt", "vocab.txt"):
+        shutil.copyfile(folder / name, tmp_path / name)
+
+    def trained(name: str, kills: int) -> list[int]:
+        command = [sys.executable, ROOT / "tests" / "killed_run.py", tmp_path, tmp_path / name, str(kills), "5"]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    assert trained("whole", 0) == []
+    reached = trained("killed", 10)
+    assert len(reached) == 10 and len(set(reached)) > 5
+    whole, killed = ModelDir(tmp_path / "whole"), ModelDir(tmp_path / "killed")
+    for file in ("weights.safetensors", "state.safetensors"):
+        a, b = (load_file(directory.last().path / file) for directory in (whole, killed))
+        assert list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
+    assert [(s.step, s.metrics) for s in whole.checkpoints()] == [(s.step, s.metrics) for s in killed.checkpoints()]
+    assert curves(whole.path) == curves(killed.path) and len(curves(whole.path)["train/loss"]) >= 50

@@ -1,15 +1,9 @@
 """Runs of a toy model: when checkpoints are written and which are kept, exact resuming, losses that are lost."""
 
-import json
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
-from safetensors.numpy import load_file
 from test_boards import events, number
 from test_pipeline import CONFIG
 
@@ -223,21 +217,3 @@ def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
     with pytest.raises(KbertError, match="weights are not numbers after step 1: .*; its batch was row 0 of the toy"):
         run(tmp_path / "weights", learning_rate=1e30, weight_decay=1e30, warmup_ratio=0.0, checkpoint_steps=1)
     assert steps(ModelDir(tmp_path / "weights")) == []
-
-
-def test_a_run_killed_ten_times_at_random_is_the_run_that_was_not(tmp_path, environment):
-    def trained(name: str, kills: int) -> list[int]:
-        command = [sys.executable, ROOT / "tests" / "killed_run.py", tmp_path / name, str(kills), "5"]
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    assert trained("whole", 0) == []
-    reached = trained("killed", 10)
-    assert len(reached) == 10 and len(set(reached)) > 5
-    whole, killed = ModelDir(tmp_path / "whole"), ModelDir(tmp_path / "killed")
-    for file in ("weights.safetensors", "state.safetensors"):
-        a, b = (load_file(directory.last().path / file) for directory in (whole, killed))
-        assert list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
-    assert [(s.step, s.metrics) for s in whole.checkpoints()] == [(s.step, s.metrics) for s in killed.checkpoints()]
-    assert curves(whole.path) == curves(killed.path)
