@@ -31,8 +31,11 @@ def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndar
 
 def mixed(values: Any) -> np.ndarray:
     """SplitMix64's finisher (Steele et al. 2014) on uint64 values of any shape; arithmetic is modulo 2**64."""
-    z = np.asarray(values, np.uint64)
+    z = np.array(values, np.uint64)
+    high = np.empty_like(z)  # in place: what a new array costs is most of this
     with np.errstate(over="ignore"):
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(z ^ (z >> np.uint64(31)))
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z ^= np.right_shift(z, np.uint64(shift), out=high)
+            z *= np.uint64(factor)
+    z ^= np.right_shift(z, np.uint64(31), out=high)
+    return z

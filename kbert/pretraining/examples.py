@@ -114,7 +114,8 @@ class TextExamples:
         end_a = (1 + keep_a).astype(np.int32)[:, None]  # of the first [SEP]
         end = (lengths - 1).astype(np.int32)[:, None]  # of the last
         second = place > end_a
-        source = np.where(second, (start_b - keep_a - 2)[:, None], (start_a - 1)[:, None]) + place
+        source = np.where(second, (start_b - keep_a - 2)[:, None], (start_a - 1)[:, None])
+        source += place
         packed = self.tokens.ids.take(source, mode="clip")  # what is no token of either is overwritten
         let_go(self.records)
         self.tokens.let_go()

@@ -20,7 +20,7 @@ MaskUnit = Literal["piece", "word", "span"]
 
 SPAN_P, LONGEST_SPAN = 0.2, 10  # of the geometric distribution of a span's words, cut and normalised as in SpanBERT
 LENGTHS = np.cumsum(SPAN_P * (1 - SPAN_P) ** np.arange(LONGEST_SPAN))
-CHOICE, FATE, PIECE, SPAN = range(16, 20)  # streams of random numbers; those of cutting and partners are below
+CHOICE, FATE, SPAN = range(16, 19)  # streams of random numbers; those of cutting and partners are below
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,11 @@ def mask(ids: np.ndarray, goes_on: np.ndarray, special: Special, how: Masking, k
             chosen, fates = _spans(maskable, opens, wanted, key)
     rows, columns = np.nonzero(chosen)
     there = ids[rows, columns]
-    fate = unit(bits_at(key[rows], FATE, columns) if fates is None else fates[rows, columns])
-    stand_in = special.replacements[(unit(bits_at(key[rows], PIECE, columns)) * len(special.replacements)).astype(np.int64)]
+    draws = bits_at(key[rows], FATE, columns)
+    fate = unit(draws if fates is None else fates[rows, columns])
+    # Of the same draw the lower half, which the fate hardly sees.
+    piece = (draws & np.uint64(0xFFFFFFFF)) * np.uint64(len(special.replacements)) >> np.uint64(32)
+    stand_in = special.replacements[piece.astype(np.int64)]
     replaced = ids.astype(np.int32)
     replaced[rows, columns] = np.where(fate < 0.8, special.mask_id, np.where(fate >= 0.9, stand_in, there))
 

@@ -23,7 +23,7 @@ from kbert.pretraining.examples import Arrays, TextExamples
 
 BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum behind it; that, its length and the length's checksum
 PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("file", "<u4")])
-AT_ONCE = 4096  # records
+AT_ONCE = 2048  # records
 FREQUENCY_ROWS = 20_000  # examples that tell how often pieces are
 ENDING = ".tfrecord"
 
@@ -33,6 +33,8 @@ def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
     count = len(arrays.lengths)
 
     def wide(values: np.ndarray, width: int) -> np.ndarray:
+        if values.shape[1] == width:
+            return values
         padded = np.zeros((count, width), np.int32)
         padded[:, : values.shape[1]] = values
         return padded
@@ -48,10 +50,12 @@ def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
     }
     weights = (np.arange(most) < arrays.counts[:, None]).astype("<f4")
     entries = [_entry(name, 3, _varints(values)) for name, values in integers.items()]
-    features = np.concatenate([*entries, _entry("masked_lm_weights", 2, weights.view(np.uint8))], 1)
-    head, size, every = b"\x0a" + _varint(features.shape[1]), features.shape[1], features.tobytes()
+    entries.append(_entry("masked_lm_weights", 2, weights.view(np.uint8)))
+    head = np.frombuffer(b"\x0a" + _varint(sum(entry.shape[1] for entry in entries)), np.uint8)
+    records = np.concatenate([np.broadcast_to(head, (count, len(head))), *entries], 1)
+    size, every = records.shape[1], records.tobytes()
     for start in range(0, len(every), size):
-        yield head + every[start : start + size]
+        yield every[start : start + size]
 
 
 def _entry(name: str, kind: int, packed: np.ndarray) -> np.ndarray:
@@ -83,12 +87,15 @@ def _varints(values: np.ndarray) -> np.ndarray:
 
     Each takes as many bytes as the largest needs, which protocol buffers allow, so that rows are of one length.
     """
-    width = len(_varint(int(values.max(initial=0))))
+    highest = int(values.max(initial=0))
+    width = len(_varint(highest))
     if width == 1:
         return values.astype(np.uint8)
+    values = values.astype(np.uint16 if highest < 1 << 16 else np.uint32)
     found = np.empty((*values.shape, width), np.uint8)
-    for place in range(width):
-        found[..., place] = (values >> 7 * place) & 127 | (128 if place < width - 1 else 0)
+    for place in range(width - 1):
+        np.bitwise_or(values >> 7 * place, 128, out=found[..., place], casting="unsafe")  # of which the lowest byte is kept
+    found[..., -1] = values >> 7 * (width - 1)
     return found.reshape(len(values), -1)
 
 
