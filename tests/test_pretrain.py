@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from test_training import curves
 from tiny import full_tensors
 
-from kbert import checkpoints, export, finetune, predict, pretrain
+from kbert import checkpoints, export, finetune, graphs, predict, pretrain
 from kbert.config import PretrainConfig
 from kbert.model_dir import ModelDir
 
@@ -64,6 +64,16 @@ class TestTheRun:
         dev = ModelDir(pretrained).metrics()["dev"]
         assert dev["mlm"]["loss"] < 0.5 * dev["mlm"]["unigram_loss"] and dev["mlm"]["accuracy"] > 0.7
         assert dev["mlm"]["perplexity"] == pytest.approx(np.exp(dev["mlm"]["loss"])) and dev["loss"] == dev["mlm"]["loss"]
+
+    def test_compiled_it_learns_the_same(self, folder, tmp_path, monkeypatch):
+        """What XLA compiles for large models, in parts of a batch and under LAMB too."""
+        losses = []
+        for name, worth in (("plain", 10**9), ("compiled", 1)):
+            monkeypatch.setattr(graphs, "WORTH_COMPILING", worth)
+            more = {"objective": "mlm", "steps": 8, "accumulation_steps": 2, "optimizer": "lamb"}
+            assert pretrain.main(arguments(folder, tmp_path / name, **more)) == 0
+            losses.append(ModelDir(tmp_path / name).best().metrics["loss"])
+        assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
     def test_tensorboard_has_its_figures(self, pretrained):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
