@@ -7,9 +7,11 @@ buffers made one by one in Python take longer than all the rest.
 
 import glob
 import os
+import struct
 import tempfile
 import zlib
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +55,7 @@ def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
     entries.append(_entry("masked_lm_weights", 2, weights.view(np.uint8)))
     head = np.frombuffer(b"\x0a" + _varint(sum(entry.shape[1] for entry in entries)), np.uint8)
     records = np.concatenate([np.broadcast_to(head, (count, len(head))), *entries], 1)
-    size, every = records.shape[1], records.tobytes()
-    for start in range(0, len(every), size):
-        yield every[start : start + size]
+    return map(itemgetter(0), struct.iter_unpack(f"{records.shape[1]}s", records))
 
 
 def _entry(name: str, kind: int, packed: np.ndarray) -> np.ndarray:
@@ -109,11 +109,12 @@ def write_shard(path: Path, examples: TextExamples, passes: int, positions: rang
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with tf.io.TFRecordWriter(str(beside)) as writer:
+            write = super(tf.io.TFRecordWriter, writer).write  # its own does no more, a million times
             for start in range(positions.start, positions.stop, AT_ONCE):
                 some = permuted(np.arange(start, min(start + AT_ONCE, positions.stop)), total, seed, 0)
                 arrays = examples.read(some % len(examples), some // len(examples))
                 for record in serialised(arrays, examples.how.max_length, examples.masked.most):
-                    writer.write(record)
+                    write(record)
         os.replace(beside, path)
     except (OSError, tf.errors.OpError) as error:
         raise DataError(f"{path}: cannot be written: {getattr(error, 'message', error)}") from None
