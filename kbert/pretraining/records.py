@@ -55,7 +55,7 @@ def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
     entries.append(_entry("masked_lm_weights", 2, weights.view(np.uint8)))
     head = np.frombuffer(b"\x0a" + _varint(sum(entry.shape[1] for entry in entries)), np.uint8)
     records = np.concatenate([np.broadcast_to(head, (count, len(head))), *entries], 1)
-    return map(itemgetter(0), struct.iter_unpack(f"{records.shape[1]}s", records))
+    return map(itemgetter(0), struct.iter_unpack(f"{records.shape[1]}s", records.data))
 
 
 def _entry(name: str, kind: int, packed: np.ndarray) -> np.ndarray:
