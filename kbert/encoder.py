@@ -133,7 +133,7 @@ class Encoder(keras.layers.Layer):
             kernel, shift = ops.cast(ops.concatenate(kernels, -1), narrow), ops.cast(ops.concatenate(shifts, -1), "float32")
             return ops.matmul(ops.reshape(ops.cast(x, narrow), (-1, x.shape[-1])), kernel), shift
 
-        def product(x: Any, *projections: Any, activation: Any = None) -> Any:  # the same, [batch, length, all their width]
+        def product(x: Any, *projections: Any, activation: Any = None) -> Any:  # their sum, [batch, length, all their width]
             flat, shift = product_and_bias(x, *projections)
             shape = (batch, -1, flat.shape[-1])
             # TensorFlow fuses what stands next to a product with it: good in float32, in bfloat16 half as fast.

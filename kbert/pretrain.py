@@ -142,7 +142,8 @@ def _train(
     elif options.pairs is None:
         encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
-    encoder.compiled = graphs.worth_compiling(model.trainable_variables)
+    with devices.strategy.scope():  # which says how many train
+        encoder.compiled = graphs.worth_compiling(model.trainable_variables)
     devices.wait()  # for the others to have looked at what is there
     if devices.chief and (start.overwrite or not directory.exists() or directory.last() is None):
         directory.create(model_config, train, vocabulary)

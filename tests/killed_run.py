@@ -17,10 +17,11 @@ from pathlib import Path
 
 from test_pretrain import arguments
 
-from kbert import pretrain
+from kbert import graphs, pretrain
 from kbert.model_dir import ModelDir
 
 STEPS = 150
+graphs.WORTH_COMPILING = 1  # so that what XLA compiles for large models resumes exactly too
 
 
 def attempt(folder: str, model_dir: str) -> int:

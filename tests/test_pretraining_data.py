@@ -495,7 +495,7 @@ class TestBatches:
                     own = other[name].numpy()[tuple(map(slice, values.shape))]
                     assert (own == values.numpy()).all() and np.abs(other[name].numpy()).sum() == np.abs(own).sum()
 
-    def test_padding_is_small_and_a_batch_is_named(self, many):
+    def test_rows_of_like_length_share_a_batch_which_is_named(self, many):
         made = TextExamples(many, VOCABULARY, Cut("mlm+sop", 24), Masking(), 0)
         batches = PretrainingBatches(made, pairs="sop", batch_size=16, seed=3, max_length=24)
         taken = list(batches.dataset(0).take(batches.per_epoch))

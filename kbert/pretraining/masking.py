@@ -20,7 +20,7 @@ MaskUnit = Literal["piece", "word", "span"]
 
 SPAN_P, LONGEST_SPAN = 0.2, 10  # of the geometric distribution of a span's words, cut and normalised as in SpanBERT
 LENGTHS = np.cumsum(SPAN_P * (1 - SPAN_P) ** np.arange(LONGEST_SPAN))
-CHOICE, FATE, SPAN = range(16, 19)  # streams of random numbers; those of cutting and partners are below
+CHOICE, FATE, SPAN = 16, 17, 19  # streams of random numbers; those of cutting and partners are below
 
 
 @dataclass(frozen=True)
