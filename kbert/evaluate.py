@@ -36,11 +36,11 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     runtime.start()
     from kbert import serving, training
     from kbert.sources import open_table
-    from kbert.tasks import task_class
+    from kbert.tasks import fine_tuned
 
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
-    task = task_class(model.task)
+    task = fine_tuned(model.task)
     audit = task.audit(options.data, model.fields, model.labels, model.options)
     table = open_table(options.data, source, task.columns(source), keyed_by=len(model.fields), nested=task.nested, check=audit)
     audit.finish()

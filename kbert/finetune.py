@@ -67,13 +67,13 @@ def _train(
     from kbert import checkpoints, pipeline, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
-    from kbert.tasks import task_class
+    from kbert.tasks import fine_tuned
 
     if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
     devices.wait()
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
-    task_type = task_class(name)
+    task_type = fine_tuned(name)
     fields = task_type.fields(train.source)
     task_options = to_json(task_type.settled(options, train.source))
     checkpoint = checkpoints.open_checkpoint(train.init)
@@ -111,7 +111,7 @@ def _train(
 
     training.seed(train.seed)
     with devices.strategy.scope():
-        task, encoder, model = build(model_config, checkpoint.vocabulary, train.precision)
+        task, encoder, model = build(task_type, model_config, checkpoint.vocabulary, train.precision)
     if task.grouped and (train.accumulation_steps > 1 or train.strategy != "none"):
         raise UsageError(
             f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "

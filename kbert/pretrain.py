@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from kbert.encoder import Encoder
     from kbert.pretraining.examples import Examples
     from kbert.strategies import Devices
-    from kbert.tasks.base import Report, Task
+    from kbert.tasks.base import Report
+    from kbert.tasks.pretrain import Pretrain
 
 log = logging.getLogger("kbert.pretrain")  # __name__ is "__main__" when it runs
 
@@ -98,6 +99,7 @@ def _train(
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.sources import learnt_and_held_out
     from kbert.serving import build
+    from kbert.tasks.pretrain import Pretrain
     from kbert.text import read_vocabulary
 
     if devices.chief and not start.overwrite:
@@ -126,7 +128,7 @@ def _train(
     )
     training.seed(train.seed)
     with devices.strategy.scope():
-        task, encoder, model = build(model_config, vocabulary, train.precision)
+        task, encoder, model = build(Pretrain, model_config, vocabulary, train.precision)
     examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
     train = dataclasses.replace(train, train_data_crc32=examples.digest)
     if directory.exists() and not start.overwrite:
@@ -167,7 +169,7 @@ def _train(
     print(f"\nmodel: {directory.path}")
 
 
-def _write_metrics(directory: ModelDir, task: "Task") -> None:
+def _write_metrics(directory: ModelDir, task: "Pretrain") -> None:
     """Write and print the kept checkpoint's figures on held-out text."""
     best = directory.best()
     directory.write_metrics({"step": best.step, "epoch": best.epoch, "dev": best.metrics})
@@ -227,12 +229,18 @@ def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") ->
 
 
 def _measure(
-    task: "Task", model: "keras.Model", vocabulary: list[str], examples: "Examples", held_out: "Examples", train: PretrainConfig
+    task: "Pretrain",
+    model: "keras.Model",
+    vocabulary: list[str],
+    examples: "Examples",
+    held_out: "Examples",
+    train: PretrainConfig,
 ) -> Callable[[], "Report"]:
     """A function that measures the model as it is now, in the arithmetic that is served."""
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import measurer, unigram
     from kbert.serving import build, set_weights
+    from kbert.tasks.pretrain import Pretrain
 
     options = PretrainOptions(**task.config.options)
     # Measured on one device and in one part, however large the batches of training are.
@@ -241,7 +249,7 @@ def _measure(
     count = min(batches.per_epoch, -(-train.dev_examples // MEASURED_ROWS))
     served = model
     if train.precision != task.config.serving_precision:
-        _, _, served = build(task.config, vocabulary, task.config.serving_precision)
+        _, _, served = build(Pretrain, task.config, vocabulary, task.config.serving_precision)
     figures = measurer(served, batches, count, unigram(examples.frequencies()))
 
     def measure() -> "Report":

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.tasks import task_class
-from kbert.tasks.base import Encoded, Signature, Task, Tensors
+from kbert.tasks.base import Kept, Served, Signature, Tensors
 from kbert.text import Tokenizer
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
@@ -31,27 +31,8 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 TOKEN_BUDGET = 8192  # tokens, padding included, that pass through the encoder at once
 
 
-class Served(Protocol):
-    """What a predictor runs: the part of a `Task` that answers, or a way to make vectors."""
-
-    @property
-    def config(self) -> Any: ...  # with `fields`, the raw inputs' names
-
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-
-    def encode(self, raw: Tensors) -> Encoded: ...
-
-    def build(self, encoder: Encoder) -> keras.Model: ...
-
-    def served(self, model: keras.Model) -> keras.Model: ...
-
-    def signatures(self) -> dict[str, Signature]: ...
-
-    def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors: ...
-
-
 S = TypeVar("S", bound=Served)
+K = TypeVar("K", bound=Kept)
 
 
 class Predictor(tf.Module, Generic[S]):
@@ -108,10 +89,10 @@ class Predictor(tf.Module, Generic[S]):
 
 
 def build(
-    model_config: config.ModelConfig, vocabulary: list[str], precision: config.Precision
-) -> tuple[Task, Encoder, keras.Model]:
-    """Tokenizer, task and model of a configuration, with random weights; `precision` is that of the arithmetic."""
-    task = task_class(model_config.task)(model_config, _tokenizer(tuple(vocabulary), model_config.text))
+    task_type: type[K], model_config: config.ModelConfig, vocabulary: list[str], precision: config.Precision
+) -> tuple[K, Encoder, keras.Model]:
+    """Task, encoder and model of a configuration, with random weights; `precision` is that of the arithmetic."""
+    task = task_type(model_config, _tokenizer(tuple(vocabulary), model_config.text))
     encoder = Encoder(model_config.encoder, POLICIES[precision])
     return task, encoder, task.build(encoder)
 
@@ -137,8 +118,8 @@ def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -
         variable.assign(arrays[name])
 
 
-def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Task]:
-    """The kept checkpoint of a model directory, ready to predict.
+def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
+    """The kept checkpoint of a model directory, ready to predict; of whatever task the model is.
 
     Args:
         model_dir: the directory.
@@ -151,7 +132,8 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Task]:
     directory = ModelDir(model_dir)
     model_config = directory.read_config()[0].with_n_best(n_best)
     saved, weights = directory.best_weights()
-    task, _, model = build(model_config, directory.vocabulary(), model_config.serving_precision)
+    task_type = task_class(model_config.task)
+    task, _, model = build(task_type, model_config, directory.vocabulary(), model_config.serving_precision)
     task.calibrate(saved.calibration)
     set_weights(model, weights, str(saved.path / "weights.safetensors"))
     return Predictor(task, model)

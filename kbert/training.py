@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -29,13 +29,15 @@ from kbert.pipeline import Batches
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
 from kbert.strategies import Devices
-from kbert.tasks.base import Report, Stage, Task
+from kbert.tasks.base import OnRows, Report, Stage, Task, Trained
 from kbert.train_step import TrainStep
 
 log = logging.getLogger(__name__)
 
+Rows = TypeVar("Rows", bound=OnRows)
 
-def evaluate(predictor: Predictor[Task], table: Table, description: str, calibrates: bool = False) -> Report:
+
+def evaluate(predictor: Predictor[Rows], table: Table, description: str, calibrates: bool = False) -> Report:
     """The table's rows through the serving function, scored as a whole; `calibrates`: thresholds are found on them."""
     scorer = predictor.task.scorer(calibrates)
     rows, count = pipeline.measured_rows(predictor.task, table)
@@ -62,7 +64,7 @@ def dev_measure(
     if precision == task.config.serving_precision:
         predictor = Predictor(task, model)
     else:
-        serving_task, _, serving_model = build(task.config, vocabulary, task.config.serving_precision)
+        serving_task, _, serving_model = build(type(task), task.config, vocabulary, task.config.serving_precision)
         predictor = Predictor(serving_task, serving_model)
 
     def measure() -> Report:
@@ -111,7 +113,7 @@ class Run:
 
     def __init__(
         self,
-        task: Task,
+        task: Trained,
         model: keras.Model,
         config: RunConfig,
         directory: ModelDir,

@@ -4,7 +4,6 @@ In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those
 what is known is known of the text.
 """
 
-from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -16,9 +15,9 @@ from kbert.aspects import labels
 from kbert.aspects.selecting import positions
 from kbert.aspects.sentences import LONGEST, Sentences, sentences
 from kbert.aspects.text_filter import TextFilter
-from kbert.config import ModelConfig, SourceConfig
+from kbert.config import ModelConfig
 from kbert.options import AspectOptions
-from kbert.tasks.base import Audit, Encoded, Task, Tensors
+from kbert.tasks.base import Encoded, OnRows, Tensors
 from kbert.text import Tokenizer
 
 MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
@@ -84,8 +83,8 @@ class FilterScorer:
         return FilterReport({"loss": float(-np.log(share).mean()), "f1": float(f1), "average_precision": float(precision)})
 
 
-class Filtering(Task):
-    """What trains a `TextFilter`; see `kbert.tasks.base.Task` for what each method is for.
+class Filtering(OnRows):
+    """What trains a `TextFilter`; see `kbert.tasks.base` for what each method is for.
 
     Args:
         config, tokenizer: those of the task it belongs to.
@@ -95,9 +94,7 @@ class Filtering(Task):
     """
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("average_precision", "max")
-    nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
-    split_by: ClassVar[slice] = slice(None)
 
     def __init__(
         self,
@@ -112,16 +109,6 @@ class Filtering(Task):
         self.text_filter = text_filter
         inputs = heads.inputs()
         self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
-
-    @staticmethod
-    def fields(source: SourceConfig) -> tuple[str, ...]:
-        raise NotImplementedError("its rows are read by the task it belongs to")
-
-    columns = fields
-
-    @staticmethod
-    def audit(*_: Any) -> Audit:
-        raise NotImplementedError("its rows are checked by the task it belongs to")
 
     @property
     def gold(self) -> tuple[str, ...]:
@@ -153,18 +140,6 @@ class Filtering(Task):
         row = encoded["row"]
         return tf.cast(tf.concat([row[:, None], tf.gather(mentioned, row)], 1), tf.float32)
 
-    def build(self, encoder: Any) -> keras.Model:
-        return self.model
-
-    def calibrate(self, values: dict[str, float]) -> None:
-        pass
-
-    def survey(self, rows: Iterable[Tensors]) -> list[str]:
-        return []
-
-    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        return {"mentioned": decoded["mentioned"][row].tolist()}
-
     def compile_args(self) -> dict[str, Any]:
         # The loss of a batch is one number; each of its sentences has it, so that its mean is the loss.
         return {"loss": lambda known, logits: tf.fill(tf.shape(known)[:1], mention_loss(known, logits, self.pooling))}
@@ -175,9 +150,6 @@ class Filtering(Task):
 
     def scorer(self, calibrates: bool) -> FilterScorer:
         return FilterScorer(self)
-
-    def report(self, metrics: dict[str, Any]) -> FilterReport:
-        return FilterReport(metrics)
 
 
 def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:

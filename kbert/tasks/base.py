@@ -1,9 +1,15 @@
-"""What a task is: the one protocol between the tasks and everything that trains, measures and serves them.
+"""What a task is: the protocols between the tasks and everything that trains, measures and serves them.
 
 A line of text goes table -> encode -> batch -> encoder -> head -> decode; the task owns `encode`
 (with `supervise` for its gold), the head (`build`) and `decode`, and says how it is scored. A task that
 is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again. A task
 that is `grouped` does so too, and its loss needs all of a row's inputs at once.
+
+    Served              a predictor runs it
+      Trained           a run trains it
+        OnRows          on rows of a table, which it is measured on too: a `Stage`
+        Kept            and a model directory keeps it: pre-training
+          Task          both: what `kbert.finetune` trains
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,23 +97,54 @@ class Signature(NamedTuple):
     outputs: tuple[str, ...] | None = None  # None: all
 
 
-class Stage(NamedTuple):
-    """Something that is learnt in a run of its own before a task's model is trained, and stays as it is from then on."""
+class Served(Protocol):
+    """What a predictor runs: the part of a task that answers, or a way to make vectors."""
 
-    name: str  # of its folder in the model directory, and in messages
-    task: "Task"
-    model: keras.Model  # of layers that the task's model has too
-    settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
-
-
-class Task(Protocol):
-    """One task on one model."""
-
-    split_by: ClassVar[slice]  # the fields of which dev rows set aside share no value with training rows
-    nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
-    windowed: ClassVar[bool]  # whether `encode` may give several rows for one
-    config: ModelConfig
+    config: Any  # with `fields`, the raw inputs' names
     tokenizer: Tokenizer
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """Ids from raw strings, batched, graph only.
+
+        Returns:
+            `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and what else `supervise` and
+            `decode` need. Where the task is windowed or grouped, [windows, (tokens)], a row's windows in order, and
+            `row`, int32 [windows], the row each is of.
+        """
+
+    def served(self, model: keras.Model) -> keras.Model:
+        """The model whose outputs `decode` reads: the built one, or another made of its layers."""
+        return model
+
+    def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors:
+        """What is served, [rows, ...], from the head's outputs; in the graph.
+
+        Args:
+            outputs: [windows, ...], or, from a head over tokens, ragged [windows, (tokens), ...].
+        """
+
+    def signatures(self) -> dict[str, Signature]:
+        """What an exported model serves, by name; `serving_default` is among them."""
+        return {"serving_default": Signature(self.config.fields)}
+
+
+class Trained(Served, Protocol):
+    """What a run trains, on batches and by figures that come from elsewhere."""
+
+    config: ModelConfig
+
+    @property
+    def best(self) -> tuple[str, Literal["max", "min"]]:
+        """The scalar that picks the best checkpoint."""
+
+    def compile_args(self) -> dict[str, Any]:
+        """Loss and training metrics for `keras.Model.compile`."""
+
+
+class OnRows(Trained, Protocol):
+    """What is trained and measured on the rows of tables."""
+
+    windowed: ClassVar[bool]  # whether `encode` may give several rows for one
 
     @property
     def gold(self) -> tuple[str, ...]:
@@ -123,11 +160,53 @@ class Task(Protocol):
         """Whether `encode` may give several rows for one, and the loss needs all of them."""
         return False
 
-    @property
-    def best(self) -> tuple[str, Literal["max", "min"]]:
-        """The scalar that picks the best checkpoint."""
+    def examples(self, table: Table, seed: int) -> Examples | None:
+        """What is trained on; None: the table's rows, or their windows. Called with the weights that training starts from."""
+        return None
+
+    def measured(self, table: Table) -> Examples | None:
+        """What is measured, in place of the table's rows."""
+        return None
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
+        """Targets from raw gold strings, [windows, ...]; ragged ones, [windows, (tokens)], are padded with -1."""
+
+    def scorer(self, calibrates: bool) -> Scorer:
+        """A new scorer; `calibrates`: thresholds that the model lacks are found on what it is given, as on dev."""
+
+
+class Stage(NamedTuple):
+    """Something that is learnt in a run of its own before a task's model is trained, and stays as it is from then on."""
+
+    name: str  # of its folder in the model directory, and in messages
+    task: OnRows
+    model: keras.Model  # of layers that the task's model has too
+    settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
+
+
+class Kept(Trained, Protocol):
+    """What a model directory keeps, and commands answer with."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer): ...
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        """The model from ids and mask to the head's outputs."""
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced."""
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        """One row of decoded outputs as JSON values, for `kbert.predict`."""
+
+    def report(self, metrics: dict[str, Any]) -> Report:
+        """The report that has these metrics, as a checkpoint stores them."""
+
+
+class Task(OnRows, Kept, Protocol):
+    """One task on one model, fine-tuned on tables and measured on them."""
+
+    split_by: ClassVar[slice]  # the fields of which dev rows set aside share no value with training rows
+    nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
@@ -159,58 +238,6 @@ class Task(Protocol):
         """
         yield from ()
 
-    def examples(self, table: Table, seed: int) -> Examples | None:
-        """What is trained on; None: the table's rows, or their windows. Called with the weights that training starts from."""
-        return None
-
-    def measured(self, table: Table) -> Examples | None:
-        """What is measured, in place of the table's rows."""
-        return None
-
-    def encode(self, raw: Tensors) -> Encoded:
-        """Ids from raw strings, batched, graph only.
-
-        Returns:
-            `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and what else `supervise` and
-            `decode` need. Where the task is windowed or grouped, [windows, (tokens)], a row's windows in order, and
-            `row`, int32 [windows], the row each is of.
-        """
-
-    def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
-        """Targets from raw gold strings, [windows, ...]; ragged ones, [windows, (tokens)], are padded with -1."""
-
     def survey(self, rows: Iterable[Tensors]) -> list[str]:
         """What encoding makes of all training rows, raw with gold, as sentences for the log; asked of windowed tasks."""
-
-    def build(self, encoder: Encoder) -> keras.Model:
-        """The model from ids and mask to the head's outputs."""
-
-    def served(self, model: keras.Model) -> keras.Model:
-        """The model whose outputs `decode` reads: the built one, or another made of its layers."""
-        return model
-
-    def compile_args(self) -> dict[str, Any]:
-        """Loss and training metrics for `keras.Model.compile`."""
-
-    def calibrate(self, values: dict[str, float]) -> None:
-        """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced."""
-
-    def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors:
-        """What is served, [rows, ...], from the head's outputs; in the graph.
-
-        Args:
-            outputs: [windows, ...], or, from a head over tokens, ragged [windows, (tokens), ...].
-        """
-
-    def signatures(self) -> dict[str, Signature]:
-        """What an exported model serves, by name; `serving_default` is among them."""
-        return {"serving_default": Signature(self.config.fields)}
-
-    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        """One row of decoded outputs as JSON values, for `kbert.predict`."""
-
-    def scorer(self, calibrates: bool) -> Scorer:
-        """A new scorer; `calibrates`: thresholds that the model lacks are found on what it is given, as on dev."""
-
-    def report(self, metrics: dict[str, Any]) -> Report:
-        """The report that has these metrics, as a checkpoint stores them."""
+        return []

@@ -5,7 +5,6 @@ the next-sentence head (Devlin et al. 2019, section 3.1; google-research/bert `r
 `text` that spells [MASK] and gives, for each of them, the `pieces` of highest probability with their `probabilities`.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -13,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import fused, heads
-from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.config import ModelConfig, from_json
 from kbert.encoder import Encoder
-from kbert.errors import DataError, UsageError
+from kbert.errors import DataError
 from kbert.options import PretrainOptions
-from kbert.tasks.base import Audit, Encoded, Scorer, Task, Tensors
+from kbert.tasks.base import Encoded, Kept, Tensors
 from kbert.text import MASK, Tokenizer
 
 MASKS_AT_ONCE = 256  # whose logits over the vocabulary are in memory together
@@ -84,13 +83,10 @@ class BestPieces(keras.layers.Layer):
         return keras.KerasTensor((*token_ids.shape, 2 * self.n_best), "float32")
 
 
-class Pretrain(Task):
-    """The task `pretrain`; see `kbert.tasks.base.Task` for what each method is for."""
+class Pretrain(Kept):
+    """The task `pretrain`; see `kbert.tasks.base` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
-    gold: ClassVar[tuple[str, ...]] = ()
-    nested: ClassVar[bool] = False
-    windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         self.config = config
@@ -101,29 +97,9 @@ class Pretrain(Task):
         self.mask_id = tokenizer.mask_id
         self._head: heads.MaskedLM | None = None
 
-    @staticmethod
-    def fields(source: SourceConfig) -> tuple[str, ...]:
-        return ("text",)
-
-    @staticmethod
-    def columns(source: SourceConfig) -> tuple[str, ...]:
-        return source.text_columns
-
-    @staticmethod
-    def audit(
-        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
-    ) -> Audit:
-        raise UsageError("a pre-trained model is measured on text that was held out: see its metrics.json (kbert.pretrain)")
-
     def encode(self, raw: Tensors) -> Encoded:
         length = self.config.max_length
         return self.tokenizer.pack([self.tokenizer.tokenize_with_masks(raw["text"], max_words=length)], length)
-
-    def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
-        raise NotImplementedError("its examples have their targets: kbert.pretraining")
-
-    def survey(self, rows: Iterable[Tensors]) -> list[str]:
-        return []
 
     def build(self, encoder: Encoder) -> keras.Model:
         inputs = {**heads.inputs(), "masked_positions": keras.Input((None,), dtype="int32", name="masked_positions")}
@@ -170,9 +146,6 @@ class Pretrain(Task):
                 for best in zip(*columns, strict=True)
             ]
         }
-
-    def scorer(self, calibrates: bool) -> Scorer:
-        raise NotImplementedError("it is measured by kbert.pretraining.measure")
 
     def report(self, metrics: dict[str, Any]) -> PretrainReport:
         return PretrainReport(metrics)

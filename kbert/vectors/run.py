@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ from kbert.config import to_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError
 from kbert.files import output
-from kbert.serving import Predictor, S
+from kbert.serving import Predictor
 from kbert.sources import Table
 from kbert.text import Tokenizer
 from kbert.vectors import encoding
@@ -32,6 +32,8 @@ from kbert.vectors.vocabulary import COLUMNS, Vocabulary, sum_occurrences
 from kbert.vectors.whitening import Whitening
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V", SentenceVectors, TokenVectors)
 
 # Tokens that go through the encoder at once: smaller chunks hold less padding, larger ones cost fewer calls.
 TOKEN_BUDGET = 1024
@@ -81,7 +83,7 @@ def crc32(arrays: Arrays) -> int:
     return digest
 
 
-def build(served: S, arrays: Arrays, init: str) -> "Predictor[S]":
+def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
     """An encoder with these weights, as sentence or token vectors want it.
 
     Raises:

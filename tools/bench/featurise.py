@@ -66,11 +66,11 @@ def run(options: Any, task_options: Any, source: Any) -> int:
 
     from kbert.config import EncoderConfig, ModelConfig, TextConfig
     from kbert.sources import open_table
-    from kbert.tasks import task_class
+    from kbert.tasks import fine_tuned
     from kbert.text import Tokenizer, read_vocabulary
 
     vocabulary = read_vocabulary(Path(options.vocab))
-    task_type = task_class(name)
+    task_type = fine_tuned(name)
     fields = task_type.fields(source)
     audit = task_type.audit(options.input, fields, None)
     columns_read = task_type.columns(source)

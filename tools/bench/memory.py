@@ -38,6 +38,7 @@ def run(path: str, init: str, steps: int) -> None:
     from kbert.objective import Objective
     from kbert.serving import build
     from kbert.sources import open_table
+    from kbert.tasks.classify import Classify
     from kbert.train_step import TrainStep
 
     start = time.monotonic()
@@ -53,7 +54,7 @@ def run(path: str, init: str, steps: int) -> None:
         text=checkpoint.text,
         max_length=32,
     )
-    task, encoder, model = build(config, checkpoint.vocabulary, "float32")
+    task, encoder, model = build(Classify, config, checkpoint.vocabulary, "float32")
     encoder.load(checkpoint.arrays(), init)
     encoder.freeze_lower(checkpoint.encoder.num_layers)
     train = TrainConfig(init=init, train_data=path)

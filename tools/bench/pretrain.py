@@ -74,6 +74,7 @@ class Ours:
         from kbert.pretraining.examples import TextExamples
         from kbert.pretraining.masking import Masking
         from kbert.serving import build
+        from kbert.tasks.pretrain import Pretrain
         from kbert.text import read_vocabulary
         from kbert.train_step import TrainStep
 
@@ -96,7 +97,7 @@ class Ours:
             text=TextConfig(lowercase=args.lowercase, strip_accents=args.lowercase),
             max_length=LENGTH,
         )
-        task, encoder, model = build(config, vocabulary, "bfloat16")
+        task, encoder, model = build(Pretrain, config, vocabulary, "bfloat16")
         encoder.compiled = graphs.worth_compiling(model.trainable_variables)
         encode = tokens.Encode(task.tokenizer, None)
         with ThreadPoolExecutor(1) as executor:
