@@ -16,6 +16,7 @@ from kbert.options import PretrainOptions
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from kbert.checkpoints import Checkpoint
     from kbert.encoder import Encoder
@@ -97,6 +98,7 @@ def _train(
     from kbert import checkpoints, graphs, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
+    from kbert.pretraining.measure import unigram
     from kbert.pretraining.sources import learnt_and_held_out
     from kbert.serving import build
     from kbert.tasks.pretrain import Pretrain
@@ -139,6 +141,9 @@ def _train(
                 _write_metrics(directory, task)
             print(finished)
             return
+    surprise = unigram(examples.frequencies())
+    # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
+    model.get_layer("mlm_head").output_bias.assign(-surprise)
     if checkpoint is not None:
         _load(checkpoint, encoder, model)
     elif options.pairs is None:
@@ -162,7 +167,7 @@ def _train(
         max_length=model_flags.max_length,
         predictions=train.max_predictions if train.strategy == "tpu" else None,
     )
-    measure = _measure(task, model, vocabulary, examples, held_out, train)
+    measure = _measure(task, model, vocabulary, surprise, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:
         _write_metrics(directory, task)
@@ -232,13 +237,13 @@ def _measure(
     task: "Pretrain",
     model: "keras.Model",
     vocabulary: list[str],
-    examples: "Examples",
+    surprise: "np.ndarray",
     held_out: "Examples",
     train: PretrainConfig,
 ) -> Callable[[], "Report"]:
     """A function that measures the model as it is now, in the arithmetic that is served."""
     from kbert.pretraining.batches import PretrainingBatches
-    from kbert.pretraining.measure import measurer, unigram
+    from kbert.pretraining.measure import measurer
     from kbert.serving import build, set_weights
     from kbert.tasks.pretrain import Pretrain
 
@@ -250,7 +255,7 @@ def _measure(
     served = model
     if train.precision != task.config.serving_precision:
         _, _, served = build(Pretrain, task.config, vocabulary, task.config.serving_precision)
-    figures = measurer(served, batches, count, unigram(examples.frequencies()))
+    figures = measurer(served, batches, count, surprise)
 
     def measure() -> "Report":
         if served is not model:

@@ -65,6 +65,11 @@ class TestTheRun:
         assert dev["mlm"]["loss"] < 0.5 * dev["mlm"]["unigram_loss"] and dev["mlm"]["accuracy"] > 0.7
         assert dev["mlm"]["perplexity"] == pytest.approx(np.exp(dev["mlm"]["loss"])) and dev["loss"] == dev["mlm"]["loss"]
 
+    def test_it_begins_with_the_frequencies_of_pieces(self, folder, tmp_path):
+        assert pretrain.main(arguments(folder, tmp_path / "model", objective="mlm", steps=1, learning_rate=0)) == 0
+        dev = ModelDir(tmp_path / "model").metrics()["dev"]["mlm"]
+        assert dev["loss"] == pytest.approx(dev["unigram_loss"], abs=0.05)
+
     def test_compiled_it_learns_the_same(self, folder, tmp_path, monkeypatch):
         """What XLA compiles for large models, in parts of a batch too."""
         called = []
