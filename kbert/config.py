@@ -7,6 +7,7 @@ Yes: `ModelConfig`. No: `TrainConfig`. A field whose metadata has a `help` text 
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -47,6 +48,10 @@ class EncoderConfig:
     num_segments: int = 2
     dropout: float = 0.1
     activation: Activation = "gelu_approximate"
+
+    def with_dropout(self, dropout: float | None) -> "EncoderConfig":
+        """The same with another dropout; None for its own."""
+        return self if dropout is None else dataclasses.replace(self, dropout=dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +174,12 @@ class RunConfig:
     )
     clip_norm: float = flag(1.0, help="Norm to which the gradient of the whole batch is clipped; 0: it is not.", low=0.0)
     weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
+    dropout: float | None = flag(
+        None,
+        help="Dropout of the encoder's layers while training, a fraction; by default the checkpoint's own, from scratch 0.1.",
+        low=0.0,
+        high=0.9,
+    )
     precision: Precision = flag(
         "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."
     )
@@ -237,10 +248,19 @@ class ExampleFlags:
         "piece", help="What is masked as a whole: WordPieces, words, or spans of 1 to 10 words as in SpanBERT."
     )
     mask_rate: float = flag(0.15, help="Share of an example's tokens that are predicted.", low=0.01, high=0.9)
-    max_predictions: int = flag(20, help="Predictions an example, at most; the paper has 20 for 128 tokens, 77 for 512.", low=1)
+    max_predictions: int | None = flag(
+        None,
+        help="Predictions an example, at most; by default --mask_rate of --max_length, rounded up: 20 for 128 tokens, 77 for "
+        "512, as in the paper.",
+        low=1,
+    )
     short_seq_prob: float = flag(
         0.1, help="Share of the documents that pairs of a random shorter length are cut from.", low=0.0, high=1.0
     )
+
+    def predictions(self, max_length: int) -> int:
+        """How many predictions an example of up to `max_length` tokens has, at most."""
+        return math.ceil(self.mask_rate * max_length) if self.max_predictions is None else self.max_predictions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def _train(
     task_options = to_json(task_type.settled(options, train.source))
     checkpoint = checkpoints.open_checkpoint(train.init)
     log.info("%s", checkpoints.describe(checkpoint))
-    shape = checkpoint.encoder
+    shape = checkpoint.encoder.with_dropout(train.dropout)
     if train.freeze_layers > shape.num_layers:
         raise UsageError(f"--freeze_layers={train.freeze_layers}: the checkpoint has {shape.num_layers} layers")
     if model_flags.max_length > shape.max_sequence_length:

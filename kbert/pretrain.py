@@ -118,6 +118,7 @@ def _train(
     else:
         log.info("%s", checkpoints.describe(checkpoint))
         vocabulary, shape, casing = checkpoint.vocabulary, checkpoint.encoder, checkpoint.text
+    shape = shape.with_dropout(train.dropout)
     _check(shape, train, model_flags, options)
     model_config = ModelConfig(
         task="pretrain",
@@ -165,7 +166,7 @@ def _train(
         batch_size=train.batch_size,
         seed=train.seed,
         max_length=model_flags.max_length,
-        predictions=train.max_predictions if train.strategy == "tpu" else None,
+        predictions=train.predictions(model_flags.max_length) if train.strategy == "tpu" else None,
     )
     measure = _measure(task, model, vocabulary, surprise, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()

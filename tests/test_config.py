@@ -8,6 +8,7 @@ import pytest
 from kbert.config import (
     EncoderConfig,
     ModelConfig,
+    PretrainConfig,
     SourceConfig,
     SourceOverrides,
     TextConfig,
@@ -60,3 +61,10 @@ def test_overrides_replace_only_what_was_given():
     assert overridden(recorded, SourceOverrides(columns=(), label_column="y")) == dataclasses.replace(
         recorded, columns=(), label_column="y"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "length", "most"), [({}, 128, 20), ({}, 512, 77), ({"mask_rate": 0.4}, 128, 52), ({"max_predictions": 5}, 128, 5)]
+)
+def test_predictions_of_an_example(given, length, most):
+    assert PretrainConfig(train_data="x", **given).predictions(length) == most

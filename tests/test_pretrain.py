@@ -66,7 +66,9 @@ class TestTheRun:
         assert dev["mlm"]["perplexity"] == pytest.approx(np.exp(dev["mlm"]["loss"])) and dev["loss"] == dev["mlm"]["loss"]
 
     def test_it_begins_with_the_frequencies_of_pieces(self, folder, tmp_path):
-        assert pretrain.main(arguments(folder, tmp_path / "model", objective="mlm", steps=1, learning_rate=0)) == 0
+        more = {"objective": "mlm", "steps": 1, "learning_rate": 0, "dropout": 0}
+        assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == 0
+        assert ModelDir(tmp_path / "model").read_config()[0].encoder.dropout == 0
         dev = ModelDir(tmp_path / "model").metrics()["dev"]["mlm"]
         assert dev["loss"] == pytest.approx(dev["unigram_loss"], abs=0.05)
 

@@ -149,7 +149,7 @@ def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
     if not len(corpus.documents):
         raise DataError(f"{options.input}: no document is left for {split}; change --dev_fraction")
     how = Cut(options.objective, options.max_length, options.short_seq_prob)
-    masking = Masking(options.mask_unit, options.mask_rate, options.max_predictions)
+    masking = Masking(options.mask_unit, options.mask_rate, options.predictions(options.max_length))
     return TextExamples(corpus, vocabulary, how, masking, options.seed)
 
 

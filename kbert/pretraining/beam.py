@@ -124,7 +124,7 @@ def run(options: ShardFlags, beams: Sequence[str]) -> int:
         options.lowercase,
         options.segmenter,
         Cut(options.objective, options.max_length, options.short_seq_prob),
-        Masking(options.mask_unit, options.mask_rate, options.max_predictions),
+        Masking(options.mask_unit, options.mask_rate, options.predictions(options.max_length)),
         options.passes,
         options.seed,
     )

@@ -102,5 +102,5 @@ def _text_examples(
     tokens: Tokens, tokenizer: Tokenizer, train: PretrainConfig, options: PretrainOptions, max_length: int
 ) -> TextExamples:
     how = Cut(options.objective, max_length, train.short_seq_prob)
-    masking = Masking(train.mask_unit, train.mask_rate, train.max_predictions)
+    masking = Masking(train.mask_unit, train.mask_rate, train.predictions(max_length))
     return TextExamples(tokens, tokenizer.vocabulary, how, masking, train.seed)
