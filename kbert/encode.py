@@ -53,9 +53,11 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
         table = open_table(options.input, source, source.text_columns, keyed_by=1)
     if options.unit == "sentence":
         _sentences(options, sentence, config, checkpoint, table, form)
-    else:
-        assert table is not None and form is not None
+        return 0
+    if table is not None and form is not None:
         _tokens(options, token, config, checkpoint, table, form)
+    if options.export_dir is not None:
+        _export_tokens(options, config, checkpoint)
     return 0
 
 
@@ -188,6 +190,17 @@ def _tokens(
     log.info("%s: %d vectors", options.output, len(found))
     if found.unknown:
         log.warning("%d of them are not known to the vocabulary and have the vector of [UNK]", found.unknown)
+
+
+def _export_tokens(options: EncodeFlags, config: "VectorConfig", checkpoint: "Checkpoint") -> None:
+    from kbert import serving
+    from kbert.vectors import run as vector_run
+    from kbert.vectors.tokens import TokenVectors
+
+    assert options.export_dir is not None
+    served = TokenVectors(config, vector_run.tokenizer_of(checkpoint), by_row=True)
+    path = serving.export(vector_run.build(served, checkpoint.arrays(), options.init), options.export_dir)
+    log.info("exported: %s", path)
 
 
 def _output(options: EncodeFlags, group: Any, arrays: Any, form: "VectorFormat") -> "Output":

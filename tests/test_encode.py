@@ -222,8 +222,18 @@ def test_standard_input_to_standard_output_by_a_stored_whitening(checkpoint, ber
 
 
 def test_tokens_of_a_long_text_each_have_one_vector(checkpoint, bert, texts, tmp_path):
-    assert run(checkpoint, texts, tmp_path / "t.jsonl", "--unit=token", "--stride=8") == 0
+    exported = f"--export_dir={tmp_path / 'saved'}"
+    assert run(checkpoint, texts, tmp_path / "t.jsonl", "--unit=token", "--stride=8", exported) == 0
     found = lines(tmp_path / "t.jsonl")
+    served = tf.saved_model.load(str(tmp_path / "saved" / "1")).signatures["serving_default"](text=tf.constant(TEXTS))
+    served = {name: values.numpy() for name, values in served.items()}
+    for row, count in enumerate(served["count"]):
+        mine = [line for line in found if line["row"] == row + 1]
+        assert [line["token"].encode() for line in mine] == served["piece"][row, :count].tolist()
+        places = list(zip(served["start"][row, :count], served["end"][row, :count], strict=True))
+        assert [(line["start"], line["end"]) for line in mine] == places
+        assert not mine or np.abs(served["vector"][row, :count] - [line["vector"] for line in mine]).max() < 1e-5
+        assert (served["vector"][row, count:] == 0).all() and (served["end"][row, count:] == -1).all()
     _, tokenizer = bert
     for number, text in enumerate(TEXTS, 1):
         ids, starts, ends = (values.to_list()[0] for values in tokenizer.tokenize_with_offsets(tf.constant([text])))
@@ -380,7 +390,8 @@ def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
         (["--input={texts}", "--output=v.npy", "--unit=token", "--min_count=2"], "--min_count goes with --unit=vocabulary"),
         (["--input={texts}", "--output=v.npy", "--unit=token", "--segmenter=jieba"], "--segmenter goes with --granularity=word"),
         (["--input={texts}", "--output=v.npy", "--unit=vocabulary", "--layers=1"], "--layers goes with --source=contextual"),
-        (["--input={texts}", "--output=v.npy", "--unit=token", "--export_dir=s"], "--export_dir goes with --unit=sentence"),
+        (["--unit=vocabulary", "--input={texts}", "--output=v.npy", "--export_dir=s"], "--export_dir goes with --unit=sentence or"),
+        (["--unit=token", "--granularity=word", "--export_dir=s"], "--export_dir goes with --granularity=piece"),
         (["--input={texts}", "--output=v.npy", "--pooling=pooler", "--layers=1"], "--layers does not go with --pooling=pooler"),
         (["--input={texts}", "--output=v.npy", "--special_tokens"], "--special_tokens goes with --pooling=mean, max"),
         (["--input={texts}", "--output=v.npy", "--whitening=a", "--fit_whitening=b"], "exclude each other"),

@@ -25,7 +25,9 @@ class EncodeFlags:
     )
     overwrite: bool = flag(False, help="Start anew where an interrupted run with other settings left its work.")
     export_dir: str | None = flag(
-        None, help="For sentences: write a SavedModel, too, that serves the same vectors, under EXPORT_DIR/VERSION."
+        None,
+        help="For sentences, and for tokens that are pieces: write a SavedModel, too, that serves the same vectors, under "
+        "EXPORT_DIR/VERSION.",
     )
     unit: Literal["sentence", "token", "vocabulary"] = flag(
         "sentence", help="What gets a vector: each text, each token in it, or each distinct token of all texts."
@@ -106,8 +108,10 @@ def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> N
         for name, value in vars(group).items():
             if value is not None and options.unit not in allowed:
                 raise UsageError(f"--{name} goes with --unit={' or '.join(allowed)}, not with --unit={options.unit}")
-    if options.export_dir is not None and options.unit != "sentence":
-        raise UsageError(f"--export_dir goes with --unit=sentence, not with --unit={options.unit}")
+    if options.export_dir is not None and options.unit == "vocabulary":
+        raise UsageError("--export_dir goes with --unit=sentence or token, not with --unit=vocabulary")
+    if options.export_dir is not None and token.granularity not in (None, "piece"):
+        raise UsageError(f"--export_dir goes with --granularity=piece, not with --granularity={token.granularity}")
     for name in ("source", "min_count"):
         if getattr(token, name) is not None and options.unit != "vocabulary":
             raise UsageError(f"--{name} goes with --unit=vocabulary, not with --unit={options.unit}")

@@ -26,11 +26,17 @@ GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
 class TokenVectors:
-    """One vector a piece; see `kbert.vectors.sentences.SentenceVectors` for what each method is for."""
+    """One vector a piece; see `kbert.vectors.sentences.SentenceVectors` for what each method is for.
 
-    def __init__(self, config: VectorConfig, tokenizer: Tokenizer):
+    Args:
+        by_row: give what a server has to give, a row of its own for each text: `vector` [rows, pieces, size], `piece` as
+            strings, `start` and `end`, [rows, pieces] each, padded with 0, "" and -1 behind `count`.
+    """
+
+    def __init__(self, config: VectorConfig, tokenizer: Tokenizer, *, by_row: bool = False):
         self.config = config
         self.tokenizer = tokenizer
+        self.by_row = by_row
 
     def encode(self, raw: Tensors) -> Encoded:
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
@@ -58,13 +64,18 @@ class TokenVectors:
         return {"serving_default": Signature(self.config.fields)}
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        return {
-            "vector": tf.boolean_mask(outputs.values, encoded["owned"].values),
-            "piece": encoded["piece"].values,
-            "start": encoded["start"].values,
-            "end": encoded["end"].values,
-            "count": tf.cast(encoded["piece"].row_lengths(), tf.int32),
-        }
+        vector = tf.boolean_mask(outputs.values, encoded["owned"].values)
+        found = {"vector": vector, **{name: encoded[name].values for name in ("piece", "start", "end")}}
+        if self.by_row:
+            found["piece"] = tf.gather(tf.constant(self.tokenizer.vocabulary), found["piece"])
+            rows = encoded["piece"].row_splits
+            found = {
+                name: tf.RaggedTensor.from_row_splits(values, rows, validate=False).to_tensor(
+                    default_value=-1 if name in ("start", "end") else None
+                )
+                for name, values in found.items()
+            }
+        return {**found, "count": tf.cast(encoded["piece"].row_lengths(), tf.int32)}
 
 
 class Occurrences(NamedTuple):
