@@ -23,6 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 PRECISIONS = ("float32", "bfloat16")
+ALONE = 200  # texts that are encoded by themselves, too
 
 WITNESS = """
 import json, sys, time, torch, numpy as np, sentence_transformers
@@ -75,6 +76,13 @@ class Ours:
     def __call__(self, precision: str) -> np.ndarray:
         parts = self.encoding.sentences(self.predictors[precision], self.table, 0, Counter())
         return np.concatenate([vectors for (_, vectors), _ in parts])
+
+    def alone(self, texts: int) -> np.ndarray:
+        """The first texts' float32 vectors, each encoded by itself."""
+        import tensorflow as tf
+
+        (column,) = self.table.read(range(texts)).values()
+        return np.concatenate([self.predictors["float32"]({"text": tf.constant([text])})["vector"].numpy() for text in column])
 
 
 def main() -> None:
@@ -134,6 +142,9 @@ def compare(witness: "subprocess.Popen[str]", ours: Ours, texts: int, rounds: in
     for name, vectors in (("float32", found["float32"]), ("bfloat16", found["bfloat16"]), ("witness bfloat16", theirs_low)):
         cosine = (vectors * expected).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(expected, axis=1)
         print(f"{name:<18}{cosine.min():.8f} {cosine.mean():.8f}  {np.abs(vectors - expected).max():.1e}")
+    alone = ours.alone(min(texts, ALONE))
+    difference = np.abs(alone - found["float32"][: len(alone)]).max()
+    print(f"float32, the first {len(alone)} texts each alone: largest difference of a number {difference:.1e}")
 
 
 if __name__ == "__main__":
