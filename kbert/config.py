@@ -49,10 +49,6 @@ class EncoderConfig:
     dropout: float = 0.1
     activation: Activation = "gelu_approximate"
 
-    def with_dropout(self, dropout: float | None) -> "EncoderConfig":
-        """The same with another dropout; None for its own."""
-        return self if dropout is None else dataclasses.replace(self, dropout=dropout)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
@@ -176,7 +172,8 @@ class RunConfig:
     weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
     dropout: float | None = flag(
         None,
-        help="Dropout of the encoder's layers while training, a fraction; by default the checkpoint's own, from scratch 0.1.",
+        help="Dropout of the encoder's layers in this run, a fraction; by default the checkpoint's own, from scratch 0.1. It "
+        "is not kept: what --init reads later is as before.",
         low=0.0,
         high=0.9,
     )

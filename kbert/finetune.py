@@ -78,7 +78,7 @@ def _train(
     task_options = to_json(task_type.settled(options, train.source))
     checkpoint = checkpoints.open_checkpoint(train.init)
     log.info("%s", checkpoints.describe(checkpoint))
-    shape = checkpoint.encoder.with_dropout(train.dropout)
+    shape = checkpoint.encoder
     if train.freeze_layers > shape.num_layers:
         raise UsageError(f"--freeze_layers={train.freeze_layers}: the checkpoint has {shape.num_layers} layers")
     if model_flags.max_length > shape.max_sequence_length:
@@ -111,7 +111,7 @@ def _train(
 
     training.seed(train.seed)
     with devices.strategy.scope():
-        task, encoder, model = build(task_type, model_config, checkpoint.vocabulary, train.precision)
+        task, encoder, model = build(task_type, model_config, checkpoint.vocabulary, train.precision, train.dropout)
     if task.grouped and (train.accumulation_steps > 1 or train.strategy != "none"):
         raise UsageError(
             f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "

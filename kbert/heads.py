@@ -70,7 +70,7 @@ class MaskedLM(keras.layers.Layer):
         hidden, vocabulary = self.sizes
         self.intermediate_dense.build((None, hidden))
         self.intermediate_layer_norm.build((None, hidden))
-        self.output_bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="output_bias")
+        self.output_bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="output_bias", autocast=False)
 
     def logits(self, hidden: Any) -> Any:
         """Logits, float32 [rows, vocabulary], of hidden states [rows, hidden]."""
@@ -78,7 +78,7 @@ class MaskedLM(keras.layers.Layer):
         table = ops.convert_to_tensor(self.embedding.embeddings)
         # Softmax over a vocabulary is no matter for half precision.
         scores = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))
-        return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
+        return ops.cast(scores, "float32") + self.output_bias
 
     def call(self, hidden: Any, positions: Any) -> Any:
         """Logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""

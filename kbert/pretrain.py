@@ -95,6 +95,8 @@ def _train(
     devices: "Devices",
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
+    import numpy as np
+
     from kbert import checkpoints, graphs, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
@@ -118,7 +120,6 @@ def _train(
     else:
         log.info("%s", checkpoints.describe(checkpoint))
         vocabulary, shape, casing = checkpoint.vocabulary, checkpoint.encoder, checkpoint.text
-    shape = shape.with_dropout(train.dropout)
     _check(shape, train, model_flags, options)
     model_config = ModelConfig(
         task="pretrain",
@@ -131,9 +132,10 @@ def _train(
     )
     training.seed(train.seed)
     with devices.strategy.scope():
-        task, encoder, model = build(Pretrain, model_config, vocabulary, train.precision)
+        task, encoder, model = build(Pretrain, model_config, vocabulary, train.precision, train.dropout)
     examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
-    train = dataclasses.replace(train, train_data_crc32=examples.digest)
+    most = train.predictions(model_flags.max_length)
+    train = dataclasses.replace(train, train_data_crc32=examples.digest, max_predictions=most)
     if directory.exists() and not start.overwrite:
         directory.check_same(model_config, train, vocabulary)
         finished = directory.finished(train)
@@ -142,7 +144,8 @@ def _train(
                 _write_metrics(directory, task)
             print(finished)
             return
-    surprise = unigram(examples.frequencies())
+    counts = examples.frequencies()
+    surprise = unigram(np.pad(counts, (0, shape.vocabulary_size - len(counts))))  # a table of embeddings may be rounded up
     # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
     model.get_layer("mlm_head").output_bias.assign(-surprise)
     if checkpoint is not None:
@@ -166,7 +169,7 @@ def _train(
         batch_size=train.batch_size,
         seed=train.seed,
         max_length=model_flags.max_length,
-        predictions=train.predictions(model_flags.max_length) if train.strategy == "tpu" else None,
+        predictions=examples.most if train.strategy == "tpu" else None,
     )
     measure = _measure(task, model, vocabulary, surprise, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
@@ -228,7 +231,7 @@ def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") ->
     for part, name in (("mlm_head", "masked LM"), ("nsp_head", "pairs")):
         ours = [path for path in variables if path.startswith(f"{part}/")]
         if ours and not all(path in arrays for path in ours):
-            log.warning("the checkpoint has no head for %s: it starts at random values", name)
+            log.warning("the checkpoint has no head for %s: its products start at random values", name)
             continue
         for path in ours:
             variables[path].assign(arrays[path])

@@ -4,6 +4,7 @@
 model all call it, so what is served is what was measured.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -89,11 +90,21 @@ class Predictor(tf.Module, Generic[S]):
 
 
 def build(
-    task_type: type[K], model_config: config.ModelConfig, vocabulary: list[str], precision: config.Precision
+    task_type: type[K],
+    model_config: config.ModelConfig,
+    vocabulary: list[str],
+    precision: config.Precision,
+    dropout: float | None = None,
 ) -> tuple[K, Encoder, keras.Model]:
-    """Task, encoder and model of a configuration, with random weights; `precision` is that of the arithmetic."""
+    """Task, encoder and model of a configuration, with random weights.
+
+    Args:
+        precision: that of the arithmetic.
+        dropout: in the encoder while this model is trained; by default the configuration's.
+    """
     task = task_type(model_config, _tokenizer(tuple(vocabulary), model_config.text))
-    encoder = Encoder(model_config.encoder, POLICIES[precision])
+    shape = model_config.encoder if dropout is None else dataclasses.replace(model_config.encoder, dropout=dropout)
+    encoder = Encoder(shape, POLICIES[precision])
     return task, encoder, task.build(encoder)
 
 

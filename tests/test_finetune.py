@@ -163,9 +163,8 @@ def test_numbers_sort_as_numbers():
 
 
 def test_continuing_from_a_kbert_model(trained, data, tmp_path):
-    assert finetune.main(finetune_flags(trained, data, tmp_path / "m", epochs=1, dropout=0.3)) == 0
-    encoder = ModelDir(tmp_path / "m").read_config()[0].encoder
-    assert (encoder.activation, encoder.dropout) == ("gelu", 0.3)
+    assert finetune.main(finetune_flags(trained, data, tmp_path / "m", epochs=1)) == 0
+    assert ModelDir(tmp_path / "m").read_config()[0].encoder.activation == "gelu"
 
 
 CASES = {

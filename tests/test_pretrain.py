@@ -12,7 +12,7 @@ import tensorflow as tf
 from conftest import ROOT, VOCABULARY, finetune_flags, write_hugging_face
 from safetensors.numpy import load_file
 from test_training import curves
-from tiny import full_tensors
+from tiny import full_tensors, hugging_face_tensors
 
 from kbert import checkpoints, export, finetune, fused, graphs, predict, pretrain
 from kbert.config import PretrainConfig
@@ -66,11 +66,19 @@ class TestTheRun:
         assert dev["mlm"]["perplexity"] == pytest.approx(np.exp(dev["mlm"]["loss"])) and dev["loss"] == dev["mlm"]["loss"]
 
     def test_it_begins_with_the_frequencies_of_pieces(self, folder, tmp_path):
-        more = {"objective": "mlm", "steps": 1, "learning_rate": 0, "dropout": 0}
+        more = {"objective": "mlm", "steps": 1, "learning_rate": 0}
         assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == 0
-        assert ModelDir(tmp_path / "model").read_config()[0].encoder.dropout == 0
         dev = ModelDir(tmp_path / "model").metrics()["dev"]["mlm"]
         assert dev["loss"] == pytest.approx(dev["unigram_loss"], abs=0.05)
+
+    def test_a_table_of_embeddings_may_be_rounded_up(self, folder, tmp_path):
+        tensors = {**hugging_face_tensors(), "embeddings.word_embeddings.weight": np.zeros((48, 16), np.float32)}
+        init = write_hugging_face(tmp_path / "init", tensors, {"vocab_size": 48})
+        scratch = dict.fromkeys(("vocab", "lowercase", "num_layers", "hidden_dim", "num_heads", "intermediate_dim"))
+        more = {**scratch, "init": init, "objective": "mlm", "steps": 1, "dropout": 0}
+        assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == 0
+        model, train = ModelDir(tmp_path / "model").read_config()
+        assert (model.encoder.dropout, train.dropout, train.max_predictions) == (0.1, 0, 3)
 
     def test_compiled_it_learns_the_same(self, folder, tmp_path, monkeypatch):
         """What XLA compiles for large models, in parts of a batch too."""

@@ -138,6 +138,7 @@ class TestShards:
             RecordExamples(str(out / f"{split}-*.tfrecord"), vocabulary_size=41, max_length=32, pairs=True)
             for split in ("train", "dev")
         )
+        assert train.most == manifest["options"]["max_predictions"] == 5  # of 32 tokens, as shards are padded
         assert len(train) + len(dev) == sum(manifest["examples"].values()) and len(train) > 3 * len(dev)
         assert tool("make_pretraining_data").main(self.arguments(folder)) == 0
         assert "is finished" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from kbert import chunks, evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
 from kbert.model_dir import ModelDir
 from kbert.sources import open_table
+from kbert.tasks.classify import Classify
 
 ODD = ["", "[CLS] good", "x" * 300, "good " * 100, "中文很好", "Café\u0301 \ufffd", "naïve 🎉", "\0", "bad film."]
 
@@ -37,6 +38,14 @@ def exported(trained, tmp_path_factory):
 
 def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_runs_own_dropout_is_that_of_its_encoder_alone(trained):
+    config = ModelDir(trained).read_config()[0]
+    for dropout, expected in ((None, 0.1), (0.0, 0.0)):
+        task, encoder, _ = serving.build(Classify, config, ModelDir(trained).vocabulary(), "float32", dropout)
+        assert encoder.backbone.embeddings_dropout.rate == encoder.config.dropout == expected
+        assert task.config.encoder.dropout == 0.1
 
 
 def test_evaluate_gives_what_training_measured(trained, data, tmp_path, capsys):

@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: DataFlags) -> int:
     """Tokenize, then write the shards that are not there yet; returns the exit code."""
     output = Path(options.output).expanduser()
+    options = dataclasses.replace(options, max_predictions=options.predictions(options.max_length))
     recorded = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("output", "processes")}
     try:
         (output / WORK).mkdir(parents=True, exist_ok=True)

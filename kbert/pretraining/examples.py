@@ -50,6 +50,7 @@ class Examples(Protocol):
     """Where a training run's examples come from: text, or shards that were made of it."""
 
     digest: int  # of all that they are made of, so that a run is not continued on others
+    most: int  # predictions of an example, at most
 
     def __len__(self) -> int:
         """Examples of an epoch."""
@@ -80,7 +81,7 @@ class TextExamples:
 
     def __init__(self, tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking, seed: int):
         self.tokens, self.how, self.masked, self.seed = tokens, how, masked, seed
-        self.digest = tokens.digest
+        self.digest, self.most = tokens.digest, masked.most
         check_pairs(tokens, how)
         self.special = Special.of(vocabulary)
         self.cls_id, self.sep_id, self.pad_id = (list(vocabulary).index(token) for token in (CLS, SEP, PAD))

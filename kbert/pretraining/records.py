@@ -170,7 +170,9 @@ class RecordExamples:
             raise DataError(f"{source}: no shard is whole: {self.damaged[0]}")
         self._places: np.ndarray = np.memmap(index, PLACE, "r")
         self._open: dict[int, int] = {}
-        sample = self.read(np.unique(np.linspace(0, len(self) - 1, AT_ONCE).astype(np.int64)), 0)
+        numbers = np.unique(np.linspace(0, len(self) - 1, AT_ONCE).astype(np.int64))
+        sample = self.read(numbers, 0)
+        self.most = self._parsed(numbers)["masked_lm_positions"].shape[1]  # as they are padded
         if pairs and (sample.pair < 0).all():
             raise DataError(f"{self.names[0]}: its examples are no pairs; they were made for --objective=mlm")
 
@@ -181,14 +183,18 @@ class RecordExamples:
         file = self._places[number]["file"]
         return f"{self.names[file]}: record {number - int(np.searchsorted(self._places['file'], file)) + 1}"
 
-    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
+    def _parsed(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """The features of these records, padded to the longest."""
         places = self._places[numbers].tolist()
         records = [os.pread(self._descriptor(file), size, start) for start, size, file in places]
         try:
-            parsed = {name: values.numpy() for name, values in _parse(tf.constant(records)).items()}
+            return {name: values.numpy() for name, values in _parse(tf.constant(records)).items()}
         except tf.errors.InvalidArgumentError as error:
             where = self.where(int(numbers[0]))
             raise DataError(f"{where} or one behind it: not a pre-training example: {error.message}") from None
+
+    def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
+        parsed = self._parsed(numbers)
         lengths = parsed["input_mask"].sum(1)
         counts = (parsed["masked_lm_weights"] > 0).sum(1)
         width, most = int(lengths.max(initial=0)), int(counts.max(initial=0))
