@@ -1,5 +1,5 @@
 # make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 4 minutes on two cores)
-# make quickstart-zh  a small Chinese BERT from nothing: vocabulary, pre-training, fine-tuning (about 8 minutes)
+# make quickstart-zh  a small Chinese BERT from nothing: vocabulary, pre-training, fine-tuning (about 7 minutes)
 # make test         ruff, mypy and pytest
 # Both build .venv from the versions pinned in constraints.txt, once.
 PYTHON ?= python3
