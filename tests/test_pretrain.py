@@ -249,6 +249,11 @@ class TestMistakes:
         assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == code
         assert message in capsys.readouterr().err and not (tmp_path / "model" / "config.json").exists()
 
+    def test_no_blank_lines(self, folder, tmp_path, capsys):
+        (tmp_path / "one.txt").write_text((PHRASE + "\n") * 9, encoding="utf-8")
+        assert pretrain.main(arguments(folder, tmp_path / "m", train_data=tmp_path / "one.txt", dev_data=None)) == 1
+        assert "one.txt: there is one document only, and none to hold out; are blank lines missing" in capsys.readouterr().err
+
     def test_one_document_held_out(self, folder, tmp_path, capsys):
         words = [token for token in VOCABULARY if token.isascii() and token.isalpha()]
         pairs = zip(words, [*words[1:], words[0]], strict=True)

@@ -538,6 +538,14 @@ class TestShards:
         alone = np.flatnonzero(again.pair < 0)  # single sentences, which any record may be
         assert len(alone) and all(found.read(np.array([number]), 0).pair[0] == -1 for number in alone)
 
+    def test_other_records_of_the_same_sizes_have_another_digest(self, many, shard, tmp_path):
+        other = TextExamples(many, VOCABULARY, Cut("mlm+sop", 24), Masking(most=4), 0)
+        for seed, same in ((5, True), (6, False)):
+            records.write_shard(tmp_path / f"{seed}.tfrecord", other, 2, range(10, 60), seed=seed)
+            one, another = (records._surveyed(str(path)) for path in (shard, tmp_path / f"{seed}.tfrecord"))
+            assert np.array_equal(one[0], another[0]) and (one[1] == another[1]) is same
+            assert (self.opened(shard).digest == self.opened(tmp_path / f"{seed}.tfrecord").digest) is same
+
     def test_other_kinds_of_examples_are_refused(self, many, shard, tmp_path):
         made = TextExamples(many, VOCABULARY, Cut("mlm", 24), Masking(most=4), 0)
         records.write_shard(tmp_path / "b.tfrecord", made, 1, range(20), seed=5)
@@ -545,14 +553,16 @@ class TestShards:
             self.opened(tmp_path / "b.tfrecord")
         assert len(self.opened(tmp_path / "b.tfrecord", pairs=False)) == 20
         options = PretrainOptions(objective="mlm+sop")
-        sources._check_manifest(tmp_path, options, VOCABULARY)  # shards alone say nothing of it
-        (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
-        (tmp_path / "manifest.json").write_text('{"options": {"objective": "mlm+nsp"}}')
+        sources._check_manifest(tmp_path, options, VOCABULARY, True)  # shards alone say nothing of it
+        (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY), encoding="utf-8")
+        (tmp_path / "manifest.json").write_text('{"options": {"objective": "mlm+nsp", "lowercase": true}}')
         with pytest.raises(UsageError, match="--objective=mlm.sop: the shards in .* were made for mlm.nsp"):
-            sources._check_manifest(tmp_path, options, VOCABULARY)
-        sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY)
+            sources._check_manifest(tmp_path, options, VOCABULARY, True)
+        with pytest.raises(UsageError, match="have text in lower case, and the model reads it as it is written"):
+            sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY, False)
+        sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY, True)
         with pytest.raises(DataError, match="made with another vocabulary, which is in"):
-            sources._check_manifest(tmp_path, options, VOCABULARY[::-1])
+            sources._check_manifest(tmp_path, options, VOCABULARY[::-1], True)
 
     @pytest.mark.parametrize("name", ["x.tfrecord", "x.tfrecord*", "d/x.tfrecord-00000-of-00010", "x-*.tfrecord-*"])
     def test_names_of_shards(self, name):
@@ -596,7 +606,7 @@ class TestShards:
             self.opened(tmp_path / "b.tfrecord", skip=True)
 
     def test_what_does_not_fit_the_model_is_said(self, made, shard, tmp_path):
-        with pytest.raises(DataError, match="have up to 24 tokens, the model reads --max_length=20"):
+        with pytest.raises(DataError, match=r"a\.tfrecord: record 1: has 24 tokens, the model reads --max_length=20"):
             found = self.opened(shard, max_length=20)
             found.read(np.arange(50), 0)
         with pytest.raises(DataError, match="was it made with another vocabulary?"):

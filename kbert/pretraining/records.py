@@ -153,7 +153,7 @@ class RecordExamples:
         self.digest = 0
         for name in tqdm(names, desc="checking shards", unit="shard", leave=False, delay=1, disable=None):
             try:
-                sizes = _sizes(name)
+                sizes, contents = _surveyed(name)
             except DataError as error:
                 if not skip:
                     raise DataError(f"{error}; make it anew, or go on without it by --skip_damaged_shards") from None
@@ -162,7 +162,7 @@ class RecordExamples:
             places = np.empty(len(sizes), PLACE)
             places["start"] = np.cumsum(sizes + AROUND) - sizes - BEHIND
             places["size"], places["file"] = sizes, len(self.names)
-            self.digest = zlib.crc32(places.tobytes(), self.digest)
+            self.digest = zlib.crc32(contents, zlib.crc32(places.tobytes(), self.digest))
             index.write(places.tobytes())
             self.names.append(name)
         index.flush()
@@ -200,8 +200,8 @@ class RecordExamples:
         width, most = int(lengths.max(initial=0)), int(counts.max(initial=0))
         ids, labels = parsed["input_ids"][:, :width], parsed["masked_lm_ids"][:, :most]
         if width > self.max_length:
-            name = self.names[0]
-            raise DataError(f"{name}: its examples have up to {width} tokens, the model reads --max_length={self.max_length}")
+            where = self.where(int(numbers[lengths.argmax()]))
+            raise DataError(f"{where}: has {width} tokens, the model reads --max_length={self.max_length}")
         highest = np.maximum(ids.max(1, initial=0), labels.max(1, initial=0))
         if (wrong := np.flatnonzero(highest >= self.vocabulary_size)).size:
             where, found = self.where(int(numbers[wrong[0]])), highest[wrong[0]]
@@ -235,16 +235,19 @@ class RecordExamples:
         return self._open[file]
 
 
-def _sizes(name: str) -> np.ndarray:
-    """The bytes of each record of a shard, int64; all checksums are compared.
+def _surveyed(name: str) -> tuple[np.ndarray, bytes]:
+    """The bytes of each record of a shard, int64, and what tells its records from others; all checksums are compared.
 
     Raises:
         DataError: it is damaged, cut short or empty.
     """
     sizes: list[np.ndarray] = []
+    digest = 0
+    records = tf.data.TFRecordDataset(name, buffer_size=1 << 20).batch(AT_ONCE)
     try:
-        for some in tf.data.TFRecordDataset(name, buffer_size=1 << 20).map(tf.strings.length).batch(AT_ONCE):
-            sizes.append(some.numpy().astype(np.int64))
+        for length, number in records.map(lambda some: (tf.strings.length(some), tf.strings.to_hash_bucket_fast(some, 2**62))):
+            sizes.append(length.numpy().astype(np.int64))
+            digest = zlib.crc32(number.numpy().tobytes(), digest)
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
         whole = sum(map(len, sizes))
         raise DataError(f"{name}: damaged or cut short behind record {whole:,}") from None
@@ -252,7 +255,7 @@ def _sizes(name: str) -> np.ndarray:
         raise DataError(f"{name}: not readable: {getattr(error, 'message', error)}") from None
     if not sizes:
         raise DataError(f"{name}: has no record")
-    return np.concatenate(sizes)
+    return np.concatenate(sizes), digest.to_bytes(4, "little")
 
 
 @graphs.function(input_signature=[tf.TensorSpec([None], tf.string)])

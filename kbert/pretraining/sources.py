@@ -19,7 +19,7 @@ from kbert.pretraining.masking import Masking
 from kbert.pretraining.records import RecordExamples, is_records
 from kbert.pretraining.tokens import Encode, Tokens, tokenized
 from kbert.segmenters import segmenter
-from kbert.text import Tokenizer
+from kbert.text import Tokenizer, read_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def learnt_and_held_out(
             pairs=options.pairs is not None,
             skip=train.skip_damaged_shards,
         )
-        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary)
+        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary, model.text.lowercase)
         for damaged in examples.damaged:
             log.warning("left out: %s", damaged)
         return examples
@@ -64,6 +64,11 @@ def learnt_and_held_out(
         raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
     made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
     if made[1] is None:
+        if len(made[0].documents) == 1:
+            raise DataError(
+                f"{train.train_data}: there is one document only, and none to hold out; are blank lines missing between "
+                "documents, or is a line a document (--layout=documents)? Or name held-out text by --dev_data"
+            )
         made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
         if not all(len(tokens.documents) for tokens in made):
             raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
@@ -78,14 +83,17 @@ def learnt_and_held_out(
     return examples, held_out
 
 
-def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str]) -> None:
-    """Raise where what tools/make_pretraining_data.py says beside its shards is another objective or vocabulary."""
-    if (folder / "vocab.txt").exists() and (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] != vocabulary:
+def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str], lowercase: bool) -> None:
+    """Raise where what tools/make_pretraining_data.py says beside its shards is another objective, vocabulary or casing."""
+    if (folder / "vocab.txt").exists() and read_vocabulary(folder / "vocab.txt") != vocabulary:
         raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
     if (folder / "manifest.json").exists():
-        made = read_json(folder / "manifest.json")["options"]["objective"]
-        if options.pairs and made != options.objective:
-            raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made}")
+        made = read_json(folder / "manifest.json").get("options", {})
+        if options.pairs and made.get("objective", options.objective) != options.objective:
+            raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made['objective']}")
+        if made.get("lowercase", lowercase) != lowercase:
+            how = ("as it is written", "in lower case")
+            raise UsageError(f"the shards in {folder} have text {how[not lowercase]}, and the model reads it {how[lowercase]}")
 
 
 def _read(source: str, train: PretrainConfig, tokenizer: Tokenizer) -> Tokens:
