@@ -231,7 +231,7 @@ def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") ->
     for part, name in (("mlm_head", "masked LM"), ("nsp_head", "pairs")):
         ours = [path for path in variables if path.startswith(f"{part}/")]
         if ours and not all(path in arrays for path in ours):
-            log.warning("the checkpoint has no head for %s: its products start at random values", name)
+            log.warning("the checkpoint has no head for %s: its weights start at random values", name)
             continue
         for path in ours:
             variables[path].assign(arrays[path])
