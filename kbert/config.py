@@ -199,6 +199,7 @@ class RunConfig:
         low=0.0,
     )
     train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
+    dev_data_crc32: int | None = None  # nor the best checkpoint chosen by others
 
     def total_steps(self, per_epoch: int) -> int:
         """Training steps of the run, given those of an epoch."""

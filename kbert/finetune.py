@@ -98,7 +98,7 @@ def _train(
         text=checkpoint.text,
         max_length=model_flags.max_length,
     )
-    train = dataclasses.replace(train, train_data_crc32=tables["train"].digest)
+    train = dataclasses.replace(train, train_data_crc32=tables["train"].digest, dev_data_crc32=tables["dev"].digest)
     if directory.exists() and not run_flags.overwrite:
         directory.check_same(model_config, train, checkpoint.vocabulary)
         finished = directory.finished(train)

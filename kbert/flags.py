@@ -7,11 +7,13 @@ in process. This is the only file that imports absl's flags. No TensorFlow.
 
 import dataclasses
 import difflib
+import errno
 import logging
 import math
 import os
 import re
 import sys
+import tempfile
 import textwrap
 import types
 import typing
@@ -66,6 +68,12 @@ def main(
     except BrokenPipeError:
         # The reader (`| head`) has gone; point stdout elsewhere so that the exit flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or f"a temporary file in {tempfile.gettempdir()} (TMPDIR names another folder), or an output"
+        print(f"{program}: no space left on the disk: {where}", file=sys.stderr)
         return 1
     except MemoryError:
         print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)

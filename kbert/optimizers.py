@@ -54,7 +54,7 @@ class AdamW(keras.optimizers.AdamW):
         if self._update is None or tf.executing_eagerly() or any(gradient is None for gradient in grads):
             super().apply(grads, trainable_variables)
         else:
-            self._update([tf.convert_to_tensor(gradient) for gradient in grads])
+            self._update(list(grads))
 
 
 class Lamb(keras.optimizers.Lamb):

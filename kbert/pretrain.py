@@ -135,7 +135,7 @@ def _train(
         task, encoder, model = build(Pretrain, model_config, vocabulary, train.precision, train.dropout)
     examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
     most = train.predictions(model_flags.max_length)
-    train = dataclasses.replace(train, train_data_crc32=examples.digest, max_predictions=most)
+    train = dataclasses.replace(train, train_data_crc32=examples.digest, dev_data_crc32=held_out.digest, max_predictions=most)
     if directory.exists() and not start.overwrite:
         directory.check_same(model_config, train, vocabulary)
         finished = directory.finished(train)
@@ -223,14 +223,16 @@ def _check(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags,
 
 def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") -> None:
     """The checkpoint's weights, the heads' too where it has them."""
+    from kbert.checkpoints.names import HEADS
+
     init = checkpoint.format
     if not encoder.load(checkpoint.arrays(), init):
         log.warning("the checkpoint has no pooler, which pairs are learnt with: it starts at random values")
     variables = {weight.path: weight for weight in model.weights}
     arrays = checkpoint.heads()
-    for part, name in (("mlm_head", "masked LM"), ("nsp_head", "pairs")):
+    for part, name in HEADS.items():
         ours = [path for path in variables if path.startswith(f"{part}/")]
-        if ours and not all(path in arrays for path in ours):
+        if not all(path in arrays for path in ours):
             log.warning("the checkpoint has no head for %s: its weights start at random values", name)
             continue
         for path in ours:

@@ -93,7 +93,8 @@ class TrainStep:
             gradients, sums = self._in_parts((inputs, targets, weights), totals, rows, size)
         reached = [gradient for gradient in gradients if gradient is not None]
         reached, sums, rows = self._summed((reached, sums, tf.cast(rows, tf.float32)))
-        summed = iter(reached)
+        # Rows of a table of embeddings that come several times are one gradient, whose norm and square the optimizer takes.
+        summed = map(tf.convert_to_tensor, reached)
         gradients = [None if gradient is None else next(summed) for gradient in gradients]
         self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
         loss, *metrics = sums

@@ -10,10 +10,13 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, finetune_flags, reviews, write_hugging_face, write_tsv
+from conftest import ROOT, VOCABULARY, finetune_flags, reviews, write_hugging_face, write_tsv
 from safetensors.numpy import load_file
+from test_boards import events, number
+from test_pretrain import arguments
+from test_pretraining_data import text
 
-from kbert import finetune
+from kbert import finetune, pretrain
 from kbert.model_dir import ModelDir
 
 # Two virtual CPUs; they must be asked for before TensorFlow starts.
@@ -23,8 +26,9 @@ from kbert import runtime
 runtime.start()
 import tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from kbert import finetune
-sys.exit(finetune.main(sys.argv[1:]))
+from kbert import finetune, pretrain
+command = {"finetune": finetune, "pretrain": pretrain}[sys.argv[1]]
+sys.exit(command.main(sys.argv[2:]))
 """
 
 # A worker that waits for the other, and then is busy by itself.
@@ -49,9 +53,26 @@ def setting(tmp_path_factory):
     checkpoint = write_hugging_face(path / "init", config={"hidden_dropout_prob": 0.0})
 
     def flags(name: str, **more: object) -> list[str]:
-        return finetune_flags(checkpoint, path, path / name, epochs=1, head_dropout=0.0, clip_norm=0.5, **more)
+        shared = {"epochs": 1, "head_dropout": 0.0, "clip_norm": 0.5, "checkpoint_steps": 1}
+        return finetune_flags(checkpoint, path, path / name, **{**shared, **more})
 
     assert finetune.main(flags("one")) == 0
+    return path, flags
+
+
+@pytest.fixture(scope="module")
+def pretraining(tmp_path_factory):
+    """Text with pairs, and a run of seven steps on one device; every step's loss is in TensorBoard."""
+    path = tmp_path_factory.mktemp("pretraining")
+    for name, documents, seed in (("text.txt", 60, 1), ("other.txt", 20, 2)):
+        (path / name).write_text(text(documents, seed), encoding="utf-8")
+    (path / "vocab.txt").write_text("".join(token + "\n" for token in VOCABULARY), encoding="utf-8")
+
+    def flags(name: str, **more: object) -> list[str]:
+        shared = {"dropout": 0, "steps": 7, "checkpoint_steps": 1, "learning_rate": 0.003, "clip_norm": 0.5}
+        return arguments(path, path / name, **{**shared, **more})
+
+    assert pretrain.main(flags("one")) == 0
     return path, flags
 
 
@@ -67,6 +88,9 @@ def close(one, other) -> None:
                 assert float(np.abs(a[name].astype(float) - b[like].astype(float)).max()) < tolerance * scale, name
     figures = [ModelDir(path).best().metrics["loss"] for path in (one, other)]
     assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    # Steps after a kill are in the log twice, of which the later counts.
+    expected, found = ({step: number(value) for step, value in events(path / "tb")["train/loss"]} for path in (one, other))
+    assert len(expected) == 7 and expected == pytest.approx(found, abs=1e-4)
 
 
 def line(output: str) -> str:
@@ -74,9 +98,10 @@ def line(output: str) -> str:
     return next(line.split("ms/step - ")[1].split(" - dev")[0] for line in output.splitlines() if "ms/step" in line)
 
 
-def test_two_replicas_in_parts_are_one_device(setting, environment):
-    path, flags = setting
-    command = [sys.executable, "-c", MIRRORED, *flags("mirrored", strategy="mirrored", accumulation_steps=2)]
+@pytest.mark.parametrize("kind", ["finetune", "pretrain"])
+def test_two_replicas_in_parts_are_one_device(kind, setting, pretraining, environment):
+    path, flags = {"finetune": setting, "pretrain": pretraining}[kind]
+    command = [sys.executable, "-c", MIRRORED, kind, *flags("mirrored", strategy="mirrored", accumulation_steps=2)]
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--strategy=mirrored: 2 replicas, 8 rows of a batch each" in done.stderr
@@ -127,8 +152,7 @@ def ended(child) -> str:
 def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environment):
     """One of them is killed, and its last checkpoint damaged, before both run to the end."""
     path, flags = setting
-    more = {"strategy": "multi_worker", "checkpoint_steps": 1, "keep_checkpoints": 3}
-    command = ["-m", "kbert.finetune", *flags("workers", **more)]
+    command = ["-m", "kbert.finetune", *flags("workers", strategy="multi_worker", keep_checkpoints=3)]
     directory = ModelDir(path / "workers")
     with Workers(command, environment) as (chief, other):
         while len(directory.checkpoints()) < 2:
@@ -153,12 +177,23 @@ def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environm
     assert os.path.exists(path / "workers" / "metrics.json")
 
 
-def test_a_worker_ends_with_another_whatever_it_does(environment):
+def test_two_workers_pretrain_in_parts_as_one_device(pretraining, environment):
+    path, flags = pretraining
+    command = ["-m", "kbert.pretrain", *flags("workers", strategy="multi_worker", accumulation_steps=2)]
+    with Workers(command, environment) as children:
+        outputs = [child.communicate(timeout=240)[0] for child in children]
+        assert [child.returncode for child in children] == [0, 0], outputs
+    assert "held out, " in outputs[0] and "held out, " not in outputs[1]
+    close(path / "one", path / "workers")
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_worker_ends_with_another_whatever_it_does(environment, gone):
     """As when the chief measures, or writes, for a long time: it takes part in nothing."""
-    with Workers(["-c", BUSY], environment) as (chief, other):
-        assert [child.stdout.readline() for child in (chief, other)] == ["together\n"] * 2
-        other.kill()
-        assert "worker /job:worker/replica:0/task:1 is gone" in ended(chief)
+    with Workers(["-c", BUSY], environment) as children:
+        assert [child.stdout.readline() for child in children] == ["together\n"] * 2
+        children[gone].kill()
+        assert f"worker /job:worker/replica:0/task:{gone} is gone" in ended(children[1 - gone])
 
 
 def test_launchers_tell_each_worker_its_place(tmp_path, environment):

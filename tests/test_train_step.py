@@ -151,3 +151,30 @@ def test_what_several_workers_need(monkeypatch, text, message):
     with pytest.raises(UsageError) as caught:
         check("multi_worker", 33)
     assert message in str(caught.value)
+
+
+def test_rows_of_a_table_that_come_several_times_are_one_gradient():
+    """Its norm, which is clipped by, and its square, which Adam keeps, are those of the sum."""
+
+    def stepped(lookup) -> np.ndarray:
+        keras.utils.set_random_seed(1)
+        x = keras.Input((None,), dtype="int32", name="x")
+        model = keras.Model({"x": x}, {"row": keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(lookup(x)))})
+        rng = np.random.default_rng(0)
+        model.set_weights([rng.normal(size=weight.shape) for weight in model.weights])
+        optimizer = keras.optimizers.AdamW(0.1, global_clipnorm=0.01, epsilon=1e-2)
+        optimizer.build(model.trainable_variables)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        step = TrainStep(model, optimizer, Objective({"row": loss}, {}))
+        rows = {"x": np.array([[1, 1, 1, 2], [1, 1, 3, 3]], np.int32)}, {"row": np.array([0, 1])}
+        data = iter(tf.data.Dataset.from_tensor_slices(rows).batch(2).repeat())
+        for _ in range(3):
+            step(data, step.zeros())
+        return np.array(model.get_weights()[0])
+
+    class OneHot(keras.layers.Embedding):
+        def call(self, inputs):
+            return keras.ops.one_hot(inputs, 4) @ self.embeddings
+
+    tables = [stepped(kind(4, 3, name="table")) for kind in (keras.layers.Embedding, OneHot)]
+    np.testing.assert_allclose(*tables, atol=1e-6)

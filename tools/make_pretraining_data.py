@@ -18,8 +18,10 @@ import shutil
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +65,15 @@ def run(options: DataFlags) -> int:
     output = Path(options.output).expanduser()
     options = dataclasses.replace(options, max_predictions=options.predictions(options.max_length))
     recorded = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("output", "processes")}
+    runtime.start()
+    from tqdm import tqdm
+
+    from kbert.pretraining.examples import warn
+    from kbert.pretraining.masking import Special
+
+    vocabulary = _vocabulary(options)
+    Special.of(vocabulary)  # says what is wrong before minutes of work
+    recorded["vocab_crc32"] = zlib.crc32("\n".join(vocabulary).encode())
     try:
         (output / WORK).mkdir(parents=True, exist_ok=True)
         if (output / OPTIONS).exists():
@@ -77,19 +88,15 @@ def run(options: DataFlags) -> int:
         shutil.rmtree(output / WORK, ignore_errors=True)
         return 0
 
-    runtime.start()
-    from tqdm import tqdm
-
-    from kbert.pretraining.masking import Special
-
-    Special.of(_vocabulary(options))  # says what is wrong before minutes of work
     workers = options.processes or os.cpu_count() or 1
     written: dict[str, int] = {}
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(options, output)) as pool:
         try:
             digest = _tokenize(options, output / WORK, pool, workers)
-            counts = {split: len(_examples(options, output / WORK, split)) for split in _splits(options)}
+            made = {split: _examples(options, output / WORK, split) for split in _splits(options)}
+            warn(made["train"].tokens, vocabulary, made["train"].how, made["train"].masked)
+            counts = {split: len(examples) for split, examples in made.items()}
             if counts["train"] * options.passes < options.shards:
                 raise UsageError(f"--shards={options.shards}: there are {counts['train'] * options.passes} examples")
             tasks = [(split, shard, count) for split, count in counts.items() for shard in range(_shards(options, split))]
@@ -97,6 +104,8 @@ def run(options: DataFlags) -> int:
             for future in tqdm(futures, desc="writing", unit="shard", disable=None):
                 name, count = future.result()
                 written[name] = count
+        except BrokenProcessPool:
+            raise DataError("a worker process was killed, perhaps for want of memory; the same command goes on") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -6,6 +6,7 @@ back: a directory of any of the first three forms. Nothing read here can execute
 `pytorch_model.bin` files are refused, and a preset's config is read as data.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Literal, get_args
@@ -82,6 +83,10 @@ def write_checkpoint(checkpoint: Checkpoint, output: str, form: Format, *, appro
     if form == "keras_preset" and activation == "relu":
         raise UsageError("--format=keras_preset: the checkpoint's activation is relu; a preset's is always gelu_approximate")
     write = {"hugging_face": hugging_face.write, "google": google.write, "keras_preset": keras_preset.write}[form]
+    if "sop_head/bias" in checkpoint.shapes and form != "keras_preset":  # which holds no head and says so
+        notices.append(f"left out: {HEADS['sop_head']}; BERT has no such head")
+        arrays = {name: array for name, array in checkpoint.heads().items() if not name.startswith("sop_head/")}
+        checkpoint = dataclasses.replace(checkpoint, heads=lambda: arrays)
     with whole_directory(path) as beside:
         notices += write(checkpoint, beside)
     return notices
@@ -125,4 +130,4 @@ def summary(checkpoint: Checkpoint) -> str:
     return "\n".join(f"{name + ':':<16}{value}" for name, value in lines.items())
 
 
-_LAST = {"mlm_head": "output_bias", "nsp_head": "bias"}  # a weight that tells of its head
+_LAST = {"mlm_head": "output_bias", "nsp_head": "bias", "sop_head": "bias"}  # a weight that tells of its head

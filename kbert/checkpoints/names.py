@@ -15,7 +15,7 @@ import numpy as np
 from kbert.config import EncoderConfig
 
 Naming = Literal["hugging_face", "google"]
-HEADS = {"mlm_head": "masked LM", "nsp_head": "next sentence", "classifier": "classifier"}
+HEADS = {"mlm_head": "masked LM", "nsp_head": "next sentence", "sop_head": "sentence order", "classifier": "classifier"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def rows(encoder: EncoderConfig, labels: int = 0) -> Iterator[Row]:
     yield from _norm("mlm_head/intermediate_layer_norm", f"{transform}.LayerNorm", hidden)
     yield _row("mlm_head/output_bias", (e.vocabulary_size,), "cls.predictions.bias", "cls/predictions/output_bias")
     yield from _output("nsp_head", "cls.seq_relationship", "cls/seq_relationship/", hidden, 2)
+    yield from _output("sop_head", "sop_head", "sop_head/", hidden, 2)  # kbert's own; `write_checkpoint` leaves it out
     if labels:
         yield from _output("classifier", "classifier", "", hidden, labels)
 

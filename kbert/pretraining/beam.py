@@ -6,10 +6,11 @@
 In: text files in any file system Beam knows, each read by one worker (so keep them to some hundred megabytes), a sentence
 a line and a blank line between documents, or a document a line. Out: shards that `kbert.pretrain` reads. Documents are
 dealt to as many groups as there are shards by a hash of their text; a group is tokenized, cut, paired and masked like a
-corpus of its own, so that random partners come from the same group. The result depends on the seed and the number
-of shards alone. Flags that --help does not name are Beam's.
+corpus of its own, so that random partners come from the same group. Which examples are made depends on the seed and the
+number of shards alone; which shard has them, and in what order, is up to Beam. Flags that --help does not name are Beam's.
 """
 
+import argparse
 import dataclasses
 import sys
 import zlib
@@ -25,16 +26,16 @@ from apache_beam.io.tfrecordio import WriteToTFRecord
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from kbert import flags, runtime
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 from kbert.pretraining.flags import ShardFlags
 
 runtime.start()
 
 from kbert.pretraining import tokens  # noqa: E402
-from kbert.pretraining.corpus import Block  # noqa: E402
+from kbert.pretraining.corpus import Block, decoded  # noqa: E402
 from kbert.pretraining.cutting import Cut  # noqa: E402
 from kbert.pretraining.examples import TextExamples  # noqa: E402
-from kbert.pretraining.masking import Masking  # noqa: E402
+from kbert.pretraining.masking import Masking, Special  # noqa: E402
 from kbert.pretraining.records import AT_ONCE, serialised  # noqa: E402
 from kbert.pretraining.sentences import sentences  # noqa: E402
 from kbert.segmenters import segmenter  # noqa: E402
@@ -47,8 +48,8 @@ def documents(file: Any, layout: str, encoding: str) -> Iterator[Document]:
     """The documents of a file that `beam.io.fileio.ReadMatches` gives."""
     found: Document = []
     with file.open() as stream:
-        for line in stream:
-            text = line.decode(encoding).removeprefix("\ufeff").strip()
+        for number, line in enumerate(stream, 1):
+            text = decoded(line, encoding, file.metadata.path, number)
             if layout == "documents":
                 found = [part.encode() for part in sentences(text)]
             elif text:
@@ -97,8 +98,8 @@ class MakeExamples(beam.DoFn):
                 corpus = tokens.tokenized(blocks, [f"group {group}"], self.encode, executor, 1)
                 examples = TextExamples(corpus, self.vocabulary, self.how, self.masked, self.seed)
             except DataError as error:
-                found = f"group {group} of {len(ordered)} documents"
-                raise DataError(f"{found}: {error}; fewer --shards make larger groups") from None
+                found = f"group {group} of {len(ordered)} documents, of which fewer --shards make larger ones"
+                raise DataError(f"{found}: {error}") from None
         for epoch in range(self.passes):
             for start in range(0, len(examples), AT_ONCE):
                 arrays = examples.read(np.arange(start, min(start + AT_ONCE, len(examples))), epoch)
@@ -115,12 +116,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return flags.main("python -m kbert.pretraining.beam", about, ours, lambda _: (ShardFlags,), lambda given: run(given, beams))
 
 
+def _check_known(beams: Sequence[str]) -> None:
+    """Raise UsageError for a flag that Beam does not know either, which it would drop."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)  # Beam's way to declare flags
+    _, unknown = parser.parse_known_args(beams)
+    if unknown:
+        raise UsageError(f"unknown flag {unknown[0]}: neither kbert's nor Beam's; --help lists kbert's")
+
+
 def run(options: ShardFlags, beams: Sequence[str]) -> int:
     """Run the pipeline with Beam's own flags; returns the exit code."""
+    _check_known(beams)
     settings = PipelineOptions(list(beams))
     settings.view_as(SetupOptions).save_main_session = False
+    vocabulary = read_vocabulary(Path(options.vocab))
+    Special.of(vocabulary)  # says what is wrong before a cluster is asked
     examples = MakeExamples(
-        read_vocabulary(Path(options.vocab)),
+        vocabulary,
         options.lowercase,
         options.segmenter,
         Cut(options.objective, options.max_length, options.short_seq_prob),

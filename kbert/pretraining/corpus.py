@@ -109,18 +109,22 @@ def _lines(name: str, encoding: str) -> Iterator[str]:
             for number, line in enumerate(_cut(stream), 1):
                 if len(line) > LONGEST_LINE:
                     raise DataError(f"{name}:{number}: a line of more than {LONGEST_LINE:,} bytes; is the file text?")
-                try:
-                    text = line.decode(encoding)
-                except UnicodeDecodeError as error:
-                    wrong = line[error.start : error.start + 4].hex(" ")
-                    raise DataError(
-                        f"{name}:{number}: bytes {wrong} are not {encoding}; name the file's encoding with --encoding="
-                    ) from None
-                yield (text.removeprefix("\ufeff") if number == 1 else text).strip()
+                yield decoded(line, encoding, name, number)
                 bar.update(len(line))
     except (OSError, EOFError, zlib.error) as error:
         packed = " as gzip" if name.endswith(".gz") else ""
         raise DataError(f"{name}: not readable{packed}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def decoded(line: bytes, encoding: str, name: str, number: int) -> str:
+    """A line as text, without surrounding white space and a file's byte order mark; DataError when it is none."""
+    try:
+        text = line.decode(encoding)
+    except UnicodeDecodeError as error:
+        wrong = line[error.start : error.start + 4].hex(" ")
+        found = f"{name}:{number}: bytes {wrong} are not {encoding}"
+        raise DataError(f"{found}; name the file's encoding with --encoding=") from None
+    return (text.removeprefix("\ufeff") if number == 1 else text).strip()
 
 
 def _opened(name: str) -> IO[bytes]:

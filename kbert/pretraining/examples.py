@@ -5,6 +5,7 @@ function of (seed, epoch, example), so that each epoch has other masks and partn
 whichever batch, process or interrupted run asks for it.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +20,10 @@ from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.tokens import Tokens, continues, let_go, pieces
 from kbert.text import CLS, PAD, SEP
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 1 << 20  # ids counted at once
+MOSTLY, RARELY = 0.9, 0.1  # shares of a corpus that are worth a warning
 PARTNER, POPS_A, POPS_B = range(8, 11)  # streams of random numbers
 # What the label of an example's pair is: as in the reference, 1 is the second segment that does not follow the first.
 LABELS = np.array([-1, 0, 1, 1], np.int32)  # by kind: ALONE, NEXT, SWAPPED, RANDOM
@@ -160,6 +164,26 @@ class TextExamples:
         start = ends[sentence].astype(np.int64)
         stop = np.searchsorted(ends, (start + record["wanted"]).astype(ends.dtype))
         return start, ends[np.minimum(stop, last)].astype(np.int64) - start
+
+
+def warn(tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking) -> None:
+    """Say what a corpus cannot give to the objective or to the masks that were asked for, though examples can be made."""
+    documents = tokens.documents
+    alone = int((documents["last"] - documents["first"] == 1).sum())
+    if how.objective != "mlm" and alone > MOSTLY * len(documents):
+        what = "no order" if how.objective == "mlm+sop" else "no next one"
+        log.warning(
+            "--objective=%s: %d of %d documents have one sentence, which has %s to learn from; --objective=mlm needs none",
+            how.objective, alone, len(documents), what,
+        )  # fmt: skip
+    sample = tokens.ids[:AT_ONCE]
+    chinese = np.array([len(token) == 1 and "㐀" <= token <= "鿿" for token in vocabulary])[pieces(sample)]
+    if masked.unit != "piece" and chinese.sum() > RARELY * len(sample) and not continues(sample[chinese]).any():
+        log.warning(
+            "--mask_unit=%s: without --segmenter (jieba, or your own) each Chinese character, %.0f %% of the tokens, is a word "
+            "by itself",
+            masked.unit, 100 * chinese.mean(),
+        )  # fmt: skip
 
 
 def check_pairs(tokens: Tokens, how: Cut) -> None:

@@ -3,18 +3,19 @@
 In: the sources that the flags name, plain text or shards. Out: `Examples` of both.
 """
 
+import dataclasses
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from kbert.config import ModelConfig, PretrainConfig, read_json
+from kbert.config import ExampleFlags, ModelConfig, PretrainConfig, read_json
 from kbert.errors import DataError, UsageError
 from kbert.options import PretrainOptions
 from kbert.pretraining import corpus
 from kbert.pretraining.cutting import Cut
-from kbert.pretraining.examples import Examples, TextExamples
+from kbert.pretraining.examples import Examples, TextExamples, warn
 from kbert.pretraining.masking import Masking
 from kbert.pretraining.records import RecordExamples, is_records
 from kbert.pretraining.tokens import Encode, Tokens, tokenized
@@ -62,6 +63,8 @@ def learnt_and_held_out(
     sources = [train.train_data, train.dev_data]
     if is_records(train.train_data) and train.dev_data is None:
         raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
+    if all(source and is_records(source) for source in sources):
+        _check_no_example_flags(train)
     made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
     if made[1] is None:
         if len(made[0].documents) == 1:
@@ -75,12 +78,23 @@ def learnt_and_held_out(
     examples, held_out = made
     if not isinstance(examples, RecordExamples):
         examples = text(examples)
+        warn(examples.tokens, tokenizer.vocabulary, examples.how, examples.masked)
     if not isinstance(held_out, RecordExamples):
         try:
             held_out = text(held_out)
         except DataError as error:
             raise DataError(f"held out: {error}. Or hold more out: --dev_fraction, --dev_data") from None
     return examples, held_out
+
+
+def _check_no_example_flags(train: PretrainConfig) -> None:
+    """Raise UsageError where a flag says how examples are to be made that were made long ago."""
+    for spec in dataclasses.fields(ExampleFlags):
+        if (given := getattr(train, spec.name)) != spec.default:
+            raise UsageError(
+                f"--{spec.name}={given}: --train_data and --dev_data name shards, whose examples are made; it is for "
+                "tools/make_pretraining_data.py"
+            )
 
 
 def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str], lowercase: bool) -> None:

@@ -1,8 +1,9 @@
 """What stands behind [MASK]: BERT's own pre-training task, and what a pre-trained model can answer.
 
 It is trained by `kbert.pretrain` on examples of `kbert.pretraining`, with the masked LM's head and, for pairs of segments,
-the next-sentence head (Devlin et al. 2019, section 3.1; google-research/bert `run_pretraining.py`). Served, it reads raw
-`text` that spells [MASK] and gives, for each of them, the `pieces` of highest probability with their `probabilities`.
+the next-sentence head (Devlin et al. 2019, section 3.1; google-research/bert `run_pretraining.py`) or that of their order
+(Lan et al. 2020, ALBERT, section 3.1). Served, it reads raw `text` that spells [MASK] and gives, for each of them, the
+`pieces` of highest probability with their `probabilities`; `count` of them a text, and `cut` behind --max_length.
 """
 
 from typing import Any, ClassVar, Literal
@@ -108,7 +109,8 @@ class Pretrain(Kept):
         outputs = {"mlm": self._head(hidden, inputs["masked_positions"])}
         pooled = heads.Pool(encoder, "pooler" if self.options.pairs else "cls")(hidden, inputs["padding_mask"])
         if self.options.pairs:
-            pair = keras.layers.Dense(2, kernel_initializer=heads.initializer(), dtype="float32", name="nsp_head")
+            name = f"{self.options.pairs}_head"
+            pair = keras.layers.Dense(2, kernel_initializer=heads.initializer(), dtype="float32", name=name)
             outputs[self.options.pairs] = pair(pooled)
         return keras.Model(inputs, outputs, name="pretrain")
 
@@ -136,15 +138,18 @@ class Pretrain(Kept):
         pieces = tf.gather(tf.constant(self.tokenizer.vocabulary), tf.cast(found[..., n:], tf.int32))
         count = tf.cast(best.row_lengths(), tf.int32)
         there = tf.sequence_mask(count, tf.shape(found)[1])[..., None]
-        return {"pieces": tf.where(there, pieces, ""), "probabilities": found[..., :n], "count": count}
+        spelt = tf.cast(tf.strings.split(raw["text"], MASK).row_lengths(), tf.int32) - 1
+        return {"pieces": tf.where(there, pieces, ""), "probabilities": found[..., :n], "count": count, "cut": spelt - count}
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        cut = int(decoded["cut"][row])
         columns = (decoded[name][row, : decoded["count"][row]].tolist() for name in ("pieces", "probabilities"))
         return {
             "masks": [
                 [{"piece": p.decode(), "probability": probability} for p, probability in zip(*best, strict=True)]
                 for best in zip(*columns, strict=True)
-            ]
+            ],
+            **({"cut": cut} if cut else {}),
         }
 
     def report(self, metrics: dict[str, Any]) -> PretrainReport:
