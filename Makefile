@@ -1,12 +1,13 @@
 # make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 4 minutes on two cores)
 # make quickstart-zh  a small Chinese BERT from nothing: vocabulary, pre-training, fine-tuning (about 7 minutes)
 # make test         ruff, mypy and pytest
-# Both build .venv from the versions pinned in constraints.txt, once.
+# These build .venv from the versions pinned in constraints.txt, once.
+# make test-beam    the tests of the Beam pipeline, which holds other versions back, in .venv-beam
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart quickstart-zh test clean
+.PHONY: quickstart quickstart-zh test test-beam clean
 
 quickstart: $(VENV)/.demo
 	$(BIN)/python tools/fetch_demo.py
@@ -31,6 +32,11 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+test-beam:
+	test -e .venv-beam/pyvenv.cfg || $(PYTHON) -m venv .venv-beam
+	.venv-beam/bin/python -m pip install --quiet --editable '.[test,beam]'
+	.venv-beam/bin/python -m pytest -n 0 tests/test_pretraining_tools.py -k Beam
+
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v < (3, 14); print("kbert needs Python 3.11 to 3.13; $(PYTHON) is", sys.version.split()[0]) if not ok else None; sys.exit(not ok)'
 	$(PYTHON) -m venv $(VENV)
@@ -45,4 +51,4 @@ $(VENV)/.test: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-beam build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
-"""A pre-training run that is killed again and again: `killed_run.py FOLDER MODEL_DIR KILLS SEED`.
+"""A run that is killed again and again: `killed_run.py COMMAND FOLDER MODEL_DIR KILLS SEED`.
 
-Each attempt is a process of its own that runs `kbert.pretrain` on the text in FOLDER, and is sent SIGKILL at a random
-moment, until there were KILLS of them; the last attempt runs to the end. Attempts are forked after the imports, which
+Each attempt is a process of its own that runs `kbert.pretrain` or `kbert.finetune`, as COMMAND has it, on what lies in
+FOLDER, and is sent SIGKILL at a random moment, until there were KILLS of them; the last attempt runs to the end. Attempts are forked after the imports, which
 cost seconds, and before TensorFlow's first operation, which starts its threads. Prints, as JSON, the step of the last
 checkpoint after each kill.
 """
@@ -15,22 +15,30 @@ import time
 import traceback
 from pathlib import Path
 
+from conftest import finetune_flags
 from test_pretrain import arguments
 
-from kbert import graphs, pretrain
+from kbert import finetune, graphs, pretrain
 from kbert.model_dir import ModelDir
 
-STEPS = 150
+STEPS = {"pretrain": 150, "finetune": 60}
 graphs.WORTH_COMPILING = 1  # so that what XLA compiles for large models resumes exactly too
 
 
-def attempt(folder: str, model_dir: str) -> int:
+def trained(command: str, folder: Path, model_dir: str) -> int:
+    """Run the command; returns its exit code."""
+    settings = {"steps": STEPS[command], "checkpoint_steps": 3, "keep_checkpoints": 2}
+    if command == "pretrain":
+        return pretrain.main(arguments(folder, model_dir, **settings, objective="mlm"))
+    return finetune.main(finetune_flags(folder / "checkpoint", folder, model_dir, **settings))
+
+
+def attempt(command: str, folder: str, model_dir: str) -> int:
     """Train in a process of its own; returns its id."""
     child = os.fork()
     if child == 0:
         try:
-            settings = {"steps": STEPS, "checkpoint_steps": 3, "keep_checkpoints": 2, "objective": "mlm"}
-            os._exit(pretrain.main(arguments(Path(folder), model_dir, **settings)))
+            os._exit(trained(command, Path(folder), model_dir))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -42,12 +50,12 @@ def reached(model_dir: str) -> int:
     return 0 if last is None else last.step
 
 
-def main(folder: str, model_dir: str, kills: str, seed: str) -> None:
+def main(command: str, folder: str, model_dir: str, kills: str, seed: str) -> None:
     chance = random.Random(int(seed))
     steps = []
     # Each attempt gets a little further than the one before: to any step, and any moment of it.
-    for goal in sorted(chance.sample(range(STEPS - 20), int(kills))):
-        child = attempt(folder, model_dir)
+    for goal in sorted(chance.sample(range(STEPS[command] - 20), int(kills))):
+        child = attempt(command, folder, model_dir)
         while reached(model_dir) < goal:
             assert os.waitpid(child, os.WNOHANG) == (0, 0), "an attempt ended by itself"
             time.sleep(0.001)
@@ -55,7 +63,7 @@ def main(folder: str, model_dir: str, kills: str, seed: str) -> None:
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         steps.append(reached(model_dir))
-    assert os.waitpid(attempt(folder, model_dir), 0)[1] == 0
+    assert os.waitpid(attempt(command, folder, model_dir), 0)[1] == 0
     print(json.dumps(steps))
 
 

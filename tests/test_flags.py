@@ -95,6 +95,8 @@ def test_help_shows_every_flag_with_its_default(capsys):
         (DataError("f.tsv:3: bad row"), 1, "prog: f.tsv:3: bad row"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "--batch_size"),
+        (OSError(28, "No space left on device"), 1, "no space left on the disk: a temporary file in "),
+        (OSError(28, "No space left on device", "out.npy"), 1, "no space left on the disk: out.npy"),
         (type("ResourceExhaustedError", (Exception,), {})(), 1, "--freeze_layers"),
     ],
 )

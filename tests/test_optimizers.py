@@ -1,8 +1,11 @@
 """The optimizers, against the papers' formulas and one another."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
+from tensorflow.python.eager import context
 
 from kbert import graphs, optimizers
 from kbert.checkpoints import open_checkpoint
@@ -73,3 +76,24 @@ def test_the_compiled_update_is_the_plain_one(monkeypatch):
     for compiled, plain in zip(*found, strict=True):
         np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-6)
     assert found[0][3] == 4  # steps
+
+
+def test_private_names_are_there_and_used():
+    """What kbert overrides or reads of Keras and TensorFlow beyond their documentation; pyproject's bounds guard it."""
+    called = []
+
+    class Overridden(keras.optimizers.Lamb):
+        def _all_reduce_sum_gradients(self, grads_and_vars):
+            called.append("reduce")
+            return grads_and_vars
+
+        def _apply_weight_decay(self, variables):
+            called.append("decay")
+
+    one, weight = Overridden(0.1, weight_decay=0.1), keras.Variable(np.ones(3, np.float32))
+    one.apply_gradients([(keras.ops.ones(3), weight)])
+    assert sorted(called) == ["decay", "reduce"]
+    index = one._get_variable_index(weight)
+    assert one._momentums[index].shape == one._velocities[index].shape == (3,) and one._use_weight_decay(weight)
+    health = inspect.signature(context.Context.check_collective_ops_peer_health)
+    assert list(health.parameters) == ["self", "task", "timeout_in_ms"]

@@ -22,7 +22,7 @@ from kbert.pretraining import corpus, masking, records, sources
 from kbert.pretraining import tokens as token_files
 from kbert.pretraining.batches import FIELDS, PretrainingBatches
 from kbert.pretraining.cutting import ALONE, NEXT, RANDOM, SWAPPED, Cut
-from kbert.pretraining.examples import Arrays, TextExamples
+from kbert.pretraining.examples import Arrays, TextExamples, warn
 from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.sentences import sentences
@@ -260,6 +260,21 @@ class TestExamples:
         with pytest.raises(DataError, match="there is one document only; are blank lines missing between documents"):
             TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm+nsp", 16), Masking(), 0)
         assert len(TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm+sop", 16), Masking(), 0)) == 1
+
+    def test_what_can_hardly_give_what_is_asked_for_is_said(self, tmp_path, tokenizer, caplog):
+        path = tmp_path / "a.txt"
+        path.write_text("good film\n\n" * 20 + "good\nbad\n", encoding="utf-8")
+        one = read(path, tokenizer)
+        for objective, said in (("mlm", ""), ("mlm+nsp", "20 of 21 documents have one sentence, which has no next one")):
+            caplog.clear()
+            warn(one, VOCABULARY, Cut(objective, 16), Masking())
+            assert said in caplog.text if said else not caplog.text
+        path.write_text("电影很好\n电影好看\n", encoding="utf-8")
+        for words, unit, said in ((None, "word", True), (None, "piece", False), (lambda text: [text], "word", False)):
+            caplog.clear()
+            warn(read(path, tokenizer, words=words), VOCABULARY, Cut("mlm", 16), Masking(unit=unit))
+            message = "--mask_unit=word: without --segmenter (jieba, or your own) each Chinese character, "
+            assert (message in caplog.text) == said
 
     def test_an_example_is_a_function_of_seed_and_epoch(self, many):
         made = TextExamples(many, VOCABULARY, Cut("mlm+nsp", 32), Masking(), 0)

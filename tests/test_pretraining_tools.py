@@ -1,6 +1,6 @@
 """The tools of pre-training: a vocabulary of one's own, examples in shards, a pipeline for clusters."""
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, VOCABULARY
+from test_pretrain import arguments
 from test_pretraining_data import text
 
-from kbert import flags
+from kbert import flags, pretrain
 from kbert.errors import DataError, UsageError
+from kbert.model_dir import ModelDir
 from kbert.pretraining.records import RecordExamples
 from kbert.pretraining.vocabulary import count_words, vocabulary
 
 
 def tool(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    if str(ROOT / "tools") not in sys.path:
+        sys.path.append(str(ROOT / "tools"))  # where its worker processes find it too
+    return importlib.import_module(name)
 
 
 class TestVocabulary:
@@ -154,6 +155,38 @@ class TestShards:
         assert {path.name: path.read_bytes() for path in out.glob("*.tfrecord")} == before
         assert os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns == kept and not list(out.glob(".train*"))
 
+    def test_a_run_on_shards(self, folder, tmp_path, environment, capsys):
+        """Whole ones, a damaged one, and with flags that are for making them."""
+        shards = tmp_path / "shards"
+        assert self.run(folder, environment, output=shards, objective="mlm+sop").returncode == 0
+        more = {"train_data": shards / "train-*.tfrecord", "dev_data": shards / "dev-*.tfrecord", "max_length": 32, "steps": 3}
+
+        def trained(name: str, **others: object) -> int:
+            return pretrain.main(arguments(folder, tmp_path / name, **{"objective": "mlm+sop", **more, **others}))
+
+        assert trained("whole") == 0
+        assert ModelDir(tmp_path / "whole").metrics()["dev"]["sop"]["pairs"] > 0
+        shard = shards / "train-00001-of-00003.tfrecord"
+        shard.write_bytes(shard.read_bytes()[:-9])
+        assert trained("damaged") == 1 and not (tmp_path / "damaged" / "config.json").exists()
+        said = capsys.readouterr().err
+        assert f"{shard}: damaged or cut short behind record " in said and "go on without it by --skip_damaged_shards" in said
+        assert trained("damaged", skip_damaged_shards=True) == 0
+        assert f"left out: {shard}: damaged or cut short" in capsys.readouterr().err
+        assert trained("whole", skip_damaged_shards=True) == 2
+        assert "has a run with train_data_crc32 " in capsys.readouterr().err
+        for flag, value, message in (
+            (
+                "mask_rate",
+                0.3,
+                "--mask_rate=0.3: --train_data and --dev_data name shards, whose examples are made; it is for tools/",
+            ),
+            ("mask_unit", "word", "--mask_unit=word: --train_data and --dev_data name shards"),
+            ("objective", "mlm+nsp", "were made for mlm+sop"),
+        ):
+            assert trained("flags", skip_damaged_shards=True, **{flag: value}) == 2
+            assert message in capsys.readouterr().err
+
     def test_workers_end_with_a_killed_tool(self, folder, tmp_path, environment):
         flags = self.arguments(folder, input="-", output=tmp_path)
         command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *flags]
@@ -173,8 +206,24 @@ class TestShards:
         (tmp_path / "options.json").write_text(json.dumps({"layout": "documents"}))
         assert make.main(self.arguments(folder, output=tmp_path)) == 2
         assert "was begun with layout documents, not sentences; name another directory" in capsys.readouterr().err
+        vocab = tmp_path / "vocab.txt"
+        vocab.write_text((folder / "vocab.txt").read_text(encoding="utf-8") + "more\n", encoding="utf-8")
+        (tmp_path / "options.json").unlink()
+        begun = self.arguments(folder, output=tmp_path / "out", vocab=vocab, shards=10_000)
+        assert make.main(begun) == 2  # more shards than examples: it is begun, and ends
+        assert "--shards=10000: there are " in capsys.readouterr().err
+        vocab.write_text(vocab.read_text(encoding="utf-8").replace("more", "less"), encoding="utf-8")
+        assert make.main(begun) == 2
+        assert "was begun with vocab_crc32 " in capsys.readouterr().err
+
         read = flags.parse("x", "", self.arguments(folder), lambda _: (make.DataFlags,))
         assert read[0].passes == 2 and make.main(["--help"]) == 0
+
+    def test_a_killed_worker_is_said(self, folder, tmp_path, monkeypatch, capsys):
+        make = tool("make_pretraining_data")
+        monkeypatch.setattr(make, "_tokenize", lambda options, work, pool, workers: pool.submit(os._exit, 9).result())
+        assert make.main(self.arguments(folder, output=tmp_path)) == 1
+        assert "a worker process was killed, perhaps for want of memory; the same command goes on" in capsys.readouterr().err
 
 
 class TestBeam:
@@ -208,3 +257,18 @@ class TestBeam:
         shards = [*tmp_path.glob("one-*.tfrecord"), *tmp_path.glob("ours/*.tfrecord")]
         theirs, ours = (sorted(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()) for shard in shards)
         assert theirs == ours
+
+    def test_mistakes_are_said(self, tmp_path, capsys):
+        pytest.importorskip("apache_beam")
+        from kbert.pretraining import beam
+
+        (tmp_path / "a.txt").write_bytes(text(3).encode() + b"\xff\xfe\n")
+        (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY), encoding="utf-8")
+        flags = [f"--input={tmp_path}/a.txt", f"--vocab={tmp_path}/vocab.txt", f"--output={tmp_path}/out", "--shards=1"]
+        assert beam.main([*flags, "--lowercse"]) == 2
+        assert "unknown flag --lowercse: neither kbert's nor Beam's; --help lists kbert's" in capsys.readouterr().err
+        assert beam.main([*flags, "--direct_num_workers=1"]) == 1
+        assert "a.txt:" in (said := capsys.readouterr().err) and "bytes ff fe 0a are not utf-8; name the file's" in said
+        (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", encoding="utf-8")
+        assert beam.main(flags) == 1
+        assert "the vocabulary has no [MASK]" in capsys.readouterr().err

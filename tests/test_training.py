@@ -103,9 +103,9 @@ def same(a, b) -> bool:
 
 
 def curves(path) -> dict[str, dict[int, float]]:
-    return {
-        tag: {step: number(value) for step, value in points} for tag, points in events(path / "tb").items() if "/" in tag[:6]
-    }
+    found = {tag: points for tag, points in events(path / "tb").items() if "/" in tag[:6]}
+    scalars = {tag: points for tag, points in found.items() if not points[0][1].tensor.tensor_shape.dim}
+    return {tag: {step: number(value) for step, value in points} for tag, points in scalars.items()}
 
 
 def steps(directory) -> list[int]:

@@ -34,9 +34,9 @@ FIGURES = ("without neutral", "mentioned", "four classes", "accuracy")
 
 
 def trained(name: str, seed: int, options: argparse.Namespace) -> Path:
-    """The model directory of a filter and seed, trained, with its answers in predictions.jsonl."""
+    """The model directory of a filter and seed, trained; beside it the command and the model's answers."""
     folder = Path(options.out) / f"{name}-{seed}"
-    answers, said = folder / "predictions.jsonl", folder / "command.json"
+    answers, said = (folder.with_name(f"{folder.name}.{ending}") for ending in ("predictions.jsonl", "command.json"))
     length = 512 if name == "full" else options.max_length
     command = [
         *(sys.executable, "-m", "kbert.finetune", "--task=aspect", f"--init={options.init}"),
@@ -47,7 +47,7 @@ def trained(name: str, seed: int, options: argparse.Namespace) -> Path:
     if said.exists() and json.loads(said.read_text()) != command:
         sys.exit(f"{folder} was made by another command; name another --out")
     if not answers.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         said.write_text(json.dumps(command))
         began = time.perf_counter()
         subprocess.run(command, check=True)
@@ -125,7 +125,7 @@ def main() -> int:
     for name in names:
         stacked = []
         for seed in seeds:
-            with (folders[name, seed] / "predictions.jsonl").open(encoding="utf-8") as file:
+            with Path(f"{folders[name, seed]}.predictions.jsonl").open(encoding="utf-8") as file:
                 answers = [json.loads(line)["aspects"] for line in file]
             found = np.array([[LABELS.index(answer[aspect]["label"]) for aspect in aspects] for answer in answers])
             stacked.append(np.eye(4)[gold][..., :, None] * np.eye(4)[found][..., None, :])
