@@ -129,7 +129,10 @@ SourceOverrides = dataclasses.make_dataclass(
 def overridden(recorded: SourceConfig, overrides: Any) -> SourceConfig:
     """The recorded source settings, with those that were given in their place."""
     given = {name: value for name, value in vars(overrides).items() if value is not None}
-    return dataclasses.replace(recorded, **given)
+    source = dataclasses.replace(recorded, **given)
+    # Several columns are the model's outputs in the order of training, in which they are read whatever the order given.
+    columns = [sorted(name.strip() for name in each.label_column.split(",")) for each in (recorded, source)]
+    return source if columns[0] != columns[1] else dataclasses.replace(source, label_column=recorded.label_column)
 
 
 N_BEST_HELP = (

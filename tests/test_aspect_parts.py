@@ -338,7 +338,7 @@ def test_three_lines(tmp_path):
     assert list(three_lines.records(iter([]))) == []
 
 
-def test_audit():
+def test_audit(caplog):
     audit = AspectAudit("f", ASPECTS, wide=True, allowed=None)
     audit(("t", "1", "-2", "0"))
     audit.finish()
@@ -363,6 +363,12 @@ def test_audit():
     silent(("t", "-2", "-2", "-2"))
     with pytest.raises(DataError, match="f: no aspect is mentioned in any row"):
         silent.finish()
+    for learns in (False, True):
+        everywhere = AspectAudit("f", ASPECTS, wide=True, allowed=None, learns=learns)
+        everywhere(("t", "1", "-2", "-2"))
+        everywhere(("t", "-2", "-1", "-2"))
+        everywhere.finish()
+        assert ("nearly all rows mention 'a', so that --filter=tfn" in caplog.text) == learns
     with pytest.raises(DataError, match="--labels: 'x'; this task knows negative"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["x"])
 

@@ -14,6 +14,8 @@ from kbert.options import Aspect
 
 log = logging.getLogger(__name__)
 
+NEARLY_ALL = 0.95  # of the rows
+
 
 class AspectAudit:
     """Collects the labels, or holds the rows to those given.
@@ -23,16 +25,19 @@ class AspectAudit:
         aspects: the model's; none where rows name terms of their own.
         wide: whether each aspect has a column.
         allowed: the labels; None where the rows define them.
+        learns: whether the filter is the network, which learns from what rows mention.
     """
 
-    def __init__(self, source: str, aspects: Sequence[Aspect], wide: bool, allowed: Sequence[str] | None):
-        self.source, self.wide = source, wide
+    def __init__(self, source: str, aspects: Sequence[Aspect], wide: bool, allowed: Sequence[str] | None, learns: bool = False):
+        self.source, self.wide, self.learns = source, wide, learns
         self.names = [aspect.name for aspect in aspects]
         self.known = set(self.names)
         self.training = allowed is None
         self.allowed = None if allowed is None else tuple(allowed)
         self.found: Counter[str] = Counter()
         self.mentioned: Counter[str] = Counter()
+        self.coarse = {aspect.name: aspect.coarse for aspect in aspects}
+        self.texts, self.of_texts = 0, Counter[str]()  # wide rows, and those that mention a coarse aspect
         for label in self.allowed or ():
             if label not in LABELS:
                 raise DataError(f"--labels: {label!r}; this task knows {', '.join(LABELS)}")
@@ -44,8 +49,9 @@ class AspectAudit:
                     f"--label_column names {len(values) - 1} columns, the model has {len(self.names)} aspects: "
                     f"{', '.join(self.names)}"
                 )
-            for name, value in zip(self.names, values[1:], strict=True):
-                self._label(name, value)
+            labels = {name: self._label(name, value) for name, value in zip(self.names, values[1:], strict=True)}
+            self.texts += 1
+            self.of_texts.update({self.coarse[name] for name, label in labels.items() if label != NOT_MENTIONED})
             return
         _, aspect, value = values
         if not aspect.strip():
@@ -54,7 +60,7 @@ class AspectAudit:
             raise ValueError(f"aspect {aspect!r} is not among those of --aspect_names: {', '.join(self.names)}")
         self._label(aspect, value)
 
-    def _label(self, aspect: str, value: str) -> None:
+    def _label(self, aspect: str, value: str) -> str:
         try:
             label = label_of(value)
         except ValueError as error:
@@ -64,6 +70,7 @@ class AspectAudit:
         self.found[label] += 1
         if aspect in self.known:
             self.mentioned[aspect] += label != NOT_MENTIONED
+        return label
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -80,3 +87,11 @@ class AspectAudit:
         silent = [name for name in self.names if not self.mentioned[name]]
         if silent:
             log.warning("%s: no row mentions %s", self.source, ", ".join(map(repr, silent)))
+        everywhere = [repr(name) for name, count in self.of_texts.items() if count > NEARLY_ALL * self.texts]
+        if everywhere and self.learns:
+            log.warning(
+                "%s: nearly all rows mention %s, so that --filter=tfn, which learns which do, learns little of it; "
+                "--aspect_names can name finer coarse aspects",
+                self.source,
+                ", ".join(everywhere),
+            )

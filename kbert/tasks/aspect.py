@@ -53,10 +53,11 @@ class Aspect(Task):
         self.wide = len(config.fields) == 1
         self.filter = SentenceFilter(config, tokenizer, self.options, self.wide)
         self.longest = config.max_length // 4  # tokens of an aspect
-        self.readable: list[list[int]] = []  # the pieces of each aspect
+        self._spelt: list[list[int]] = []  # the pieces of each aspect
         if self.aspects:
             readable = tf.constant([aspect.readable for aspect in self.aspects])
-            self.readable = [ids[: self.longest] for ids in tokenizer.tokenize_with_offsets(readable)[0].to_list()]
+            self._spelt = tokenizer.tokenize_with_offsets(readable)[0].to_list()
+        self.readable = [ids[: self.longest] for ids in self._spelt]
         # Traced once, however many graphs it becomes part of.
         self._graph = graphs.function(self._encode, reduce_retracing=True)
 
@@ -98,7 +99,7 @@ class Aspect(Task):
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
     ) -> AspectAudit:
         known: AspectOptions = from_json(AspectOptions, options or {}, "options")
-        return AspectAudit(source, known.aspects, len(fields) == 1, labels)
+        return AspectAudit(source, known.aspects, len(fields) == 1, labels, learns=known.filter in ("auto", "tfn"))
 
     def prepare(self, table: Table) -> Iterator[Stage]:
         return self.filter.prepare(table)
@@ -173,9 +174,15 @@ class Aspect(Task):
             if count >= SURVEYED:
                 break
         found, tokens, read = sizes / count
+        cut = [
+            repr(a.name)
+            for a, whole, ids in zip(self.aspects, self._spelt, self.readable, strict=True)
+            if len(whole) > len(ids)
+        ]
         return [
+            *([f"of {', '.join(cut)} the first {self.longest} tokens are read, a quarter of --max_length"] if cut else []),
             f"texts have {found:.0f} sentences, {tokens:.0f} tokens on average; "
-            f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect"
+            f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect",
         ]
 
     def build(self, encoder: Encoder) -> keras.Model:
