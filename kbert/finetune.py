@@ -49,8 +49,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     options.check(model_flags.max_length)
     directory = ModelDir(run_flags.model_dir)
     directory.check_writable()
-    if Path(train.init).expanduser().resolve() == directory.path.resolve():
-        raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
+    directory.check_not_in(train.init)
 
     runtime.start()
     from kbert import strategies

@@ -49,11 +49,14 @@ class LossWatch:
         loss = float(tensor)
         if not math.isfinite(loss):
             raise LostLoss(
-                step, f"the loss is not a number at step {step}: lower --learning_rate, or train in another --precision"
+                step,
+                step - 2,
+                f"the loss is not a number at step {step}: lower --learning_rate, or train in another --precision",
             )
         if self.limit and self._seen >= SPAN and loss > self.limit * self._level:
             raise LostLoss(
                 step,
+                step - 2,
                 f"the loss is {loss:.4g} at step {step}, above --loss_limit={self.limit:g} times its level of "
                 f"{self._level:.4g}: lower --learning_rate, or raise the limit",
             )
@@ -69,8 +72,13 @@ class LossWatch:
 
 
 class LostLoss(KbertError):
-    """A run that must not go on; `step` is the one to blame."""
+    """A run that must not go on.
 
-    def __init__(self, step: int, message: str):
+    Attributes:
+        step: the one to blame.
+        sound: the last step of which a later loss has shown that its weights are in order.
+    """
+
+    def __init__(self, step: int, sound: int, message: str):
         super().__init__(message)
-        self.step = step
+        self.step, self.sound = step, sound

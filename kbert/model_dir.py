@@ -133,6 +133,12 @@ class ModelDir:
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
 
+    def check_not_in(self, init: str) -> None:
+        """Raise UsageError when a run would start from a checkpoint that it writes over."""
+        place, own = Path(init).expanduser().resolve(), self.path.resolve()
+        if own in (place, *place.parents):
+            raise UsageError(f"--init={init} is in --model_dir={self.path}; name another --model_dir")
+
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
         if self._worth_keeping():
@@ -303,8 +309,8 @@ class ModelDir:
                 if saved.path.exists():
                     raise
 
-    def save(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray], figures: Figures, keep: int = 1) -> Path:
-        """Write one checkpoint, then drop those that are neither best nor among the `keep` newest; returns its folder."""
+    def save(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray], figures: Figures) -> Path:
+        """Write one checkpoint; returns its folder."""
         parent = self.path / "checkpoints"
         parent.mkdir(exist_ok=True)
         for stale in parent.glob(".writing-*"):
@@ -324,17 +330,28 @@ class ModelDir:
             _synced(parent)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{place}: could not be written: {error}") from None
-        best = self.measured()
-        if best is not None:
+        if self.measured() is not None:
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
+        return place
+
+    def drop(self, keep: int) -> None:
+        """Drop the checkpoints that are neither best nor among the `keep` newest."""
+        best = self.measured()
         whole = sorted(self.checkpoints(), key=lambda s: s.step)
         for saved in whole[: max(0, len(whole) - keep)]:
             if best is None or saved.path != best.path:
                 # Out of sight first, so that a reader never meets a half-deleted folder.
-                gone = parent / f".writing-{saved.path.name}"
+                gone = saved.path.with_name(f".writing-{saved.path.name}")
                 os.rename(saved.path, gone)
                 shutil.rmtree(gone)
-        return place
+
+    def set_aside_behind(self, step: int) -> None:
+        """Rename the checkpoints of later steps: what is known to have gone wrong is not gone on from."""
+        for saved in self.checkpoints():
+            if saved.step > step:
+                aside = saved.path.with_name(f"lost-{saved.path.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                os.rename(saved.path, aside)
 
     def metrics(self) -> dict[str, Any]:
         """What `write_metrics` wrote; empty where nothing is."""

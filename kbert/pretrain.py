@@ -75,8 +75,8 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
         raise UsageError("--dev_data and --dev_fraction exclude each other")
     directory = ModelDir(start.model_dir)
     directory.check_writable()
-    if train.init is not None and Path(train.init).expanduser().resolve() == directory.path.resolve():
-        raise UsageError(f"--init and --model_dir are the same: {train.init}; name another --model_dir")
+    if train.init is not None:
+        directory.check_not_in(train.init)
 
     runtime.start()
     from kbert import strategies
@@ -217,6 +217,8 @@ def _check(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags,
         raise UsageError(f"--objective={options.objective}: the checkpoint knows {shape.num_segments} segment, pairs need 2")
     if options.pairs and model_flags.max_length < 5:
         raise UsageError(f"--max_length={model_flags.max_length}: a pair needs 5 tokens or more")
+    if options.pairs is None and train.short_seq_prob != PretrainConfig.short_seq_prob:
+        raise UsageError(f"--short_seq_prob={train.short_seq_prob} is for pairs, which --objective=mlm has none of")
     if train.segmenter and train.mask_unit == "piece":
         raise UsageError(f"--segmenter={train.segmenter} says what words are; it needs --mask_unit=word or span")
 

@@ -134,6 +134,7 @@ class Run:
         self.watch = LossWatch(config.loss_limit)
         self.board = Board(directory.path / "tb" if self.devices.chief else None)
         self.curves = Curves(self.board, batches.per_epoch)
+        self._unproven: int | None = None  # the step of a checkpoint that replaces others once a later loss is in order
 
     def fit(self) -> None:
         """Train from the last checkpoint, or from the beginning, to the last step.
@@ -160,9 +161,15 @@ class Run:
                     self.board.report("dev", 0, report)
                     self._keep(0, report)
             self._train(seen)
+            if self.devices.chief:
+                self.directory.drop(self.config.keep_checkpoints)
         except LostLoss as lost:
+            if self.devices.chief:
+                self.directory.set_aside_behind(lost.sound)
             last = self.directory.last()
-            kept = f"the last good checkpoint is {last.path}" if last else "no checkpoint was written"
+            kept = "no checkpoint from before is there"
+            if last is not None and last.step <= lost.sound:
+                kept = f"the last good checkpoint is {last.path}, which --init reads for a run in another --model_dir"
             batch = f"its batch was {self.batches.where(lost.step - 1)}"
             if lost.step > 1:
                 batch += f"; the one before, whose gradients may have done it, was {self.batches.where(lost.step - 2)}"
@@ -179,11 +186,13 @@ class Run:
             for step in range(done + 1, self.steps + 1):
                 self.sums, loss = self.train_step(batches, self.sums)
                 self.watch.add(step, loss)
+                self._drop(step - 1)
                 bar.update()
                 measured = step % per_epoch == 0 or step == self.steps or _due(step, config.evaluate_steps)
                 kept = measured or _due(step, config.checkpoint_steps)
                 if kept:
                     self.watch.check()
+                    self._drop(step)
                 if kept or self.curves.due(step):
                     results = self.train_step.results(self.sums)
                     self.curves.add(step, results, float(self.optimizer.learning_rate))
@@ -199,6 +208,12 @@ class Run:
                 if measured:
                     since, began = step, time.monotonic()
 
+    def _drop(self, watched: int) -> None:
+        """Drop what the newest checkpoint replaces when the loss of a step behind it is known to be in order."""
+        if self._unproven is not None and watched > self._unproven:
+            self.directory.drop(self.config.keep_checkpoints)
+            self._unproven = None
+
     def _measure(self, step: int, pace: str, results: dict[str, float]) -> Report | None:
         """Dev's figures in the chief's process, printed behind those of training, and sent to TensorBoard."""
         report = self.measure() if self.devices.chief else None
@@ -213,7 +228,7 @@ class Run:
         """Write a checkpoint, with dev's figures where there are some; returns whether the run ends here."""
         weights = _arrays(self.model.weights)
         if not all(np.isfinite(array).all() for array in weights.values()):
-            raise LostLoss(step, f"weights are not numbers after step {step}: lower --learning_rate")
+            raise LostLoss(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
         last, best = self.directory.last(), self.directory.measured()
         figures: dict[str, Any] = {"waited": 0 if last is None else last.waited}
         stopped = False
@@ -234,7 +249,8 @@ class Run:
                 "calibration": report.calibration(),
             }
         described = Figures(step=step, per_epoch=self.batches.per_epoch, **figures)
-        self.directory.save(weights, self._state(), described, self.config.keep_checkpoints)
+        self.directory.save(weights, self._state(), described)
+        self._unproven = step
         return stopped
 
     def _unsaved(self) -> list[Any]:

@@ -121,6 +121,7 @@ class TestTheRun:
         assert pretrain.main(same) == 0
         assert "is finished: 60 steps, 7 epochs" in capsys.readouterr().out
         assert ModelDir(pretrained).metrics() == metrics
+        shutil.copy(folder / "text.txt", folder / "third.txt")
         swapped = folder / "swapped.txt"
         swapped.write_text(
             "".join(token + "\n" for token in [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]), encoding="utf-8"
@@ -128,11 +129,27 @@ class TestTheRun:
         for more, message in [
             ({"mask_unit": "word"}, "has a run with mask_unit piece, not word"),
             ({"objective": "mlm+sop"}, "has a run with options"),
-            ({"train_data": folder / "other.txt"}, "has a run with train_data"),
+            ({"train_data": folder / "third.txt"}, "has a run with train_data"),
             ({"vocab": swapped}, f"another vocabulary: line {len(VOCABULARY) - 1} was"),
         ]:
             assert pretrain.main([*same, *(f"--{k}={v}" for k, v in more.items())]) == 2
             assert message in capsys.readouterr().err
+
+    def test_a_lost_run_names_a_checkpoint_that_another_begins_from(self, folder, tmp_path, capsys):
+        """Its weights were numbers when the first checkpoint was written, and too large for anything."""
+        lost = {"objective": "mlm", "learning_rate": 1e30, "checkpoint_steps": 1, "warmup_ratio": 0, "steps": 30}
+        assert pretrain.main(arguments(folder, tmp_path / "lost", **lost)) == 1
+        said = capsys.readouterr().err
+        assert "no checkpoint from before is there" in said and ModelDir(tmp_path / "lost").last() is None
+        assert pretrain.main(arguments(folder, tmp_path / "m", objective="mlm", steps=3, checkpoint_steps=1)) == 0
+        saved = ModelDir(tmp_path / "m").last()
+        scratch = dict.fromkeys(("vocab", "lowercase", "num_layers", "hidden_dim", "num_heads", "intermediate_dim"))
+        more = {**scratch, "init": saved.path, "objective": "mlm", "steps": 1, "learning_rate": 0}
+        assert pretrain.main(arguments(folder, tmp_path / "next", **more)) == 0
+        after = ModelDir(tmp_path / "next").last().weights()
+        assert all(np.array_equal(array, after[name]) for name, array in saved.weights().items())
+        assert pretrain.main(arguments(folder, tmp_path / "m", **more)) == 2
+        assert f"--init={saved.path} is in --model_dir={tmp_path / 'm'}; name another" in capsys.readouterr().err
 
     def test_other_held_out_text_is_another_run(self, folder, pretrained, tmp_path, capsys):
         shutil.copy(folder / "other.txt", tmp_path)
@@ -261,7 +278,11 @@ class TestPhases:
     def test_figures_of_both_heads(self, first):
         directory = ModelDir(first)
         dev = directory.metrics()["dev"]
-        assert dev["sop"]["pairs"] > 0 and dev["loss"] == pytest.approx(dev["mlm"]["loss"] + dev["sop"]["loss"])
+        assert (
+            dev["sop"]["pairs"] > 0
+            and 0.5 <= dev["sop"]["larger_class"] <= 1
+            and dev["loss"] == pytest.approx(dev["mlm"]["loss"] + dev["sop"]["loss"])
+        )
         assert {"dev/sop_loss", "dev/sop_accuracy", "train/sop_accuracy"} <= set(curves(first))
         assert directory.read_config()[1].segmenter == "kbert_test_words:pairs"
 
@@ -299,6 +320,11 @@ class TestMistakes:
             ({"segmenter": "jieba"}, 2, "--segmenter=jieba says what words are; it needs --mask_unit=word or span"),
             ({"segmenter": "none", "mask_unit": "word"}, 2, "--segmenter=none: expected jieba, or module:function"),
             ({"max_length": 4}, 2, "a pair needs 5 tokens or more"),
+            (
+                {"objective": "mlm", "short_seq_prob": 0.2},
+                2,
+                "--short_seq_prob=0.2 is for pairs, which --objective=mlm has none",
+            ),
             ({"freeze_layers": 2}, 2, "--freeze_layers=2: the model has 1 layers"),
             ({"train_data": "no.tfrecord", "dev_data": None}, 2, "of which no documents can be held out"),
             ({"train_data": "none.txt"}, 1, "none.txt: no such file"),
@@ -308,6 +334,11 @@ class TestMistakes:
     def test_each_is_said(self, folder, tmp_path, capsys, more, code, message):
         assert pretrain.main(arguments(folder, tmp_path / "model", **more)) == code
         assert message in capsys.readouterr().err and not (tmp_path / "model" / "config.json").exists()
+
+    def test_text_that_is_learnt_from_is_not_held_out(self, folder, tmp_path, capsys):
+        more = {"train_data": folder / "*.txt", "dev_data": folder / "other.txt"}
+        assert pretrain.main(arguments(folder, tmp_path / "m", **more)) == 2
+        assert "other.txt is among the files of --train_data; what is learnt from is not held out" in capsys.readouterr().err
 
     def test_no_blank_lines(self, folder, tmp_path, capsys):
         (tmp_path / "one.txt").write_text((PHRASE + "\n") * 9, encoding="utf-8")
@@ -335,7 +366,7 @@ class TestMistakes:
         assert pretrain.main(arguments(folder, tmp_path / "model", **scratch, init=checkpoint, max_length=41)) == 2
         assert "the checkpoint has positions for 40 tokens" in capsys.readouterr().err
         assert pretrain.main(arguments(folder, checkpoint / "x", **scratch, init=checkpoint / "x")) == 2
-        assert "--init and --model_dir are the same" in capsys.readouterr().err
+        assert f"--init={checkpoint / 'x'} is in --model_dir=" in capsys.readouterr().err
         (tmp_path / "vocab.txt").write_text("".join(t + "\n" for t in VOCABULARY if t != "[MASK]"), encoding="utf-8")
         assert pretrain.main(arguments(folder, tmp_path / "model", vocab=tmp_path / "vocab.txt")) == 1
         assert "the vocabulary has no [MASK] among its 40 tokens" in capsys.readouterr().err

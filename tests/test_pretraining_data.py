@@ -1,5 +1,7 @@
 """Plain text into pre-training examples: reading, cutting, pairs, masks, shards, and all of it by the seed."""
 
+import collections
+import dataclasses
 import gzip
 import itertools
 import re
@@ -16,6 +18,7 @@ from conftest import VOCABULARY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbert.config import PretrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.options import PretrainOptions
 from kbert.pretraining import corpus, masking, records, sources
@@ -261,6 +264,17 @@ class TestExamples:
             TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm+nsp", 16), Masking(), 0)
         assert len(TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm+sop", 16), Masking(), 0)) == 1
 
+    def test_frequencies_are_those_of_what_is_learnt(self, many, tokenizer, monkeypatch):
+        monkeypatch.setattr(token_files, "IDS_AT_ONCE", 100)
+        monkeypatch.setattr(token_files, "DOCUMENTS_AT_ONCE", 7)
+        whole = np.zeros(len(VOCABULARY), np.int64)
+        for side in many.split(0.3, 1):
+            made = TextExamples(side, VOCABULARY, Cut("mlm", 32), Masking(), 0)
+            counts = collections.Counter(" ".join(itertools.chain(*spelt(side))).split())
+            assert made.frequencies().tolist() == [counts[t] if t != "[UNK]" else 0 for t in VOCABULARY]
+            whole += made.frequencies()
+        assert TextExamples(many, VOCABULARY, Cut("mlm", 32), Masking(), 0).frequencies().tolist() == whole.tolist()
+
     def test_what_can_hardly_give_what_is_asked_for_is_said(self, tmp_path, tokenizer, caplog):
         path = tmp_path / "a.txt"
         path.write_text("good film\n\n" * 20 + "good\nbad\n", encoding="utf-8")
@@ -269,12 +283,18 @@ class TestExamples:
             caplog.clear()
             warn(one, VOCABULARY, Cut(objective, 16), Masking())
             assert said in caplog.text if said else not caplog.text
-        path.write_text("电影很好\n电影好看\n", encoding="utf-8")
+        path.write_text("电影很好\n电影好好\n", encoding="utf-8")
         for words, unit, said in ((None, "word", True), (None, "piece", False), (lambda text: [text], "word", False)):
             caplog.clear()
             warn(read(path, tokenizer, words=words), VOCABULARY, Cut("mlm", 16), Masking(unit=unit))
+            assert "are [UNK]" not in caplog.text
             message = "--mask_unit=word: without --segmenter (jieba, or your own) each Chinese character, "
             assert (message in caplog.text) == said
+        path.write_text("Good film\nbad Plot\n", encoding="utf-8")
+        warn(read(path, Tokenizer(VOCABULARY, lowercase=False, strip_accents=False)), VOCABULARY, Cut("mlm", 16), Masking())
+        assert (
+            "50 % of the tokens are [UNK]: is the vocabulary of another language, or of lowercased text (--low" in caplog.text
+        )
 
     def test_an_example_is_a_function_of_seed_and_epoch(self, many):
         made = TextExamples(many, VOCABULARY, Cut("mlm+nsp", 32), Masking(), 0)
@@ -561,23 +581,27 @@ class TestShards:
             assert np.array_equal(one[0], another[0]) and (one[1] == another[1]) is same
             assert (self.opened(shard).digest == self.opened(tmp_path / f"{seed}.tfrecord").digest) is same
 
-    def test_other_kinds_of_examples_are_refused(self, many, shard, tmp_path):
+    def test_other_kinds_of_examples_are_refused(self, many, shard, tmp_path, caplog):
         made = TextExamples(many, VOCABULARY, Cut("mlm", 24), Masking(most=4), 0)
         records.write_shard(tmp_path / "b.tfrecord", made, 1, range(20), seed=5)
         with pytest.raises(DataError, match="b.tfrecord: its examples are no pairs; they were made for --objective=mlm"):
             self.opened(tmp_path / "b.tfrecord")
         assert len(self.opened(tmp_path / "b.tfrecord", pairs=False)) == 20
-        options = PretrainOptions(objective="mlm+sop")
-        sources._check_manifest(tmp_path, options, VOCABULARY, True)  # shards alone say nothing of it
+        options, train = PretrainOptions(objective="mlm+sop"), PretrainConfig(train_data="*.tfrecord", mask_rate=0.3)
+        sources._check_manifest(tmp_path, options, VOCABULARY, True, train)  # shards alone say nothing of it
         (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY), encoding="utf-8")
         (tmp_path / "manifest.json").write_text('{"options": {"objective": "mlm+nsp", "lowercase": true}}')
         with pytest.raises(UsageError, match="--objective=mlm.sop: the shards in .* were made for mlm.nsp"):
-            sources._check_manifest(tmp_path, options, VOCABULARY, True)
+            sources._check_manifest(tmp_path, options, VOCABULARY, True, train)
         with pytest.raises(UsageError, match="have text in lower case, and the model reads it as it is written"):
-            sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY, False)
-        sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY, True)
+            sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY, False, train)
+        caplog.set_level("WARNING", "kbert.pretraining.sources")
+        manifest = '{"options": {"objective": "mlm+sop", "lowercase": true, "mask_rate": 0.2, "mask_unit": "piece"}}'
+        (tmp_path / "manifest.json").write_text(manifest)
+        sources._check_manifest(tmp_path, options, VOCABULARY, True, train)
+        assert "--mask_rate is for plain text alone; the shards in" in caplog.text and "have 0.2" in caplog.text
         with pytest.raises(DataError, match="made with another vocabulary, which is in"):
-            sources._check_manifest(tmp_path, options, VOCABULARY[::-1], True)
+            sources._check_manifest(tmp_path, options, VOCABULARY[::-1], True, train)
 
     @pytest.mark.parametrize("name", ["x.tfrecord", "x.tfrecord*", "d/x.tfrecord-00000-of-00010", "x-*.tfrecord-*"])
     def test_names_of_shards(self, name):
@@ -610,7 +634,7 @@ class TestShards:
         }
         for name, content in damaged.items():
             (tmp_path / name).write_bytes(content)
-            message = "has no record" if not content else r"damaged or cut short behind record \d+"
+            message = "has no record" if not content else rf"damaged or cut short behind record {49 if name[0] == 'b' else 2}"
             with pytest.raises(
                 DataError, match=rf"{name}: {message}; make it anew, or go on without it by --skip_damaged_shards"
             ):
@@ -627,6 +651,25 @@ class TestShards:
         with pytest.raises(DataError, match="was it made with another vocabulary?"):
             found = self.opened(shard, vocabulary_size=12)
             found.read(np.arange(50), 0)
+        arrays = made.read(np.arange(2), 0)
+        for field, value, message in (
+            ("token_ids", -1, "has id -1, and the model"),
+            ("labels", 999, "has the masked id 999, and the model"),
+            ("positions", 24, "has a masked position 24 beyond its tokens"),
+            ("segment_ids", 2, "has segment 2, and there are 2"),
+        ):
+            wrong = getattr(arrays, field).copy()
+            wrong[1, 0] = 0 if value < 0 else value
+            content = [*records.serialised(dataclasses.replace(arrays, **{field: wrong}), 24, made.masked.most)]
+            if value < 0:  # which kbert does not write
+                example = tf.train.Example.FromString(content[1])
+                example.features.feature["input_ids"].int64_list.value[0] = value
+                content[1] = example.SerializeToString()
+            with tf.io.TFRecordWriter(str(tmp_path / "w.tfrecord")) as writer:
+                for record in content:
+                    writer.write(record)
+            with pytest.raises(DataError, match=f"w.tfrecord: record 2: {message}"):
+                self.opened(tmp_path / "w.tfrecord").read(np.arange(2), 0)
         with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer:
             writer.write(b"no example")
         with pytest.raises(DataError, match="x.tfrecord: record 1 or one behind it: not a pre-training example"):

@@ -18,6 +18,7 @@ from test_pretraining_data import text
 from kbert import flags, pretrain
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
+from kbert.pretraining import records
 from kbert.pretraining.records import RecordExamples
 from kbert.pretraining.vocabulary import count_words, vocabulary
 
@@ -166,7 +167,18 @@ class TestShards:
 
         assert trained("whole") == 0
         assert ModelDir(tmp_path / "whole").metrics()["dev"]["sop"]["pairs"] > 0
+        assert records.is_records(str(shards / "train-*")) and not records.is_records(str(folder / "*"))
         shard = shards / "train-00001-of-00003.tfrecord"
+        content = shard.read_bytes()
+        shard.unlink()
+        assert trained("missing") == 1
+        assert f"{shard}: no such file, though manifest.json has it" in capsys.readouterr().err
+        (folder / "text.txt").write_text(text(80, 1), encoding="utf-8")
+        done = self.run(folder, environment, output=shards, objective="mlm+sop")
+        assert done.returncode == 2 and "was begun with input_bytes " in done.stderr
+        (folder / "text.txt").write_text(text(80), encoding="utf-8")
+        done = self.run(folder, environment, output=shards, objective="mlm+sop")
+        assert done.returncode == 0 and shard.read_bytes() == content
         shard.write_bytes(shard.read_bytes()[:-9])
         assert trained("damaged") == 1 and not (tmp_path / "damaged" / "config.json").exists()
         said = capsys.readouterr().err

@@ -73,6 +73,7 @@ def run(options: DataFlags) -> int:
 
     vocabulary = _vocabulary(options)
     Special.of(vocabulary)  # says what is wrong before minutes of work
+    recorded["input_bytes"] = _size(options.input)
     recorded["vocab_crc32"] = zlib.crc32("\n".join(vocabulary).encode())
     try:
         (output / WORK).mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,8 @@ def run(options: DataFlags) -> int:
     for stale in output.glob(".*.tfrecord.*"):  # half of a shard, of a process that was killed
         stale.unlink()
     write_json(output / OPTIONS, recorded)
-    if (output / "manifest.json").exists():
+    made = read_json(output / "manifest.json") if (output / "manifest.json").exists() else None
+    if made is not None and all((output / name).exists() for name in made["examples"]):
         print(f"{output} is finished; use another --output, or remove it, to make it anew")
         shutil.rmtree(output / WORK, ignore_errors=True)
         return 0
@@ -94,9 +96,11 @@ def run(options: DataFlags) -> int:
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(options, output)) as pool:
         try:
             digest = _tokenize(options, output / WORK, pool, workers)
-            made = {split: _examples(options, output / WORK, split) for split in _splits(options)}
-            warn(made["train"].tokens, vocabulary, made["train"].how, made["train"].masked)
-            counts = {split: len(examples) for split, examples in made.items()}
+            if made is not None and made["digest"] != digest:
+                raise DataError(f"--input={options.input} is not what the other shards in {output} are made of")
+            splits = {split: _examples(options, output / WORK, split) for split in _splits(options)}
+            warn(splits["train"].tokens, vocabulary, splits["train"].how, splits["train"].masked)
+            counts = {split: len(examples) for split, examples in splits.items()}
             if counts["train"] * options.passes < options.shards:
                 raise UsageError(f"--shards={options.shards}: there are {counts['train'] * options.passes} examples")
             tasks = [(split, shard, count) for split, count in counts.items() for shard in range(_shards(options, split))]
@@ -114,6 +118,13 @@ def run(options: DataFlags) -> int:
     shutil.rmtree(output / WORK)
     print(f"{output}: {sum(written.values()):,} examples in {len(written)} shards")
     return 0
+
+
+def _size(source: str) -> int | None:
+    """Bytes of all files of a source; None for standard input, which is read but once."""
+    from kbert.pretraining import corpus
+
+    return None if source == corpus.STDIN else sum(os.path.getsize(name) for name in corpus.files(source))
 
 
 def _check_same(was: Any, now: dict[str, Any], output: Path) -> None:

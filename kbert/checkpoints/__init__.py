@@ -28,7 +28,8 @@ def open_checkpoint(init: str) -> Checkpoint:
     """Read what a checkpoint is; its tensors are checked by name and shape, their values not read yet.
 
     Args:
-        init: a directory, or the name of a KerasHub preset such as `bert_base_zh` (needs the network).
+        init: a directory, a kbert model's or one of its checkpoints too, or the name of a KerasHub preset such as
+            `bert_base_zh` (needs the network).
 
     Raises:
         UsageError: neither a directory nor a known preset.
@@ -40,6 +41,8 @@ def open_checkpoint(init: str) -> Checkpoint:
         return keras_preset.read_name(init)
     if (path / "bert_config.json").exists() and (list(path.glob("*.ckpt*")) or not (path / "config.json").exists()):
         return google.read(path)
+    if (path / "checkpoint.json").exists():
+        return kbert_model.read(path.resolve().parent.parent, path)
     if not (path / "config.json").exists():
         raise DataError(
             f"--init={init}: no checkpoint: the directory has neither config.json (Hugging Face, Keras, kbert) "

@@ -19,8 +19,8 @@ from kbert.model_dir import ModelDir
 KNOWN = ("token_embedding", "position_embedding", "segment_embedding", "embeddings_layer_norm", "transformer_layer_")
 
 
-def read(path: Path) -> Checkpoint:
-    """What a model directory holds.
+def read(path: Path, saved: Path | None = None) -> Checkpoint:
+    """What a model directory holds, in its best checkpoint or the one that is `saved` in it.
 
     Raises:
         DataError: no epoch is finished, or a file is missing or damaged.
@@ -30,9 +30,9 @@ def read(path: Path) -> Checkpoint:
     sizes = to_json(model.encoder)
     encoder = encoder_config(sizes, where, OWN_SIZES, dropout="dropout", activation=model.encoder.activation)
     vocabulary = read_vocabulary(path / "vocab.txt", encoder)
-    if directory.measured() is None:
+    if saved is None and directory.measured() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
-    file = directory.best().path / "weights.safetensors"
+    file = (saved or directory.best().path) / "weights.safetensors"
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}
     ignored = tuple(sorted(name for name in tensors if not name.startswith((*KNOWN, "pooled_dense/", *HEADS))))
     kept = {name: tensor for name, tensor in tensors.items() if name not in ignored}

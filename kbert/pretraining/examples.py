@@ -18,12 +18,12 @@ from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut
 from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.tokens import Tokens, continues, let_go, pieces
-from kbert.text import CLS, PAD, SEP
+from kbert.text import CLS, PAD, SEP, UNKNOWN
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 1 << 20  # ids counted at once
-MOSTLY, RARELY = 0.9, 0.1  # shares of a corpus that are worth a warning
+AT_ONCE = 1 << 20  # ids looked at for a warning
+MOSTLY, RARELY, OFTEN_UNKNOWN = 0.9, 0.1, 0.05  # shares of a corpus that are worth a warning
 PARTNER, POPS_A, POPS_B = range(8, 11)  # streams of random numbers
 # What the label of an example's pair is: as in the reference, 1 is the second segment that does not follow the first.
 LABELS = np.array([-1, 0, 1, 1], np.int32)  # by kind: ALONE, NEXT, SWAPPED, RANDOM
@@ -147,9 +147,8 @@ class TextExamples:
 
     def frequencies(self) -> np.ndarray:
         counts = np.zeros(len(self.special.maskable), np.int64)
-        for start in range(0, len(self.tokens.ids), AT_ONCE):
-            counts += np.bincount(pieces(self.tokens.ids[start : start + AT_ONCE]), minlength=len(counts))
-            self.tokens.let_go()
+        for ids in self.tokens.learnt():
+            counts += np.bincount(pieces(ids), minlength=len(counts))
         return np.where(self.special.maskable, counts, 0)
 
     def _partners(self, record: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +176,12 @@ def warn(tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking) -
             how.objective, alone, len(documents), what,
         )  # fmt: skip
     sample = tokens.ids[:AT_ONCE]
+    unknown = float((pieces(sample) == list(vocabulary).index(UNKNOWN)).mean())
+    if unknown > OFTEN_UNKNOWN:
+        log.warning(
+            "%.0f %% of the tokens are %s: is the vocabulary of another language, or of lowercased text (--lowercase)?",
+            100 * unknown, UNKNOWN,
+        )  # fmt: skip
     chinese = np.array([len(token) == 1 and "㐀" <= token <= "鿿" for token in vocabulary])[pieces(sample)]
     if masked.unit != "piece" and chinese.sum() > RARELY * len(sample) and not continues(sample[chinese]).any():
         log.warning(

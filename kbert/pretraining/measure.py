@@ -2,7 +2,7 @@
 
 In: a model, batches, and how often each piece stands in the training text. Out: for the masked LM loss (nats a
 prediction), perplexity, accuracy, and the loss of a guess from those frequencies alone, which a model that has learnt
-anything of context is below; for pairs loss and accuracy.
+anything of context is below; for pairs loss and accuracy, and the larger class's share of them.
 """
 
 import math
@@ -39,7 +39,8 @@ def measurer(model: keras.Model, batches: PretrainingBatches, count: int, surpri
         for name, target in targets.items():
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target, outputs[name])
             right = tf.cast(tf.argmax(outputs[name], -1, tf.int32) == target, tf.float32)
-            found[name] = [tf.reduce_sum(values * weights[name]) for values in (loss, right, tf.ones_like(loss))]
+            each = (loss, right, tf.ones_like(loss), tf.cast(target > 0, tf.float32))
+            found[name] = [tf.reduce_sum(values * weights[name]) for values in each]
         guess = tf.gather(tf.constant(surprise, tf.float32), targets["mlm"])
         return {**found, "guess": [tf.reduce_sum(guess * weights["mlm"])]}
 
@@ -48,7 +49,7 @@ def measurer(model: keras.Model, batches: PretrainingBatches, count: int, surpri
         for batch in batches.dataset(0).take(count):
             for name, values in sums(*batch).items():
                 totals[name] = totals.get(name, 0.0) + np.array([float(v) for v in values])
-        loss, right, seen = totals["mlm"].tolist()
+        loss, right, seen, _ = totals["mlm"].tolist()
         mlm = loss / max(seen, 1)
         report: dict[str, Any] = {
             "loss": mlm,
@@ -61,8 +62,9 @@ def measurer(model: keras.Model, batches: PretrainingBatches, count: int, surpri
             },
         }
         for name in totals.keys() - {"mlm", "guess"}:
-            loss, right, seen = totals[name].tolist()
-            report[name] = {"loss": loss / max(seen, 1), "accuracy": right / max(seen, 1), "pairs": int(seen)}
+            loss, right, seen, not_next = (value / max(totals[name][2], 1) for value in totals[name].tolist())
+            larger = max(not_next, 1 - not_next)  # what always the same answer reaches
+            report[name] = {"loss": loss, "accuracy": right, "larger_class": larger, "pairs": int(totals[name][2])}
             report["loss"] += report[name]["loss"]
         return report
 

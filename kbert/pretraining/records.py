@@ -5,6 +5,7 @@ input; and from shards `Examples` again. The bytes are put together by numpy for
 buffers made one by one in Python take longer than all the rest.
 """
 
+import contextlib
 import glob
 import os
 import struct
@@ -124,8 +125,8 @@ def write_shard(path: Path, examples: TextExamples, passes: int, positions: rang
 
 
 def is_records(source: str) -> bool:
-    """Whether a source names shards."""
-    return ENDING in Path(source).name
+    """Whether a source names shards, by its own ending or those of the files that it finds."""
+    return any(ENDING in Path(name).name for name in (source, *glob.glob(os.path.expanduser(source))))
 
 
 class RecordExamples:
@@ -202,12 +203,15 @@ class RecordExamples:
         if width > self.max_length:
             where = self.where(int(numbers[lengths.argmax()]))
             raise DataError(f"{where}: has {width} tokens, the model reads --max_length={self.max_length}")
-        highest = np.maximum(ids.max(1, initial=0), labels.max(1, initial=0))
-        if (wrong := np.flatnonzero(highest >= self.vocabulary_size)).size:
-            where, found = self.where(int(numbers[wrong[0]])), highest[wrong[0]]
-            raise DataError(
-                f"{where}: has id {found}, and the model {self.vocabulary_size:,} tokens; was it made with another vocabulary?"
-            )
+        for values, limit, meant in (
+            (ids, self.vocabulary_size, "id {}, and the model {:,} tokens; was it made with another vocabulary?"),
+            (labels, self.vocabulary_size, "the masked id {}, and the model {:,} tokens; was it made with another vocabulary?"),
+            (parsed["masked_lm_positions"][:, :most], lengths[:, None], "a masked position {} beyond its tokens"),
+            (parsed["segment_ids"], 2, "segment {}, and there are {}"),
+        ):
+            if (wrong := np.argwhere((values < 0) | (values >= np.maximum(limit, 1)))).size:
+                row, column = wrong[0]
+                raise DataError(f"{self.where(int(numbers[row]))}: has {meant.format(values[row, column], limit)}")
         pair = np.where(parsed["pair_weights"][:, 0] > 0, parsed["next_sentence_labels"][:, 0], -1)
         return Arrays(
             token_ids=ids.astype(np.int32),
@@ -250,6 +254,9 @@ def _surveyed(name: str) -> tuple[np.ndarray, bytes]:
             digest = zlib.crc32(number.numpy().tobytes(), digest)
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
         whole = sum(map(len, sizes))
+        with contextlib.suppress(tf.errors.OpError):
+            for _ in tf.data.TFRecordDataset(name).skip(whole):
+                whole += 1
         raise DataError(f"{name}: damaged or cut short behind record {whole:,}") from None
     except (tf.errors.OpError, OSError) as error:
         raise DataError(f"{name}: not readable: {getattr(error, 'message', error)}") from None

@@ -52,7 +52,7 @@ def learnt_and_held_out(
             pairs=options.pairs is not None,
             skip=train.skip_damaged_shards,
         )
-        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary, model.text.lowercase)
+        _check_manifest(Path(examples.names[0]).parent, options, tokenizer.vocabulary, model.text.lowercase, train)
         for damaged in examples.damaged:
             log.warning("left out: %s", damaged)
         return examples
@@ -63,6 +63,8 @@ def learnt_and_held_out(
     sources = [train.train_data, train.dev_data]
     if is_records(train.train_data) and train.dev_data is None:
         raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
+    if train.dev_data is not None and (both := set(_files(train.train_data)) & set(_files(train.dev_data))):
+        raise UsageError(f"--dev_data: {min(both)} is among the files of --train_data; what is learnt from is not held out")
     if all(source and is_records(source) for source in sources):
         _check_no_example_flags(train)
     made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
@@ -87,6 +89,10 @@ def learnt_and_held_out(
     return examples, held_out
 
 
+def _files(source: str) -> list[str]:
+    return [name if name == corpus.STDIN else os.path.realpath(name) for name in corpus.files(source)]
+
+
 def _check_no_example_flags(train: PretrainConfig) -> None:
     """Raise UsageError where a flag says how examples are to be made that were made long ago."""
     for spec in dataclasses.fields(ExampleFlags):
@@ -97,12 +103,25 @@ def _check_no_example_flags(train: PretrainConfig) -> None:
             )
 
 
-def _check_manifest(folder: Path, options: PretrainOptions, vocabulary: list[str], lowercase: bool) -> None:
-    """Raise where what tools/make_pretraining_data.py says beside its shards is another objective, vocabulary or casing."""
+def _check_manifest(
+    folder: Path, options: PretrainOptions, vocabulary: list[str], lowercase: bool, train: PretrainConfig
+) -> None:
+    """Raise where what tools/make_pretraining_data.py says beside its shards is not what is there, or not for this model."""
     if (folder / "vocab.txt").exists() and read_vocabulary(folder / "vocab.txt") != vocabulary:
         raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
     if (folder / "manifest.json").exists():
-        made = read_json(folder / "manifest.json").get("options", {})
+        manifest = read_json(folder / "manifest.json")
+        made, listed = manifest.get("options", {}), manifest.get("examples", {})
+        missing = [name for name in listed if not (folder / name).exists()]
+        if missing and not train.skip_damaged_shards:
+            raise DataError(
+                f"{folder / missing[0]}: no such file, though manifest.json has it; make it anew by the same command, or go on "
+                "without it by --skip_damaged_shards"
+            )
+        if not all(is_records(source) for source in (train.train_data, train.dev_data or "")):
+            for name in ("mask_unit", "mask_rate", "segmenter"):
+                if made.get(name, getattr(train, name)) != getattr(train, name):
+                    log.warning("--%s is for plain text alone; the shards in %s have %s", name, folder, made[name])
         if options.pairs and made.get("objective", options.objective) != options.objective:
             raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made['objective']}")
         if made.get("lowercase", lowercase) != lowercase:

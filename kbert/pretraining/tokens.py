@@ -28,6 +28,7 @@ from kbert.text import Tokenizer
 # A document: its sentences, from and up to but without; where it begins.
 DOCUMENTS = np.dtype([("first", "<u8"), ("last", "<u8"), ("file", "<u4"), ("line", "<u8")])
 AHEAD = 4  # blocks that each worker may be ahead of the writer
+IDS_AT_ONCE = 1 << 20
 DOCUMENTS_AT_ONCE = 1 << 12  # documents read before what was mapped of them is let go
 
 
@@ -61,6 +62,19 @@ class Tokens:
             self.let_go()
         kept, held = (replace(self, documents=_mapped(side, DOCUMENTS)) for side in sides)
         return kept, held
+
+    def learnt(self) -> Iterator[np.ndarray]:
+        """The ids of its documents, some at a time; `ids` has those of the other side of a `split` too."""
+        for at in range(0, len(self.documents), DOCUMENTS_AT_ONCE):
+            some = self.documents[at : at + DOCUMENTS_AT_ONCE]
+            starts, stops = (self.ends[some[name]].astype(np.int64) for name in ("first", "last"))
+            for start in range(int(starts[0]), int(stops[-1]), IDS_AT_ONCE):
+                stop = min(start + IDS_AT_ONCE, int(stops[-1]))
+                edges = np.zeros(stop - start + 1, np.int64)
+                np.add.at(edges, np.clip(starts - start, 0, stop - start), 1)
+                np.add.at(edges, np.clip(stops - start, 0, stop - start), -1)
+                yield self.ids[start:stop][np.cumsum(edges[:-1]) > 0]
+            self.let_go()
 
     def let_go(self) -> None:
         """See `let_go`."""
