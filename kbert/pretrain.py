@@ -146,12 +146,7 @@ def _train(
             return
     counts = examples.frequencies()
     surprise = unigram(np.pad(counts, (0, shape.vocabulary_size - len(counts))))  # a table of embeddings may be rounded up
-    # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
-    model.get_layer("mlm_head").output_bias.assign(-surprise)
-    if checkpoint is not None:
-        _load(checkpoint, encoder, model)
-    elif options.pairs is None:
-        encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
+    _begin(checkpoint, encoder, model, surprise, options)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     with devices.strategy.scope():  # which says how many train
         encoder.compiled = graphs.worth_compiling(model.trainable_variables)
@@ -223,10 +218,18 @@ def _check(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags,
         raise UsageError(f"--segmenter={train.segmenter} says what words are; it needs --mask_unit=word or span")
 
 
-def _load(checkpoint: "Checkpoint", encoder: "Encoder", model: "keras.Model") -> None:
-    """The checkpoint's weights, the heads' too where it has them."""
+def _begin(
+    checkpoint: "Checkpoint | None", encoder: "Encoder", model: "keras.Model", surprise: "np.ndarray", options: PretrainOptions
+) -> None:
+    """The weights that a run begins with: the checkpoint's where there is one, the heads' too where it has them."""
     from kbert.checkpoints.names import HEADS
 
+    # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
+    model.get_layer("mlm_head").output_bias.assign(-surprise)
+    if checkpoint is None:
+        if options.pairs is None:
+            encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
+        return
     init = checkpoint.format
     if not encoder.load(checkpoint.arrays(), init):
         log.warning("the checkpoint has no pooler, which pairs are learnt with: it starts at random values")

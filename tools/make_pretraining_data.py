@@ -158,9 +158,7 @@ def _tokenize(options: DataFlags, work: Path, pool: ProcessPoolExecutor, workers
 def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
     """The examples of a split, the same in each process."""
     from kbert.pretraining import tokens
-    from kbert.pretraining.cutting import Cut
-    from kbert.pretraining.examples import TextExamples
-    from kbert.pretraining.masking import Masking
+    from kbert.pretraining.sources import text_examples
 
     vocabulary = _vocabulary(options)
     done = read_json(work / "tokens.json")
@@ -169,9 +167,7 @@ def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
         corpus = corpus.split(options.dev_fraction, options.seed)[split == "dev"]
     if not len(corpus.documents):
         raise DataError(f"{options.input}: no document is left for {split}; change --dev_fraction")
-    how = Cut(options.objective, options.max_length, options.short_seq_prob)
-    masking = Masking(options.mask_unit, options.mask_rate, options.predictions(options.max_length))
-    return TextExamples(corpus, vocabulary, how, masking, options.seed)
+    return text_examples(corpus, vocabulary, options, options.objective, options.max_length, options.seed)
 
 
 def _vocabulary(options: DataFlags) -> list[str]:

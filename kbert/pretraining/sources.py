@@ -6,15 +6,15 @@ In: the sources that the flags name, plain text or shards. Out: `Examples` of bo
 import dataclasses
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from kbert.config import ExampleFlags, ModelConfig, PretrainConfig, read_json
 from kbert.errors import DataError, UsageError
 from kbert.options import PretrainOptions
 from kbert.pretraining import corpus
-from kbert.pretraining.cutting import Cut
+from kbert.pretraining.cutting import Cut, Objective
 from kbert.pretraining.examples import Examples, TextExamples, warn
 from kbert.pretraining.masking import Masking
 from kbert.pretraining.records import RecordExamples, is_records
@@ -58,35 +58,62 @@ def learnt_and_held_out(
         return examples
 
     def text(tokens: Tokens) -> TextExamples:
-        return _text_examples(tokens, tokenizer, train, options, model.max_length)
+        return text_examples(tokens, tokenizer.vocabulary, train, options.objective, model.max_length, train.seed)
 
-    sources = [train.train_data, train.dev_data]
-    if is_records(train.train_data) and train.dev_data is None:
-        raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
-    if train.dev_data is not None and (both := set(_files(train.train_data)) & set(_files(train.dev_data))):
-        raise UsageError(f"--dev_data: {min(both)} is among the files of --train_data; what is learnt from is not held out")
-    if all(source and is_records(source) for source in sources):
-        _check_no_example_flags(train)
-    made: list[Any] = [None if s is None else records(s) if is_records(s) else _read(s, train, tokenizer) for s in sources]
-    if made[1] is None:
-        if len(made[0].documents) == 1:
-            raise DataError(
-                f"{train.train_data}: there is one document only, and none to hold out; are blank lines missing between "
-                "documents, or is a line a document (--layout=documents)? Or name held-out text by --dev_data"
-            )
-        made = list(made[0].split(train.dev_fraction or 0.05, train.seed))
-        if not all(len(tokens.documents) for tokens in made):
-            raise DataError(f"{train.train_data}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
-    examples, held_out = made
-    if not isinstance(examples, RecordExamples):
-        examples = text(examples)
-        warn(examples.tokens, tokenizer.vocabulary, examples.how, examples.masked)
-    if not isinstance(held_out, RecordExamples):
+    def held_out(tokens: Tokens) -> TextExamples:
         try:
-            held_out = text(held_out)
+            return text(tokens)
         except DataError as error:
             raise DataError(f"held out: {error}. Or hold more out: --dev_fraction, --dev_data") from None
-    return examples, held_out
+
+    examples: Examples
+    held: Examples
+    if train.dev_data is None:
+        kept, rest = _split(train, tokenizer)
+        examples, held = text(kept), held_out(rest)
+    else:
+        _check_apart(train.train_data, train.dev_data)
+        if is_records(train.train_data) and is_records(train.dev_data):
+            _check_no_example_flags(train)
+        source, dev = train.train_data, train.dev_data
+        examples = records(source) if is_records(source) else text(_read(source, train, tokenizer))
+        held = records(dev) if is_records(dev) else held_out(_read(dev, train, tokenizer))
+    if isinstance(examples, TextExamples):
+        warn(examples.tokens, tokenizer.vocabulary, examples.how, examples.masked)
+    return examples, held
+
+
+def text_examples(
+    tokens: Tokens, vocabulary: Sequence[str], flags: ExampleFlags, objective: Objective, max_length: int, seed: int
+) -> TextExamples:
+    """The examples of a corpus as the flags have them; see `TextExamples`."""
+    how = Cut(objective, max_length, flags.short_seq_prob)
+    masking = Masking(flags.mask_unit, flags.mask_rate, flags.predictions(max_length))
+    return TextExamples(tokens, vocabulary, how, masking, seed)
+
+
+def _split(train: PretrainConfig, tokenizer: Tokenizer) -> tuple[Tokens, Tokens]:
+    """The text without the documents that are held out of it, and these."""
+    source = train.train_data
+    if is_records(source):
+        raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
+    tokens = _read(source, train, tokenizer)
+    if len(tokens.documents) == 1:
+        raise DataError(
+            f"{source}: there is one document only, and none to hold out; are blank lines missing between documents, or is a "
+            "line a document (--layout=documents)? Or name held-out text by --dev_data"
+        )
+    kept, rest = tokens.split(train.dev_fraction or 0.05, train.seed)
+    if not len(kept.documents) or not len(rest.documents):
+        raise DataError(f"{source}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
+    return kept, rest
+
+
+def _check_apart(source: str, dev: str) -> None:
+    """Raise UsageError where a file is both learnt from and held out; DataError where one is not there."""
+    both = set(_files(source)) & set(_files(dev))
+    if both:
+        raise UsageError(f"--dev_data: {min(both)} is among the files of --train_data; what is learnt from is not held out")
 
 
 def _files(source: str) -> list[str]:
@@ -137,11 +164,3 @@ def _read(source: str, train: PretrainConfig, tokenizer: Tokenizer) -> Tokens:
         found = tokenized(blocks, corpus.files(source), encode, executor, workers)
     log.info("%s: %d documents, %d sentences, %d tokens", source, len(found.documents), len(found.ends) - 1, len(found.ids))
     return found
-
-
-def _text_examples(
-    tokens: Tokens, tokenizer: Tokenizer, train: PretrainConfig, options: PretrainOptions, max_length: int
-) -> TextExamples:
-    how = Cut(options.objective, max_length, train.short_seq_prob)
-    masking = Masking(train.mask_unit, train.mask_rate, train.predictions(max_length))
-    return TextExamples(tokens, tokenizer.vocabulary, how, masking, train.seed)
