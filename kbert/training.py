@@ -167,7 +167,7 @@ class Run:
             if self.devices.chief:
                 self.directory.set_aside_behind(lost.sound)
             last = self.directory.last()
-            kept = "no checkpoint from before is there"
+            kept = "there is no good checkpoint yet"
             if last is not None and last.step <= lost.sound:
                 kept = f"the last good checkpoint is {last.path}, which --init reads for a run in another --model_dir"
             batch = f"its batch was {self.batches.where(lost.step - 1)}"

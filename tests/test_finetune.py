@@ -74,8 +74,8 @@ def test_a_run_that_stops_after_an_epoch_and_goes_on_equals_one_without_a_break(
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "whole", epochs=3)) == 0
     original = ModelDir.save
 
-    def save_then_stop(self, weights, state, figures, keep):
-        original(self, weights, state, figures, keep)
+    def save_then_stop(self, weights, state, figures):
+        original(self, weights, state, figures)
         if figures.epoch == 2:
             raise Stop
 
@@ -260,7 +260,7 @@ def test_overwriting_keeps_the_former_run_until_there_is_a_checkpoint(checkpoint
     shutil.copytree(trained, path)
     flags = [*finetune_flags(checkpoint, data, path, epochs=1), "--overwrite"]
     assert finetune.main([*flags, f"--init={path}"]) == 2
-    assert "--init and --model_dir are the same" in capsys.readouterr().err
+    assert f"--init={path} is in --model_dir={path}; name another" in capsys.readouterr().err
 
     def interrupt(*args, **more):
         raise KeyboardInterrupt
@@ -311,7 +311,7 @@ def test_a_run_is_not_continued_on_other_rows(trained, checkpoint, data, tmp_pat
 def test_a_loss_that_is_not_a_number_stops_the_run(checkpoint, data, tmp_path, capsys):
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", learning_rate=1e30)) == 1
     err = capsys.readouterr().err
-    assert "the loss is not a number at step" in err and "no checkpoint was written" in err
+    assert "the loss is not a number at step" in err and "there is no good checkpoint yet" in err
     assert f"; its batch was {data / 'train.tsv'}:" in err
     assert ModelDir(tmp_path / "m").checkpoints() == []
 

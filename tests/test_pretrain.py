@@ -140,7 +140,7 @@ class TestTheRun:
         lost = {"objective": "mlm", "learning_rate": 1e30, "checkpoint_steps": 1, "warmup_ratio": 0, "steps": 30}
         assert pretrain.main(arguments(folder, tmp_path / "lost", **lost)) == 1
         said = capsys.readouterr().err
-        assert "no checkpoint from before is there" in said and ModelDir(tmp_path / "lost").last() is None
+        assert "there is no good checkpoint yet" in said and ModelDir(tmp_path / "lost").last() is None
         assert pretrain.main(arguments(folder, tmp_path / "m", objective="mlm", steps=3, checkpoint_steps=1)) == 0
         saved = ModelDir(tmp_path / "m").last()
         scratch = dict.fromkeys(("vocab", "lowercase", "num_layers", "hidden_dim", "num_heads", "intermediate_dim"))

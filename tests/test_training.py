@@ -215,7 +215,7 @@ def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
     assert str(caught.value).endswith(
         f"; {batches}; the last good checkpoint is {last}, which --init reads for a run in another --model_dir"
     )
-    with pytest.raises(KbertError, match="at step 1: .*; no checkpoint from before is there"):
+    with pytest.raises(KbertError, match="at step 1: .*; there is no good checkpoint yet"):
         run(tmp_path / "first", bad=0)
     # The weights after a step are looked at too: its loss was a number still.
     with pytest.raises(KbertError, match="weights are not numbers after step 1: .*; its batch was row 0 of the toy"):
