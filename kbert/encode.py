@@ -15,6 +15,7 @@ from kbert.vectors.formats import VectorFormat, format_of
 
 if TYPE_CHECKING:
     from kbert.checkpoints import Checkpoint
+    from kbert.checkpoints.sentence_transformers import SentenceSettings
     from kbert.sources import Table
     from kbert.vectors.run import Output
     from kbert.vectors.sentences import VectorConfig
@@ -63,12 +64,11 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
 
 def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint") -> "VectorConfig":
     """What the flags and, where they leave it open, the checkpoint say of a vector."""
-    from kbert.checkpoints.sentence_transformers import read_sentence_settings
     from kbert.vectors.sentences import VectorConfig, layer_numbers
 
     encoder, own = checkpoint.encoder, None
     if options.unit == "sentence" and sentence.pooling is None:
-        own = read_sentence_settings(options.init, lowercase=checkpoint.text.lowercase)
+        own = _own_settings(options.init, checkpoint)
     longest = encoder.max_sequence_length
     if options.max_length is not None and options.max_length > longest:
         raise UsageError(f"--max_length={options.max_length}: the checkpoint has positions for {longest} tokens")
@@ -109,9 +109,30 @@ def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFla
             ", [CLS] and [SEP] counted" if config.special_tokens else "",
             ", scaled to length 1" if config.normalize else "",
             config.max_length,
-            ", as modules.json says" if own else "",
+            f", as {'config.json' if checkpoint.format == 'kbert' else 'modules.json'} says" if own else "",
         )
     return config
+
+
+def _own_settings(init: str, checkpoint: "Checkpoint") -> "SentenceSettings | None":
+    """How the directory makes vectors by itself: as sentence-transformers, or as a model of two vectors; None: it does not."""
+    from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
+    from kbert.model_dir import ModelDir
+
+    directory = ModelDir(init)
+    if not directory.exists():
+        return read_sentence_settings(init, lowercase=checkpoint.text.lowercase)
+    model = directory.read_config()[0]
+    if model.task != "match" or model.options["scorer"] != "dual":
+        return None
+    if model.options["long_text"] != "head":
+        log.warning(
+            "--init=%s was trained with --long_text=%s; here of long texts the beginning is read",
+            init,
+            model.options["long_text"],
+        )
+    pooling = model.options["pooling"]
+    return SentenceSettings(("mean" if pooling == "auto" else pooling,), True, model.max_length)
 
 
 def _sentences(
@@ -130,8 +151,10 @@ def _sentences(
 
     arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
     whitening = None
+    size = config.encoder.hidden_dim * len(config.pooling) * (len(config.layers) if config.layer_mode == "concat" else 1)
+    if sentence.whitening_dim is not None and sentence.whitening_dim > size:
+        raise UsageError(f"--whitening_dim={sentence.whitening_dim}: the vectors have {size} dimensions")
     if sentence.whitening is not None:
-        size = config.encoder.hidden_dim * len(config.pooling) * (len(config.layers) if config.layer_mode == "concat" else 1)
         whitening = Whitening.load(Path(sentence.whitening).expanduser(), size)
     served = SentenceVectors(config, tokenizer, whitening)
     if table is not None and form is not None:

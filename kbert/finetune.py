@@ -119,6 +119,10 @@ def _train(
     if not encoder.load(checkpoint.arrays(), train.init):
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
+    if not model.trainable_variables and train.total_steps(1):
+        raise UsageError(
+            f"--freeze_layers={train.freeze_layers}: nothing is left to train, as the task has no weights of its own"
+        )
     devices.wait()  # for the others to have looked at what is there
     if devices.chief and (run_flags.overwrite or not directory.exists()):
         directory.clear_stages()

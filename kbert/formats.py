@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from kbert.aspects import three_lines
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.tagging import conll
+
+log = logging.getLogger(__name__)
 
 Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
@@ -96,6 +99,8 @@ def layout_of(
     except ValueError as error:
         raise DataError(f"{name}:1: {error}") from None
     layout.choose(name, names, columns, "its first row names")
+    if not config.label_column and "label" in names and "label" not in columns:
+        log.warning("%s: its column 'label' is not read; --label_column=label reads it", name)
     return layout, start + len(header), header.count(b"\n")
 
 

@@ -29,7 +29,10 @@ def segmenter(name: str) -> Segmenter:
     split = _jieba() if name == "jieba" else _own(name)
 
     def words(text: str) -> list[str]:
-        found = list(split(text))
+        try:
+            found = [*map(str, split(text))]
+        except Exception as error:  # whatever another's code raises
+            raise DataError(f"--segmenter={name}: failed on {text[:60]!r}: {type(error).__name__}: {error}") from None
         if "".join(found) != text:
             raise DataError(f"--segmenter={name}: its words joined are not the text {text[:60]!r}: {found[:20]}")
         return found

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
-from conftest import VOCABULARY, hugging_face_tensors, reviews, write_hugging_face
+from conftest import VOCABULARY, finetune_flags, hugging_face_tensors, reviews, write_hugging_face, write_tsv
 from gensim.models import KeyedVectors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert import encode
+from kbert import encode, finetune, serving
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
 from kbert.encoder import Encoder
@@ -324,6 +324,33 @@ def test_contextual_vocabulary_of_segments_is_the_mean_over_occurrences(checkpoi
     assert not list(tmp_path.glob(".v*"))
 
 
+def test_words_that_hold_a_space_are_those_of_the_text(checkpoint, bert, tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("good film bad\n", encoding="utf-8")
+    program = "def split(text):\n    return ['good film', ' ', 'bad']\ndef broken(text):\n    return None\n"
+    (tmp_path / "spaced_words.py").write_text(program, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flags = ["--unit=vocabulary", "--granularity=word", "--segmenter=spaced_words:split"]
+    assert run(checkpoint, tmp_path / "texts.txt", tmp_path / "v.jsonl", *flags) == 0
+    found = {line["token"]: np.array(line["vector"], np.float32) for line in lines(tmp_path / "v.jsonl")}
+    table = hugging_face_tensors()["embeddings.word_embeddings.weight"]
+    pieces = [table[VOCABULARY.index(word)] for word in ("good", "film")]
+    assert set(found) == {"good_film", "bad"} and np.allclose(found["good_film"], np.mean(pieces, 0), atol=1e-7)
+
+
+def test_a_model_of_two_vectors_gives_its_own(checkpoint, tmp_path):
+    write_tsv(
+        tmp_path / "train.tsv", [("good film", "a film"), ("bad plot", "the plot"), ("dull", "un")] * 4, ("title", "text")
+    )
+    model = tmp_path / "model"
+    flags = {"task": "match", "scorer": "dual", "epochs": 0, "batch_size": 4}
+    assert finetune.main(finetune_flags(checkpoint, tmp_path, model, **flags, dev_data=tmp_path / "train.tsv")) == 0
+    texts = ["a film", "the plot is " * 9]
+    (tmp_path / "texts.txt").write_text("".join(text + "\n" for text in texts))
+    assert run(model, tmp_path / "texts.txt", tmp_path / "v.npy") == 0
+    served = serving.load(model)({"title": tf.constant(texts), "text": tf.constant(texts)})["text_vector"].numpy()
+    assert np.abs(np.load(tmp_path / "v.npy") - served).max() < 1e-5
+
+
 SLOW = """
 import sys, time
 from kbert import encode
@@ -402,6 +429,9 @@ def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
         (["--input={texts}", "--output=v.npy", "--max_length=41"], "the checkpoint has positions for 40 tokens"),
         (["--input={texts}", "--output=v.npy", "--unit=token", "--stride=38"], "windows of 40 tokens hold 38"),
         (["--input={texts}", "--output=v.vec", "--unit=token"], "one vector a name"),
+        (["--input={texts}", "--output={texts}"], "--input and --output are the same file"),
+        (["--input={texts}", "--output=v.npy", "--fit_whitening=v.npy"], "--output and --fit_whitening are the same file"),
+        (["--input={texts}", "--output=v.npy", "--fit_whitening=w", "--whitening_dim=17"], "--whitening_dim=17: the vectors have 16"),
     ],
 )  # fmt: skip
 def test_mistakes(flags, message, checkpoint, texts, capsys, monkeypatch, tmp_path):
@@ -416,6 +446,10 @@ def test_data_that_cannot_be_encoded(checkpoint, texts, capsys, tmp_path):
     (tmp_path / "a.tsv").write_text("a\tb\n1\t2\n")
     assert run(checkpoint, tmp_path / "a.tsv", tmp_path / "v.npy") == 1
     assert "no column 'text'" in capsys.readouterr().err
+    (tmp_path / "one.txt").write_text("good\n")
+    assert run(checkpoint, tmp_path / "one.txt", tmp_path / "v.npy", f"--fit_whitening={tmp_path / 'w'}") == 1
+    assert "are all the same" in capsys.readouterr().err
+    assert run(checkpoint, tmp_path / "one.txt", tmp_path / "v.npy") == 0  # nothing stands in its way
     (tmp_path / "empty.txt").write_text("\n \n")
     assert run(checkpoint, tmp_path / "empty.txt", tmp_path / "v.vec", "--unit=vocabulary") == 1
     assert "empty.txt: no character in its texts" in capsys.readouterr().err

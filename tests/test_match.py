@@ -111,6 +111,61 @@ def test_the_in_batch_loss_masks_duplicates_and_joins_windows():
     assert found.shape == known.shape[:1] and np.allclose(found, expected, rtol=1e-5)
 
 
+def test_a_text_that_stands_with_the_title_in_another_row_is_no_negative():
+    raw = strings(title=["film", "plot", "film"], text=["good", "bad", "bad"])
+    rows = task(scorer="dual", temperature=0.1)
+    known = featurised(rows, raw)[1]
+    vectors = outputs(known)
+    titles, texts = (vectors[part::2] / np.linalg.norm(vectors[part::2], axis=1, keepdims=True) for part in range(2))
+    expected = contrastive.in_batch(titles, texts, np.array([[1, 1, 1], [0, 1, 1], [1, 1, 1]], bool), 0.1)
+    assert np.allclose(rows.compile_args()["loss"](known, vectors), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scorer", ["cross", "dual"])
+def test_grades_are_learnt_and_measured_as_such(checkpoint, tmp_path, scorer):
+    """From 0 to 1 without being labels, and of which dev has the ends alone."""
+    rng = np.random.default_rng(1)
+    grades = ["0", "0.4", "1.0"]
+    rated = [(" ".join(rng.choice(WORDS, 2)), " ".join(rng.choice(WORDS, 3)), grades[i % 3]) for i in range(48)]
+    write_tsv(tmp_path / "train.tsv", rated, ("headline", "body", "like"))
+    write_tsv(tmp_path / "dev.tsv", [row for row in rated if row[2] != "0.4"], ("headline", "body", "like"))
+    more = {"scorer": scorer, "label_column": "like", "epochs": 1}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 0
+    dev = json.loads((tmp_path / "model" / "metrics.json").read_text())["dev"]
+    assert dev["kind"] == "grades" and set(dev) >= {"pearson", "spearman"}
+
+
+@pytest.mark.parametrize(
+    ("written", "more", "code", "said"),
+    [
+        ("1\n", {"label_column": "same"}, 1, "--labels: one label only (1)"),
+        ("0\n1\n", {}, 2, "--labels: no label is read; name its column in --label_column"),
+        (None, {"freeze_layers": 2, "scorer": "dual"}, 2, "--freeze_layers=2: nothing is left to train"),
+        (None, {"negatives": 3, "scorer": "dual"}, 2, "--negatives=3: --scorer=dual takes a batch's other texts; none are drawn"),
+        (None, {"gradient_cache": 3}, 2, "--gradient_cache=3: it is for --scorer=dual"),
+        (None, {"negatives": 3, "label_column": "same"}, 2, "--negatives=3: the rows are labelled; none are drawn"),
+    ],
+)  # fmt: skip
+def test_what_has_no_effect_or_no_sense_is_said(checkpoint, tmp_path, capfd, written, more, code, said):
+    rows = [(title, text, str(i % 2)) for i, (title, text) in enumerate(pairs(30, 3))]
+    for name in ("train", "dev"):
+        write_tsv(tmp_path / f"{name}.tsv", rows, ("headline", "body", "same"))
+    if written is not None:
+        (tmp_path / "labels.txt").write_text(written)
+        more = {**more, "labels": tmp_path / "labels.txt"}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == code
+    assert said in capfd.readouterr().err
+
+
+def test_a_label_that_is_not_read_is_said(tmp_path, caplog):
+    path = write_tsv(tmp_path / "a.tsv", [("a", "b", "0")], ("title", "text", "label"))
+    for column, said in (("", True), ("label", False)):
+        caplog.clear()
+        source = SourceConfig(text_columns=("title", "text"), label_column=column)
+        open_table(str(path), source, Match.columns(source), keyed_by=2)
+        assert ("its column 'label' is not read; --label_column=label reads it" in caplog.text) == said
+
+
 def test_labelled_losses():
     raw = strings(title=["a", "the"], text=["x", "good"], label=["0", "3"])
     known = featurised(task(("0", "1", "3"), scorer="dual"), raw)[1]
@@ -168,7 +223,7 @@ def test_labels_are_grades_or_a_range():
         return audit.labels
 
     assert found(["1", "0", "1.0"]) == ("0", "1") and found(["3", "0", "1"]) == ("0", "1", "3")
-    assert found(["0.5", "0", "4.8"]) == ("0.0", "4.8") and found(["2", "9"], ("0", "3")) == ("0", "3")
+    assert found(["0.5", "0", "4.8"]) == ("0.0", "4.8") and found(["2", "9"], ("3", "0.0")) == ("0", "3")
     assert found([str(i) for i in range(99)]) == ("0.0", "98.0")
     assert MatchAudit("f", None).labels == ()
     with pytest.raises(ValueError, match="label 'yes' is not a number; expected 0 and 1"):

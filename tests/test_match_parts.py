@@ -71,6 +71,11 @@ def test_ranks_are_those_of_sorting_and_equal_scores_are_no_success(titles, text
     assert match_metrics.ranks(collapsed, collapsed, np.stack([np.arange(5)] * 2, 1)).tolist() == [5] * 5
 
 
+def test_what_is_not_a_number_is_no_success():
+    lost = np.full((3, 2), np.nan, np.float32)
+    assert match_metrics.ranks(lost, lost, np.stack([np.arange(3)] * 2, 1)).tolist() == [4, 4, 4]
+
+
 def test_retrieval_counts_every_different_title_and_text_once():
     rng = np.random.default_rng(0)
     titles, texts = unit(rng, 3, 4), unit(rng, 3, 4)

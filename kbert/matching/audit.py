@@ -6,7 +6,7 @@ In: rows, one after the other. Out: the labels, in order; errors about a row or 
 import math
 from collections.abc import Sequence
 
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 
 FIELDS = ("title", "text")
 BINARY = ("0", "1")
@@ -24,11 +24,13 @@ class MatchAudit:
         self.numbers: set[float] = set()
         self.first: tuple[str, ...] = ()
         self.varied = [False, False]  # whether titles differ, and texts
-        for label in self.allowed or ():
+        if allowed is not None:
             try:
-                _number(label)
+                self.allowed = _written({_number(label) for label in allowed})
             except ValueError as error:
                 raise DataError(f"--labels: {error}") from None
+            if len(self.allowed) == 1:
+                raise DataError(f"--labels: one label only ({self.allowed[0]}); pairs are told apart by two or more")
 
     def __call__(self, values: tuple[str, ...]) -> None:
         for name, value in zip(FIELDS, values, strict=False):
@@ -48,11 +50,11 @@ class MatchAudit:
     @property
     def labels(self) -> tuple[str, ...]:
         """The grades in order, or the lowest and the highest of other numbers; none where rows are not labelled."""
+        if self.allowed and not self.labelled:
+            raise UsageError("--labels: no label is read; name its column in --label_column")
         if self.allowed is not None or not self.labelled:
             return self.allowed or ()
-        if len(self.numbers) <= GRADES and all(number.is_integer() for number in self.numbers):
-            return tuple(str(int(number)) for number in sorted(self.numbers))
-        return (repr(self.low), repr(self.high))
+        return _written(self.numbers) if len(self.numbers) <= GRADES else (repr(self.low), repr(self.high))
 
     def finish(self) -> None:
         if self.labelled and self.low == self.high:
@@ -63,6 +65,13 @@ class MatchAudit:
         for kind, varied in zip(FIELDS, self.varied, strict=True):
             if not self.labelled and not varied:
                 raise DataError(f"{self.source}: all rows have the same {kind}; there is nothing to tell apart")
+
+
+def _written(numbers: set[float]) -> tuple[str, ...]:
+    """Whole numbers as they are, all of them; of others the lowest and the highest."""
+    if all(number.is_integer() for number in numbers):
+        return tuple(str(int(number)) for number in sorted(numbers))
+    return tuple(repr(number) for number in sorted({min(numbers), max(numbers)}))
 
 
 def _number(label: str) -> float:

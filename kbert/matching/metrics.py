@@ -83,7 +83,7 @@ def ranks(titles: np.ndarray, texts: np.ndarray, pairs: np.ndarray) -> np.ndarra
         at = own[:, 0] - first, own[:, 1]
         best = np.maximum.reduceat(scores[at], starts[first:behind] - starts[first])
         scores[at] = -np.inf
-        found[first:behind] = 1 + (scores >= best[:, None]).sum(1)
+        found[first:behind] = 1 + (~(scores < best[:, None])).sum(1)  # what is not a number is no success
     return found
 
 

@@ -36,7 +36,8 @@ class MatchReport:
         if m["kind"] == "retrieval":
             lines.append(f"{m['titles']:,} titles, each among all {m['texts']:,} texts")
         if THRESHOLD in m:
-            lines.append(f"pairs are taken to match from a score of {m[THRESHOLD]:.4f}")
+            found = ", found on this set" if self._threshold is not None else ""
+            lines.append(f"pairs are taken to match from a score of {m[THRESHOLD]:.4f}{found}")
         return "\n".join(lines)
 
     def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
@@ -56,10 +57,11 @@ class MatchScorer:
 
     Args:
         threshold: the least score of a pair that matches; None: the one of the best accuracy is found.
+        graded: whether the model's labels are grades, even where those of a set are 0 and 1 alone.
     """
 
-    def __init__(self, threshold: float | None):
-        self.threshold = threshold
+    def __init__(self, threshold: float | None, graded: bool = False):
+        self.threshold, self.graded = threshold, graded
         self.labelled: list[np.ndarray] = []  # float32 [rows, 2]: label and score
         self.titles, self.texts = _Vectors(), _Vectors()
         self.pairs: list[np.ndarray] = []  # [rows, 2]: the number of a title and of its text
@@ -77,7 +79,7 @@ class MatchScorer:
             places = match_metrics.ranks(self.titles.array(), self.texts.array(), np.concatenate(self.pairs))
             return MatchReport({"kind": "retrieval", **match_metrics.retrieval(places, len(self.texts.known))})
         gold, scores = np.concatenate(self.labelled).T
-        if not np.isin(gold, (0, 1)).all():
+        if self.graded or not np.isin(gold, (0, 1)).all():
             return MatchReport({"kind": "grades", **match_metrics.graded(gold, scores)})
         threshold = match_metrics.best_threshold(gold, scores) if self.threshold is None else self.threshold
         metrics = {"kind": "labels", **match_metrics.binary(gold, scores, threshold), THRESHOLD: threshold}

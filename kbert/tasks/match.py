@@ -54,7 +54,7 @@ class Match(Task):
         self.labelled = bool(config.labels)
         low, high = (float(label) for label in (config.labels[0], config.labels[-1])) if self.labelled else (0.0, 1.0)
         self.low, self.scale = low, high - low
-        self.binary = (low, high) == (0.0, 1.0)
+        self.binary = not self.labelled or config.labels == BINARY
         self._check()
         self.loss = LOSSES[self.options.scorer, self.labelled][0] if self.options.loss == "auto" else self.options.loss
         # The least score of a pair that matches; a cosine's is found on dev.
@@ -97,6 +97,22 @@ class Match(Task):
         if len(source.text_columns) != 2:
             raise UsageError(f"--text_columns={','.join(source.text_columns)}: two are needed, of the title and of the text")
         return FIELDS
+
+    @staticmethod
+    def settled(options: MatchOptions, source: SourceConfig) -> MatchOptions:
+        """The options as they are, once none is found without effect."""
+        dual, labelled = options.scorer == "dual", bool(source.label_column)
+        drawn = "--scorer=dual takes a batch's other texts" if dual else "the rows are labelled"
+        for name, idle, why in (
+            ("negatives", dual or labelled, f"{drawn}; none are drawn"),
+            ("gradient_cache", not dual, "it is for --scorer=dual"),
+            ("temperature", not dual or labelled, "it is for --scorer=dual on rows without labels"),
+            ("margin", options.loss != "contrastive", "it is for --loss=contrastive"),
+        ):
+            value = getattr(options, name)
+            if idle and value != getattr(MatchOptions, name):
+                raise UsageError(f"--{name}={value}: {why}")
+        return options
 
     @staticmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
@@ -235,7 +251,10 @@ class Match(Task):
         # The rows' own texts first, then their first negatives, and so on.
         texts = tf.reshape(tf.transpose(vectors[:, 1:], [1, 0, 2]), [-1, joined.shape[-1]])
         of_texts = tf.reshape(tf.transpose(known[:, 1:, 2:4], [1, 0, 2]), [1, -1, 2])
-        clash = tf.reduce_any(known[:, :1, 2:4] == of_texts, -1)  # the same title, or the same text
+        same = known[:, :1, 2:4] == of_texts  # [rows, texts, 2]: the same title, the same text
+        # Nor is a text a negative that stands with the title elsewhere in the batch.
+        stands = tf.cast(of_texts[0, :, 1][:, None] == of_texts[0, :, 1], tf.float32)
+        clash = tf.reduce_any(same, -1) | (tf.cast(same[..., 0], tf.float32) @ stands > 0)
         return contrastive.in_batch(vectors[:, 0], texts, clash, self.options.temperature)
 
     def _joined(self, outputs: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
@@ -281,7 +300,7 @@ class Match(Task):
         return {name: decoded[name][row].item() for name in ("score", "match") if name in decoded}
 
     def scorer(self, calibrates: bool) -> MatchScorer:
-        return MatchScorer(self.threshold)
+        return MatchScorer(self.threshold, graded=not self.binary)
 
     def report(self, metrics: dict[str, Any]) -> MatchReport:
         return MatchReport(metrics)

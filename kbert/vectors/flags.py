@@ -1,6 +1,8 @@
 """The flags of kbert.encode, and what of them goes together. No TensorFlow."""
 
+import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from kbert.config import SOURCE_HELP, flag
@@ -101,6 +103,11 @@ def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> N
     """Raise UsageError or DataError, before anything is read, when the flags do not go together."""
     if options.input is None and options.output is not None:
         raise UsageError("--output needs --input, the texts")
+    places = {"input": options.input, "output": options.output, "fit_whitening": sentence.fit_whitening}
+    files = {name: Path(place).expanduser().resolve() for name, place in places.items() if place not in (None, STDOUT)}
+    for one, other in itertools.combinations(files, 2):
+        if files[one] == files[other]:
+            raise UsageError(f"--{one} and --{other} are the same file: {places[one]}")
     if options.output is None and (options.input is not None or options.export_dir is None):
         raise UsageError("give --input and --output, or --export_dir, or all three")
     units = {"sentence": (sentence, ("sentence",)), "token": (token, ("token", "vocabulary"))}

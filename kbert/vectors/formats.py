@@ -61,6 +61,8 @@ class Vectors:
         """The parts, under a progress bar."""
         with tqdm(total=self.count, desc="writing", unit="vector", delay=1, disable=None) as bar:
             for entries, vectors in self.parts():
+                if not np.isfinite(vectors).all():
+                    raise DataError("a vector holds values that are no finite numbers; are the checkpoint's weights sound?")
                 yield entries, vectors
                 bar.update(len(vectors))
 

@@ -128,7 +128,11 @@ def write_sentences(
         out.write(Vectors(columns, key, len(table), size, lambda: store.parts(size)))
     else:
         path, kept = fit
-        whitening = Whitening.fit(lambda: (vectors for _, vectors in store.parts(size)), size, kept)
+        try:
+            whitening = Whitening.fit(lambda: (vectors for _, vectors in store.parts(size)), size, kept)
+        except DataError:
+            store.remove()  # there is nothing to go on with
+            raise
         whitening.save(path)
         finish = SentenceVectors(finish.config, finish.tokenizer, whitening)
 

@@ -48,7 +48,7 @@ class Vocabulary:
         segmenter: Segmenter | None,
         min_count: int = 1,
     ):
-        found = _count(tokenizer, table, granularity, segmenter)
+        found, written = _count(tokenizer, table, granularity, segmenter)
         chosen = [(name, count) for name, count in found.most_common() if count >= min_count]  # equal counts: as they came
         if granularity == "piece":
             ids = {token: i for i, token in enumerate(tokenizer.vocabulary)}
@@ -57,7 +57,7 @@ class Vocabulary:
             tokenize = graphs.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
             rows = []
             for start in range(0, len(chosen), CHUNK):
-                rows += tokenize(tf.constant([name for name, _ in chosen[start : start + CHUNK]])).to_list()
+                rows += tokenize(tf.constant([written.get(name, name) for name, _ in chosen[start : start + CHUNK]])).to_list()
             # A mark that BERT deletes, or an accent that it strips, has no piece of its own.
             chosen = [pair for pair, row in zip(chosen, rows, strict=True) if row]
             rows = [row for row in rows if row]
@@ -96,12 +96,18 @@ class Vocabulary:
         )
 
 
-def _count(tokenizer: Tokenizer, table: Table, granularity: Granularity, segmenter: Segmenter | None) -> Counter[str]:
-    """How often each name occurs; characters and segments come from the text itself, others by way of pieces."""
+def _count(
+    tokenizer: Tokenizer, table: Table, granularity: Granularity, segmenter: Segmenter | None
+) -> tuple[Counter[str], dict[str, str]]:
+    """How often each name occurs, and how the text writes those that are shown in another way.
+
+    Characters and segments come from the text itself, others by way of pieces.
+    """
     continues = np.array([token.startswith("##") for token in tokenizer.vocabulary])
     locate = graphs.function(tokenizer.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)])
     pieces = graphs.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
     found: Counter[str] = Counter()
+    written: dict[str, str] = {}
     for _, texts in windows(table, 0, WINDOW_BYTES, "counting"):
         if granularity == "piece":
             for number, count in Counter(pieces(tf.constant(texts, tf.string)).values.numpy().tolist()).items():
@@ -117,8 +123,12 @@ def _count(tokenizer: Tokenizer, table: Table, granularity: Granularity, segment
             for text in texts:
                 shown = text.decode("utf-8", "ignore")
                 units_of = shown if segmenter is None else segmenter(shown)
-                found.update(surface(unit, 0, len(unit)) for unit in units_of if unit.strip())
-    return found
+                for unit in filter(str.strip, units_of):
+                    name = surface(unit, 0, len(unit))
+                    found[name] += 1
+                    if name != unit:
+                        written.setdefault(name, unit)
+    return found, written
 
 
 def sum_occurrences(
