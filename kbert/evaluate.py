@@ -1,6 +1,7 @@
 """Measure a trained model: `python -m kbert.evaluate --model_dir=DIR --data=SOURCE`."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
 from kbert.files import check_output, write_text
 from kbert.model_dir import ModelDir
+
+log = logging.getLogger("kbert.evaluate")  # __name__ is "__main__" when it runs
 
 ABOUT = "Measure a trained model on labelled rows, with the very function that is served."
 
@@ -40,6 +43,9 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
 
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
+    read, known = source.label_column.split(","), train.source.label_column.split(",")
+    if read != known and len(read) == len(known) > 1:
+        log.warning("--label_column: %s", ", ".join(f"{a} is read as {b}" for a, b in zip(read, known, strict=True)))
     task = fine_tuned(model.task)
     audit = task.audit(options.data, model.fields, model.labels, model.options)
     table = open_table(options.data, source, task.columns(source), keyed_by=len(model.fields), nested=task.nested, check=audit)

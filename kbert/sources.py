@@ -122,6 +122,16 @@ class Table:
                 held += length
         return np.array([*cuts, len(self)])
 
+    def once(self) -> "Table":
+        """The first of the rows whose texts are equal (by 32 bits of them)."""
+        keys = [self._records(range(start, min(start + CHUNK, len(self))))["key"] for start in range(0, len(self), CHUNK)]
+        first = np.sort(np.unique(np.concatenate(keys), return_index=True)[1])
+        index = _temporary()
+        for start in range(0, len(first), CHUNK):
+            index.write(self._records(first[start : start + CHUNK]).tobytes())
+        index.flush()
+        return Table(self.name, self.columns, self._files, index, self.digest)
+
     def split(self, fraction: float) -> tuple["Table", "Table"]:
         """Two tables: about `1 - fraction` of the rows, and the rest; equal texts go to one side."""
         sides = _temporary(), _temporary()

@@ -89,7 +89,7 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
     settings = {"accumulation_steps": 1, "steps": None, "precision": "float32", **stage.settings}
     config = dataclasses.replace(config, **settings)
     if directory.finished(config) is None:
-        examples = pipeline.training_examples(stage.task, rows, config.seed)
+        examples = pipeline.training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
         batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=config.seed)
         predictor = Predictor(stage.task, stage.model)
         log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))

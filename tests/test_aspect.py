@@ -11,7 +11,9 @@ import tiny
 from conftest import finetune_flags, write_hugging_face
 
 from kbert import evaluate, export, finetune, predict, serving
+from kbert.config import SourceConfig
 from kbert.model_dir import ModelDir
+from kbert.sources import open_table
 
 ASPECTS = ("film_music", "film_plot")
 SAID = {"1": "good", "-1": "bad"}
@@ -159,6 +161,9 @@ def test_commands(trained, wide, tmp_path, capsys):
     assert json.loads((tmp_path / "m.json").read_text()) == json.loads((trained / "metrics.json").read_text())["test"]
     swapped = [f"--model_dir={trained}", f"--data={wide / 'test.csv'}", f"--label_column={', '.join(reversed(ASPECTS))}"]
     assert evaluate.main(swapped) == 0 and capsys.readouterr().out == said
+    (tmp_path / "other.csv").write_text((wide / "test.csv").read_text().replace("film_music,film_plot", "x,y", 1))
+    assert evaluate.main([f"--model_dir={trained}", f"--data={tmp_path / 'other.csv'}", "--label_column=x,y"]) == 0
+    assert "--label_column: x is read as film_music, y is read as film_plot" in capsys.readouterr().err
     assert evaluate.main([f"--model_dir={trained}", f"--data={wide / 'test.csv'}", "--label_column=film_plot"]) == 2
     assert "--label_column names 1 columns, the model has" in capsys.readouterr().err
     assert predict.main([f"--model_dir={trained}", "--text=the plot is bad."]) == 0
@@ -191,9 +196,35 @@ def test_served(trained, predictor, tmp_path):
         for asked in (name, ("film", "plot")[place]):
             pair = served["pair"](text=tf.constant([text] * 2), aspect=tf.constant([asked] * 2))
             assert np.allclose(pair["probabilities"][1], found["probabilities"][place], atol=1e-5)
+            assert [answered.decode() for answered in pair["aspect"].numpy()] == [name] * 2
             assert pair["sentences"].shape[0] == 2 and len(pair["sentences"].shape) == 2
     with pytest.raises(tf.errors.InvalidArgumentError, match="aspects are film_music, film_plot; found"):
         served["pair"](text=tf.constant([text]), aspect=tf.constant(["sound"]))
+
+
+def open_table_of(path: Path):
+    source = SourceConfig(text_columns=("review", "about"))
+    return open_table(str(path), source, ("review", "about", "label"), keyed_by=2, split_by=slice(1))
+
+
+def test_both_layouts_teach_the_filter_the_same(checkpoint, wide, tmp_path, capsys):
+    with (wide / "train.csv").open(encoding="utf-8") as file:
+        rows = [(row["text"], name, row[name]) for row in csv.DictReader(file) for name in ASPECTS]
+    lines = [json.dumps(dict(zip(("review", "about", "label"), row, strict=True))) for row in rows]
+    (tmp_path / "train.jsonl").write_text("".join(line + "\n" for line in lines))
+    long = {
+        "train_data": tmp_path / "train.jsonl",
+        "dev_data": tmp_path / "train.jsonl",
+        "text_columns": "review,about",
+        "label_column": "label",
+    }
+    weights = []
+    for name, more in (("wide", {}), ("long", long)):
+        assert finetune.main(flags(checkpoint, wide, tmp_path / name, **{**more, "filter": "lexical", "epochs": 0})) == 0
+        weights.append(ModelDir(tmp_path / name).best_weights()[1]["word_weights/table"])
+    assert np.array_equal(*weights) and weights[0].any()
+    assert finetune.main(flags(checkpoint, wide, tmp_path / "tfn", **long, filter_epochs=2, epochs=0)) == 0
+    assert "first the filter: 30 steps" in capsys.readouterr().err  # 240 texts, 16 of them a step
 
 
 def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
@@ -211,6 +242,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     assert finetune.main(arguments) == 0
     said = capsys.readouterr()
     assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
+    assert "240 rows are read" not in said.err and len(open_table_of(tmp_path / "train.jsonl").once()) == 240
     assert "of 'film_music' the first 6 tokens are read, a quarter of --max_length" in said.err
     figures = json.loads((tmp_path / "m/metrics.json").read_text())["dev"]
     assert figures["rows"] == 120 and {row["rows"] for row in figures["per_aspect"].values()} == {60}
@@ -221,7 +253,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     best = max(answer["sentences"], key=lambda each: each["relevance"])
     assert best["text"] == "the plot is bad." and set(answer["probabilities"]) == {"negative", "positive", "not mentioned"}
     assert predict.main([*asked, "--text_b=sound"]) == 1
-    assert "aspects are film_music, film_plot" in capsys.readouterr().err
+    assert "aspects are film_music, film_plot; found sound" in capsys.readouterr().err
     assert list(serving.load(tmp_path / "m").task.signatures()["serving_default"].fields) == ["text"]
 
 

@@ -338,10 +338,17 @@ def test_three_lines(tmp_path):
     assert list(three_lines.records(iter([]))) == []
 
 
+def test_a_mention_counts_whatever_other_rows_say():
+    said = labels.TextLabels(ASPECTS, labels.LABELS)
+    rows = [(b"t", b"a_x", b"1"), (b"t", b"a_x", b"-2"), (b"t", b"a_y", b"-2"), (b"t", b"a_y", b"-1"), (b"u", b"a_x", b"-2")]
+    columns = dict(zip(("text", "aspect", "label"), map(np.array, zip(*rows, strict=True)), strict=True))
+    said.add({name: values.astype(object) for name, values in columns.items()})
+    assert said.of({"text": np.array([b"t", b"u"], object)}).tolist() == [[2, 0, -1], [3, -1, -1]]
+
+
 def test_audit(caplog):
     audit = AspectAudit("f", ASPECTS, wide=True, allowed=None)
     audit(("t", "1", "-2", "0"))
-    audit.finish()
     assert audit.labels == ("neutral", "positive", "not mentioned")
     with pytest.raises(ValueError, match="aspect 'b': label '5', allowed are -1 or negative, 0 or neutral, 1 or positive, -2"):
         audit(("t", "1", "-2", "5"))
@@ -358,16 +365,24 @@ def test_audit(caplog):
             rows(values)
     rows(("t", "b", "1"))
     with pytest.raises(DataError, match=r"f: one label only \(positive\)"):
-        rows.finish()
+        _ = rows.labels
     silent = AspectAudit("f", ASPECTS, wide=True, allowed=None)
     silent(("t", "-2", "-2", "-2"))
     with pytest.raises(DataError, match="f: no aspect is mentioned in any row"):
-        silent.finish()
+        _ = silent.labels
+    with pytest.raises(DataError, match="f: no aspect is mentioned in any row"):  # whatever labels are allowed
+        given = AspectAudit("f", ASPECTS, wide=True, allowed=labels.LABELS)
+        given(("t", "-2", "-2", "-2"))
+        _ = given.labels
+    terms = AspectAudit("f", (), wide=False, allowed=None)
+    for value in ("1", "-2"):
+        terms(("t", "c", value))
+    assert terms.labels == ("positive", "not mentioned") and "seem to be no terms that stand in the texts" in caplog.text
     for learns in (False, True):
         everywhere = AspectAudit("f", ASPECTS, wide=True, allowed=None, learns=learns)
         everywhere(("t", "1", "-2", "-2"))
         everywhere(("t", "-2", "-1", "-2"))
-        everywhere.finish()
+        _ = everywhere.labels
         assert ("nearly all rows mention 'a', so that --filter=tfn" in caplog.text) == learns
     with pytest.raises(DataError, match="--labels: 'x'; this task knows negative"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["x"])
@@ -385,6 +400,7 @@ def test_figures():
         np.log(2)
     )
     assert (a["rows"], a["mentioned"], b["rows"], b["mentioned"]) == (4, 3, 3, 1) and np.sum(report["confusion_matrix"]) == 7
+    assert report["mentioned"] == 4
     json.dumps(report)
     lines = metrics.table(report).splitlines()
     assert "no neutral" in lines[0] and lines[1].startswith("a ") and lines[3].startswith("mean ")

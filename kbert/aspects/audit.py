@@ -32,7 +32,6 @@ class AspectAudit:
         self.source, self.wide, self.learns = source, wide, learns
         self.names = [aspect.name for aspect in aspects]
         self.known = set(self.names)
-        self.training = allowed is None
         self.allowed = None if allowed is None else tuple(allowed)
         self.found: Counter[str] = Counter()
         self.mentioned: Counter[str] = Counter()
@@ -74,16 +73,24 @@ class AspectAudit:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those found, in `LABELS`' order."""
+        """Those of training rows, in `LABELS`' order, once it is clear that there is something to learn."""
+        self._check_learnable()
         return tuple(label for label in LABELS if label in (self.found if self.allowed is None else self.allowed))
 
     def finish(self) -> None:
-        if not self.training:
-            return
+        """Nothing: rows that are measured may say anything that is allowed."""
+
+    def _check_learnable(self) -> None:
         if set(self.found) == {NOT_MENTIONED}:
             raise DataError(f"{self.source}: no aspect is mentioned in any row (every label is -2); there is nothing to learn")
         if len(self.found) < 2:
-            raise DataError(f"{self.source}: one label only ({', '.join(self.labels)}); a classifier needs two or more")
+            raise DataError(f"{self.source}: one label only ({', '.join(self.found)}); a classifier needs two or more")
+        if not self.known and self.found[NOT_MENTIONED]:
+            log.warning(
+                "%s: rows are labelled -2, not mentioned, so that their aspects seem to be no terms that stand in the texts; "
+                "--aspect_names names them",
+                self.source,
+            )
         silent = [name for name in self.names if not self.mentioned[name]]
         if silent:
             log.warning("%s: no row mentions %s", self.source, ", ".join(map(repr, silent)))

@@ -69,8 +69,12 @@ class TextLabels:
     def add(self, raw: Mapping[str, np.ndarray]) -> list[bytes]:
         """Take in some rows; returns the keys of their texts."""
         keys = [_key(text) for text in raw["text"]]
+        absent = self.labels.index(NOT_MENTIONED) if NOT_MENTIONED in self.labels else len(self.labels)
         for key, found in zip(keys, numbers(raw, self.aspects, self.labels, wide=False), strict=True):
-            self.known[key] = np.maximum(self.known.get(key, found), found)
+            was = self.known.get(key, found)
+            # Where rows contradict each other, what is said counts before what is not mentioned.
+            silent = (was == absent) & (found >= 0), (found == absent) & (was >= 0)
+            self.known[key] = np.select([silent[1], silent[0]], [was, found], np.maximum(was, found))
         return keys
 
     def of(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -50,8 +50,9 @@ def report(
         labels: the labels' names.
 
     Returns:
-        JSON values: `rows`, `loss` (mean negative log probability in nats), the means over aspects of `scores`, these
-        `per_aspect` with how many rows speak of each, and `confusion_matrix` over all aspects, gold by predicted.
+        JSON values: `rows`, `loss` (mean negative log probability in nats), how often aspects are `mentioned`, the means over
+        aspects of `scores`, these `per_aspect` with how many rows speak of each, and `confusion_matrix` over all aspects,
+        gold by predicted.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -73,6 +74,7 @@ def report(
         "rows": len(gold),
         "loss": float(-np.log(share).mean()),
         **{name: float(np.mean([row[name] for row in each.values()])) for name in AVERAGED if name in figures},
+        "mentioned": sum(row["mentioned"] for row in each.values()),
         "per_aspect": each if names else {},
         "confusion_matrix": confusion_matrix(gold[known], predicted[known], labels=range(len(labels))).tolist(),
         "labels": list(labels),
@@ -87,8 +89,9 @@ def table(figures: dict[str, Any]) -> str:
     titles = [name.replace("macro_f1_without_neutral", "no neutral").replace("_", " ") for name in columns]
     lines = [f"{'':<{width}} " + " ".join(f"{title:>12}" for title in titles) + f" {'mentioned':>10}"]
     for name, row in rows.items():
-        mentioned = row.get("mentioned", sum(each["mentioned"] for each in figures["per_aspect"].values()) or row["rows"])
-        lines.append(f"{name:<{width}} " + " ".join(f"{row[column]:>12.4f}" for column in columns) + f" {mentioned:>10,}")
+        lines.append(
+            f"{name:<{width}} " + " ".join(f"{row[column]:>12.4f}" for column in columns) + f" {row['mentioned']:>10,}"
+        )
     read = f"   sentences that bear an aspect read {figures[SENTENCES]:.4f}" if SENTENCES in figures else ""
     lines.append(f"loss {figures['loss']:.4f}{read}")
     return "\n".join(lines)

@@ -90,7 +90,7 @@ class SentenceFilter:
         self.text_filter.embedding.trainable = False
         task = Filtering(self.config, self.tokenizer, self.options, self.text_filter, self._said(table))
         settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
-        yield Stage("filter", task, task.model, settings)
+        yield Stage("filter", task, task.model, settings, None if self.wide else table.once())
         self.text_filter.trainable = False
 
     def _counted(self, table: Table) -> np.ndarray:
@@ -99,7 +99,7 @@ class SentenceFilter:
         said = self._said(table)
 
         def texts() -> Iterator[tuple[list[list[int]], np.ndarray]]:
-            for raw in self._rows(table):
+            for raw in self._rows(table if self.wide else table.once()):
                 ids = self.tokenizer.tokenize(tf.constant(raw["text"])).to_list()
                 found = labels.numbers(raw, aspects, known, wide=True) if said is None else said.of(raw)
                 yield ids, labels.mentions(found, aspects, known)

@@ -148,8 +148,10 @@ class Aspect(Task):
         known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
         same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
         unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
-        said = f"DataError: aspects are {', '.join(aspect.name for aspect in self.aspects)}; found"
-        check = tf.debugging.Assert(tf.size(unknown) == 0, [said, unknown])
+        said = f"DataError: aspects are {', '.join(aspect.name for aspect in self.aspects)}; found "
+        check = tf.debugging.Assert(
+            tf.size(unknown) == 0, [tf.strings.join([said, tf.strings.reduce_join(unknown, separator=", ")])]
+        )
         with tf.control_dependencies([] if check is None else [check]):
             return tf.argmax(same, 1, tf.int32)
 
@@ -226,7 +228,8 @@ class Aspect(Task):
         texts = raw["text"]
         parts = encoded["found"], encoded["kept"], encoded["relevance"]
         if "aspect" in raw:
-            name = raw["aspect"]
+            asked = self._asked(raw)
+            name = raw["aspect"] if asked is None else tf.gather(tf.constant([a.name for a in self.aspects]), asked)
         else:
             name = tf.tile(tf.constant([aspect.name for aspect in self.aspects]), [tf.size(texts)])
         each = {

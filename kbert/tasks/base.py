@@ -182,6 +182,7 @@ class Stage(NamedTuple):
     task: OnRows
     model: keras.Model  # of layers that the task's model has too
     settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
+    rows: Table | None = None  # what is learnt from, where it is not all of the run's rows
 
 
 class Kept(Trained, Protocol):
