@@ -119,7 +119,8 @@ def _own_settings(init: str, checkpoint: "Checkpoint") -> "SentenceSettings | No
     from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
     from kbert.model_dir import ModelDir
 
-    directory = ModelDir(init)
+    path = Path(init).expanduser()
+    directory = ModelDir(path.resolve().parent.parent if (path / "checkpoint.json").exists() else path)
     if not directory.exists():
         return read_sentence_settings(init, lowercase=checkpoint.text.lowercase)
     model = directory.read_config()[0]

@@ -136,7 +136,7 @@ class ModelDir:
     def check_not_in(self, init: str) -> None:
         """Raise UsageError when a run would start from a checkpoint that it writes over."""
         place, own = Path(init).expanduser().resolve(), self.path.resolve()
-        if own in (place, *place.parents):
+        if place.exists() and own in (place, *place.parents):  # else it is a preset's name
             raise UsageError(f"--init={init} is in --model_dir={self.path}; name another --model_dir")
 
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
@@ -346,8 +346,12 @@ class ModelDir:
                 shutil.rmtree(gone)
 
     def set_aside_behind(self, step: int) -> None:
-        """Rename the checkpoints of later steps: what is known to have gone wrong is not gone on from."""
-        for saved in self.checkpoints():
+        """Rename the checkpoints of later steps, which may have gone wrong; none where no other is left, or none measured."""
+        found = self.checkpoints()
+        left = [saved for saved in found if saved.step <= step]
+        if not left or (self.measured() is not None and all(saved.score is None for saved in left)):
+            return
+        for saved in found:
             if saved.step > step:
                 aside = saved.path.with_name(f"lost-{saved.path.name}")
                 shutil.rmtree(aside, ignore_errors=True)

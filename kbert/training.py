@@ -167,9 +167,10 @@ class Run:
             if self.devices.chief:
                 self.directory.set_aside_behind(lost.sound)
             last = self.directory.last()
-            kept = "there is no good checkpoint yet"
-            if last is not None and last.step <= lost.sound:
-                kept = f"the last good checkpoint is {last.path}, which --init reads for a run in another --model_dir"
+            kept = "no checkpoint was written"
+            if last is not None:
+                good = "last good checkpoint" if last.step <= lost.sound else "only checkpoint, which may be lost too,"
+                kept = f"the {good} is {last.path}, which --init reads for a run in another --model_dir"
             batch = f"its batch was {self.batches.where(lost.step - 1)}"
             if lost.step > 1:
                 batch += f"; the one before, whose gradients may have done it, was {self.batches.where(lost.step - 2)}"

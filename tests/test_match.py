@@ -129,10 +129,12 @@ def test_grades_are_learnt_and_measured_as_such(checkpoint, tmp_path, scorer):
     rated = [(" ".join(rng.choice(WORDS, 2)), " ".join(rng.choice(WORDS, 3)), grades[i % 3]) for i in range(48)]
     write_tsv(tmp_path / "train.tsv", rated, ("headline", "body", "like"))
     write_tsv(tmp_path / "dev.tsv", [row for row in rated if row[2] != "0.4"], ("headline", "body", "like"))
+    write_tsv(tmp_path / "test.tsv", rated, ("headline", "body", "like"))
     more = {"scorer": scorer, "label_column": "like", "epochs": 1}
     assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 0
     dev = json.loads((tmp_path / "model" / "metrics.json").read_text())["dev"]
     assert dev["kind"] == "grades" and set(dev) >= {"pearson", "spearman"}
+    assert evaluate.main([f"--model_dir={tmp_path / 'model'}", f"--data={tmp_path / 'test.tsv'}"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,8 @@ def test_labels_are_grades_or_a_range():
         return audit.labels
 
     assert found(["1", "0", "1.0"]) == ("0", "1") and found(["3", "0", "1"]) == ("0", "1", "3")
-    assert found(["0.5", "0", "4.8"]) == ("0.0", "4.8") and found(["2", "9"], ("3", "0.0")) == ("0", "3")
+    assert found(["0.5", "0", "4.8"]) == ("0.0", "4.8") and found(["2", "9"], ("3", "0.0")) == ("0.0", "3")
+    assert found(["0.5", "1", "0.0"], ("0.0", "1.0")) == ("0.0", "1.0") and found(["1", "0"], ("1", "0")) == ("0", "1")
     assert found([str(i) for i in range(99)]) == ("0.0", "98.0")
     assert MatchAudit("f", None).labels == ()
     with pytest.raises(ValueError, match="label 'yes' is not a number; expected 0 and 1"):

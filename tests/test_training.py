@@ -215,8 +215,12 @@ def test_a_lost_loss_names_step_batch_and_last_good_checkpoint(tmp_path):
     assert str(caught.value).endswith(
         f"; {batches}; the last good checkpoint is {last}, which --init reads for a run in another --model_dir"
     )
-    with pytest.raises(KbertError, match="at step 1: .*; there is no good checkpoint yet"):
+    with pytest.raises(KbertError, match="at step 1: .*; no checkpoint was written"):
         run(tmp_path / "first", bad=0)
+    # The only one is not taken away, nor the only one that is measured.
+    with pytest.raises(KbertError, match="at step 9: .*; the only checkpoint, which may be lost too, is .*step-00000008"):
+        run(tmp_path / "only", bad=8, checkpoint_steps=3)
+    assert steps(ModelDir(tmp_path / "only")) == [6, 8]
     # The weights after a step are looked at too: its loss was a number still.
     with pytest.raises(KbertError, match="weights are not numbers after step 1: .*; its batch was row 0 of the toy"):
         run(tmp_path / "weights", learning_rate=1e30, weight_decay=1e30, warmup_ratio=0.0, checkpoint_steps=1)

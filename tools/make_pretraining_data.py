@@ -45,6 +45,7 @@ same command goes on.
 """
 WORK = ".work"  # the folder of the tokenized text, until all is written
 OPTIONS = "options.json"
+ADDED = ("input_bytes", "vocab_crc32")  # what OPTIONS has besides the flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,8 @@ def _size(source: str) -> int | None:
 
 def _check_same(was: Any, now: dict[str, Any], output: Path) -> None:
     for name, value in now.items():
+        if name in ADDED and isinstance(was, dict) and name not in was:
+            continue  # begun before it was kept
         if not isinstance(was, dict) or was.get(name) != value:
             before = was.get(name) if isinstance(was, dict) else was
             raise UsageError(f"--output={output} was begun with {name} {before}, not {value}; name another directory")

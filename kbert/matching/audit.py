@@ -26,10 +26,12 @@ class MatchAudit:
         self.varied = [False, False]  # whether titles differ, and texts
         if allowed is not None:
             try:
-                self.allowed = _written({_number(label) for label in allowed})
+                numbers = {_number(label) for label in allowed}
             except ValueError as error:
                 raise DataError(f"--labels: {error}") from None
-            if len(self.allowed) == 1:
+            # Two are a range as they stand: 0.0 and 1.0 are grades, 0 and 1 labels.
+            self.allowed = tuple(sorted(allowed, key=_number)) if len(allowed) == 2 else _written(numbers)
+            if len(numbers) == 1:
                 raise DataError(f"--labels: one label only ({self.allowed[0]}); pairs are told apart by two or more")
 
     def __call__(self, values: tuple[str, ...]) -> None:

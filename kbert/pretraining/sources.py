@@ -4,6 +4,7 @@ In: the sources that the flags name, plain text or shards. Out: `Examples` of bo
 """
 
 import dataclasses
+import fnmatch
 import logging
 import os
 from collections.abc import Sequence
@@ -139,7 +140,8 @@ def _check_manifest(
     if (folder / "manifest.json").exists():
         manifest = read_json(folder / "manifest.json")
         made, listed = manifest.get("options", {}), manifest.get("examples", {})
-        missing = [name for name in listed if not (folder / name).exists()]
+        wanted = [Path(source).name for source in (train.train_data, train.dev_data) if source is not None]
+        missing = [n for n in listed if not (folder / n).exists() and any(fnmatch.fnmatch(n, name) for name in wanted)]
         if missing and not train.skip_damaged_shards:
             raise DataError(
                 f"{folder / missing[0]}: no such file, though manifest.json has it; make it anew by the same command, or go on "
