@@ -254,7 +254,19 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     assert best["text"] == "the plot is bad." and set(answer["probabilities"]) == {"negative", "positive", "not mentioned"}
     assert predict.main([*asked, "--text_b=sound"]) == 1
     assert "aspects are film_music, film_plot; found sound" in capsys.readouterr().err
-    assert list(serving.load(tmp_path / "m").task.signatures()["serving_default"].fields) == ["text"]
+    predictor = serving.load(tmp_path / "m")
+    assert list(predictor.task.signatures()["serving_default"].fields) == ["text"]
+    rows = [(text, "film_plot"), ("the film is bad.", "film_music"), (text, "film_music")]
+    raw = dict(zip(("text", "aspect"), (tf.constant(column) for column in zip(*rows, strict=True)), strict=True))
+    encoded = predictor.task.encode(raw)
+    assert encoded["texts"].shape == (2,) and encoded["text"].numpy().tolist() == [0, 1, 0], "a text is filtered once"
+    together = predictor(raw)
+    for place, row in enumerate(rows):
+        alone = predictor({name: tf.constant([value]) for name, value in zip(raw, row, strict=True)})
+        ours, own = ({name: value.numpy() for name, value in found.items()} for found in (together, alone))
+        assert np.allclose(ours["probabilities"][place], own["probabilities"][0], atol=1e-5)
+        ours, own = predictor.task.present(ours, place), predictor.task.present(own, 0)
+        assert [(s["start"], s["text"]) for s in ours["sentences"]] == [(s["start"], s["text"]) for s in own["sentences"]]
 
 
 def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):

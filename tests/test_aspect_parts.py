@@ -257,14 +257,19 @@ def test_a_text_is_learnt_by_its_sentences():
 
 def test_sentences_that_bear_an_aspect_are_told_by_their_texts():
     bearing = BearingSentences()
-    for number, share in enumerate([1, 0, 0.5, 1, 1, 0]):
+    shares = [1, 0, 0.5]
+    for share in shares:
         for _ in range(2):  # the same text again says nothing new
-            bearing.add(["good film.", "a cafe.", f"{number}."], np.array([1, 0]), np.array([[share, 0], [1, 0], [0, 0]]))
-    bearing.add(["a cafe."], np.array([0, 0]), np.array([[0, 0]]))
-    assert bearing.recall() == pytest.approx(3.5 / 6), "the cafe stands in a text without the aspect, too"
-    few = BearingSentences()
-    few.add(["good film."], np.array([1]), np.array([[1]]))
-    assert few.recall() is None
+            bearing.add(["good film.", "a cafe.", f"{share}."], np.array([1, 0]), np.array([[share, 0], [1, 0], [0, 0]]))
+    assert bearing.recall() is None, "any of three may bear the first aspect, and no text has the second"
+    bearing.add(["a cafe.", "0.5.", "0.5."], np.array([0, 0]), np.array([[0, 0]] * 3))
+    assert bearing.recall() == pytest.approx(sum(shares) / 3), "in the third text it can be the film only, and so in all"
+    one = BearingSentences()
+    one.add(["good film."], np.array([1]), np.array([[1]]))
+    assert one.recall() is None
+    one.add(["a cafe.", "good film.", "good film."], np.array([1]), np.array([[1]] * 3))
+    one.add(["a cafe."], np.array([0]), np.array([[1]]))
+    assert one.recall() == 1
 
 
 def test_an_aspect_attends_to_the_text():

@@ -1,7 +1,8 @@
 """Which sentences bear an aspect, where that can be told without labels of sentences, and how much of them was read.
 
-A sentence that stands in many texts, all of which mention the aspect, surely bears it; one that also stands in a text
-without it does not. Sets whose texts share sentences tell so; of others nothing is said. No TensorFlow here.
+A sentence that stands in a text without the aspect does not bear it. Where a text that mentions the aspect has but one
+sentence left when those are struck out, that one does. Sets whose texts share sentences tell so; of others nothing is
+said. No TensorFlow here.
 """
 
 import zlib
@@ -9,15 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TEXTS = 5  # that a sentence has to stand in; by chance all mention an aspect that half of all texts mention once in 32 times
-
 
 class BearingSentences:
     """Counts over texts; some hundred bytes each."""
 
     def __init__(self) -> None:
         self.texts: set[tuple[int, ...]] = set()
-        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, sentences: Sequence[str], mentioned: np.ndarray, read: np.ndarray) -> None:
         """The sentences of one text; one that was there before says nothing new.
@@ -30,17 +29,23 @@ class BearingSentences:
         keys = [zlib.crc32(sentence.encode()) for sentence in sentences]
         if tuple(keys) in self.texts:
             return
+        text = np.full(len(keys), len(self.texts))
         self.texts.add(tuple(keys))
         told = np.broadcast_to(mentioned.astype(np.int8), read.shape)
-        self.parts.append((np.array(keys, np.int64), told, read.astype(np.float32)))
+        self.parts.append((np.array(keys, np.int64), text, told, read.astype(np.float32)))
 
     def recall(self) -> float | None:
         """How much was read of the sentences that bear an aspect, wherever they stand; None where none does."""
-        keys, mentioned, read = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        keys, text, mentioned, read = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         _, which = np.unique(keys, return_inverse=True)
+        of, sentence = np.unique(np.stack([text, which]), axis=1)  # the sentences of each text, once each
+        several = np.bincount(of) > 1  # the sentence of a text that has one is told from no other
         shares = []
         for told, seen in zip(mentioned.T, read.T, strict=True):
-            bears = (np.bincount(which, told == 1) >= TEXTS) & (np.bincount(which, told == 0) == 0)
-            shares.append(seen[bears[which]])
+            struck = np.bincount(which, told == 0) > 0  # [sentences]
+            left, whose = sentence[~struck[sentence]], of[~struck[sentence]]
+            only = (np.bincount(whose, minlength=len(several)) == 1) & several  # [texts]
+            bears = np.isin(which, left[only[whose]])
+            shares.append(seen[bears])
         every = np.concatenate(shares)
         return float(every.mean()) if every.size else None

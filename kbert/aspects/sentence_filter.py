@@ -37,8 +37,8 @@ class SentenceFilter:
 
     Attributes:
         how: the way, none of which is "auto".
-        questions: how many there are where rows do not name their aspect.
-        coarse_of: the question of each aspect.
+        questions: how many there are.
+        coarse_of: the question of each aspect; of a row's own term it is the only one.
         threshold: least relevance of a sentence that is kept; None for any.
 
     Raises:
@@ -126,33 +126,27 @@ class SentenceFilter:
         for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
             yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
 
-    def relevance(self, found: Sentences, texts: tf.Tensor, asked: tf.Tensor | None, terms: tf.RaggedTensor) -> tf.Tensor:
+    def relevance(self, found: Sentences, texts: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
         """The relevance of each sentence, float32 [sentences, questions].
 
         Args:
             found: the sentences.
             texts: how many texts they are of.
-            asked: the number of each row's aspect, int32 [texts], where rows name one, so that there is one question.
-            terms: where aspects are not known, the pieces of each row's term, int32 [texts, (tokens)].
+            terms: where aspects are not known, the pieces of each text's term, int32 [texts, (tokens)].
         """
         if self.how in POSITIONAL:
             return positional_scores(self.how, found.row, texts)
         if not self.options.aspects:
             return word_weights.shared(found.token_ids, found.row, terms)
         text_filter = self.text_filter
-        if text_filter is not None:
-            logits = in_chunks(
-                lambda part: text_filter(part["token_ids"], part["padding_mask"], training=False),
-                tf.TensorSpec([None, self.questions], tf.float32),
-                filter_inputs(self.tokenizer, found),
-                self.tokenizer.pad_id,
-                CHUNK_TOKENS,
-            )
-            scores = tf.sigmoid(logits)
-        else:
+        if text_filter is None:
             assert self.word_weights is not None
-            scores = self.word_weights.scores(found.token_ids)
-        if asked is None:
-            return scores
-        question = tf.gather(tf.constant(self.coarse_of), tf.gather(asked, found.row))
-        return tf.gather(scores, question, batch_dims=1)[:, None]
+            return self.word_weights.scores(found.token_ids)
+        logits = in_chunks(
+            lambda part: text_filter(part["token_ids"], part["padding_mask"], training=False),
+            tf.TensorSpec([None, self.questions], tf.float32),
+            filter_inputs(self.tokenizer, found),
+            self.tokenizer.pad_id,
+            CHUNK_TOKENS,
+        )
+        return tf.sigmoid(logits)

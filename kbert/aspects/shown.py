@@ -16,7 +16,7 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf
         found: their sentences.
         kept: those that were read for each text and question.
         relevance: float32 [sentences, questions].
-        group: the place in `kept` of each input's, int32 [inputs], as many for each text.
+        group: the place in `kept` of each input's, int32 [inputs].
 
     Returns:
         [inputs, sentences]: `sentences`, their `starts` and `ends` in characters of the text (Python's, from 0, the end
@@ -27,20 +27,17 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf
     stop = tf.gather(ends, tf.gather(first, kept.sentence.values) + kept.tokens.values - 1)
     weight = tf.gather_nd(relevance, _questioned(kept, relevance))
     starts, stops, weights = (
-        tf.gather(kept.sentence.with_values(values).to_tensor(padding), group)
+        kept.sentence.with_values(values).to_tensor(padding)  # [texts * questions, sentences]
         for values, padding in ((start, -1), (stop, -1), (weight, 0.0))
     )
     # A space behind, since substr takes no place behind the last character, and an empty text has no first.
     whole = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore") + " "
-    shape = [tf.size(texts), tf.size(starts) // tf.maximum(tf.size(texts), 1)]  # all inputs' sentences of a text
+    shape = [tf.size(texts), tf.shape(relevance)[1] * tf.shape(starts)[1]]  # all that was read of a text
     places, lengths = (tf.reshape(values, shape) for values in (tf.maximum(starts, 0), stops - starts))
-    return {
-        "sentences": tf.reshape(tf.strings.substr(whole[:, None], places, lengths, unit="UTF8_CHAR"), tf.shape(starts)),
-        "starts": starts,
-        "ends": stops,
-        "relevance": weights,
-        "count": tf.gather(tf.cast(kept.sentence.row_lengths(), tf.int32), group),
-    }
+    spelt = tf.reshape(tf.strings.substr(whole[:, None], places, lengths, unit="UTF8_CHAR"), tf.shape(starts))
+    count = tf.cast(kept.sentence.row_lengths(), tf.int32)
+    outputs = {"sentences": spelt, "starts": starts, "ends": stops, "relevance": weights, "count": count}
+    return {name: tf.gather(values, group) for name, values in outputs.items()}
 
 
 def all_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf.Tensor) -> Tensors:

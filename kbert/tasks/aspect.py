@@ -108,43 +108,47 @@ class Aspect(Task):
         """Inputs of the encoder, `[CLS] sentences kept [SEP] readable aspect [SEP]`: one for each row and aspect.
 
         Returns:
-            Besides ids, segments and `row`, [inputs]: `found`, the texts' `Sentences`; `kept`, those of them that are read,
-            for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the place in
-            `kept` of each input's.
+            Besides ids, segments and `row`, [inputs]: `texts`, strings, each once where several rows are about one, and
+            `text`, int32 [rows], which of them each row's is; `found`, their `Sentences`; `kept`, those of them that are
+            read, for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the
+            place in `kept` of each input's.
         """
         encoded: Encoded = self._graph({name: raw[name] for name in ("text", "aspect") if name in raw})
         return encoded
 
     def _encode(self, raw: Tensors) -> Encoded:
-        texts = tf.size(raw["text"])
-        found = sentences(self.tokenizer, raw["text"])
-        asked = self._asked(raw)
+        texts = raw["text"]
+        rows = tf.range(tf.size(texts))
+        text, row = rows, rows
+        if self.aspects and "aspect" in raw:  # rows are about a text's aspects in turn, and its sentences the same for all
+            texts, text = tf.unique(texts)
+        count = tf.size(texts)
+        found = sentences(self.tokenizer, texts)
         if self.aspects:
             terms = tf.ragged.constant(self.readable, dtype=tf.int32)
             room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # as sentences are shared
         else:
             terms = self.tokenizer.tokenize_with_offsets(raw["aspect"])[0][:, : self.longest]
             room = self.config.max_length - 3 - tf.cast(terms.row_lengths(), tf.int32)
-        relevance = self.filter.relevance(found, texts, asked, terms)
+        relevance = self.filter.relevance(found, count, terms)
         lengths = tf.cast(found.token_ids.row_lengths(), tf.int32)
-        kept = keep(relevance, lengths, found.row, texts, room, self.filter.threshold)
+        kept = keep(relevance, lengths, found.row, count, room, self.filter.threshold)
         read = joined(found.token_ids, kept)  # [texts * questions, (tokens)]
-        row = tf.range(texts)
-        if "aspect" in raw:
-            group = row
-            terms = tf.gather(terms, asked) if self.aspects else terms
-        else:
-            aspects = len(self.aspects)
-            group = tf.reshape(row[:, None] * self.filter.questions + tf.constant(self.filter.coarse_of), [-1])
-            terms = tf.gather(terms, tf.tile(tf.range(aspects), [texts]))
-            row = tf.repeat(row, aspects)
+        group = rows
+        if self.aspects:
+            if "aspect" in raw:
+                asked = self._asked(raw)  # [inputs]
+            else:
+                asked = tf.tile(tf.range(len(self.aspects)), [count])
+                row = tf.repeat(rows, len(self.aspects))
+            terms = tf.gather(terms, asked)
+            group = tf.gather(text, row) * self.filter.questions + tf.gather(tf.constant(self.filter.coarse_of), asked)
         packed = self.tokenizer.pack([tf.gather(read, group), terms], self.config.max_length)
-        return {**packed, "row": row, "group": group, "found": found, "kept": kept, "relevance": relevance}
+        parts = {"texts": texts, "text": text, "found": found, "kept": kept, "relevance": relevance}
+        return {**packed, "row": row, "group": group, **parts}
 
-    def _asked(self, raw: Tensors) -> tf.Tensor | None:
-        """The number of each row's aspect, int32 [rows], where rows name one of the model's."""
-        if not self.aspects or "aspect" not in raw:
-            return None
+    def _asked(self, raw: Tensors) -> tf.Tensor:
+        """The number of each row's aspect, which is one of the model's, int32 [rows]."""
         known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
         same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
         unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
@@ -170,7 +174,7 @@ class Aspect(Task):
         for raw in rows:
             encoded = self.encode(raw)
             ids, kept = encoded["found"].token_ids, encoded["kept"].tokens
-            texts = len(raw["text"])
+            texts = len(encoded["texts"])
             sizes += [ids.nrows(), len(ids.values), int(tf.reduce_sum(kept.values)) * texts / int(kept.nrows())]
             count += texts
             if count >= SURVEYED:
@@ -225,23 +229,25 @@ class Aspect(Task):
             `sentence_end` [rows, sentences], `sentence_relevance`, `sentence_read` [rows, sentences, questions], with
             `sentence_count` [rows].
         """
-        texts = raw["text"]
-        parts = encoded["found"], encoded["kept"], encoded["relevance"]
-        if "aspect" in raw:
-            asked = self._asked(raw)
-            name = raw["aspect"] if asked is None else tf.gather(tf.constant([a.name for a in self.aspects]), asked)
+        parts = encoded["texts"], encoded["found"], encoded["kept"], encoded["relevance"]
+        rows = tf.size(raw["text"])
+        if not self.aspects:
+            name = raw["aspect"]
+        elif "aspect" in raw:
+            name = tf.gather(tf.constant([aspect.name for aspect in self.aspects]), self._asked(raw))
         else:
-            name = tf.tile(tf.constant([aspect.name for aspect in self.aspects]), [tf.size(texts)])
+            name = tf.tile(tf.constant([aspect.name for aspect in self.aspects]), [rows])
         each = {
             "aspect": name,
             "label": tf.gather(tf.constant(self.config.labels), tf.argmax(outputs, -1)),
             "probabilities": tf.nn.softmax(outputs),
-            **kept_sentences(texts, *parts, encoded["group"]),
+            **kept_sentences(*parts, encoded["group"]),
         }
         if "aspect" not in raw:
-            shape = [tf.size(texts), len(self.aspects)]
+            shape = [rows, len(self.aspects)]
             each = {key: tf.reshape(v, tf.concat([shape, tf.shape(v)[1:]], 0)) for key, v in each.items()}
-        return {**each, **all_sentences(texts, *parts)}
+        panels = {key: tf.gather(values, encoded["text"]) for key, values in all_sentences(*parts).items()}
+        return {**each, **panels}
 
     def signatures(self) -> dict[str, Signature]:
         pair = Signature(("text", "aspect"), OUTPUTS)
