@@ -1,33 +1,41 @@
-"""The two READMEs say the same, and what they name is there."""
+"""The English and the Chinese READMEs say the same, and what they name is there."""
 
 import re
 
 import pytest
 from conftest import ROOT
 
-ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+FOLDERS = (".", "tools/bench")
+READMES = {
+    f"{folder}/{name}": (ROOT / folder / name).read_text(encoding="utf-8")
+    for folder in FOLDERS
+    for name in ("README.md", "README.zh-CN.md")
+}
 
 
 def blocks(text: str) -> list[str]:
     return re.findall(r"```\n(.*?)```", text, re.DOTALL)
 
 
-def test_both_have_the_same_commands_and_sections():
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_both_have_the_same_commands_and_sections(folder):
+    english, chinese = (READMES[f"{folder}/{name}"] for name in ("README.md", "README.zh-CN.md"))
+
     def commands(text):
         return [re.findall(r"--[a-z][a-z_]*|kbert\.\w+|make \w+|docker|curl", block) for block in blocks(text)]
 
-    assert commands(ENGLISH) == commands(CHINESE)
-    assert ENGLISH.count("\n## ") == CHINESE.count("\n## ") and ENGLISH.count("\n|") == CHINESE.count("\n|")
+    assert commands(english) == commands(chinese)
+    assert [english.count(mark) for mark in ("\n## ", "\n|")] == [chinese.count(mark) for mark in ("\n## ", "\n|")]
 
 
-@pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["en", "zh"])
+@pytest.mark.parametrize("text", READMES.values(), ids=READMES)
 def test_nothing_is_left_to_fill_in(text):
-    assert not re.findall(r"\b[A-Z]+_(?:TIME|OUTPUT|TABLE)(?:_ZH)?\b", text)
+    assert not re.findall(r"\b[A-Z]+_(?:TIME|OUTPUT|TABLE|FIGURES)(?:_ZH)?\b", text)
 
 
-@pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["en", "zh"])
+@pytest.mark.parametrize("text", READMES.values(), ids=READMES)
 def test_files_and_flags_exist(text, capsys):
-    for path in re.findall(r"(?:configs|tools)/[\w/]+\.\w+", text):
+    for path in re.findall(r"(?:configs|tools)/[\w/.-]+\.\w+", text):
         assert (ROOT / path).exists(), path
     from kbert import encode, evaluate, export, finetune, inspect, predict, pretrain
     from kbert.options import OPTIONS
