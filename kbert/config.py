@@ -36,6 +36,14 @@ def flag(default: Any = dataclasses.MISSING, *, help: str, otherwise: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """Where a run is kept."""
+
+    model_dir: str = flag(help="Directory of the trained model; made if it is not there.")
+    overwrite: bool = flag(False, help="Start anew in a --model_dir that holds a run.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """The shape of a BERT encoder, in KerasHub's terms. Sizes count elements; `dropout` is a fraction."""
 
@@ -242,7 +250,7 @@ class ExampleFlags:
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     segmenter: str | None = flag(
         None,
-        help="Whose words --mask_unit=word and span take as whole: jieba (the extra kbert[jieba]), or module:function of your "
+        help="Whose words --mask_unit=word and span take as whole: jieba (pip install '.[jieba]'), or module:function of your "
         "own; by default those between spaces, and single Chinese characters.",
     )
     mask_unit: Literal["piece", "word", "span"] = flag(

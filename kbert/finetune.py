@@ -4,12 +4,11 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import ModelConfig, ModelFlags, TrainConfig, flag, to_json
+from kbert.config import ModelConfig, ModelFlags, RunFlags, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import OPTIONS
@@ -26,12 +25,6 @@ Fine-tune a BERT checkpoint, keep what is best on dev, and write a model directo
 kbert.predict and kbert.export read. Interrupted, the same command continues from the last checkpoint;
 finished, it continues when --epochs was raised.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFlags:
-    model_dir: str = flag(help="Directory of the trained model; made if it is not there.")
-    overwrite: bool = flag(False, help="Start anew in a --model_dir that holds a run.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,12 +117,8 @@ def _train(
             f"--freeze_layers={train.freeze_layers}: nothing is left to train, as the task has no weights of its own"
         )
     devices.wait()  # for the others to have looked at what is there
-    if devices.chief and (run_flags.overwrite or not directory.exists()):
-        directory.clear_stages()
-    if devices.chief and (run_flags.overwrite or not directory.exists() or directory.last() is None):
-        directory.create(model_config, train, checkpoint.vocabulary)
-    elif devices.chief:
-        directory.write_config(model_config, train)
+    if devices.chief:
+        directory.begin(model_config, train, checkpoint.vocabulary, run_flags.overwrite)
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     for stage in task.prepare(tables["train"]):
@@ -222,7 +211,7 @@ def _labels_file(name: str | None) -> list[str] | None:
         return None
     path = Path(name).expanduser()
     try:
-        labels = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        labels = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--labels={name}: not readable: {error}") from None
     twice = {label for label in labels if labels.count(label) > 1}

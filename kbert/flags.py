@@ -71,7 +71,10 @@ def main(
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            if error.filename is None:
+                raise
+            print(f"{program}: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 1
         where = error.filename or f"a temporary file in {tempfile.gettempdir()} (TMPDIR names another folder), or an output"
         print(f"{program}: no space left on the disk: {where}", file=sys.stderr)
         return 1
@@ -121,13 +124,23 @@ def parse(
         of_task = f" of --task={task}" if takes_task else ""
         raise UsageError(f"unknown flag --{error.flagname}{of_task}{hint}; --help lists the flags") from None
     except absl_flags.Error as error:
-        raise UsageError(str(error)) from None
+        said = re.sub(r"invalid literal for int\(\) with base 10: .*", "expected a whole number", str(error))
+        raise UsageError(re.sub(r"could not convert string to float: .*", "expected a number", said)) from None
     if values.help:
         print(_help(program, about, classes, takes_task, defaults))
         return None
     if leftover:
         raise UsageError(f"unexpected argument {leftover[0]!r}; write every option as --flag=value")
+    missing = [spec for cls in classes for spec, _ in _specs(cls) if _needed(spec) and values[spec.name].value is None]
+    if len(missing) > 1:
+        raise UsageError(f"{', '.join(f'--{spec.name}' for spec in missing)} are required; --help lists the flags")
+    if missing:
+        raise UsageError(f"--{missing[0].name} is required: {missing[0].metadata['help']}")
     return [_read(values, cls) for cls in classes]
+
+
+def _needed(spec: dataclasses.Field[Any]) -> bool:
+    return spec.default is dataclasses.MISSING
 
 
 def _expand_flagfiles(argv: Sequence[str]) -> list[str]:
@@ -209,9 +222,7 @@ def _read(values: absl_flags.FlagValues, cls: type) -> Any:
             read[spec.name] = _read(values, typing.cast(type, hint))
         elif "help" in spec.metadata:
             value = values[spec.name].value
-            if value is None and spec.default is dataclasses.MISSING:
-                raise UsageError(f"--{spec.name} is required: {spec.metadata['help']}")
-            if value == "" and spec.default is dataclasses.MISSING:
+            if value == "" and _needed(spec):
                 raise UsageError(f"--{spec.name} is empty: {spec.metadata['help']}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"--{spec.name}={value}: expected a finite number")

@@ -41,6 +41,8 @@ def format_of(name: str, config: SourceConfig) -> Format:
     kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
     kinds |= {".json": "squad", ".seg": "terms"}
     kinds |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
+    if ending in (".xlsx", ".xls", ".ods"):
+        raise UsageError(f"{name}: a spreadsheet; save it as CSV in UTF-8")
     if ending not in kinds:
         raise UsageError(
             f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll|squad|terms"

@@ -1,36 +1,37 @@
 """What stands between the encoder and a task's output: ways to read hidden states."""
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from kbert import pooling as poolings
 from kbert.encoder import ACTIVATIONS, Encoder, normalised
 
 
 class Pool(keras.layers.Layer):
-    """One vector a row from hidden states: [batch, tokens, hidden] -> [batch, hidden].
+    """One vector a row from hidden states: float32 [batch, tokens, hidden] -> [batch, hidden].
+
+    The result is float32, but for the pooler's in mixed precision, which has the encoder's.
 
     Args:
         encoder: the encoder whose pooler is used, or set aside as not trainable when it is not.
         pooling: "pooler" (dense and tanh over [CLS], as BERT's own heads), "cls" (the bare vector) or
-            "mean" (over the tokens that are not padding).
+            "mean" (over all tokens, [CLS] and [SEP] among them).
     """
 
-    def __init__(self, encoder: Encoder, pooling: str):
-        super().__init__(name="pool", dtype=encoder.policy)
+    def __init__(self, encoder: Encoder, pooling: Literal["pooler", "cls", "mean"]):
+        super().__init__(name="pool", dtype="float32")  # a mean over hundreds of tokens in 16 bits is off by per cents
         self.pooling = pooling
         self.dense = encoder.backbone.pooled_dense
         if pooling != "pooler":
             self.dense.trainable = False
 
     def call(self, hidden: Any, padding_mask: Any) -> Any:
-        if self.pooling == "mean":
-            mask = ops.cast(padding_mask, hidden.dtype)[:, :, None]
-            return ops.sum(hidden * mask, 1) / ops.sum(mask, 1)
-        first = hidden[:, 0]
-        return self.dense(first) if self.pooling == "pooler" else first
+        if self.pooling == "pooler":
+            return self.dense(hidden[:, 0])
+        return poolings.pool(hidden, poolings.counted(padding_mask, special_tokens=True), self.pooling)
 
 
 def inputs() -> dict[str, keras.KerasTensor]:

@@ -139,6 +139,15 @@ class ModelDir:
         if place.exists() and own in (place, *place.parents):  # else it is a preset's name
             raise UsageError(f"--init={init} is in --model_dir={self.path}; name another --model_dir")
 
+    def begin(self, model: ModelConfig, train: RunConfig, vocabulary: list[str], overwrite: bool) -> None:
+        """Start anew where no run is or it is to be replaced, or go on with the one that is here."""
+        if overwrite or not self.exists():
+            shutil.rmtree(self.path / STAGES, ignore_errors=True)
+        if overwrite or not self.exists() or self.last() is None:
+            self.create(model, train, vocabulary)
+        else:
+            self.write_config(model, train)
+
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
         if self._worth_keeping():
@@ -162,10 +171,6 @@ class ModelDir:
     def stage(self, name: str) -> "ModelDir":
         """Where something that is learnt first has its checkpoints; its weights become part of the model's."""
         return ModelDir(self.path / STAGES / name)
-
-    def clear_stages(self) -> None:
-        """Forget what was learnt first by a former run."""
-        shutil.rmtree(self.path / STAGES, ignore_errors=True)
 
     def write_config(self, model: ModelConfig, train: RunConfig) -> None:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -20,7 +20,7 @@ class ClassifyOptions:
         default="pooler",
         metadata={
             "help": "What the classifier reads: the checkpoint's pooler over [CLS], the bare [CLS] "
-            "vector, or the mean over the text's tokens."
+            "vector, or the mean over all tokens, [CLS] and [SEP] too."
         },
     )
     head_dropout: float = field(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kbert import flags, runtime
-from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, TextConfig, flag
+from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, RunFlags, TextConfig, flag
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import PretrainOptions
@@ -42,8 +42,8 @@ POSITIONS = 512  # at least, so that a first phase on short examples can be foll
 
 @dataclass(frozen=True, kw_only=True)
 class StartFlags:
-    model_dir: str = flag(help="Directory of the trained model; made if it is not there.")
-    overwrite: bool = flag(False, help="Start anew in a --model_dir that holds a run.")
+    """What a model from scratch is."""
+
     vocab: str | None = flag(None, help="From scratch: the vocabulary, a token a line (tools/make_vocab.py makes one).")
     lowercase: bool = flag(False, help="From scratch: lowercase the text and strip its accents.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = flag(
@@ -60,20 +60,22 @@ class StartFlags:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    groups = lambda _: (StartFlags, PretrainConfig, ModelFlags, PretrainOptions)  # noqa: E731
+    groups = lambda _: (RunFlags, StartFlags, PretrainConfig, ModelFlags, PretrainOptions)  # noqa: E731
     return flags.main("python -m kbert.pretrain", ABOUT, argv, groups, run)
 
 
-def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, options: PretrainOptions) -> int:
+def run(
+    run_flags: RunFlags, start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, options: PretrainOptions
+) -> int:
     """Train, or continue, or say that there is nothing to do; returns the exit code."""
     if (train.init is None) == (start.vocab is None):
         raise UsageError("give one of --init, to continue from a checkpoint, and --vocab, to begin from scratch")
-    given = [f"--{f.name}" for f in dataclasses.fields(start)[3:] if getattr(start, f.name)]
+    given = [f"--{f.name}" for f in dataclasses.fields(start) if f.name != "vocab" and getattr(start, f.name)]
     if train.init is not None and given:
         raise UsageError(f"{given[0]}: --init={train.init} says what the model is")
     if train.dev_data and train.dev_fraction:
         raise UsageError("--dev_data and --dev_fraction exclude each other")
-    directory = ModelDir(start.model_dir)
+    directory = ModelDir(run_flags.model_dir)
     directory.check_writable()
     if train.init is not None:
         directory.check_not_in(train.init)
@@ -82,11 +84,12 @@ def run(start: StartFlags, train: PretrainConfig, model_flags: ModelFlags, optio
     from kbert import strategies
 
     with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
-        _train(start, train, model_flags, options, directory, devices)
+        _train(run_flags, start, train, model_flags, options, directory, devices)
     return 0
 
 
 def _train(
+    run_flags: RunFlags,
     start: StartFlags,
     train: PretrainConfig,
     model_flags: ModelFlags,
@@ -106,7 +109,7 @@ def _train(
     from kbert.tasks.pretrain import Pretrain
     from kbert.text import read_vocabulary
 
-    if devices.chief and not start.overwrite:
+    if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
     devices.wait()
     checkpoint = None if train.init is None else checkpoints.open_checkpoint(train.init)
@@ -136,7 +139,7 @@ def _train(
     examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
     most = train.predictions(model_flags.max_length)
     train = dataclasses.replace(train, train_data_crc32=examples.digest, dev_data_crc32=held_out.digest, max_predictions=most)
-    if directory.exists() and not start.overwrite:
+    if directory.exists() and not run_flags.overwrite:
         directory.check_same(model_config, train, vocabulary)
         finished = directory.finished(train)
         if finished is not None:
@@ -151,10 +154,8 @@ def _train(
     with devices.strategy.scope():  # which says how many train
         encoder.compiled = graphs.worth_compiling(model.trainable_variables)
     devices.wait()  # for the others to have looked at what is there
-    if devices.chief and (start.overwrite or not directory.exists() or directory.last() is None):
-        directory.create(model_config, train, vocabulary)
-    elif devices.chief:
-        directory.write_config(model_config, train)
+    if devices.chief:
+        directory.begin(model_config, train, vocabulary, run_flags.overwrite)
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     log.info("%d examples an epoch, %d held out", len(examples), len(held_out))

@@ -44,7 +44,7 @@ def _jieba() -> Callable[[str], Any]:
     try:
         import jieba
     except ImportError:
-        raise UsageError("--segmenter=jieba: jieba is not installed; pip install 'kbert[jieba]'") from None
+        raise UsageError("--segmenter=jieba: jieba is not installed; pip install '.[jieba]' in kbert's folder") from None
     tokenizer = jieba.Tokenizer()
     # By itself it would keep its dictionary in a file of the shared temporary folder, and believe what it finds there.
     tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())

@@ -1,8 +1,10 @@
 """Tiny checkpoints, vocabularies and texts that every test can make in a moment."""
 
 import gc
+import importlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,13 @@ gc.freeze()
 gc.set_threshold(100_000, 20, 100)
 
 ROOT = Path(__file__).parent.parent
+
+
+def tool(name: str):
+    """A module of tools/."""
+    if str(ROOT / "tools") not in sys.path:
+        sys.path.append(str(ROOT / "tools"))  # where its worker processes find it too
+    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="session")

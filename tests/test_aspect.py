@@ -2,13 +2,14 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from conftest import finetune_flags, write_hugging_face
+from conftest import finetune_flags, tool, write_hugging_face
 
 from kbert import evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
@@ -180,7 +181,7 @@ def flags_of(trained: Path) -> list[str]:
     return flags(Path(train["init"]), folder, trained, test_data=folder / "test.csv")
 
 
-def test_served(trained, predictor, tmp_path):
+def test_served(trained, predictor, tmp_path, monkeypatch, capfd):
     text = "a cafe is very x. the plot is bad. the film is good."
     assert export.main([f"--model_dir={trained}", f"--export_dir={tmp_path / 'e'}"]) == 0
     served = tf.saved_model.load(str(tmp_path / "e/1")).signatures
@@ -198,6 +199,9 @@ def test_served(trained, predictor, tmp_path):
             assert np.allclose(pair["probabilities"][1], found["probabilities"][place], atol=1e-5)
             assert [answered.decode() for answered in pair["aspect"].numpy()] == [name] * 2
             assert pair["sentences"].shape[0] == 2 and len(pair["sentences"].shape) == 2
+    monkeypatch.setattr(sys, "argv", ["ask", str(tmp_path / "e"), "--signature=pair", f"{text}\tfilm_plot"])
+    assert tool("ask").main() == 0, "the text comes first"
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])["label"] == expected["film_plot"]["label"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="aspects are film_music, film_plot; found"):
         served["pair"](text=tf.constant([text]), aspect=tf.constant(["sound"]))
 

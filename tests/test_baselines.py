@@ -1,8 +1,7 @@
 """`tools/baselines.py`: what a classifier has to beat, beside what was trained."""
 
 import pytest
-from conftest import reviews, write_tsv
-from test_pretraining_tools import tool
+from conftest import reviews, tool, write_tsv
 
 from kbert.model_dir import ModelDir
 
@@ -30,6 +29,17 @@ def test_figures_side_by_side(arguments, tmp_path, capsys):
 def test_a_model_of_other_rows_is_refused(arguments, data, tmp_path, capsys):
     assert tool("baselines").main([*arguments, f"--test_data={data / 'dev.tsv'}"]) == 1
     assert f"--models={tmp_path}: it was not tested on {data / 'dev.tsv'} as a classifier" in capsys.readouterr().err
+
+
+def test_what_cannot_be_learnt_is_named(tmp_path, capsys):
+    for name, rows, message in (
+        ("one", [("good film", "yes")] * 2, "one label only (yes)"),
+        ("few", [("a", "yes"), ("b", "no")], "nothing to learn from"),
+    ):
+        write_tsv(tmp_path / f"{name}.tsv", rows, ("text", "label"))
+        source = [f"--{split}_data={tmp_path / f'{name}.tsv'}" for split in ("train", "test")]
+        assert tool("baselines").main(source) == 1
+        assert f"{name}.tsv: {message}" in capsys.readouterr().err
 
 
 def test_pairs_are_read_as_one_text(tmp_path, capsys):

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import tool
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,3 +229,22 @@ def test_text_alone_needs_no_tags(tmp_path):
     assert read.read([0, 1])["text"].tolist() == [b"a b", b"c"]
     with pytest.raises(UsageError, match="conll has a text and its tags"):
         table(path, "text", "label", "more")
+
+
+def test_terms_become_columns(tmp_path, monkeypatch, capsys):
+    def converted(source, target):
+        monkeypatch.setattr(sys, "argv", ["terms_to_conll", str(source), str(target)])
+        return tool("terms_to_conll").main()
+
+    source, target = tmp_path / "x.seg", tmp_path / "x.conll"
+    source.write_text("\ufeffthe $T$ is $ad\nwine list\n1\nthe wine list is $T$\nnew ad\n0\n".replace("$ad", "new ad"))
+    assert converted(source, target) == 0 and "1 sentences, 2 terms" in capsys.readouterr().out
+    tags = ["the O", "wine B-TERM", "list I-TERM", "is O", "new B-TERM", "ad I-TERM"]
+    assert target.read_text().splitlines() == tags
+    for text in ("", "no place\nx\n1\n", "a $T$\nx\n"):
+        source.write_text(text)
+        assert converted(source, target) == 1 and "expected three lines an example" in capsys.readouterr().err
+    assert target.read_text().splitlines() == tags, "what was there is not lost"
+    source.write_text("a $T$\nx\n1\n")
+    assert converted(source, tmp_path / "none" / "x") == 1
+    assert f"{tmp_path / 'none' / 'x'}: cannot be written" in capsys.readouterr().err

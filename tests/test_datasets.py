@@ -1,9 +1,9 @@
 """The data sets of the demo: their splits, and the whole way from raw files to rows."""
 
 import pytest
+from conftest import tool
 from hypothesis import given
 from hypothesis import strategies as st
-from test_pretraining_tools import tool
 
 from kbert import finetune
 from kbert.config import SourceConfig

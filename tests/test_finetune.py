@@ -155,6 +155,14 @@ def test_pairs_jsonl_a_labels_file_and_dev_fraction(checkpoint, tmp_path, capsys
     assert model.fields == ("text", "text_b") and model.labels == ("true", "false", "maybe") and train.dev_fraction == 0.1
 
 
+def test_rows_without_text_are_counted(caplog):
+    audit = LabelAudit("n.tsv", None)
+    for row in (("", "a"), (" ", "b"), ("x", "b")):
+        audit(row)
+    audit.finish()
+    assert "n.tsv: 2 rows have no text" in caplog.text
+
+
 def test_numbers_sort_as_numbers():
     audit = LabelAudit("n.tsv", None)
     for number in (10, 2, -1, 0):
@@ -174,8 +182,15 @@ CASES = {
     "wrong bytes": ({"train_data": "bytes.tsv"}, 1, "bytes.tsv:2: bytes ff"),
     "label dev knows alone": ({"dev_data": "odd.tsv"}, 1, "odd.tsv:3: label 'odd' is not among the model's labels: 'negative'"),
     "empty label": ({"train_data": "nolabel.tsv"}, 1, "nolabel.tsv:2: the label is empty"),
+    "blank in a label": ({"train_data": "blank.tsv"}, 1, "blank.tsv:2: label 'y ' begins or ends with a blank"),
     "one label": ({"train_data": "one.tsv"}, 1, "one.tsv: one label only ('positive'); a classifier needs two"),
     "unknown preset": ({"init": "bert_of_nowhere"}, 2, "no such directory, and no preset of that name"),
+    "like a preset": ({"init": "bert_base_cn"}, 2, "no preset of that name (did you mean bert_base_"),
+    "name at a hub": ({"init": "bert-base-chinese"}, 2, "kbert fetches nothing by such a name; download the model"),
+    "address": ({"init": "hf://some/bert"}, 2, "--init=hf://some/bert: no such directory, and kbert fetches nothing"),
+    "file as checkpoint": ({"init": "file.txt"}, 2, "--init=file.txt: is a file; name the directory"),
+    "spreadsheet": ({"train_data": "rows.xlsx"}, 2, "rows.xlsx: a spreadsheet; save it as CSV in UTF-8"),
+    "no number": ({"epochs": "abc"}, 2, "expected a whole number"),
     "no checkpoint": ({"init": "."}, 1, "no checkpoint: the directory has neither"),
     "too many layers": ({"freeze_layers": 3}, 2, "--freeze_layers=3: the checkpoint has 2 layers"),
     "too long": ({"max_length": 41}, 2, "--max_length=41: the checkpoint has positions for 40 tokens"),
@@ -212,6 +227,8 @@ def test_mistakes_are_named_and_nothing_is_written(checkpoint, data, tmp_path, m
     (tmp_path / "bytes.tsv").write_bytes(b"text\tlabel\n\xff\ty\n")
     (tmp_path / "odd.tsv").write_text("text\tlabel\nx\tpositive\nx\todd\n")
     (tmp_path / "nolabel.tsv").write_text("text\tlabel\nx\t\n")
+    (tmp_path / "blank.tsv").write_text("text\tlabel\nx\ty \n")
+    (tmp_path / "rows.xlsx").write_bytes(b"PK\3\4")
     (tmp_path / "one.tsv").write_text("text\tlabel\nx\tpositive\n")
     (tmp_path / "two.tsv").write_text("text\tlabel\nx\tpositive\ny\tnegative\n")
     (tmp_path / "twice.txt").write_text("x\ny\nx\n")

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from kbert import evaluate, export, finetune, flags, predict, pretrain
-from kbert.config import ModelFlags, PretrainConfig, SourceOverrides, TrainConfig, flag
+from kbert.config import ModelFlags, PretrainConfig, RunFlags, SourceOverrides, TrainConfig, flag
 from kbert.errors import DataError, UsageError
 from kbert.options import OPTIONS, PretrainOptions
 
@@ -54,7 +54,8 @@ def test_defaults_and_values():
         (["--path=p", "--loud", "False"], "unexpected argument 'False'"),
         (["--path=p", "--count=0"], "--count=0"),
         (["--path=p", "--count=10"], "--count=10"),
-        (["--path=p", "--count=many"], "--count=many"),
+        (["--path=p", "--count=many"], "--count=many: expected a whole number"),
+        (["--path=p", "--rate=fast"], "--rate=fast: expected a number"),
         (["--path=p", "--rate=-1"], "--rate=-1"),
         (["--path=p", "--kind=z"], "--kind=z"),
         (["--path=p", "--flagfile=/nowhere.flags"], "/nowhere.flags"),
@@ -129,7 +130,7 @@ def test_every_command_has_help_and_rejects_unknown_flags(name, capsys):
 def test_finetune_documents_every_flag_of_its_groups(task, capsys):
     finetune.main([f"--task={task}", "--help"])
     text = capsys.readouterr().out
-    for cls in (finetune.RunFlags, TrainConfig, ModelFlags, OPTIONS[task]):
+    for cls in (RunFlags, TrainConfig, ModelFlags, OPTIONS[task]):
         for spec, _ in flags._specs(cls):
             assert f"--{spec.name}" in text and spec.metadata["help"].split()[0] in text
     assert "--text_columns" in text and "--task=" in text
@@ -176,10 +177,10 @@ def test_every_config_parses(path: Path, monkeypatch):
     )
     argv = first.split(f"kbert.{command} ")[1].split()
     if command == "pretrain":
-        parts = (pretrain.StartFlags, PretrainConfig, ModelFlags, PretrainOptions)
+        parts = (RunFlags, pretrain.StartFlags, PretrainConfig, ModelFlags, PretrainOptions)
         read = flags.parse("pretrain", "", argv, lambda _: parts)
-        assert read is not None and bool(read[0].vocab) != bool(read[1].init)
+        assert read is not None and bool(read[1].vocab) != bool(read[2].init)
         return
-    groups = lambda task: (finetune.RunFlags, TrainConfig, ModelFlags, OPTIONS[task])  # noqa: E731
+    groups = lambda task: (RunFlags, TrainConfig, ModelFlags, OPTIONS[task])  # noqa: E731
     read = flags.parse("finetune", "", argv, groups, takes_task=True)
     assert read is not None and read[1].init

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import VOCABULARY, write_tsv
+from conftest import VOCABULARY, tool, write_tsv
 
 from kbert import evaluate, export, finetune, pipeline, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
@@ -298,7 +298,7 @@ def metrics(command, path):
     return json.loads(path.read_text())
 
 
-def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd, environment):
+def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd, environment, monkeypatch):
     dual = {"scorer": "dual", "hard_negatives": 1, "gradient_cache": 20, "seed": 1}
     before, after = tmp_path / "before", tmp_path / "after"
     assert finetune.main(flags(checkpoint, matched, before, **dual, epochs=0)) == 0
@@ -332,6 +332,17 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
         env={**environment, "PYTHONPATH": ""}, cwd=tmp_path, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
+
+    def asked(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ask", str(tmp_path / "served"), *arguments])
+        code = tool("ask").main()
+        shown = capfd.readouterr()
+        return json.loads(shown.out) if code == 0 else (code, shown.err)
+
+    pair = "\t".join(rows[0][name] for name in ("title", "text"))
+    assert asked(pair)["score"] == pytest.approx(rows[0]["score"], abs=1e-5), "the title comes first"
+    assert len(asked("--signature=encode", rows[0]["text"])["vector"]) > 1
+    assert asked("--signature=other", "x") == (2, "ask: --signature=other: the model has encode, score, serving_default\n")
 
 
 def test_cross_learns_labels_and_is_measured_on_drawn_pairs_too(checkpoint, tmp_path, capfd):

@@ -1,6 +1,5 @@
 """The tools of pre-training: a vocabulary of one's own, examples in shards, a pipeline for clusters."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, VOCABULARY
+from conftest import ROOT, VOCABULARY, tool
 from test_pretrain import arguments
 from test_pretraining_data import text
 
@@ -21,12 +20,6 @@ from kbert.model_dir import ModelDir
 from kbert.pretraining import records
 from kbert.pretraining.records import RecordExamples
 from kbert.pretraining.vocabulary import count_words, vocabulary
-
-
-def tool(name: str):
-    if str(ROOT / "tools") not in sys.path:
-        sys.path.append(str(ROOT / "tools"))  # where its worker processes find it too
-    return importlib.import_module(name)
 
 
 class TestVocabulary:
@@ -97,7 +90,7 @@ class TestVocabulary:
 
     def test_tokenizers_not_installed(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "tokenizers", None)
-        with pytest.raises(UsageError, match=r"pip install 'kbert\[vocab\]'"):
+        with pytest.raises(UsageError, match=r"pip install '.\[vocab\]'"):
             vocabulary(Counter({"word": 3}), 200)
 
 

@@ -1,10 +1,12 @@
 """Ask an exported model, as a server would: TensorFlow and its text operations alone, no kbert.
 
-    python tools/ask.py savedmodels/NAME[/VERSION] "a text" ["a second text" ...]
+    python tools/ask.py savedmodels/NAME[/VERSION] [--signature=NAME] "a text" ["a second text" ...]
 
-For a model of pairs, separate the two texts of a row by a tab. Without a version the newest answers.
+For a model of pairs, separate the two texts of a row by a tab, in the model's order: text and text_b, question and
+context, title and text. Without a version the newest answers; --signature asks another of its functions, as `encode` or `pair`.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -13,10 +15,12 @@ from typing import Any
 
 
 def main() -> int:
-    if len(sys.argv) < 3:
-        print(__doc__, file=sys.stderr)
-        return 2
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="an exported version, or the folder of numbered ones")
+    parser.add_argument("texts", nargs="+", help="rows")
+    parser.add_argument("--signature", default="serving_default", help="which of the model's functions is asked")
+    options = parser.parse_args()
+    path = options.model
     if not (path / "saved_model.pb").exists():
         versions = sorted((p for p in path.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
         if not versions:
@@ -24,9 +28,13 @@ def main() -> int:
             return 1
         path = versions[-1]
     tf = _tensorflow()
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    fields = sorted(serve.structured_input_signature[1])
-    rows = [text.split("\t") for text in sys.argv[2:]]
+    signatures = tf.saved_model.load(str(path)).signatures
+    if options.signature not in signatures:
+        print(f"ask: --signature={options.signature}: the model has {', '.join(sorted(signatures))}", file=sys.stderr)
+        return 2
+    serve = signatures[options.signature]
+    fields = _fields(path, serve)
+    rows = [text.split("\t") for text in options.texts]
     wrong = next((row for row in rows if len(row) != len(fields)), None)
     if wrong is not None:
         print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(wrong)}", file=sys.stderr)
@@ -34,10 +42,18 @@ def main() -> int:
     inputs = list(zip(*rows, strict=True))
     answers = serve(**{name: tf.constant(column) for name, column in zip(fields, inputs, strict=True)})
     columns = {name: value.numpy().tolist() for name, value in answers.items()}
-    for i, text in enumerate(sys.argv[2:]):
+    for i, text in enumerate(options.texts):
         answer = {name: _plain(values[i]) for name, values in columns.items()}
         print(json.dumps({"input": text, **answer}, ensure_ascii=False))
     return 0
+
+
+def _fields(path: Path, serve: Any) -> list[str]:
+    """The inputs in the model's own order; a signature has none."""
+    about = path / "assets.extra" / "kbert.json"
+    order = json.loads(about.read_text(encoding="utf-8")).get("fields", []) if about.exists() else []
+    inputs = set(serve.structured_input_signature[1])
+    return [*(name for name in order if name in inputs), *sorted(inputs - set(order))]
 
 
 def _tensorflow() -> Any:
@@ -50,6 +66,8 @@ def _tensorflow() -> Any:
         import tensorflow_text  # noqa: F401  (the model holds its operations)
     finally:
         os.dup2(kept, 2)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
     return tf
 
 

@@ -51,11 +51,17 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
     texts, labels = _rows(options.train_data, source)
     unseen, gold = _rows(options.test_data, source)
     names, counts = np.unique(labels, return_counts=True)
+    if len(names) < 2:
+        raise DataError(f"{options.train_data}: one label only ({names[0]}); there is nothing to tell apart")
     words = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
     learner = make_pipeline(words, LogisticRegression(C=10, max_iter=1000))
+    try:
+        learner.fit(texts, labels)
+    except ValueError as error:
+        raise DataError(f"{options.train_data}: nothing to learn from: {error}") from None
     found = {
         "most frequent label": np.full(len(gold), names[np.argmax(counts)]),
-        "tf-idf, logistic regression": learner.fit(texts, labels).predict(unseen),
+        "tf-idf, logistic regression": learner.predict(unseen),
     }
     measured = [(n, (accuracy_score(gold, f), f1_score(gold, f, average="macro", zero_division=0))) for n, f in found.items()]
     print(f"{options.test_data} ({len(gold):,} rows):")

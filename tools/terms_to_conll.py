@@ -32,14 +32,18 @@ def main() -> int:
     parser.add_argument("target", type=Path, help="file to write")
     arguments = parser.parse_args()
     try:
-        lines = arguments.source.read_text(encoding="utf-8").splitlines()
-        if len(lines) % 3 or not all("$T$" in line for line in lines[::3]):
+        lines = arguments.source.read_text(encoding="utf-8-sig").splitlines()
+        if not lines or len(lines) % 3 or not all("$T$" in line for line in lines[::3]):
             raise ValueError("expected three lines an example, the first with $T$")
         found = sentences(lines)
-        text = "\n".join("".join(f"{a} {b}\n" for a, b in zip(*item, strict=True)) for item in found.items())
-        arguments.target.write_text(text, encoding="utf-8")
     except (OSError, ValueError) as error:
         print(f"terms_to_conll: {arguments.source}: {error}", file=sys.stderr)
+        return 1
+    text = "\n".join("".join(f"{a} {b}\n" for a, b in zip(*item, strict=True)) for item in found.items())
+    try:
+        arguments.target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        print(f"terms_to_conll: {arguments.target}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     print(f"{len(found):,} sentences, {sum(tags.count('B-TERM') for tags in found.values()):,} terms: {arguments.target}")
     return 0

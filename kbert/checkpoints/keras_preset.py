@@ -4,6 +4,8 @@ In: config.json, model.weights.h5, tokenizer.json, assets/tokenizer/vocabulary.t
 and the way back. A directory's config is read as data: Keras's own loader imports what a config names.
 """
 
+import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,8 +72,19 @@ def read_name(name: str) -> Checkpoint:
     import keras_nlp
 
     presets = keras_nlp.models.BertBackbone.presets
-    if name not in presets and "://" not in name:
-        raise UsageError(f"--init={name}: no such directory, and no preset of that name; presets: {', '.join(sorted(presets))}")
+    if name not in presets:
+        if Path(name).expanduser().exists():
+            raise UsageError(f"--init={name}: is a file; name the directory that holds the checkpoint")
+        if re.fullmatch(r"[\w.-]+/[\w.-]+|bert-[\w.-]+|\w+://.*", name):
+            raise UsageError(
+                f"--init={name}: no such directory, and kbert fetches nothing by such a name; download the model (config.json, "
+                "model.safetensors and vocab.txt of a BERT at Hugging Face) and name its directory"
+            )
+        close = difflib.get_close_matches(name, presets, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UsageError(
+            f"--init={name}: no such directory, and no preset of that name{hint}; presets: {', '.join(sorted(presets))}"
+        )
     try:
         backbone = keras_nlp.models.BertBackbone.from_preset(name)
         tokenizer = keras_nlp.models.BertTokenizer.from_preset(name)

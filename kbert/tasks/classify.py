@@ -5,6 +5,7 @@ over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-re
 `run_classifier.py`).
 """
 
+import logging
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -21,6 +22,8 @@ from kbert.options import ClassifyOptions
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 
+log = logging.getLogger(__name__)
+
 MOST_LABELS = 10_000  # more is surely a column of something else
 
 
@@ -33,11 +36,15 @@ class LabelAudit:
             raise DataError(f"--labels: {len(allowed)} labels; a classifier needs two or more, one a line")
         self.allowed = None if allowed is None else dict.fromkeys(allowed)
         self.found: set[str] = set()
+        self.empty = 0  # rows without any text
 
     def __call__(self, values: tuple[str, ...]) -> None:
-        label = values[-1]
+        *texts, label = values
         if not label:
             raise ValueError("the label is empty")
+        if label != label.strip():
+            raise ValueError(f"label {label!r} begins or ends with a blank")
+        self.empty += not any(text.strip() for text in texts)
         if any(unicodedata.category(c) in ("Cc", "Cs") for c in label):
             raise ValueError(f"label {label!r} holds a line end, a control character or half a character")
         if self.allowed is not None and label not in self.allowed:
@@ -56,6 +63,8 @@ class LabelAudit:
     def finish(self) -> None:
         if len(self.labels) < 2:
             raise DataError(f"{self.source}: one label only ({_listed(self.labels)}); a classifier needs two or more")
+        if self.empty:
+            log.warning("%s: %d rows have no text, and only [CLS] and [SEP] are read of them", self.source, self.empty)
 
 
 def _listed(labels: tuple[str, ...]) -> str:
