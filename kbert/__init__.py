@@ -8,6 +8,7 @@ floors below its own; tests/test_layout.py holds them to it):
 
     config, options, flags          settings, and the command line
     sources, formats, text          files into rows, text into ids
+    reports                         what measuring gives
     checkpoints, encoder, heads     weights of any form, the backbone, what stands on it
     answering, tagging, matching,   the parts of one task each
       aspects, pretraining, vectors

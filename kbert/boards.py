@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kbert import config
 from kbert.config import ModelConfig, RunConfig
-from kbert.tasks.base import Report
+from kbert.reports import Report
 
 EVERY = 10  # steps between points of the training curves
 MOST_LABELS = 40  # beyond that a confusion matrix is not readable as a picture

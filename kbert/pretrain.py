@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from kbert.checkpoints import Checkpoint
     from kbert.encoder import Encoder
     from kbert.pretraining.examples import Examples
+    from kbert.reports import Report
     from kbert.strategies import Devices
-    from kbert.tasks.base import Report
     from kbert.tasks.pretrain import Pretrain
 
 log = logging.getLogger("kbert.pretrain")  # __name__ is "__main__" when it runs

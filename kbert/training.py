@@ -26,10 +26,11 @@ from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.objective import Objective, Sums
 from kbert.optimizers import optimizer
 from kbert.pipeline import Batches
+from kbert.reports import Report
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
 from kbert.strategies import Devices
-from kbert.tasks.base import OnRows, Report, Stage, Task, Trained
+from kbert.tasks.base import OnRows, Stage, Task, Trained
 from kbert.train_step import TrainStep
 
 log = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ FLOORS = [
         "kbert.markdown",
         "kbert.matching",
         "kbert.permutation",
+        "kbert.reports",
         "kbert.tagging",
         "kbert.vectors",
     ],

@@ -12,6 +12,7 @@ import numpy as np
 from kbert import markdown
 from kbert.answering import squad, squad_metrics
 from kbert.answering.squad_metrics import Rules
+from kbert.reports import Report
 
 SHOWN = 50  # mistaken examples in TensorBoard
 KEPT = 1000  # of those that may be mistaken, until the threshold is known
@@ -21,11 +22,11 @@ NONE = "(none)"
 Mistake = tuple[str, str, str]  # question, gold answers, predicted answer
 
 
-class AnswerReport:
+class AnswerReport(Report):
     """Metrics, and what else was seen while they were measured."""
 
     def __init__(self, metrics: dict[str, Any], mistakes: list[Mistake], threshold: float | None):
-        self.metrics = metrics
+        super().__init__(metrics)
         self._mistakes = mistakes
         self._threshold = threshold
 
@@ -40,9 +41,6 @@ class AnswerReport:
         lines = [f"{'':<14}{'exact match':>12}{'f1':>8}{'rows':>10}"]
         lines += [f"{name:<14}{p['exact_match']:>12.2f}{p['f1']:>8.2f}{p['rows']:>10,}" for name, p in parts.items()]
         return "\n".join([*lines, f"by the rules of {m['rules']}, in percent"])
-
-    def matrices(self) -> dict[str, Any]:
-        return {}
 
     def texts(self) -> dict[str, str]:
         if not self._mistakes:

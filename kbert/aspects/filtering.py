@@ -17,32 +17,21 @@ from kbert.aspects.sentences import LONGEST, Sentences, sentences
 from kbert.aspects.text_filter import TextFilter
 from kbert.config import ModelConfig
 from kbert.options import AspectOptions
+from kbert.reports import Report
 from kbert.tasks.base import Encoded, OnRows, Tensors
 from kbert.text import Tokenizer
 
 MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
 
 
-class FilterReport:
+class FilterReport(Report):
     """How well mentions are told, by coarse aspect and on average."""
-
-    def __init__(self, metrics: dict[str, Any]):
-        self.metrics = metrics
 
     def scalars(self) -> dict[str, float]:
         return {name: value for name, value in self.metrics.items() if isinstance(value, float)}
 
     def table(self) -> str:
         return "\n".join(f"{name:<24}{value:>8.4f}" for name, value in self.scalars().items())
-
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-        return {}
-
-    def texts(self) -> dict[str, str]:
-        return {}
-
-    def calibration(self) -> dict[str, float]:
-        return {}
 
 
 class FilterScorer:

@@ -10,15 +10,16 @@ from kbert.aspects import metrics
 from kbert.aspects.bearing import BearingSentences
 from kbert.config import ModelConfig
 from kbert.options import Aspect
+from kbert.reports import Matrix, Report
 
 SHOWN, SENTENCES = 8, 40  # texts of the panel, and sentences of each
 
 
-class AspectReport:
+class AspectReport(Report):
     """`metrics.report` of one set of rows, with panels of texts."""
 
     def __init__(self, figures: dict[str, Any], panels: list[str]):
-        self.metrics = figures
+        super().__init__(figures)
         self.panels = panels
 
     def scalars(self) -> dict[str, float]:
@@ -28,14 +29,11 @@ class AspectReport:
     def table(self) -> str:
         return metrics.table(self.metrics)
 
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    def matrices(self) -> dict[str, Matrix]:
         return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["labels"]))}
 
     def texts(self) -> dict[str, str]:
         return {"sentences": "\n\n".join(self.panels)} if self.panels else {}
-
-    def calibration(self) -> dict[str, float]:
-        return {}
 
 
 class AspectScorer:

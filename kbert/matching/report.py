@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kbert.matching import metrics as match_metrics
+from kbert.reports import Matrix, Report
 
 THRESHOLD = "threshold"
 # The figures of each kind of rows, in the order of the table.
@@ -20,11 +21,11 @@ FIGURES = {
 }
 
 
-class MatchReport:
+class MatchReport(Report):
     """Metrics of one set of pairs; `metrics["kind"]` is a key of `FIGURES`."""
 
     def __init__(self, metrics: dict[str, Any], threshold: float | None = None):
-        self.metrics = metrics
+        super().__init__(metrics)
         self._threshold = threshold
 
     def scalars(self) -> dict[str, float]:
@@ -40,13 +41,10 @@ class MatchReport:
             lines.append(f"pairs are taken to match from a score of {m[THRESHOLD]:.4f}{found}")
         return "\n".join(lines)
 
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    def matrices(self) -> dict[str, Matrix]:
         if self.metrics["kind"] != "labels":
             return {}
         return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), ("0", "1"))}
-
-    def texts(self) -> dict[str, str]:
-        return {}
 
     def calibration(self) -> dict[str, float]:
         return {} if self._threshold is None else {THRESHOLD: self._threshold}

@@ -215,9 +215,6 @@ class Aspect(Task):
             "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         }
 
-    def calibrate(self, values: dict[str, float]) -> None:
-        pass
-
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         """What is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from kbert.config import ModelConfig, SourceConfig
 from kbert.encoder import Encoder
+from kbert.reports import Report
 from kbert.sources import Table
 from kbert.text import Tokenizer
 
@@ -39,25 +40,6 @@ class Audit(Protocol):
 
     def finish(self) -> None:
         """Raise DataError when the rows as a whole cannot be learnt from."""
-
-
-class Report(Protocol):
-    """A scorer's result."""
-
-    metrics: dict[str, Any]  # JSON, for metrics.json
-
-    def scalars(self) -> dict[str, float]: ...
-
-    def table(self) -> str: ...
-
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-        """Square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
-
-    def texts(self) -> dict[str, str]:
-        """Markdown by title, for TensorBoard: mistaken examples."""
-
-    def calibration(self) -> dict[str, float]:
-        """What was found on these rows and `decode` needs from now on, such as a threshold."""
 
 
 class Scorer(Protocol):
@@ -194,7 +176,8 @@ class Kept(Trained, Protocol):
         """The model from ids and mask to the head's outputs."""
 
     def calibrate(self, values: dict[str, float]) -> None:
-        """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced."""
+        """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced; by default nothing."""
+        return
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""

@@ -19,6 +19,7 @@ from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import ClassifyOptions
+from kbert.reports import Matrix, Report
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 
@@ -71,11 +72,8 @@ def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(map(repr, labels[:20])) + (f" and {len(labels) - 20:,} more" if len(labels) > 20 else "")
 
 
-class ClassifyReport:
+class ClassifyReport(Report):
     """`metrics.classification` of one set of rows."""
-
-    def __init__(self, report: dict[str, Any]):
-        self.metrics = report
 
     def scalars(self) -> dict[str, float]:
         m = self.metrics
@@ -85,14 +83,8 @@ class ClassifyReport:
     def table(self) -> str:
         return metrics.classification_table(self.metrics)
 
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    def matrices(self) -> dict[str, Matrix]:
         return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["per_class"]))}
-
-    def texts(self) -> dict[str, str]:
-        return {}
-
-    def calibration(self) -> dict[str, float]:
-        return {}
 
 
 class ClassifyScorer:
@@ -169,9 +161,6 @@ class Classify(Task):
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         }
-
-    def calibrate(self, values: dict[str, float]) -> None:
-        pass
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         labels = tf.constant(self.config.labels)

@@ -17,17 +17,15 @@ from kbert.config import ModelConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError
 from kbert.options import PretrainOptions
+from kbert.reports import Report
 from kbert.tasks.base import Encoded, Kept, Tensors
 from kbert.text import MASK, Tokenizer
 
 MASKS_AT_ONCE = 256  # whose logits over the vocabulary are in memory together
 
 
-class PretrainReport:
+class PretrainReport(Report):
     """Figures of held-out examples, as `kbert.pretraining.measure` makes them."""
-
-    def __init__(self, report: dict[str, Any]):
-        self.metrics = report
 
     def scalars(self) -> dict[str, float]:
         parts = {name: part for name, part in self.metrics.items() if isinstance(part, dict)}
@@ -45,15 +43,6 @@ class PretrainReport:
                 shown = [f"{f} {v:,}" if isinstance(v, int) else f"{f} {v:.4f}" for f, v in part.items()]
                 lines.append(f"{name}: {'   '.join(shown)}")
         return "\n".join([*lines, f"loss {self.metrics['loss']:.4f}"])
-
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-        return {}
-
-    def texts(self) -> dict[str, str]:
-        return {}
-
-    def calibration(self) -> dict[str, float]:
-        return {}
 
 
 class BestPieces(keras.layers.Layer):
@@ -126,9 +115,6 @@ class Pretrain(Kept):
             "loss": dict.fromkeys(names, fused.cross_entropy),
             "metrics": {name: [keras.metrics.SparseCategoricalAccuracy(name=f"{name}_accuracy")] for name in names},
         }
-
-    def calibrate(self, values: dict[str, float]) -> None:
-        pass
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         ids = encoded["token_ids"].with_row_splits_dtype(outputs.row_splits.dtype)

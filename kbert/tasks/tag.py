@@ -19,6 +19,7 @@ from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import TagOptions
+from kbert.reports import Matrix, Report
 from kbert.spans import Span, check_spans, read_spans, tag_numbers
 from kbert.tagging import entity_metrics
 from kbert.tagging.crf import CRF
@@ -55,11 +56,11 @@ class EntityAudit:
             raise DataError(f"{self.source}: no entity in any row; is --label_column the right one?")
 
 
-class TagReport:
+class TagReport(Report):
     """`entity_metrics` of one set of rows."""
 
-    def __init__(self, report: dict[str, Any], mistakes: Sequence[tuple[str, list[Span], list[Span]]] = ()):
-        self.metrics = report
+    def __init__(self, metrics: dict[str, Any], mistakes: Sequence[tuple[str, list[Span], list[Span]]] = ()):
+        super().__init__(metrics)
         self.mistakes = mistakes
 
     def scalars(self) -> dict[str, float]:
@@ -69,14 +70,11 @@ class TagReport:
     def table(self) -> str:
         return entity_metrics.table(self.metrics)
 
-    def matrices(self) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    def matrices(self) -> dict[str, Matrix]:
         return {"confusion": (np.array(self.metrics["confusion"]), (entity_metrics.OUTSIDE, *self.metrics["per_type"]))}
 
     def texts(self) -> dict[str, str]:
         return {"mistakes": entity_metrics.mistakes_markdown(self.mistakes)} if self.mistakes else {}
-
-    def calibration(self) -> dict[str, float]:
-        return {}
 
 
 class TagScorer:
@@ -225,9 +223,6 @@ class Tag(Task):
 
     def compile_args(self) -> dict[str, Any]:
         return {"loss": TagLoss(self._crf)}
-
-    def calibrate(self, values: dict[str, float]) -> None:
-        pass
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         kept = (encoded["word"].values >= 0) & encoded["owned"].values

@@ -1,0 +1,39 @@
+"""What measuring a set of rows gives: JSON for metrics.json, a table for people, and what TensorBoard shows."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+Matrix = tuple[np.ndarray, tuple[str, ...]]
+
+
+class Report(ABC):
+    """A scorer's result.
+
+    Args:
+        metrics: JSON values, as a checkpoint keeps them.
+    """
+
+    def __init__(self, metrics: dict[str, Any]):
+        self.metrics = metrics
+
+    @abstractmethod
+    def scalars(self) -> dict[str, float]:
+        """The figures that are drawn as curves; one of them picks the best checkpoint."""
+
+    @abstractmethod
+    def table(self) -> str:
+        """The figures for people."""
+
+    def matrices(self) -> dict[str, Matrix]:
+        """Square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
+        return {}
+
+    def texts(self) -> dict[str, str]:
+        """Markdown by title, for TensorBoard: mistaken examples."""
+        return {}
+
+    def calibration(self) -> dict[str, float]:
+        """What was found on these rows and `decode` needs from now on, such as a threshold."""
+        return {}
