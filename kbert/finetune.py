@@ -109,6 +109,8 @@ def _train(
             f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "
             "whole of a batch, in one part on one device"
         )
+    if task.stages and train.strategy != "none":
+        raise UsageError(f"--strategy={train.strategy}: what this task learns first ({task.stages[0]}) takes one device")
     if not encoder.load(checkpoint.arrays(), train.init):
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
@@ -122,8 +124,6 @@ def _train(
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
     for stage in task.prepare(tables["train"]):
-        if train.strategy != "none":
-            raise UsageError(f"--strategy={train.strategy}: what this task learns first ({stage.name}) takes one device")
         training.learn_first(stage, tables["train"], tables["dev"], train, directory.stage(stage.name))
     examples = pipeline.training_examples(task, tables["train"], train.seed)
     length = model_flags.max_length if train.strategy == "tpu" else None

@@ -404,6 +404,8 @@ def _differences(was: Any, now: Any) -> list[tuple[str, Any, Any]]:
         a, b = getattr(was, spec.name), getattr(now, spec.name)
         if dataclasses.is_dataclass(a):
             found += _differences(a, b)
+        elif isinstance(a, dict) and isinstance(b, dict):
+            found += [(str(key), a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
         elif a != b:
             found.append((spec.name, a, b))
     return found

@@ -171,7 +171,7 @@ def test_commands(trained, wide, tmp_path, capsys):
     line = json.loads(capsys.readouterr().out)
     assert line["text"] == "the plot is bad." and line["aspects"]["film_plot"]["label"] == "negative"
     assert finetune.main([*flags_of(trained), "--filter_units=9"]) == 2
-    assert "has a run with options" in capsys.readouterr().err
+    assert "has a run with filter_units 8, not 9; use --overwrite" in capsys.readouterr().err
 
 
 def flags_of(trained: Path) -> list[str]:
@@ -257,7 +257,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     best = max(answer["sentences"], key=lambda each: each["relevance"])
     assert best["text"] == "the plot is bad." and set(answer["probabilities"]) == {"negative", "positive", "not mentioned"}
     assert predict.main([*asked, "--text_b=sound"]) == 1
-    assert "aspects are film_music, film_plot; found sound" in capsys.readouterr().err
+    assert "aspects are film_music, film_plot; found sound\n" in capsys.readouterr().err
     predictor = serving.load(tmp_path / "m")
     assert list(predictor.task.signatures()["serving_default"].fields) == ["text"]
     rows = [(text, "film_plot"), ("the film is bad.", "film_music"), (text, "film_music")]
@@ -286,6 +286,8 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert [each["relevance"] for each in answer["sentences"]] == [0, 1] and answer["aspect"] == "film"
     assert set(serving.load(tmp_path / "m").task.signatures()["serving_default"].fields) == {"text", "aspect"}
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", "--text=a cafe is dull.", "--text_b= "]) == 1
+    assert "an aspect is empty\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -297,6 +299,8 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
         (["good.,1,1", "bad,1,-1"], {}, 2, "--filter=tfn: no row is labelled -2"),
         (["good.,1,-2"], {"label_column": "film_music,film_acts"}, 1, "no line for aspect 'film_acts'"),
         (["good.,1,-2"], {"label_column": "film_music,film_acts", "aspect_names": None}, 1, "no column 'film_acts'"),
+        (["good.,1,-2", "bad.,-2,1"], {"aspect_names": "same.txt"}, 1, "aspects 'film_music' and 'film_plot' are both read as '[UNK]'"),
+        (["good.,1,-2", "bad.,-2,1"], {"aspect_names": "none.txt"}, 1, "aspect 'film_plot': nothing is left of '\u200b' to read"),
         (["good.,1,-2"], {"label_column": "film_music,,film_plot"}, 2, "--label_column=film_music,,film_plot: expected"),
         (["good.,1,-2"], {"text_columns": "text,film_music"}, 2, "with two --text_columns the one column of labels"),
         (["good.,1,-2"], {"text_columns": "text,film_music,film_plot"}, 2, "one is needed, of the text"),
@@ -305,15 +309,19 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
          "--filter=tfn: the aspects have to be known"),
         (["good.,film_music,1", "a,b,-2"], {"text_columns": "text,film_music", "label_column": "film_plot"}, 1,
          "bad.csv:3: aspect 'b' is not among those of --aspect_names: film_music, film_plot"),
-        (["good.,1,-2"], {"strategy": "mirrored"}, 2, "--strategy=mirrored: what this task learns first (filter) takes one device"),
+        (["good.,1,-2", "bad.,-2,1"], {"strategy": "mirrored"}, 2, "--strategy=mirrored: what this task learns first (filter) takes one device"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(checkpoint, wide, tmp_path, capsys, rows, changed, code, message):
+def test_mistakes_are_named(checkpoint, wide, tmp_path, capsys, monkeypatch, rows, changed, code, message):
     file = tmp_path / "bad.csv"
     file.write_text("".join(line + "\n" for line in [",".join(("text", *ASPECTS)), *rows]), encoding="utf-8")
+    (tmp_path / "same.txt").write_text("film_music\t声\nfilm_plot\t音\n", encoding="utf-8")
+    (tmp_path / "none.txt").write_text("film_music\tfilm\nfilm_plot\t\u200b\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     arguments = flags(checkpoint, wide, tmp_path / "m", **{"train_data": file, "dev_data": file, **changed})
     assert finetune.main(arguments) == code
     assert message in capsys.readouterr().err
+    assert not list((tmp_path / "m").glob("*"))
 
 
 def test_a_checkpoint_of_one_segment(tmp_path, wide, capsys):

@@ -15,7 +15,7 @@ from kbert.aspects.audit import AspectAudit
 from kbert.aspects.bearing import BearingSentences
 from kbert.aspects.filtering import MOST, Filtering, mention_loss, some, text_logits
 from kbert.aspects.selecting import joined, keep, positional_scores
-from kbert.aspects.sentences import LONGEST, sentences
+from kbert.aspects.sentences import COMMAS, LONGEST, SHORTEST, sentences
 from kbert.aspects.text_filter import TextFilter
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.errors import DataError, UsageError
@@ -56,6 +56,8 @@ def split(tokenizer):
         ("good\nbad\r\n\nfilm", ["good", "bad", "film"]),
         ('He said "good." Then (bad!) x', ['He said "good."', "Then (bad!)", "x"]),
         ("坏……好；很好?文", ["坏……", "好；", "很好?", "文"]),
+        ("很好．电影坏｡好", ["很好．", "电影坏｡", "好"]),
+        ("good\rbad\u2028film\r\n \u0085x", ["good", "bad", "film", "x"]),
         ("...", ["..."]),
         ("  ", [""]),
         ("", [""]),
@@ -79,15 +81,48 @@ def test_sentences_lose_nothing(split, tokenizer, texts):
         assert rows and places == sorted(places) and places[0] >= 0 and places[-1] <= len(text)
 
 
-def test_long_sentences_are_cut_evenly(split):
+def test_long_sentences_are_cut_where_they_may_be(split):
     (pieces,), ids = split("中" * 5000)
     lengths = ids.row_lengths().numpy()
-    assert lengths.max() <= LONGEST and lengths.max() - lengths.min() <= 1 and lengths.sum() == 5000
+    assert (lengths[:-1] == LONGEST).all() and lengths.sum() == 5000
     assert [start for _, start, _ in pieces[1:]] == [end for *_, end in pieces[:-1]] and pieces[-1][2] == 5000
+    clauses = ["中" * 20 + "," + "文" * 9 + ",", "好" * 20 + "坏" * 5 + ",", "很" * 30]
+    (pieces,), _ = split("".join(clauses))
+    assert [text for text, *_ in pieces] == clauses
+    (pieces,), ids = split("a film is " + "unlike " * 20)  # un ##like
+    assert len(pieces) > 1 and all(text.startswith(("a film", "unlike")) for text, *_ in pieces)
+    assert ids.row_lengths().numpy().max() <= LONGEST
+    (pieces,), _ = split("a, " + "e " * 40)
+    assert [len(text.split()) for text, *_ in pieces] == [31, 10], "a comma that stands too early cuts nothing"
+
+
+def plainly_cut(tokens: list[str]) -> list[int]:
+    """Lengths of the parts of a sentence, in plain Python."""
+    lengths, start = [], 0
+    while len(tokens) - start > LONGEST:
+        ends = range(start + LONGEST, start, -1)
+        commas = [end for end in ends if tokens[end - 1] in COMMAS and end >= start + SHORTEST]
+        words = [end for end in ends if not tokens[end].startswith("##")]
+        end = (commas or words or [start + LONGEST])[0]
+        lengths.append(end - start)
+        start = end
+    return [*lengths, len(tokens) - start] if tokens[start:] else lengths
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.sampled_from(["film", ",", "中", "unlike", "good", "exx"]), max_size=120), min_size=1, max_size=3))
+def test_cuts_are_those_of_plain_python(split, tokenizer, texts):
+    _, ids = split(*map(" ".join, texts))
+    found = [[VOCABULARY[token] for token in row] for row in ids.to_list()]
+    expected = []
+    for row in tokenizer.tokenize(tf.constant([" ".join(words) for words in texts])).to_list():
+        pieces = [VOCABULARY[token] for token in row]
+        expected += plainly_cut(pieces) or [0]
+    assert [len(row) for row in found] == expected
 
 
 def test_a_sentence_of_any_length_is_cut_whole(split):
-    _, ids = split("中" * 300_000)  # whose tokens' number times their parts' is beyond 32 bits
+    _, ids = split("中" * 300_000)
     lengths = ids.row_lengths().numpy()
     assert lengths.min() > 0 and lengths.max() <= LONGEST and lengths.sum() == 300_000
 
@@ -95,8 +130,9 @@ def test_a_sentence_of_any_length_is_cut_whole(split):
 def test_of_very_many_sentences_some_are_learnt_from(tokenizer):
     texts = tf.constant(["good. " * 1000, "bad. good."])
     found = some(sentences(tokenizer, texts), 2, MOST)
-    assert found.row.numpy().tolist() == [0] * 250 + [1, 1]
-    assert found.begins.to_list()[1][0] == 24 and found.ends.nrows() == found.token_ids.nrows() == 252
+    assert found.row.numpy().tolist() == [0] * MOST + [1, 1]
+    places = [begins[0] // 6 for begins in found.begins.to_list()[:MOST]]
+    assert set(np.diff(places)) == {3, 4} and found.ends.nrows() == found.token_ids.nrows() == MOST + 2
 
 
 def test_what_rows_say_of_a_text_is_joined():
@@ -224,7 +260,11 @@ def test_words_weigh_what_texts_tell_of_them():
 def test_sentences_with_the_terms_words():
     ids = tf.ragged.constant([[3, 4, 3], [5], [6]], dtype=tf.int32)
     terms = tf.ragged.constant([[3], [6, 7]], dtype=tf.int32)
-    assert word_weights.shared(ids, tf.constant([0, 0, 1]), terms).numpy().tolist() == [[2], [0], [1]]
+    assert word_weights.shared(ids, tf.constant([0, 0, 1]), terms).numpy().tolist() == [[1], [0], [1]]
+    # Piece 3, as "the", stands in three sentences and 4 in one.
+    ids = tf.ragged.constant([[3, 3, 3, 5], [3], [3, 4]], dtype=tf.int32)
+    scores = word_weights.shared(ids, tf.constant([0, 0, 0]), tf.ragged.constant([[3, 4]], dtype=tf.int32))
+    assert np.allclose(scores, [[1 / 3], [1 / 3], [4 / 3]])
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +378,7 @@ def test_three_lines(tmp_path):
         file.write_text(text)
         with pytest.raises(DataError, match=message):
             open_table(str(file), config, ("text", "aspect", "label"), keyed_by=2)
-    with pytest.raises(UsageError, match="terms have a text, a term and a label"):
+    with pytest.raises(UsageError, match="terms have a text, a term and a label .--text_columns=text,aspect"):
         open_table(str(file), config, ("text", "aspect", "label", "id"), keyed_by=2)
     assert list(three_lines.records(iter([]))) == []
 
@@ -359,7 +399,9 @@ def test_audit(caplog):
         audit(("t", "1", "-2", "5"))
     with pytest.raises(ValueError, match="aspect 'a_y': label '', allowed"):
         audit(("t", "1", "", "5"))
-    with pytest.raises(ValueError, match="label 'negative' is not among the model's labels: positive"):
+    with pytest.raises(
+        ValueError, match="label 'negative' is not among the model's labels, which are .* --labels .*: positive"
+    ):
         AspectAudit("f", ASPECTS, wide=True, allowed=["positive"])(("t", "1", "-1", "1"))
     rows = AspectAudit("f", ASPECTS, wide=False, allowed=None)
     for values, message in (
@@ -389,8 +431,24 @@ def test_audit(caplog):
         everywhere(("t", "-2", "-1", "-2"))
         _ = everywhere.labels
         assert ("nearly all rows mention 'a', so that --filter=tfn" in caplog.text) == learns
-    with pytest.raises(DataError, match="--labels: 'x'; this task knows negative"):
+    with pytest.raises(DataError, match="--labels: 'x', allowed are -1 or negative"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["x"])
+    numbered = AspectAudit("f", ASPECTS, wide=True, allowed=["1", "-2"])
+    numbered(("t", "1", "-2", "1"))
+    assert numbered.labels == ("positive", "not mentioned")
+    positive = AspectAudit("f", ASPECTS, wide=True, allowed=labels.LABELS, learns=True)
+    positive(("t", "1", "-1", "0"))
+    with pytest.raises(UsageError, match="no row is labelled -2 .* though --labels names it"):
+        _ = positive.labels
+    rows = AspectAudit("f", ASPECTS, wide=False, allowed=None, learns=True)
+    for aspect, value in (("a_x", "1"), ("a_y", "1"), ("b", "-2")):
+        rows(("t", aspect, value))
+    caplog.clear()
+    _ = rows.labels
+    assert (
+        "nearly all rows mention 'a', so that" in caplog.text
+        and "'b'" not in caplog.text.split("so that")[0].split("mention")[-1]
+    )
 
 
 def test_figures():

@@ -32,14 +32,14 @@ class AspectAudit:
         self.source, self.wide, self.learns = source, wide, learns
         self.names = [aspect.name for aspect in aspects]
         self.known = set(self.names)
-        self.allowed = None if allowed is None else tuple(allowed)
+        try:
+            self.allowed = None if allowed is None else tuple(map(label_of, allowed))
+        except ValueError as error:
+            raise DataError(f"--labels: {error}") from None
         self.found: Counter[str] = Counter()
         self.mentioned: Counter[str] = Counter()
         self.coarse = {aspect.name: aspect.coarse for aspect in aspects}
-        self.texts, self.of_texts = 0, Counter[str]()  # wide rows, and those that mention a coarse aspect
-        for label in self.allowed or ():
-            if label not in LABELS:
-                raise DataError(f"--labels: {label!r}; this task knows {', '.join(LABELS)}")
+        self.told, self.said = Counter[str](), Counter[str]()  # rows about a coarse aspect, and those that mention it
 
     def __call__(self, values: tuple[str, ...]) -> None:
         if self.wide:
@@ -49,15 +49,18 @@ class AspectAudit:
                     f"{', '.join(self.names)}"
                 )
             labels = {name: self._label(name, value) for name, value in zip(self.names, values[1:], strict=True)}
-            self.texts += 1
-            self.of_texts.update({self.coarse[name] for name, label in labels.items() if label != NOT_MENTIONED})
+            self.told.update(set(self.coarse.values()))
+            self.said.update({self.coarse[name] for name, label in labels.items() if label != NOT_MENTIONED})
             return
         _, aspect, value = values
         if not aspect.strip():
             raise ValueError("the aspect is empty")
         if self.known and aspect not in self.known:
             raise ValueError(f"aspect {aspect!r} is not among those of --aspect_names: {', '.join(self.names)}")
-        self._label(aspect, value)
+        label = self._label(aspect, value)
+        if aspect in self.coarse:
+            self.told[self.coarse[aspect]] += 1
+            self.said[self.coarse[aspect]] += label != NOT_MENTIONED
 
     def _label(self, aspect: str, value: str) -> str:
         try:
@@ -65,7 +68,10 @@ class AspectAudit:
         except ValueError as error:
             raise ValueError(f"aspect {aspect!r}: label {error}") from None
         if self.allowed is not None and label not in self.allowed:
-            raise ValueError(f"aspect {aspect!r}: label {label!r} is not among the model's labels: {', '.join(self.allowed)}")
+            raise ValueError(
+                f"aspect {aspect!r}: label {label!r} is not among the model's labels, which are those of the training rows "
+                f"unless --labels names them: {', '.join(self.allowed)}"
+            )
         self.found[label] += 1
         if aspect in self.known:
             self.mentioned[aspect] += label != NOT_MENTIONED
@@ -91,10 +97,15 @@ class AspectAudit:
                 "--aspect_names names them",
                 self.source,
             )
+        if self.learns and self.known and not self.found[NOT_MENTIONED] and self.allowed and NOT_MENTIONED in self.allowed:
+            raise UsageError(
+                f"{self.source}: no row is labelled -2 (not mentioned), though --labels names it, and only from such "
+                "--filter=tfn learns which texts mention an aspect; use another --filter"
+            )
         silent = [name for name in self.names if not self.mentioned[name]]
         if silent:
             log.warning("%s: no row mentions %s", self.source, ", ".join(map(repr, silent)))
-        everywhere = [repr(name) for name, count in self.of_texts.items() if count > NEARLY_ALL * self.texts]
+        everywhere = [repr(name) for name, count in self.said.items() if count > NEARLY_ALL * self.told[name]]
         if everywhere and self.learns:
             log.warning(
                 "%s: nearly all rows mention %s, so that --filter=tfn, which learns which do, learns little of it; "

@@ -4,6 +4,7 @@ In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those
 what is known is known of the text.
 """
 
+import logging
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -20,6 +21,8 @@ from kbert.options import AspectOptions
 from kbert.reports import Report
 from kbert.tasks.base import Encoded, OnRows, Tensors
 from kbert.text import Tokenizer
+
+log = logging.getLogger(__name__)
 
 MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
 
@@ -68,8 +71,14 @@ class FilterScorer:
                         average_precision_score(column[told], probability[told]),
                     )
                 )
-        f1, precision = np.mean(scores, 0) if scores else (0.0, 0.0)
-        return FilterReport({"loss": float(-np.log(share).mean()), "f1": float(f1), "average_precision": float(precision)})
+        loss = {"loss": float(-np.log(share).mean())}
+        if not scores:
+            if self.task.contrast:
+                log.warning("no coarse aspect is mentioned in some dev rows and not in others: the filter is kept by its loss")
+            self.task.contrast = False
+            return FilterReport(loss)
+        f1, precision = np.mean(scores, 0)
+        return FilterReport({**loss, "f1": float(f1), "average_precision": float(precision)})
 
 
 class Filtering(OnRows):
@@ -82,7 +91,7 @@ class Filtering(OnRows):
         known: what the training rows say of each text, where a row says it of one aspect.
     """
 
-    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("average_precision", "max")
+    contrast = True  # whether dev, which is known once it was measured, has texts with and texts without a mention
     windowed: ClassVar[bool] = False
 
     def __init__(
@@ -98,6 +107,11 @@ class Filtering(OnRows):
         self.text_filter = text_filter
         inputs = heads.inputs()
         self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
+
+    @property
+    def best(self) -> tuple[str, Literal["max", "min"]]:
+        """Average precision where there is any, else the loss."""
+        return ("average_precision", "max") if self.contrast else ("loss", "min")
 
     @property
     def gold(self) -> tuple[str, ...]:
@@ -147,9 +161,9 @@ def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
 
 
 def some(found: Sentences, texts: tf.Tensor, most: int) -> Sentences:
-    """The sentences of texts, of one that has more than `most` every second or every so many, `most` at most."""
-    place, count = positions(found.row, texts)
-    kept = place % -(-count // most) == 0
+    """The sentences of texts, of one that has more than `most` that many, evenly spread."""
+    place, count = (tf.cast(values, tf.int64) for values in positions(found.row, texts))
+    kept = (count <= most) | ((place + 1) * most // count > place * most // count)
     return Sentences(tf.boolean_mask(found.row, kept), *(tf.ragged.boolean_mask(values, kept) for values in found[1:]))
 
 

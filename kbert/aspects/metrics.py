@@ -20,20 +20,21 @@ def scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> di
     Returns:
         `macro_f1` over the classes that are there or predicted, as AI Challenger 2018 takes it; the same over those but
         neutral, where neutral is a label; `mentioned_f1`, of being mentioned at all, where that is one; and `accuracy`.
+        A figure of which neither gold nor prediction has a class is left out.
     """
     from sklearn.metrics import accuracy_score, f1_score
 
     present = sorted({*gold.tolist(), *predicted.tolist()})
 
     def macro(classes: Sequence[int]) -> float:
-        return float(f1_score(gold, predicted, labels=classes, average="macro", zero_division=0.0)) if classes else 0.0
+        return float(f1_score(gold, predicted, labels=classes, average="macro", zero_division=0.0))
 
     found = {"macro_f1": macro(present)}
-    if "neutral" in labels:
-        neutral = labels.index("neutral")
-        found["macro_f1_without_neutral"] = macro([label for label in present if label != neutral])
-    if NOT_MENTIONED in labels:
-        absent = labels.index(NOT_MENTIONED)
+    others = [label for label in present if labels[label] != "neutral"]
+    if "neutral" in labels and others:
+        found["macro_f1_without_neutral"] = macro(others)
+    absent = labels.index(NOT_MENTIONED) if NOT_MENTIONED in labels else None
+    if absent is not None and present != [absent]:
         found["mentioned_f1"] = float(f1_score(gold != absent, predicted != absent, zero_division=0.0))
     return {**found, "accuracy": float(accuracy_score(gold, predicted))}
 
@@ -50,9 +51,9 @@ def report(
         labels: the labels' names.
 
     Returns:
-        JSON values: `rows`, `loss` (mean negative log probability in nats), how often aspects are `mentioned`, the means over
-        aspects of `scores`, these `per_aspect` with how many rows speak of each, and `confusion_matrix` over all aspects,
-        gold by predicted.
+        JSON values: `rows`, `loss` (mean negative log probability in nats), how often aspects are `mentioned`, the means of
+        `scores` over the aspects that have them, these `per_aspect` with how many rows speak of each, and
+        `confusion_matrix` over all aspects, gold by predicted.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -69,11 +70,11 @@ def report(
                 "mentioned": int((mine != absent).sum()),
             }
     share = np.maximum(probabilities[known].astype(np.float64), 1e-30)
-    figures = next(iter(each.values()))
+    means = {name: [row[name] for row in each.values() if name in row] for name in AVERAGED}
     return {
         "rows": len(gold),
         "loss": float(-np.log(share).mean()),
-        **{name: float(np.mean([row[name] for row in each.values()])) for name in AVERAGED if name in figures},
+        **{name: float(np.mean(values)) for name, values in means.items() if values},
         "mentioned": sum(row["mentioned"] for row in each.values()),
         "per_aspect": each if names else {},
         "confusion_matrix": confusion_matrix(gold[known], predicted[known], labels=range(len(labels))).tolist(),
@@ -90,7 +91,9 @@ def table(figures: dict[str, Any]) -> str:
     lines = [f"{'':<{width}} " + " ".join(f"{title:>12}" for title in titles) + f" {'mentioned':>10}"]
     for name, row in rows.items():
         lines.append(
-            f"{name:<{width}} " + " ".join(f"{row[column]:>12.4f}" for column in columns) + f" {row['mentioned']:>10,}"
+            f"{name:<{width}} "
+            + " ".join(f"{row[column]:>12.4f}" if column in row else f"{'-':>12}" for column in columns)
+            + f" {row['mentioned']:>10,}"
         )
     read = f"   sentences that bear an aspect read {figures[SENTENCES]:.4f}" if SENTENCES in figures else ""
     lines.append(f"loss {figures['loss']:.4f}{read}")

@@ -82,10 +82,14 @@ class AspectScorer:
         parts = [markdown.table(("aspect", "gold", "predicted"), verdicts)]
         sentences, relevance, read = _sentences(raw["text"][row], predicted, row)
         questions = aspect_labels.coarse_aspects(self.aspects) if relevance.shape[1] > 1 else ("",)
+        # Of very many, those that were read, and the most relevant of the others.
+        first = np.lexsort((-relevance.max(1), -read.max(1)))[:SENTENCES]
         lines = [
-            (sentence, *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(values, marks, strict=True)))
-            for sentence, values, marks in list(zip(sentences, relevance, read, strict=True))[:SENTENCES]
+            (sentences[i], *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(relevance[i], read[i], strict=True)))
+            for i in sorted(first)
         ]
+        if len(sentences) > SENTENCES:
+            lines.append((f"(and {len(sentences) - SENTENCES:,} more)", *[""] * relevance.shape[1]))
         parts.append(markdown.table(("sentence", *(f"relevance {name}".strip() for name in questions)), lines))
         return "\n\n".join(parts)
 

@@ -4,7 +4,9 @@ In: sentences in the graph. Out: a relevance for each and each question; a quest
 aspect, the term of a row, or anything where only places count. What has to be learnt for it is learnt before the classifier.
 """
 
+import dataclasses
 import itertools
+import logging
 from collections.abc import Iterator
 
 import keras
@@ -25,6 +27,9 @@ from kbert.sources import Table
 from kbert.tasks.base import Stage
 from kbert.text import UNKNOWN, Tokenizer
 
+log = logging.getLogger(__name__)
+
+FILTER = "filter"  # the stage that trains the network
 CHUNK_TOKENS = 16384  # of sentences that pass through the network at once
 
 
@@ -80,6 +85,12 @@ class SentenceFilter:
 
     def prepare(self, table: Table) -> Iterator[Stage]:
         """See `kbert.tasks.base.Task`: words are counted, or the network is trained on what texts mention."""
+        if self.how != "tfn":
+            plain = AspectOptions()
+            given = [f.name for f in dataclasses.fields(plain) if f.name.startswith("filter_")]
+            given = [name for name in given if getattr(self.options, name) != getattr(plain, name)]
+            if given:
+                log.warning("--filter=%s: %s say nothing to it", self.how, ", ".join(f"--{name}" for name in given))
         if self.word_weights is not None:
             self.word_weights.table.assign(self._counted(table))
         if self.text_filter is None:
@@ -90,7 +101,7 @@ class SentenceFilter:
         self.text_filter.embedding.trainable = False
         task = Filtering(self.config, self.tokenizer, self.options, self.text_filter, self._said(table))
         settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
-        yield Stage("filter", task, task.model, settings, None if self.wide else table.once())
+        yield Stage(FILTER, task, task.model, settings, None if self.wide else table.once())
         self.text_filter.trainable = False
 
     def _counted(self, table: Table) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Texts into sentences, in the graph, with the characters each stands at.
 
-A sentence ends behind Chinese marks (。！？；…), behind ! and ?, behind a full stop or semicolon that a space follows, each
+A sentence ends behind Chinese marks (。｡．！？；…), behind ! and ?, behind a full stop or semicolon that a space follows, each
 with the closing quotes and brackets behind it, and at a line's end. One that is longer than `LONGEST` tokens (a text
-without punctuation is one) is cut into parts of about equal length, which are sentences from then on.
+without punctuation is one) is cut, as late as it may, behind a comma or its like, else in front of a word; the parts are
+sentences from then on.
 """
 
 from typing import NamedTuple
@@ -12,13 +13,16 @@ import tensorflow as tf
 from kbert.text import Tokenizer
 
 LONGEST = 32  # tokens of a sentence
+SHORTEST = 8  # of a part that is cut off at a comma
+COMMAS = ",，、:：;；—–)）"
 CUT = b"\xff"  # a byte that UTF-8 text does not have
 CLOSING = r"[\"'”’」』）)》】\]]*"
 SPACE = r"[\s\x{3000}]"
+LINE = r"[\n\r\x{85}\x{2028}\x{2029}]"
 END = (
-    rf"(?:[.;]*[!?。！？；…][.;!?。！？；…]*{CLOSING}{SPACE}*"  # they end a sentence whatever follows
+    rf"(?:[.;]*[!?。｡．！？；…][.;!?。｡．！？；…]*{CLOSING}{SPACE}*"  # they end a sentence whatever follows
     rf"|[.;]+{CLOSING}{SPACE}+"  # 3.5 and a.m. go on
-    rf"|{SPACE}*\n{SPACE}*)"
+    rf"|{SPACE}*{LINE}(?:{SPACE}|{LINE})*)"
 )
 
 
@@ -49,17 +53,57 @@ def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
     ids, begins, ends = tokenizer.tokenize_with_offsets(parts.values)
 
     length = tf.cast(ids.row_lengths(), tf.int32)
+    starts = _starts(tokenizer, ids)  # [sentences that have a token]
+    edges = tf.concat([starts, [tf.size(ids.values)]], 0)
+    of_part = tf.gather(tf.cast(ids.value_rowids(), tf.int32), starts)
     silent = tf.math.unsorted_segment_sum(length, row, parts.nrows(tf.int32)) == 0
     only = tf.gather(silent, row) & (tf.range(tf.size(row)) == tf.cast(first, tf.int32))
-    count = tf.maximum(-(-length // LONGEST), tf.cast(only, tf.int32))  # sentences of each part
+    count = tf.maximum(tf.math.bincount(of_part, minlength=tf.size(row)), tf.cast(only, tf.int32))  # sentences of each part
     part = tf.repeat(tf.range(tf.size(length)), count)
-    number = tf.range(tf.size(part)) - tf.gather(tf.cumsum(count, exclusive=True), part)
-    length, count = tf.gather(length, part), tf.gather(count, part)
-    number, length, count = (tf.cast(values, tf.int64) for values in (number, length, count))  # their products are large
-    share = (number + 1) * length // count - number * length // count
+    told = tf.gather(length, part) > 0
+    share = tf.tensor_scatter_nd_update(tf.zeros_like(part), tf.where(told), edges[1:] - edges[:-1])  # tokens of each sentence
 
     def cut(values: tf.Tensor) -> tf.RaggedTensor:
-        return tf.RaggedTensor.from_row_lengths(values, share, validate=False)
+        return tf.RaggedTensor.from_row_lengths(values, tf.cast(share, tf.int64), validate=False)
 
     shift = tf.gather(offset, ids.value_rowids())
     return Sentences(tf.gather(row, part), cut(ids.values), cut(begins.values + shift), cut(ends.values + shift))
+
+
+def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor) -> tf.Tensor:
+    """The tokens that sentences begin with, ascending, int32 [sentences], where parts are cut to `LONGEST` tokens.
+
+    Where a sentence from a token on would end is known for all tokens at once; those that are reached from the beginnings of
+    parts are found by doubling the way.
+
+    Args:
+        parts: ids, int32 ragged [parts, (tokens)].
+    """
+    ids = parts.values
+    total = tf.size(ids)
+    here = tf.range(total)
+    behind = tf.gather(tf.cast(parts.row_limits(), tf.int32), parts.value_rowids())  # where each token's part is over
+    spelt = tokenizer.vocabulary
+    comma = tf.gather(tf.constant([piece in COMMAS for piece in spelt]), ids)
+    word = ~tf.gather(tf.constant([piece.startswith("##") for piece in spelt]), ids)
+
+    def last(places: tf.Tensor) -> tf.Tensor:
+        """The last of some places at which a sentence from each token on may end."""
+        found = tf.searchsorted(places, here + LONGEST, side="right") - 1
+        return tf.gather(tf.concat([[-1], places], 0), found + 1)
+
+    at_comma = last(tf.cast(tf.where(comma)[:, 0], tf.int32) + 1)
+    at_word = last(tf.cast(tf.where(word)[:, 0], tf.int32))
+    end = tf.where(at_word > here, at_word, here + LONGEST)
+    end = tf.where(at_comma >= here + SHORTEST, at_comma, end)
+    end = tf.where(behind - here <= LONGEST, behind, tf.minimum(end, behind))
+    step = tf.concat([tf.where(end < behind, end, total), [total]], 0)  # the next beginning; behind the last, nothing
+    begins = tf.boolean_mask(tf.cast(parts.row_starts(), tf.int32), parts.row_lengths() > 0)
+    reached = tf.scatter_nd(begins[:, None], tf.ones_like(begins), [total + 1])
+
+    def double(step: tf.Tensor, reached: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        more = tf.math.unsorted_segment_max(reached, step, total + 1)
+        return tf.gather(step, step), tf.maximum(reached, more)
+
+    _, reached = tf.while_loop(lambda step, _: tf.reduce_any(step < total), double, (step, reached))
+    return tf.cast(tf.where(reached[:-1] > 0)[:, 0], tf.int32)

@@ -2,7 +2,8 @@
 
 The rival of the text filter network (`--filter=lexical`). A piece's weight is the logarithm of how many times likelier it
 is in a text that mentions the aspect than in one that does not (naive Bayes with Lidstone's smoothing, counted by text);
-the pieces of the aspect's own names weigh as much as the heaviest. A sentence's score is the mean over its pieces.
+the pieces of the aspect's own names weigh as much as the heaviest, but for those that nearly all texts have, as "of". A
+sentence's score is the mean over its pieces.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+COMMON = 0.9  # share of the texts
 SMOOTHING = 5.0  # texts with and texts without the piece that are added to the count
 
 
@@ -49,20 +51,27 @@ def counted(texts: Iterable[tuple[list[list[int]], np.ndarray]], own: list[list[
     shares = np.log(having + SMOOTHING) - np.log(total + 2 * SMOOTHING)[:, None]
     weights = shares[1] - shares[0]
     weights[:, ~(total > 0).all(0)] = 0.0  # nothing to compare
+    common = COMMON * max(1.0, float(total.sum(0).max()))
     for place, ids in enumerate(own):
-        weights[ids, place] = max(1.0, weights[:, place].max())
+        telling = [piece for piece in ids if having[:, piece].sum(0).max() <= common] or ids
+        weights[telling, place] = max(1.0, weights[:, place].max())
     return weights.astype(np.float32)
 
 
 def shared(token_ids: tf.RaggedTensor, row: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
-    """How many of each sentence's pieces its text's term has too, float32 [sentences, 1].
+    """How much of its text's term each sentence has, float32 [sentences, 1].
+
+    Each piece of the term that stands in a sentence counts, and less the more of the text's sentences have it.
 
     Args:
         token_ids: of the sentences, int32 [sentences, (tokens)].
         row: the text each is of, int32 [sentences].
         terms: of the texts' terms, int32 [texts, (tokens)].
     """
-    sentence = token_ids.value_rowids()
-    wanted = tf.gather(terms.to_tensor(-1), tf.gather(row, sentence))  # [tokens of all sentences, tokens of the term]
-    same = tf.reduce_any(token_ids.values[:, None] == wanted, 1)
-    return tf.math.unsorted_segment_sum(tf.cast(same, tf.float32), sentence, token_ids.nrows())[:, None]
+    sentence, sentences = token_ids.value_rowids(), token_ids.nrows(tf.int32)
+    padded = terms.to_tensor(-1)
+    wanted = tf.gather(padded, tf.gather(row, sentence))  # [tokens of all sentences, tokens of the term]
+    same = tf.cast(token_ids.values[:, None] == wanted, tf.int32)
+    has = tf.cast(tf.maximum(tf.math.unsorted_segment_max(same, sentence, sentences), 0), tf.float32)
+    having = tf.math.unsorted_segment_sum(has, row, tf.shape(padded)[0])  # sentences of each text with each piece
+    return tf.reduce_sum(tf.math.divide_no_nan(has, tf.gather(having, row)), 1, keepdims=True)

@@ -20,13 +20,13 @@ from kbert.aspects import labels, names
 from kbert.aspects.aspect_attention import AspectAttention
 from kbert.aspects.audit import AspectAudit
 from kbert.aspects.report import AspectReport, AspectScorer
-from kbert.aspects.selecting import joined, keep
-from kbert.aspects.sentence_filter import SentenceFilter
+from kbert.aspects.selecting import POSITIONAL, joined, keep
+from kbert.aspects.sentence_filter import FILTER, SentenceFilter
 from kbert.aspects.sentences import sentences
 from kbert.aspects.shown import all_sentences, kept_sentences
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
-from kbert.errors import UsageError
+from kbert.errors import DataError, UsageError
 from kbert.options import AspectOptions
 from kbert.sources import Table
 from kbert.tasks.base import Encoded, Signature, Stage, Task, Tensors
@@ -58,8 +58,24 @@ class Aspect(Task):
             readable = tf.constant([aspect.readable for aspect in self.aspects])
             self._spelt = tokenizer.tokenize_with_offsets(readable)[0].to_list()
         self.readable = [ids[: self.longest] for ids in self._spelt]
+        self._check_told_apart()
         # Traced once, however many graphs it becomes part of.
         self._graph = graphs.function(self._encode, reduce_retracing=True)
+
+    def _check_told_apart(self) -> None:
+        """Raise DataError where the encoder reads nothing for an aspect, or the same as for another."""
+        known: dict[tuple[int, ...], str] = {}
+        for aspect, ids in zip(self.aspects, self.readable, strict=True):
+            if not ids:
+                raise DataError(f"aspect {aspect.name!r}: nothing is left of {aspect.readable!r} to read; see --aspect_names")
+            other = known.setdefault(tuple(ids), aspect.name)
+            if other != aspect.name:
+                pieces = " ".join(self.tokenizer.vocabulary[piece] for piece in ids)
+                raise DataError(f"aspects {other!r} and {aspect.name!r} are both read as {pieces!r}; see --aspect_names")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return (FILTER,) if self.filter.how == "tfn" else ()
 
     @property
     def gold(self) -> tuple[str, ...]:
@@ -129,6 +145,8 @@ class Aspect(Task):
             room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # as sentences are shared
         else:
             terms = self.tokenizer.tokenize_with_offsets(raw["aspect"])[0][:, : self.longest]
+            with _asserted(tf.reduce_all(terms.row_lengths() > 0), "DataError: an aspect is empty"):
+                terms = tf.identity(terms)
             room = self.config.max_length - 3 - tf.cast(terms.row_lengths(), tf.int32)
         relevance = self.filter.relevance(found, count, terms)
         lengths = tf.cast(found.token_ids.row_lengths(), tf.int32)
@@ -153,10 +171,8 @@ class Aspect(Task):
         same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
         unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
         said = f"DataError: aspects are {', '.join(aspect.name for aspect in self.aspects)}; found "
-        check = tf.debugging.Assert(
-            tf.size(unknown) == 0, [tf.strings.join([said, tf.strings.reduce_join(unknown, separator=", ")])]
-        )
-        with tf.control_dependencies([] if check is None else [check]):
+        unknown = tf.strings.reduce_join(unknown, separator=", ")
+        with _asserted(tf.reduce_all(tf.reduce_any(same, 1)), tf.strings.join([said, unknown])):
             return tf.argmax(same, 1, tf.int32)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
@@ -240,6 +256,8 @@ class Aspect(Task):
             "probabilities": tf.nn.softmax(outputs),
             **kept_sentences(*parts, encoded["group"]),
         }
+        if self.filter.how in POSITIONAL:  # whose scores say where a sentence stands, not what it says
+            each["relevance"] = tf.zeros_like(each["relevance"])
         if "aspect" not in raw:
             shape = [rows, len(self.aspects)]
             each = {key: tf.reshape(v, tf.concat([shape, tf.shape(v)[1:]], 0)) for key, v in each.items()}
@@ -277,6 +295,12 @@ class Aspect(Task):
 
     def report(self, metrics: dict[str, Any]) -> AspectReport:
         return AspectReport(metrics, [])
+
+
+def _asserted(condition: tf.Tensor, said: Any) -> Any:
+    """A context whose operations run where the condition holds; else the user is told, as `kbert.flags` finds it."""
+    check = tf.debugging.Assert(condition, [tf.strings.join([said, "\n"])])
+    return tf.control_dependencies([] if check is None else [check])
 
 
 def label_columns(source: SourceConfig) -> tuple[str, ...]:

@@ -214,6 +214,11 @@ class Task(OnRows, Kept, Protocol):
         `options` are the model's, as `ModelConfig` has them.
         """
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that `prepare` gives."""
+        return ()
+
     def prepare(self, table: Table) -> Iterator[Stage]:
         """What has to be learnt of the training rows before the model is trained on them.
 

@@ -72,10 +72,10 @@ def figures(counts: np.ndarray) -> np.ndarray:
     f1 = np.divide(2 * right, total, out=np.full(right.shape, np.nan), where=total > 0)  # [..., aspects, labels]
     said = counts[..., :3, :3].sum((-2, -1))
     either = counts[..., :3, :].sum((-2, -1)) + counts[..., :, :3].sum((-2, -1))
-    mentioned = np.divide(2 * said, either, out=np.zeros(said.shape), where=either > 0)
+    mentioned = np.divide(2 * said, either, out=np.full(said.shape, np.nan), where=either > 0)
     accuracy = right.sum(-1) / counts.sum((-2, -1))
     each = (np.nanmean(f1[..., [0, 2, 3]], -1), mentioned, np.nanmean(f1, -1), accuracy)
-    return np.stack([value.mean(-1) for value in each], -1)
+    return np.stack([np.nanmean(value, -1) for value in each], -1)
 
 
 def seconds(folders: dict[str, Path], texts: list[str], rounds: int) -> dict[str, float]:
