@@ -245,6 +245,9 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     arguments = flags(checkpoint, wide, tmp_path / "m", **{**sources, **settings})
     assert finetune.main(arguments) == 0
     said = capsys.readouterr()
+    assert (
+        "--filter=lexical: --filter_threshold, --filter_units, --filter_dropout" in said.err and "say nothing to it" in said.err
+    )
     assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
     assert "240 rows are read" not in said.err and len(open_table_of(tmp_path / "train.jsonl").once()) == 240
     assert "of 'film_music' the first 6 tokens are read, a quarter of --max_length" in said.err
@@ -271,6 +274,30 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
         assert np.allclose(ours["probabilities"][place], own["probabilities"][0], atol=1e-5)
         ours, own = predictor.task.present(ours, place), predictor.task.present(own, 0)
         assert [(s["start"], s["text"]) for s in ours["sentences"]] == [(s["start"], s["text"]) for s in own["sentences"]]
+
+
+CHINESE = ("电影_好", "电影_坏", "中文_好")
+
+
+@pytest.mark.parametrize("how", ["lexical", "random"])
+def test_chinese_rows_of_fine_aspects(checkpoint, tmp_path, capsys, how):
+    """A file as Excel writes it; fine aspects of one coarse aspect read the same sentences of a text."""
+    rows = [("电影很好。中文很坏！", 1, -2, -1), ("很好，很好。电影坏", -2, -1, -2), ("中文很好。坏？很坏。", -2, -2, 1)] * 8
+    lines = [",".join(("评论", *CHINESE)), *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "x.csv").write_text("\r\n".join(lines), encoding="utf-8-sig")
+    source = {"train_data": tmp_path / "x.csv", "dev_data": tmp_path / "x.csv", "text_columns": "评论"}
+    more = {"label_column": ",".join(CHINESE), "aspect_names": None, "filter": how, "epochs": int(how == "lexical")}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "m", **source, **more, max_length=16)) == 0
+    text = "很，" * 20 + "。电影很好。很很坏。中文很坏。"
+    capsys.readouterr()
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", f"--text={text}"]) == 0
+    found = json.loads(capsys.readouterr().out)["aspects"]
+    assert list(found) == list(CHINESE) and found[CHINESE[0]]["sentences"] == found[CHINESE[1]]["sentences"]
+    kept = {name: [each["text"] for each in found[name]["sentences"]] for name in CHINESE}
+    if how == "lexical":
+        assert "电影很好。" in kept[CHINESE[0]] and "中文很坏。" in kept[CHINESE[2]]
+    else:
+        assert {each["relevance"] for each in found[CHINESE[0]]["sentences"]} == {0}, "a place is no relevance"
 
 
 def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):

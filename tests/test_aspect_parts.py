@@ -14,6 +14,7 @@ from kbert.aspects.aspect_attention import AspectAttention
 from kbert.aspects.audit import AspectAudit
 from kbert.aspects.bearing import BearingSentences
 from kbert.aspects.filtering import MOST, Filtering, mention_loss, some, text_logits
+from kbert.aspects.report import SENTENCES, AspectScorer
 from kbert.aspects.selecting import joined, keep, positional_scores
 from kbert.aspects.sentences import COMMAS, LONGEST, SHORTEST, sentences
 from kbert.aspects.text_filter import TextFilter
@@ -471,6 +472,68 @@ def test_figures():
     assert not terms["per_aspect"] and metrics.table(terms).splitlines()[1].startswith("all ")
     three = metrics.report(gold[1:3, :1], found[1:3, :1], np.ones((2, 1)), [], labels.LABELS[:3])
     assert "mentioned_f1" not in three and "macro_f1_without_neutral" in three
+
+
+def test_what_is_absent_is_in_no_mean():
+    """Of "b" nobody says anything, and of "c" neutral things alone; all is told rightly."""
+    gold = np.array([[3, 3, 1], [2, 3, 1]])
+    report = metrics.report(gold, gold, np.ones(gold.shape), ["a", "b", "c"], labels.LABELS)
+    assert all(report[name] == 1 for name in metrics.AVERAGED), report
+    assert "mentioned_f1" not in report["per_aspect"]["b"] and "macro_f1_without_neutral" not in report["per_aspect"]["c"]
+    lines = metrics.table(report).splitlines()
+    assert "       -" in lines[2] and "       -" in lines[3] and "       -" not in lines[4]
+    silent = metrics.report(gold[:, 1:2], gold[:, 1:2], np.ones((2, 1)), ["b"], labels.LABELS)
+    assert "mentioned_f1" not in silent and silent["macro_f1"] == 1
+
+
+def test_a_panel_shows_what_was_read_of_very_many_sentences():
+    count = SENTENCES + 20
+    text = "".join(f"s{number:02}." for number in range(count))
+    starts = 4 * np.arange(count)[None]
+    read = np.zeros((1, count, 1))
+    read[0, -1] = 1
+    predicted = {
+        "probabilities": np.eye(4)[[[3, 3, 3]]],
+        "sentence_count": np.array([count]),
+        "sentence_start": starts,
+        "sentence_end": starts + 4,
+        "sentence_relevance": np.linspace(1, 0, count)[None, :, None],
+        "sentence_read": read,
+    }
+    config = ModelConfig(
+        task="aspect", fields=("text",), labels=labels.LABELS, options={}, max_length=24,
+        encoder=EncoderConfig(vocabulary_size=9, num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=8),
+        text=TextConfig(lowercase=True, strip_accents=True),
+    )  # fmt: skip
+    aspects = tuple(Aspect(name=name, coarse="a|b", readable=name) for name in "xyz")
+    scorer = AspectScorer(config, aspects, wide=True)
+    gold = {name: np.array([b"-2"]) for name in labels.gold_columns(aspects, True)}
+    scorer.update({"text": np.array([text.encode()]), **gold}, predicted)
+    panel = scorer.result().texts()["sentences"]
+    assert f"| s{count - 1}. | 0.000 ● |" in panel and "| s00. | 1.000 |" in panel and f"| s{SENTENCES}. |" not in panel
+    assert "(and 20 more)" in panel.replace("\\", "") and panel.count("\n| s") - panel.count("| sentence") == SENTENCES
+
+
+def test_a_filter_is_kept_by_its_loss_where_dev_has_no_contrast(tokenizer, caplog):
+    config = ModelConfig(
+        task="aspect", fields=("text",), labels=("positive", "not mentioned"), options={}, max_length=24,
+        encoder=EncoderConfig(vocabulary_size=len(VOCABULARY), num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=8),
+        text=TextConfig(lowercase=True, strip_accents=True),
+    )  # fmt: skip
+    task = Filtering(config, tokenizer, AspectOptions(aspects=ASPECTS), TextFilter(2, len(VOCABULARY), 4, 2, 0.0), None)
+    for values, best in (((b"1", b"-2"), "average_precision"), ((b"1", b"1"), "loss")):
+        columns = {name: np.array(values) for name in labels.gold_columns(ASPECTS, True)}
+        scorer = task.scorer(calibrates=True)
+        scorer.update({"text": np.array([b"x", b"y"]), **columns}, {"mentioned": np.full((2, 2), 0.5)})
+        scalars = scorer.result().scalars()
+        assert task.best[0] == best and best in scalars
+    assert "the filter is kept by its loss" in caplog.text and scalars == {"loss": pytest.approx(np.log(2))}
+
+
+def test_common_words_of_a_name_weigh_what_they_tell():
+    mentioned = np.array([[1], [0]] * 20, np.int32)
+    weights = word_weights.counted([([[3, 5], [3]] * 20, mentioned)], [[3, 6]], 9)  # "of food", where all texts have "of"
+    assert weights[6, 0] == weights[:, 0].max() and weights[3, 0] == pytest.approx(0, abs=1e-6)
 
 
 def test_an_input_holds_an_aspect_and_some_text():
