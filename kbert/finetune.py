@@ -109,6 +109,7 @@ def _train(
             f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "
             "whole of a batch, in one part on one device"
         )
+    task.check_trainable()
     if task.stages and train.strategy != "none":
         raise UsageError(f"--strategy={train.strategy}: what this task learns first ({task.stages[0]}) takes one device")
     if not encoder.load(checkpoint.arrays(), train.init):

@@ -86,9 +86,10 @@ def main(
         if type(error).__name__ == "ResourceExhaustedError":
             print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)
             return 1
-        # A row that went bad while it was read: tf.data wraps the error in one of its own.
-        if type(error).__module__.startswith("tensorflow.") and (wrapped := re.search(r"DataError: (.+)", str(error))):
-            print(f"{program}: {wrapped[1]}", file=sys.stderr)
+        # A row that went bad while it was read: tf.data wraps the error in one of its own; or that a graph refused.
+        wrapped = re.search(r"(assertion failed: \[)?DataError: (.+)", str(error))
+        if type(error).__module__.startswith("tensorflow.") and wrapped:
+            print(f"{program}: {wrapped[2].removesuffix(']') if wrapped[1] else wrapped[2]}", file=sys.stderr)
             return 1
         raise
 

@@ -78,7 +78,7 @@ def layout_of(
         stream.seek(start)
         return Conll.of(name, iter(stream), encoding, columns), start, 0
     if kind == "terms":
-        if len(columns) > 3 or len(config.text_columns) != 2:
+        if len(columns) > 3 or (len(columns) > 1 and len(config.text_columns) != 2):
             raise UsageError(
                 f"{name}: terms have a text, a term and a label (--text_columns=text,aspect), but {', '.join(columns)} "
                 "are asked for"

@@ -11,9 +11,9 @@ from kbert.encoder import ACTIVATIONS, Encoder, normalised
 
 
 class Pool(keras.layers.Layer):
-    """One vector a row from hidden states: float32 [batch, tokens, hidden] -> [batch, hidden].
+    """One vector a row from hidden states: [batch, tokens, hidden] -> [batch, hidden].
 
-    The result is float32, but for the pooler's in mixed precision, which has the encoder's.
+    Float32, means being sums over hundreds of tokens; but the pooler's result has the encoder's precision.
 
     Args:
         encoder: the encoder whose pooler is used, or set aside as not trainable when it is not.
@@ -22,7 +22,7 @@ class Pool(keras.layers.Layer):
     """
 
     def __init__(self, encoder: Encoder, pooling: Literal["pooler", "cls", "mean"]):
-        super().__init__(name="pool", dtype="float32")  # a mean over hundreds of tokens in 16 bits is off by per cents
+        super().__init__(name="pool", dtype=encoder.policy)
         self.pooling = pooling
         self.dense = encoder.backbone.pooled_dense
         if pooling != "pooler":

@@ -16,7 +16,7 @@ from kbert.aspects.bearing import BearingSentences
 from kbert.aspects.filtering import MOST, Filtering, mention_loss, some, text_logits
 from kbert.aspects.report import SENTENCES, AspectScorer
 from kbert.aspects.selecting import joined, keep, positional_scores
-from kbert.aspects.sentences import COMMAS, LONGEST, SHORTEST, sentences
+from kbert.aspects.sentences import LONGEST, NARROW, SHORTEST, sentences
 from kbert.aspects.text_filter import TextFilter
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.errors import DataError, UsageError
@@ -57,7 +57,7 @@ def split(tokenizer):
         ("good\nbad\r\n\nfilm", ["good", "bad", "film"]),
         ('He said "good." Then (bad!) x', ['He said "good."', "Then (bad!)", "x"]),
         ("坏……好；很好?文", ["坏……", "好；", "很好?", "文"]),
-        ("很好．电影坏｡好", ["很好．", "电影坏｡", "好"]),
+        ("很好． 电影．坏｡好", ["很好．", "电影．坏｡", "好"]),
         ("good\rbad\u2028film\r\n \u0085x", ["good", "bad", "film", "x"]),
         ("...", ["..."]),
         ("  ", [""]),
@@ -87,9 +87,13 @@ def test_long_sentences_are_cut_where_they_may_be(split):
     lengths = ids.row_lengths().numpy()
     assert (lengths[:-1] == LONGEST).all() and lengths.sum() == 5000
     assert [start for _, start, _ in pieces[1:]] == [end for *_, end in pieces[:-1]] and pieces[-1][2] == 5000
-    clauses = ["中" * 20 + "," + "文" * 9 + ",", "好" * 20 + "坏" * 5 + ",", "很" * 30]
-    (pieces,), _ = split("".join(clauses))
+    clauses = ["中" * 20 + ", " + "文" * 9 + ",", "好" * 20 + "坏" * 5 + ",", "很" * 30]
+    (pieces,), _ = split(" ".join(clauses))
     assert [text for text, *_ in pieces] == clauses
+    _, ids = split("film " * 20 + "e,e " + "film " * 20)  # as 1,000
+    assert ids.row_lengths().numpy().tolist() == [LONGEST, 11]
+    _, ids = split("film " * 20 + "e, e " + "film " * 20)
+    assert ids.row_lengths().numpy().tolist() == [22, 21]
     (pieces,), ids = split("a film is " + "unlike " * 20)  # un ##like
     assert len(pieces) > 1 and all(text.startswith(("a film", "unlike")) for text, *_ in pieces)
     assert ids.row_lengths().numpy().max() <= LONGEST
@@ -102,7 +106,7 @@ def plainly_cut(tokens: list[str]) -> list[int]:
     lengths, start = [], 0
     while len(tokens) - start > LONGEST:
         ends = range(start + LONGEST, start, -1)
-        commas = [end for end in ends if tokens[end - 1] in COMMAS and end >= start + SHORTEST]
+        commas = [end for end in ends if tokens[end - 1] in NARROW and end >= start + SHORTEST]  # with spaces around
         words = [end for end in ends if not tokens[end].startswith("##")]
         end = (commas or words or [start + LONGEST])[0]
         lengths.append(end - start)
@@ -371,6 +375,7 @@ def test_three_lines(tmp_path):
     columns = {name: [value.decode() for value in column] for name, column in table.read([0, 1]).items()}
     assert columns == {"text": ["The plot line is good .", "a film"], "aspect": ["plot line", "film"], "label": ["1", "-1"]}
     assert table.where(1) == f"{file}:5"
+    file.with_name("y.seg").write_text("The $T$\nfilm\n1\n", encoding="utf-8")
     for text, message in (
         ("The film\nfilm\n1\n", ":1: expected a text with one"),
         ("a $T$\nfilm\n1\nb $T$\nx\n", ":4: 2 lines, expected three"),
@@ -379,6 +384,7 @@ def test_three_lines(tmp_path):
         file.write_text(text)
         with pytest.raises(DataError, match=message):
             open_table(str(file), config, ("text", "aspect", "label"), keyed_by=2)
+    assert open_table(str(file.with_name("y.seg")), SourceConfig(), ("text",), keyed_by=1).read([0])["text"] == [b"The film"]
     with pytest.raises(UsageError, match="terms have a text, a term and a label .--text_columns=text,aspect"):
         open_table(str(file), config, ("text", "aspect", "label", "id"), keyed_by=2)
     assert list(three_lines.records(iter([]))) == []
@@ -407,6 +413,7 @@ def test_audit(caplog):
     rows = AspectAudit("f", ASPECTS, wide=False, allowed=None)
     for values, message in (
         (("t", " ", "1"), "the aspect is empty"),
+        (("t", "\u200b", "1"), "the aspect is empty"),
         (("t", "c", "1"), "'c' is not among those of --aspect_names: a_x"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -432,6 +439,8 @@ def test_audit(caplog):
         everywhere(("t", "-2", "-1", "-2"))
         _ = everywhere.labels
         assert ("nearly all rows mention 'a', so that --filter=tfn" in caplog.text) == learns
+    with pytest.raises(DataError, match="--labels: a label stands twice: positive, positive"):
+        AspectAudit("f", ASPECTS, wide=True, allowed=["1", "positive"])
     with pytest.raises(DataError, match="--labels: 'x', allowed are -1 or negative"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["x"])
     numbered = AspectAudit("f", ASPECTS, wide=True, allowed=["1", "-2"])
@@ -442,7 +451,7 @@ def test_audit(caplog):
     with pytest.raises(UsageError, match="no row is labelled -2 .* though --labels names it"):
         _ = positive.labels
     rows = AspectAudit("f", ASPECTS, wide=False, allowed=None, learns=True)
-    for aspect, value in (("a_x", "1"), ("a_y", "1"), ("b", "-2")):
+    for aspect, value in (("a_x", "1"), ("a_y", "-2"), ("b", "-2")):
         rows(("t", aspect, value))
     caplog.clear()
     _ = rows.labels

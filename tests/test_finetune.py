@@ -160,7 +160,7 @@ def test_rows_without_text_are_counted(caplog):
     for row in (("", "a"), (" ", "b"), ("x", "b")):
         audit(row)
     audit.finish()
-    assert "n.tsv: 2 rows have no text" in caplog.text
+    assert "n.tsv: rows without any text, of which only special tokens are read: 2" in caplog.text
 
 
 def test_numbers_sort_as_numbers():

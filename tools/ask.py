@@ -6,7 +6,6 @@ For a model of pairs, separate the two texts of a row by a tab, in the model's o
 context, title and text. Without a version the newest answers; --signature asks another of its functions, as `encode` or `pair`.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -15,12 +14,14 @@ from typing import Any
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="an exported version, or the folder of numbered ones")
-    parser.add_argument("texts", nargs="+", help="rows")
-    parser.add_argument("--signature", default="serving_default", help="which of the model's functions is asked")
-    options = parser.parse_args()
-    path = options.model
+    model, *texts = sys.argv[1:] or [""]
+    signature = "serving_default"
+    if texts and texts[0].startswith("--signature="):  # by hand, since a text may begin with a hyphen
+        signature, *texts = texts[0].removeprefix("--signature="), *texts[1:]
+    if not texts:
+        print(__doc__, file=sys.stderr)
+        return 2
+    path = Path(model)
     if not (path / "saved_model.pb").exists():
         versions = sorted((p for p in path.glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
         if not versions:
@@ -29,12 +30,12 @@ def main() -> int:
         path = versions[-1]
     tf = _tensorflow()
     signatures = tf.saved_model.load(str(path)).signatures
-    if options.signature not in signatures:
-        print(f"ask: --signature={options.signature}: the model has {', '.join(sorted(signatures))}", file=sys.stderr)
+    if signature not in signatures:
+        print(f"ask: --signature={signature}: the model has {', '.join(sorted(signatures))}", file=sys.stderr)
         return 2
-    serve = signatures[options.signature]
+    serve = signatures[signature]
     fields = _fields(path, serve)
-    rows = [text.split("\t") for text in options.texts]
+    rows = [text.split("\t") for text in texts]
     wrong = next((row for row in rows if len(row) != len(fields)), None)
     if wrong is not None:
         print(f"ask: the model reads {len(fields)} texts a row ({', '.join(fields)}), found {len(wrong)}", file=sys.stderr)
@@ -42,7 +43,7 @@ def main() -> int:
     inputs = list(zip(*rows, strict=True))
     answers = serve(**{name: tf.constant(column) for name, column in zip(fields, inputs, strict=True)})
     columns = {name: value.numpy().tolist() for name, value in answers.items()}
-    for i, text in enumerate(options.texts):
+    for i, text in enumerate(texts):
         answer = {name: _plain(values[i]) for name, values in columns.items()}
         print(json.dumps({"input": text, **answer}, ensure_ascii=False))
     return 0

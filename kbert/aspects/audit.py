@@ -5,6 +5,7 @@ order; errors about a row or about all of them. No TensorFlow here.
 """
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -36,10 +37,13 @@ class AspectAudit:
             self.allowed = None if allowed is None else tuple(map(label_of, allowed))
         except ValueError as error:
             raise DataError(f"--labels: {error}") from None
+        if self.allowed is not None and len(set(self.allowed)) < len(self.allowed):
+            raise DataError(f"--labels: a label stands twice: {', '.join(self.allowed)}")
         self.found: Counter[str] = Counter()
         self.mentioned: Counter[str] = Counter()
         self.coarse = {aspect.name: aspect.coarse for aspect in aspects}
-        self.told, self.said = Counter[str](), Counter[str]()  # rows about a coarse aspect, and those that mention it
+        self.told, self.said = Counter[str](), Counter[str]()  # texts about a coarse aspect, and those that mention it
+        self.texts: dict[str, dict[int, bool]] = {}  # where rows name their aspect: whether any of a text's mentions it
 
     def __call__(self, values: tuple[str, ...]) -> None:
         if self.wide:
@@ -52,15 +56,15 @@ class AspectAudit:
             self.told.update(set(self.coarse.values()))
             self.said.update({self.coarse[name] for name, label in labels.items() if label != NOT_MENTIONED})
             return
-        _, aspect, value = values
-        if not aspect.strip():
+        text, aspect, value = values
+        if all(unicodedata.category(character)[0] in "CZ" for character in aspect):
             raise ValueError("the aspect is empty")
         if self.known and aspect not in self.known:
             raise ValueError(f"aspect {aspect!r} is not among those of --aspect_names: {', '.join(self.names)}")
         label = self._label(aspect, value)
         if aspect in self.coarse:
-            self.told[self.coarse[aspect]] += 1
-            self.said[self.coarse[aspect]] += label != NOT_MENTIONED
+            texts = self.texts.setdefault(self.coarse[aspect], {})
+            texts[hash(text)] = texts.get(hash(text), False) or label != NOT_MENTIONED
 
     def _label(self, aspect: str, value: str) -> str:
         try:
@@ -105,6 +109,8 @@ class AspectAudit:
         silent = [name for name in self.names if not self.mentioned[name]]
         if silent:
             log.warning("%s: no row mentions %s", self.source, ", ".join(map(repr, silent)))
+        for coarse, texts in self.texts.items():
+            self.told[coarse], self.said[coarse] = len(texts), sum(texts.values())
         everywhere = [repr(name) for name, count in self.said.items() if count > NEARLY_ALL * self.told[name]]
         if everywhere and self.learns:
             log.warning(

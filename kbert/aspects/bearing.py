@@ -12,7 +12,7 @@ import numpy as np
 
 
 class BearingSentences:
-    """Counts over texts; some hundred bytes each."""
+    """The texts' sentences as numbers; some ten bytes for each sentence and aspect."""
 
     def __init__(self) -> None:
         self.texts: set[tuple[int, ...]] = set()

@@ -91,7 +91,7 @@ class Filtering(OnRows):
         known: what the training rows say of each text, where a row says it of one aspect.
     """
 
-    contrast = True  # whether dev, which is known once it was measured, has texts with and texts without a mention
+    contrast = True  # whether dev has texts with and texts without a mention, which is known once it was measured
     windowed: ClassVar[bool] = False
 
     def __init__(

@@ -1,9 +1,9 @@
 """Texts into sentences, in the graph, with the characters each stands at.
 
-A sentence ends behind Chinese marks (。｡．！？；…), behind ! and ?, behind a full stop or semicolon that a space follows, each
+A sentence ends behind Chinese marks (。｡！？；…), behind ! and ?, behind a full stop or semicolon that a space follows, each
 with the closing quotes and brackets behind it, and at a line's end. One that is longer than `LONGEST` tokens (a text
 without punctuation is one) is cut, as late as it may, behind a comma or its like, else in front of a word; the parts are
-sentences from then on.
+sentences from then on. A comma or colon within a number or a time (1,000, 12:30) is none.
 """
 
 from typing import NamedTuple
@@ -14,14 +14,15 @@ from kbert.text import Tokenizer
 
 LONGEST = 32  # tokens of a sentence
 SHORTEST = 8  # of a part that is cut off at a comma
-COMMAS = ",，、:：;；—–)）"
+COMMAS = "，、：；—）"
+NARROW = ",:;–)"  # where something else than the next token follows
 CUT = b"\xff"  # a byte that UTF-8 text does not have
 CLOSING = r"[\"'”’」』）)》】\]]*"
 SPACE = r"[\s\x{3000}]"
 LINE = r"[\n\r\x{85}\x{2028}\x{2029}]"
 END = (
-    rf"(?:[.;]*[!?。｡．！？；…][.;!?。｡．！？；…]*{CLOSING}{SPACE}*"  # they end a sentence whatever follows
-    rf"|[.;]+{CLOSING}{SPACE}+"  # 3.5 and a.m. go on
+    rf"(?:[.;．]*[!?。｡！？；…][.;．!?。｡！？；…]*{CLOSING}{SPACE}*"  # they end a sentence whatever follows
+    rf"|[.;．]+{CLOSING}{SPACE}+"  # 3.5 and a.m. go on
     rf"|{SPACE}*{LINE}(?:{SPACE}|{LINE})*)"
 )
 
@@ -53,7 +54,8 @@ def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
     ids, begins, ends = tokenizer.tokenize_with_offsets(parts.values)
 
     length = tf.cast(ids.row_lengths(), tf.int32)
-    starts = _starts(tokenizer, ids)  # [sentences that have a token]
+    apart = tf.concat([begins.values[1:] > ends.values[:-1], tf.ones_like(ids.values[:1], tf.bool)], 0)
+    starts = _starts(tokenizer, ids, apart)  # [sentences that have a token]
     edges = tf.concat([starts, [tf.size(ids.values)]], 0)
     of_part = tf.gather(tf.cast(ids.value_rowids(), tf.int32), starts)
     silent = tf.math.unsorted_segment_sum(length, row, parts.nrows(tf.int32)) == 0
@@ -70,7 +72,7 @@ def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
     return Sentences(tf.gather(row, part), cut(ids.values), cut(begins.values + shift), cut(ends.values + shift))
 
 
-def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor) -> tf.Tensor:
+def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor, apart: tf.Tensor) -> tf.Tensor:
     """The tokens that sentences begin with, ascending, int32 [sentences], where parts are cut to `LONGEST` tokens.
 
     Where a sentence from a token on would end is known for all tokens at once; those that are reached from the beginnings of
@@ -78,13 +80,15 @@ def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor) -> tf.Tensor:
 
     Args:
         parts: ids, int32 ragged [parts, (tokens)].
+        apart: whether there is something between each token and the next, bool [tokens].
     """
     ids = parts.values
     total = tf.size(ids)
     here = tf.range(total)
     behind = tf.gather(tf.cast(parts.row_limits(), tf.int32), parts.value_rowids())  # where each token's part is over
     spelt = tokenizer.vocabulary
-    comma = tf.gather(tf.constant([piece in COMMAS for piece in spelt]), ids)
+    wide, narrow = (tf.gather(tf.constant([piece in set(marks) for piece in spelt]), ids) for marks in (COMMAS, NARROW))
+    comma = wide | (narrow & apart)
     word = ~tf.gather(tf.constant([piece.startswith("##") for piece in spelt]), ids)
 
     def last(places: tf.Tensor) -> tf.Tensor:

@@ -72,10 +72,12 @@ def read_name(name: str) -> Checkpoint:
     import keras_nlp
 
     presets = keras_nlp.models.BertBackbone.presets
-    if name not in presets:
+    if name not in presets and not name.startswith("kaggle://"):  # as KerasHub calls its presets in full
         if Path(name).expanduser().exists():
             raise UsageError(f"--init={name}: is a file; name the directory that holds the checkpoint")
-        if re.fullmatch(r"[\w.-]+/[\w.-]+|bert-[\w.-]+|\w+://.*", name):
+        path = Path(name)
+        like_a_path = path.parent.is_dir() if path.parent != Path() else name.startswith(".")
+        if not like_a_path and re.fullmatch(r"\w[\w.-]*/[\w.-]+|bert-[\w.-]+|\w+://.*", name):
             raise UsageError(
                 f"--init={name}: no such directory, and kbert fetches nothing by such a name; download the model (config.json, "
                 "model.safetensors and vocab.txt of a BERT at Hugging Face) and name its directory"

@@ -58,11 +58,10 @@ class Aspect(Task):
             readable = tf.constant([aspect.readable for aspect in self.aspects])
             self._spelt = tokenizer.tokenize_with_offsets(readable)[0].to_list()
         self.readable = [ids[: self.longest] for ids in self._spelt]
-        self._check_told_apart()
         # Traced once, however many graphs it becomes part of.
         self._graph = graphs.function(self._encode, reduce_retracing=True)
 
-    def _check_told_apart(self) -> None:
+    def check_trainable(self) -> None:
         """Raise DataError where the encoder reads nothing for an aspect, or the same as for another."""
         known: dict[tuple[int, ...], str] = {}
         for aspect, ids in zip(self.aspects, self.readable, strict=True):
@@ -71,7 +70,10 @@ class Aspect(Task):
             other = known.setdefault(tuple(ids), aspect.name)
             if other != aspect.name:
                 pieces = " ".join(self.tokenizer.vocabulary[piece] for piece in ids)
-                raise DataError(f"aspects {other!r} and {aspect.name!r} are both read as {pieces!r}; see --aspect_names")
+                raise DataError(
+                    f"aspects {other!r} and {aspect.name!r} both read as {pieces!r} ({self.longest} tokens at most, a quarter "
+                    "of --max_length); see --aspect_names"
+                )
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -242,7 +244,10 @@ class Aspect(Task):
             `sentence_end` [rows, sentences], `sentence_relevance`, `sentence_read` [rows, sentences, questions], with
             `sentence_count` [rows].
         """
-        parts = encoded["texts"], encoded["found"], encoded["kept"], encoded["relevance"]
+        relevance = encoded["relevance"]
+        if self.filter.how in POSITIONAL:  # whose scores say where a sentence stands, not what it says
+            relevance = tf.zeros_like(relevance)
+        parts = encoded["texts"], encoded["found"], encoded["kept"], relevance
         rows = tf.size(raw["text"])
         if not self.aspects:
             name = raw["aspect"]
@@ -256,8 +261,6 @@ class Aspect(Task):
             "probabilities": tf.nn.softmax(outputs),
             **kept_sentences(*parts, encoded["group"]),
         }
-        if self.filter.how in POSITIONAL:  # whose scores say where a sentence stands, not what it says
-            each["relevance"] = tf.zeros_like(each["relevance"])
         if "aspect" not in raw:
             shape = [rows, len(self.aspects)]
             each = {key: tf.reshape(v, tf.concat([shape, tf.shape(v)[1:]], 0)) for key, v in each.items()}
@@ -299,7 +302,7 @@ class Aspect(Task):
 
 def _asserted(condition: tf.Tensor, said: Any) -> Any:
     """A context whose operations run where the condition holds; else the user is told, as `kbert.flags` finds it."""
-    check = tf.debugging.Assert(condition, [tf.strings.join([said, "\n"])])
+    check = tf.debugging.Assert(condition, [said])
     return tf.control_dependencies([] if check is None else [check])
 
 

@@ -214,6 +214,10 @@ class Task(OnRows, Kept, Protocol):
         `options` are the model's, as `ModelConfig` has them.
         """
 
+    def check_trainable(self) -> None:
+        """Raise DataError where the settings together leave something that cannot be learnt; by default nothing."""
+        return
+
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages that `prepare` gives."""

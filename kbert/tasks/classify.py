@@ -65,7 +65,7 @@ class LabelAudit:
         if len(self.labels) < 2:
             raise DataError(f"{self.source}: one label only ({_listed(self.labels)}); a classifier needs two or more")
         if self.empty:
-            log.warning("%s: %d rows have no text, and only [CLS] and [SEP] are read of them", self.source, self.empty)
+            log.warning("%s: rows without any text, of which only special tokens are read: %d", self.source, self.empty)
 
 
 def _listed(labels: tuple[str, ...]) -> str:
