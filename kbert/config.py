@@ -5,6 +5,7 @@ Yes: `ModelConfig`. No: `TrainConfig`. A field whose metadata has a `help` text 
 (`kbert.flags`), and its default is written here and nowhere else. No TensorFlow.
 """
 
+import csv
 import dataclasses
 import json
 import math
@@ -121,6 +122,11 @@ class SourceConfig:
         None, help="Where TFDS data sets are kept; by default TFDS's own folder (~/tensorflow_datasets)."
     )
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that `label_column` names, comma-separated; a name with a comma stands in double quotes."""
+        return tuple(name.strip() for name in next(csv.reader([self.label_column], skipinitialspace=True), ()))
+
 
 # The same fields without defaults, for commands on a trained model: what is not given is as in training.
 SourceOverrides = dataclasses.make_dataclass(
@@ -139,7 +145,7 @@ def overridden(recorded: SourceConfig, overrides: Any) -> SourceConfig:
     given = {name: value for name, value in vars(overrides).items() if value is not None}
     source = dataclasses.replace(recorded, **given)
     # Several columns are the model's outputs in the order of training, in which they are read whatever the order given.
-    columns = [sorted(name.strip() for name in each.label_column.split(",")) for each in (recorded, source)]
+    columns = [sorted(each.label_columns) for each in (recorded, source)]
     return source if columns[0] != columns[1] else dataclasses.replace(source, label_column=recorded.label_column)
 
 

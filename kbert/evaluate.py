@@ -43,7 +43,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
 
     source = overridden(train.source, overrides)
     flags.check_columns(source.text_columns, model.fields)
-    read, known = source.label_column.split(","), train.source.label_column.split(",")
+    read, known = source.label_columns, train.source.label_columns
     if read != known and len(read) == len(known) > 1:
         log.warning("--label_column: %s", ", ".join(f"{a} is read as {b}" for a, b in zip(read, known, strict=True)))
     task = fine_tuned(model.task)

@@ -68,3 +68,11 @@ def test_overrides_replace_only_what_was_given():
 )
 def test_predictions_of_an_example(given, length, most):
     assert PretrainConfig(train_data="x", **given).predictions(length) == most
+
+
+def test_names_of_columns_with_commas():
+    for written, columns in (("label", ("label",)), ('a, "b, c" ,d', ("a", "b, c", "d")), ("", ()), ("a,,b", ("a", "", "b"))):
+        assert SourceConfig(label_column=written).label_columns == columns
+    recorded = SourceConfig(label_column='a,"b, c"')
+    swapped = overridden(recorded, SourceOverrides(label_column='"b, c",a'))
+    assert swapped.label_columns == ("a", "b, c")

@@ -308,8 +308,8 @@ def _asserted(condition: tf.Tensor, said: Any) -> Any:
 
 def label_columns(source: SourceConfig) -> tuple[str, ...]:
     """The columns of labels: those of the aspects, comma-separated, or of rows that name their aspect the one."""
-    columns = tuple(name.strip() for name in source.label_column.split(","))
-    if not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
+    columns = source.label_columns
+    if not columns or not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
         raise UsageError(
             f"--label_column={source.label_column}: expected the column of each aspect, comma-separated, or with two "
             "--text_columns the one column of labels"
