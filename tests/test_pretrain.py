@@ -128,7 +128,7 @@ class TestTheRun:
         )
         for more, message in [
             ({"mask_unit": "word"}, "has a run with mask_unit piece, not word"),
-            ({"objective": "mlm+sop"}, "has a run with objective mlm+nsp, not mlm+sop"),
+            ({"objective": "mlm+sop"}, "has a run with objective mlm, not mlm+sop"),
             ({"train_data": folder / "third.txt"}, "has a run with train_data"),
             ({"vocab": swapped}, f"another vocabulary: line {len(VOCABULARY) - 1} was"),
         ]:
