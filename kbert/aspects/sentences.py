@@ -14,8 +14,8 @@ from kbert.text import Tokenizer
 
 LONGEST = 32  # tokens of a sentence
 SHORTEST = 8  # of a part that is cut off at a comma
-COMMAS = "，、：；—）"
-NARROW = ",:;–)"  # where something else than the next token follows
+COMMAS = frozenset("，、：；—）")
+NARROW = frozenset(",:;–)")  # where something else than the next token follows
 CUT = b"\xff"  # a byte that UTF-8 text does not have
 CLOSING = r"[\"'”’」』）)》】\]]*"
 SPACE = r"[\s\x{3000}]"
@@ -87,7 +87,7 @@ def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor, apart: tf.Tensor) -> t
     here = tf.range(total)
     behind = tf.gather(tf.cast(parts.row_limits(), tf.int32), parts.value_rowids())  # where each token's part is over
     spelt = tokenizer.vocabulary
-    wide, narrow = (tf.gather(tf.constant([piece in set(marks) for piece in spelt]), ids) for marks in (COMMAS, NARROW))
+    wide, narrow = (tf.gather(tf.constant([piece in marks for piece in spelt]), ids) for marks in (COMMAS, NARROW))
     comma = wide | (narrow & apart)
     word = ~tf.gather(tf.constant([piece.startswith("##") for piece in spelt]), ids)
 
