@@ -313,6 +313,9 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert [each["relevance"] for each in answer["sentences"]] == [0, 1] and answer["aspect"] == "film"
     assert set(serving.load(tmp_path / "m").task.signatures()["serving_default"].fields) == {"text", "aspect"}
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", "--text=声. a film.", "--text_b=音 film"]) == 0
+    relevance = [each["relevance"] for each in json.loads(capsys.readouterr().out)["sentences"]]
+    assert relevance == [0, 1], "what the vocabulary does not know is not the same"
     assert predict.main([f"--model_dir={tmp_path / 'm'}", "--text=a cafe is dull.", "--text_b= "]) == 1
     assert "an aspect is empty\n" in capsys.readouterr().err
 

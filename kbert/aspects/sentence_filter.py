@@ -148,7 +148,9 @@ class SentenceFilter:
         if self.how in POSITIONAL:
             return positional_scores(self.how, found.row, texts)
         if not self.options.aspects:
-            return word_weights.shared(found.token_ids, found.row, terms)
+            unknown = self.tokenizer.vocabulary.index(UNKNOWN)  # is no word that a sentence could share
+            known = terms.with_values(tf.where(terms.values == unknown, -1, terms.values))
+            return word_weights.shared(found.token_ids, found.row, known)
         text_filter = self.text_filter
         if text_filter is None:
             assert self.word_weights is not None
