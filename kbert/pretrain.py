@@ -98,8 +98,6 @@ def _train(
     devices: "Devices",
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    import numpy as np
-
     from kbert import checkpoints, graphs, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
@@ -147,8 +145,7 @@ def _train(
                 _write_metrics(directory, task)
             print(finished)
             return
-    counts = examples.frequencies()
-    surprise = unigram(np.pad(counts, (0, shape.vocabulary_size - len(counts))))  # a table of embeddings may be rounded up
+    surprise = unigram(examples.frequencies())
     _begin(checkpoint, encoder, model, surprise, options)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     with devices.strategy.scope():  # which says how many train
@@ -223,10 +220,13 @@ def _begin(
     checkpoint: "Checkpoint | None", encoder: "Encoder", model: "keras.Model", surprise: "np.ndarray", options: PretrainOptions
 ) -> None:
     """The weights that a run begins with: the checkpoint's where there is one, the heads' too where it has them."""
+    import numpy as np
+
     from kbert.checkpoints.names import HEADS
 
     # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
-    model.get_layer("mlm_head").output_bias.assign(-surprise)
+    unused = encoder.config.vocabulary_size - len(surprise)  # rows of the embedding table: as rare as a piece can be
+    model.get_layer("mlm_head").output_bias.assign(-np.pad(surprise, (0, unused), constant_values=surprise.max()))
     if checkpoint is None:
         if options.pairs is None:
             encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none

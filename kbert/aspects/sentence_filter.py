@@ -73,15 +73,16 @@ class SentenceFilter:
 
     def attach(self, model: keras.Model, encoder: Encoder) -> None:
         """Make weights, which become the model's too, though its ids pass them by."""
-        size, options = encoder.config.vocabulary_size, self.options
+        shape, options = encoder.config, self.options
         self._encoder = encoder
         if self.how == "tfn":
-            width = encoder.config.hidden_dim
-            self.text_filter = TextFilter(self.questions, size, width, options.filter_units, options.filter_dropout)
+            self.text_filter = TextFilter(
+                *(self.questions, shape.vocabulary_size, shape.hidden_dim, options.filter_units, options.filter_dropout)
+            )
             self.text_filter.trainable = False
             model.text_filter = self.text_filter
         elif self.how == "lexical" and options.aspects:
-            model.word_weights = self.word_weights = word_weights.WordWeights(size, self.questions)
+            model.word_weights = self.word_weights = word_weights.WordWeights(len(self.tokenizer.vocabulary), self.questions)
 
     def prepare(self, table: Table) -> Iterator[Stage]:
         """See `kbert.tasks.base.Task`: words are counted, or the network is trained on what texts mention."""

@@ -23,7 +23,7 @@ class TextFilter(keras.layers.Layer):
 
     Args:
         num_aspects: coarse aspects.
-        vocabulary_size, hidden_dim: of the token embeddings, which are a copy and do not learn.
+        vocabulary_size, hidden_dim: rows and columns of the token embeddings, which are a copy and do not learn.
         units: of the LSTM, in each direction.
         dropout: on embeddings and sentence vectors while training, a fraction.
     """

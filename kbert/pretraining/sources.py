@@ -48,7 +48,7 @@ def learnt_and_held_out(
     def records(source: str) -> RecordExamples:
         examples = RecordExamples(
             source,
-            vocabulary_size=model.encoder.vocabulary_size,
+            vocabulary_size=len(tokenizer.vocabulary),
             max_length=model.max_length,
             pairs=options.pairs is not None,
             skip=train.skip_damaged_shards,

@@ -48,12 +48,13 @@ class PretrainReport(Report):
 class BestPieces(keras.layers.Layer):
     """The most probable pieces at each [MASK]: hidden states and ids to float32 [batch, tokens, 2 * n_best].
 
-    First the probabilities, then the ids, the best first; 0 where no [MASK] stands.
+    First the probabilities, then the ids, the best first; 0 where no [MASK] stands. Probabilities are shares among the
+    first `pieces` ids: an embedding table may have more rows than the vocabulary has pieces.
     """
 
-    def __init__(self, head: heads.MaskedLM, mask_id: int, n_best: int):
+    def __init__(self, head: heads.MaskedLM, mask_id: int, n_best: int, pieces: int):
         super().__init__(name="best_pieces", dtype="float32")
-        self.head, self.mask_id, self.n_best = head, mask_id, n_best
+        self.head, self.mask_id, self.n_best, self.pieces = head, mask_id, n_best, pieces
 
     def call(self, hidden: Any, token_ids: Any) -> Any:
         where = tf.where(token_ids == self.mask_id)
@@ -61,7 +62,7 @@ class BestPieces(keras.layers.Layer):
         masks = tf.shape(rows)[0]
 
         def some(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-            probabilities = tf.nn.softmax(self.head.logits(rows[start : start + MASKS_AT_ONCE]))
+            probabilities = tf.nn.softmax(self.head.logits(rows[start : start + MASKS_AT_ONCE])[:, : self.pieces])
             best, ids = tf.math.top_k(probabilities, self.n_best)
             return start + MASKS_AT_ONCE, number + 1, kept.write(number, tf.concat([best, tf.cast(ids, tf.float32)], -1))
 
@@ -85,6 +86,7 @@ class Pretrain(Kept):
         if tokenizer.mask_id is None:
             raise DataError(f"the vocabulary has no {MASK} among its {len(tokenizer.vocabulary):,} tokens")
         self.mask_id = tokenizer.mask_id
+        self.n_best = min(self.options.n_best, len(tokenizer.vocabulary))
         self._head: heads.MaskedLM | None = None
 
     def encode(self, raw: Tensors) -> Encoded:
@@ -106,7 +108,7 @@ class Pretrain(Kept):
     def served(self, model: keras.Model) -> keras.Model:
         assert self._head is not None
         inputs = heads.inputs()
-        pieces = BestPieces(self._head, self.mask_id, self.options.n_best)
+        pieces = BestPieces(self._head, self.mask_id, self.n_best, len(self.tokenizer.vocabulary))
         return keras.Model(inputs, pieces(model.get_layer("encoder")(inputs), inputs["token_ids"]), name="fill")
 
     def compile_args(self) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class Pretrain(Kept):
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         ids = encoded["token_ids"].with_row_splits_dtype(outputs.row_splits.dtype)
         best = tf.ragged.boolean_mask(outputs, ids.with_values(ids.values == self.mask_id))  # [rows, (masks), 2 * n_best]
-        n = self.options.n_best
+        n = self.n_best
         found = best.to_tensor(shape=[None, None, 2 * n])
         pieces = tf.gather(tf.constant(self.tokenizer.vocabulary), tf.cast(found[..., n:], tf.int32))
         count = tf.cast(best.row_lengths(), tf.int32)
