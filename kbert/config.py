@@ -205,7 +205,7 @@ class RunConfig:
     early_stopping_patience: int | None = flag(
         None,
         help="Stop when dev was measured this many times, at the ends of epochs unless --evaluate_steps says otherwise, "
-        "without a better figure; by default never.",
+        "without a better figure, or an equal one with a lower loss; by default never.",
         low=1,
     )
     seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)

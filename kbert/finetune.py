@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbert import flags, runtime
+from kbert import cluster, flags, runtime
 from kbert.config import ModelConfig, ModelFlags, RunFlags, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
@@ -44,11 +44,13 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     directory.check_writable()
     directory.check_not_in(train.init)
 
-    runtime.start()
-    from kbert import strategies
+    cluster.check(train.strategy, train.batch_size)
+    with directory.held(cluster.is_chief(train.strategy)):
+        runtime.start()
+        from kbert import strategies
 
-    with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
-        _train(run_flags, train, model_flags, options, directory, devices)
+        with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
+            _train(run_flags, train, model_flags, options, directory, devices)
     return 0
 
 

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import tempfile
 import textwrap
@@ -23,6 +24,7 @@ from typing import Any, Literal
 from absl import flags as absl_flags
 
 from kbert.errors import KbertError, UsageError
+from kbert.interruption import Interrupted, handled, raised
 
 OUT_OF_MEMORY = (
     "out of memory: lower --batch_size or --max_length, freeze more layers with --freeze_layers, "
@@ -50,9 +52,21 @@ def main(
         takes_task: read `--task` first and hand its value to `groups`.
 
     Returns:
-        0; 1 for a mistake in data; 2 for one in the command line; 130 after Ctrl-C.
+        0; 1 for a mistake in data; 2 for one in the command line; 130 after Ctrl-C, 143 after SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    with handled(raised, (signal.SIGTERM,)):
+        return _run(program, about, argv, groups, body, takes_task)
+
+
+def _run(
+    program: str,
+    about: str,
+    argv: Sequence[str],
+    groups: Callable[[str | None], Sequence[type]],
+    body: Callable[..., int],
+    takes_task: bool,
+) -> int:
     try:
         instances = parse(program, about, argv, groups, takes_task)
         if instances is None:
@@ -62,9 +76,10 @@ def main(
     except KbertError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"\n{program}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        end = error if isinstance(error, Interrupted) else Interrupted()
+        print(f"\n{program}: {end}", file=sys.stderr)
+        return end.exit_code
     except BrokenPipeError:
         # The reader (`| head`) has gone; point stdout elsewhere so that the exit flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,16 +11,19 @@
 A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
 step's weights with another's figures. The newest are kept, from which a run goes on, and the best, which
 evaluation, prediction and export read. Checkpoints between two measurements on dev have no figures and
-are never the best. One that was damaged later (checkpoints/damaged-step-...) is set aside. No TensorFlow here.
+are never the best. One that was damaged later (checkpoints/damaged-step-...) is set aside. A run holds a lock (.lock) on the
+directory, so that it is the only one that writes; readers need none. No TensorFlow here.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import logging
+import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,14 @@ import kbert
 from kbert import config
 from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
-from kbert.files import write_text
+from kbert.files import write_json, write_text
+from kbert.lock import Held, Lock
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 STAGES = "stages"
+WRITING = ".writing-"  # begins the names of folders that are not whole yet, or no longer
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
 # What may differ when the same command continues a run; everything else has to be as it was.
 MAY_CHANGE = {
@@ -75,6 +80,13 @@ class Figures:
     stopped: int = 0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What checkpoints are compared by, the greater the better: the score, then the loss on dev, the lower the better."""
+        score = -math.inf if self.score is None or math.isnan(self.score) else self.score
+        loss = self.metrics.get("loss")
+        return score, -loss if isinstance(loss, float) and math.isfinite(loss) else -math.inf
 
     @property
     def epoch(self) -> int:
@@ -139,6 +151,32 @@ class ModelDir:
         if place.exists() and own in (place, *place.parents):  # else it is a preset's name
             raise UsageError(f"--init={init} is in --model_dir={self.path}; name another --model_dir")
 
+    @contextlib.contextmanager
+    def held(self, chief: bool = True) -> Iterator[None]:
+        """Be the only run that writes here; what killed ones left half-written is removed.
+
+        Args:
+            chief: whether this process writes; of several that work on one run only one does, and only it holds the lock.
+
+        Raises:
+            DataError: another run is at work here.
+        """
+        if not chief:
+            yield
+            return
+        try:
+            lock = Lock(self.path / ".lock")
+        except Held as holder:
+            raise DataError(
+                f"--model_dir={self.path}: a run is writing it ({holder}); wait for its end, or name another --model_dir"
+            ) from None
+        except OSError as error:
+            raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
+        with lock:
+            for stale in (*self.path.glob(f"checkpoints/{WRITING}*"), *self.path.glob(f"{STAGES}/*/checkpoints/{WRITING}*")):
+                shutil.rmtree(stale)
+            yield
+
     def begin(self, model: ModelConfig, train: RunConfig, vocabulary: list[str], overwrite: bool) -> None:
         """Start anew where no run is or it is to be replaced, or go on with the one that is here."""
         if overwrite or not self.exists():
@@ -179,7 +217,7 @@ class ModelDir:
             "model": config.to_json(model),
             "train": config.to_json(train),
         }
-        write_text(self.path / "config.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.path / "config.json", document)
 
     def read_config(self) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
         """Both configurations.
@@ -209,7 +247,7 @@ class ModelDir:
         if last is None:
             return None
         steps = train.total_steps(last.per_epoch)
-        if last.step < steps and steps > last.stopped:
+        if last.score is None or (last.step < steps and steps > last.stopped):  # without a score: interrupted at its end
             return None
         early = " (stopped early)" if last.stopped else ""
         return (
@@ -283,9 +321,9 @@ class ModelDir:
         return max(self.checkpoints(), key=lambda s: s.step, default=None)
 
     def measured(self) -> Saved | None:
-        """The checkpoint with the best dev figure, the earlier of equals; None while there is none."""
+        """The checkpoint with the best dev figure, of equals the one of lower loss, then the earlier; None: there is none."""
         measured = [saved for saved in self.checkpoints() if saved.score is not None]
-        return max(measured, key=lambda s: (s.score, -s.step), default=None)
+        return max(measured, key=lambda s: (s.rank, -s.step), default=None)
 
     def best(self) -> Saved:
         """As `measured`.
@@ -314,30 +352,39 @@ class ModelDir:
                 if saved.path.exists():
                     raise
 
+    def checkpoint_path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.path / "checkpoints" / f"step-{step:08d}"
+
     def save(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray], figures: Figures) -> Path:
         """Write one checkpoint; returns its folder."""
         parent = self.path / "checkpoints"
         parent.mkdir(exist_ok=True)
-        for stale in parent.glob(".writing-*"):
-            shutil.rmtree(stale)
-        place = parent / f"step-{figures.step:08d}"
+        place = self.checkpoint_path(figures.step)
         try:
-            new = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
-            new.chmod(0o755)
-            save_file(weights, new / "weights.safetensors")
-            save_file(state, new / "state.safetensors")
-            write_text(new / "checkpoint.json", json.dumps(to_json(figures), indent=2, ensure_ascii=False) + "\n")
-            for file in new.glob("*.safetensors"):
-                file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
-            for path in (*new.iterdir(), new):  # on the disk before older ones are dropped
-                _synced(path)
-            os.rename(new, place)
+            new = Path(tempfile.mkdtemp(prefix=WRITING, dir=parent))
+            try:
+                new.chmod(0o755)
+                save_file(weights, new / "weights.safetensors")
+                save_file(state, new / "state.safetensors")
+                write_json(new / "checkpoint.json", to_json(figures))
+                for file in new.glob("*.safetensors"):
+                    file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
+                for path in (*new.iterdir(), new):  # on the disk before older ones are dropped
+                    _synced(path)
+                os.rename(new, place)
+            finally:  # on a full disk it would keep the disk full
+                shutil.rmtree(new, ignore_errors=True)
             _synced(parent)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{place}: could not be written: {error}") from None
         if self.measured() is not None:
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
         return place
+
+    def describe(self, saved: Saved, figures: Figures) -> None:
+        """Add figures to a checkpoint that was written without: those of its own weights."""
+        write_json(saved.path / "checkpoint.json", to_json(figures))
 
     def drop(self, keep: int) -> None:
         """Drop the checkpoints that are neither best nor among the `keep` newest."""
@@ -346,7 +393,7 @@ class ModelDir:
         for saved in whole[: max(0, len(whole) - keep)]:
             if best is None or saved.path != best.path:
                 # Out of sight first, so that a reader never meets a half-deleted folder.
-                gone = saved.path.with_name(f".writing-{saved.path.name}")
+                gone = saved.path.with_name(f"{WRITING}{saved.path.name}")
                 os.rename(saved.path, gone)
                 shutil.rmtree(gone)
 
@@ -369,7 +416,7 @@ class ModelDir:
         return metrics
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.path / "metrics.json", metrics)
 
 
 def _synced(path: Path) -> None:

@@ -102,3 +102,9 @@ def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimi
     if config.precision == "float16":
         return keras.optimizers.LossScaleOptimizer(chosen)
     return chosen
+
+
+def last_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """The learning rate of the step that was taken last; Keras's own attribute is that of the next."""
+    taken = getattr(optimizer, "inner_optimizer", optimizer)
+    return float(taken._learning_rate(keras.ops.maximum(taken.iterations - 1, 0)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kbert import flags, runtime
+from kbert import cluster, flags, runtime
 from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, RunFlags, TextConfig, flag
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
@@ -80,11 +80,13 @@ def run(
     if train.init is not None:
         directory.check_not_in(train.init)
 
-    runtime.start()
-    from kbert import strategies
+    cluster.check(train.strategy, train.batch_size)
+    with directory.held(cluster.is_chief(train.strategy)):
+        runtime.start()
+        from kbert import strategies
 
-    with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
-        _train(run_flags, start, train, model_flags, options, directory, devices)
+        with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
+            _train(run_flags, start, train, model_flags, options, directory, devices)
     return 0
 
 

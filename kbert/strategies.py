@@ -7,7 +7,6 @@ Batch sizes are those of the whole: each replica takes every n-th row of every b
 replicas the same batches are learnt from, each example once an epoch.
 """
 
-import json
 import logging
 import os
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kbert import graphs
+from kbert import cluster, graphs
 from kbert.config import Strategy
 from kbert.errors import DataError, UsageError
+from kbert.interruption import Interrupted
 from kbert.pipeline import Batches
 from kbert.worker_watch import WorkerWatch, lost
 
@@ -25,14 +25,6 @@ log = logging.getLogger(__name__)
 
 SEED_STRIDE = 1_000_003  # between the dropout seeds of neighbouring replicas
 OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)  # not for want of other workers
-
-
-def check(name: Strategy, batch_size: int) -> None:
-    """Raise UsageError when the environment does not say what the strategy needs; no device is touched."""
-    if name == "multi_worker":
-        workers = len(_cluster())
-        if batch_size % workers:
-            raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {workers} workers")
 
 
 def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Devices":
@@ -46,18 +38,15 @@ def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Device
     Raises:
         UsageError: the batch does not divide, or the environment does not say what the strategy needs.
     """
-    check(name, batch_size)
-    chief = True
+    cluster.check(name, batch_size)
     if name == "none":
         strategy = tf.distribute.get_strategy()
     elif name == "mirrored":
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         strategy = tf.distribute.MirroredStrategy([device.name for device in found])
     elif name == "multi_worker":
-        log.info("waiting for all of %s", ", ".join(_cluster()))
+        log.info("waiting for all of %s", ", ".join(cluster.workers()))
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        resolver = strategy.cluster_resolver
-        chief = resolver.task_type == "chief" or (resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs)
     else:
         strategy = _tpu()
     replicas = strategy.num_replicas_in_sync
@@ -67,7 +56,8 @@ def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Device
         raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {count}{parts}")
     if name != "none":
         log.info("--strategy=%s: %d replicas, %d rows of a batch each", name, replicas, batch_size // replicas)
-    return Devices(strategy, chief, None if accumulation_steps == 1 else batch_size // replicas // accumulation_steps)
+    rows = None if accumulation_steps == 1 else batch_size // replicas // accumulation_steps
+    return Devices(strategy, cluster.is_chief(name), rows)
 
 
 class Devices:
@@ -94,6 +84,7 @@ class Devices:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
             self.wait()
+        if error is None or isinstance(error, Interrupted):  # all end then
             if self._watch is not None:
                 self._watch.stop()
         elif self.several and _unreached(error):
@@ -130,6 +121,13 @@ class Devices:
 
         values = self.strategy.experimental_distribute_values_from_function(mine)
         return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+
+    def any(self, value: bool) -> bool:
+        """Whether it is so in any process; they wait for one another here."""
+        if not self.several:
+            return value
+        values = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(float(value)))
+        return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)) > 0
 
     def wait(self) -> None:
         """Wait for all processes to come here."""
@@ -169,24 +167,6 @@ def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:
     if rows is None:
         return values[first::step]
     return tf.reshape(values, [rows // step, step, *values.shape[1:]])[:, first]
-
-
-def _cluster() -> list[str]:
-    """Addresses of the workers that TF_CONFIG names, once it is found to be in order."""
-    text = os.environ.get("TF_CONFIG")
-    form = '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}'
-    if not text:
-        raise UsageError(f"--strategy=multi_worker: the environment variable TF_CONFIG is not set; each worker needs {form}")
-    try:
-        settings = json.loads(text)
-        jobs = settings["cluster"]
-        workers = [address for job in ("chief", "worker") for address in jobs.get(job, [])]
-        kind, index = settings["task"]["type"], int(settings["task"]["index"])
-        if kind not in ("chief", "worker") or not 0 <= index < len(jobs.get(kind, [])):
-            raise UsageError(f"--strategy=multi_worker: TF_CONFIG's cluster has no {kind} {index}")
-        return workers
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"--strategy=multi_worker: TF_CONFIG={text} is not of the form {form}") from None
 
 
 def _tpu() -> tf.distribute.Strategy:

@@ -8,6 +8,7 @@ running epoch's figures, and the batches from its step on are the same wherever 
 
 import dataclasses
 import logging
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,17 +16,18 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from kbert import pipeline
+from kbert import pipeline, progress
 from kbert.boards import Board, Curves
 from kbert.config import Precision, RunConfig
 from kbert.errors import DataError, KbertError
+from kbert.interruption import Interrupted, Notes
 from kbert.loss_watch import LossWatch, LostLoss
 from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.objective import Objective, Sums
-from kbert.optimizers import optimizer
+from kbert.optimizers import last_rate, optimizer
 from kbert.pipeline import Batches
+from kbert.progress import Progress
 from kbert.reports import Report
 from kbert.serving import Predictor, build, set_weights
 from kbert.sources import Table
@@ -36,13 +38,23 @@ from kbert.train_step import TrainStep
 log = logging.getLogger(__name__)
 
 Rows = TypeVar("Rows", bound=OnRows)
+# What is meant for the run alone, not for what is learnt before it.
+OF_STAGES: dict[str, Any] = {
+    "accumulation_steps": 1,
+    "steps": None,
+    "precision": "float32",
+    "early_stopping_patience": None,
+    "evaluate_steps": 0,
+    "loss_limit": 0.0,
+}
+AGREED = 10  # steps between two questions to the other workers whether one is to stop
 
 
 def evaluate(predictor: Predictor[Rows], table: Table, description: str, calibrates: bool = False) -> Report:
     """The table's rows through the serving function, scored as a whole; `calibrates`: thresholds are found on them."""
     scorer = predictor.task.scorer(calibrates)
     rows, count = pipeline.measured_rows(predictor.task, table)
-    with tqdm(total=count, desc=description, unit="row", leave=False, delay=1, disable=None) as bar:
+    with Progress(count, desc=description, unit="row", leave=False) as bar:
         for raw in rows:
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
             scorer.update({name: column.numpy() for name, column in raw.items()}, predicted)
@@ -87,8 +99,7 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
     """
     directory.path.mkdir(parents=True, exist_ok=True)
     directory.set_damaged_aside()
-    settings = {"accumulation_steps": 1, "steps": None, "precision": "float32", **stage.settings}
-    config = dataclasses.replace(config, **settings)
+    config = dataclasses.replace(config, **OF_STAGES, **stage.settings)
     if directory.finished(config) is None:
         examples = pipeline.training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
         batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=config.seed)
@@ -135,6 +146,7 @@ class Run:
         self.watch = LossWatch(config.loss_limit)
         self.board = Board(directory.path / "tb" if self.devices.chief else None)
         self.curves = Curves(self.board, batches.per_epoch)
+        self.notes = Notes()  # signals
         self._unproven: int | None = None  # the step of a checkpoint that replaces others once a later loss is in order
 
     def fit(self) -> None:
@@ -142,6 +154,7 @@ class Run:
 
         Raises:
             KbertError: the loss is lost, and nothing is written then.
+            Interrupted: by Ctrl-C or SIGTERM; a checkpoint was written, from which the same command goes on.
         """
         last = self.directory.last()
         seen = 0 if last is None else last.step
@@ -154,14 +167,20 @@ class Run:
             self._restore(last)
             log.info("continuing after %s: step %d of %d", last.place, last.step, self.steps)
         self.devices.spread_seeds(self.model)
-        self.board.start(self.task.config, self.config, self.task.best[0])
+        name, mode = self.task.best
+        better = "higher" if mode == "max" else "lower"
+        log.info(
+            "best on dev: %s, the %s the better; of equals the lower loss, where dev has one, then the earlier", name, better
+        )
+        self.board.start(self.task.config, self.config, name)
         try:
             if not self.steps and last is None:  # the model as it is, as a checkpoint
                 report = self.measure() if self.devices.chief else None
                 if report is not None:
                     self.board.report("dev", 0, report)
                     self._keep(0, report)
-            self._train(seen)
+            with self.notes.taken():
+                self._train(seen, last)
             if self.devices.chief:
                 self.directory.drop(self.config.keep_checkpoints)
         except LostLoss as lost:
@@ -179,36 +198,76 @@ class Run:
         finally:
             self.board.close()
 
-    def _train(self, done: int) -> None:
-        config, per_epoch = self.config, self.batches.per_epoch
+    def _train(self, done: int, last: Saved | None) -> None:
         batches = self.devices.batches(self.batches, done)
-        self.curves.start(done, self.train_step.results(self.sums))
+        self.curves.start(done, self._results())
+        unmeasured = last is not None and last.score is None and self._measured_after(done)  # it was interrupted just then
+        if unmeasured and self._finish(done, f"{done}/{self.steps}", {}, measured=True, saved=last):
+            return
         since, began = done, time.monotonic()
-        with tqdm(total=self.steps, initial=done, desc="training", unit="step", disable=None) as bar:
+        with Progress(self.steps, initial=done, desc="training", unit="step", delay=0, figures=self._results) as bar:
             for step in range(done + 1, self.steps + 1):
                 self.sums, loss = self.train_step(batches, self.sums)
                 self.watch.add(step, loss)
                 self._drop(step - 1)
                 bar.update()
-                measured = step % per_epoch == 0 or step == self.steps or _due(step, config.evaluate_steps)
-                kept = measured or _due(step, config.checkpoint_steps)
+                measured = self._measured_after(step)
+                stopping = self._stopping(step, measured)
+                kept = stopping or measured or _due(step, self.config.checkpoint_steps)
                 if kept:
                     self.watch.check()
                     self._drop(step)
                 if kept or self.curves.due(step):
-                    results = self.train_step.results(self.sums)
-                    self.curves.add(step, results, float(self.optimizer.learning_rate))
-                    bar.set_postfix(results, refresh=False)
-                if step % per_epoch == 0:
+                    results = self._results()
+                    self.curves.add(step, results, last_rate(self.optimizer))
+                    bar.show(results)
+                if step % self.batches.per_epoch == 0:
                     self.sums = self.train_step.zeros()
-                if measured:
+                if kept:
                     seconds = time.monotonic() - began
                     pace = f"{step}/{self.steps} - {seconds:.0f}s - {1000 * seconds / (step - since):.0f}ms/step"
-                report = self._measure(step, pace, results) if measured else None
-                if kept and self.devices.told(self.devices.chief and self._keep(step, report)):
-                    return
+                    if self._finish(step, pace, results, measured=measured and not stopping):
+                        return
                 if measured:
                     since, began = step, time.monotonic()
+
+    def _measured_after(self, step: int) -> bool:
+        """Whether dev is measured after a step."""
+        ends = step % self.batches.per_epoch == 0 or step >= self.steps
+        return step > 0 and (ends or _due(step, self.config.evaluate_steps))
+
+    def _stopping(self, step: int, together: bool) -> bool:
+        """Whether a signal came, to any of the workers; they ask one another now and then, and where all are `together`."""
+        asked = self.notes.number is not None
+        if not self.devices.several:
+            return asked
+        return (together or _due(step, AGREED)) and self.devices.any(asked)
+
+    def _finish(self, step: int, pace: str, results: dict[str, float], *, measured: bool, saved: Saved | None = None) -> bool:
+        """What is done where a checkpoint is due; returns whether the run ends here.
+
+        Args:
+            step: the last one done.
+            pace: of the steps so far, for people.
+            results: figures of the training steps.
+            measured: whether dev is measured.
+            saved: the checkpoint, where it is there without dev's figures.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        report = self._measure(step, pace, results) if measured else None
+        over = self.devices.told(self.devices.chief and self._keep(step, report, saved))
+        if self._stopping(step, together=True):
+            number = self.notes.number or signal.SIGTERM  # of one that another worker got
+            end = "terminated" if number == signal.SIGTERM else "interrupted"
+            kept = f"checkpoint {self.directory.checkpoint_path(step)}; run the same command to continue"
+            raise Interrupted(number, f"{end} after step {step} of {self.steps}; {kept}")
+        return bool(over)
+
+    def _results(self) -> dict[str, float]:
+        """Figures of the running epoch's training steps."""
+        return self.train_step.results(self.sums)
 
     def _drop(self, watched: int) -> None:
         """Drop what the newest checkpoint replaces when the loss of a step behind it is known to be in order."""
@@ -218,42 +277,42 @@ class Run:
 
     def _measure(self, step: int, pace: str, results: dict[str, float]) -> Report | None:
         """Dev's figures in the chief's process, printed behind those of training, and sent to TensorBoard."""
-        report = self.measure() if self.devices.chief else None
+        report = self.notes.interruptible(self.measure) if self.devices.chief else None
         figures = dict(results)
         if report is not None:
             self.board.report("dev", step, report)
             figures |= {f"dev_{name}": value for name, value in report.scalars().items()}
-        tqdm.write(" - ".join([pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
+        progress.write(" - ".join([pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
         return report
 
-    def _keep(self, step: int, report: Report | None) -> bool:
+    def _keep(self, step: int, report: Report | None, saved: Saved | None = None) -> bool:
         """Write a checkpoint, with dev's figures where there are some; returns whether the run ends here."""
-        weights = _arrays(self.model.weights)
-        if not all(np.isfinite(array).all() for array in weights.values()):
-            raise LostLoss(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
         last, best = self.directory.last(), self.directory.measured()
-        figures: dict[str, Any] = {"waited": 0 if last is None else last.waited}
-        stopped = False
+        figures = Figures(step=step, per_epoch=self.batches.per_epoch, waited=0 if last is None else last.waited)
         if report is not None:
             name, mode = self.task.best
             value = report.scalars()[name]
-            score = value if mode == "max" else -value
-            better = best is None or best.score is None or score > best.score
-            figures["waited"] = 0 if better else figures["waited"] + 1
+            figures = dataclasses.replace(
+                figures,
+                score=value if mode == "max" else -value,
+                metrics=report.metrics,
+                calibration=report.calibration(),
+            )
+            waited = 0 if best is None or figures.rank > best.rank else figures.waited + 1
             patience = self.config.early_stopping_patience
-            stopped = patience is not None and figures["waited"] >= patience
+            stopped = patience is not None and waited >= patience
             if stopped:
-                log.info("early stopping: dev %s was measured %d times without a better one", name, figures["waited"])
-            figures |= {
-                "score": score,
-                "stopped": self.steps if stopped else 0,
-                "metrics": report.metrics,
-                "calibration": report.calibration(),
-            }
-        described = Figures(step=step, per_epoch=self.batches.per_epoch, **figures)
-        self.directory.save(weights, self._state(), described)
+                log.info("early stopping: dev %s was measured %d times without a better one", name, waited)
+            figures = dataclasses.replace(figures, waited=waited, stopped=self.steps if stopped else 0)
+        if saved is None:
+            weights = _arrays(self.model.weights)
+            if not all(np.isfinite(array).all() for array in weights.values()):
+                raise LostLoss(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
+            self.directory.save(weights, self._state(), figures)
+        elif report is not None:
+            self.directory.describe(saved, figures)
         self._unproven = step
-        return stopped
+        return figures.stopped > 0
 
     def _unsaved(self) -> list[Any]:
         """What `model.weights` leaves out but the next step depends on: optimizer and dropout seeds."""

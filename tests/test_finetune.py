@@ -1,9 +1,7 @@
 """The training command line, from flags to a model directory, with what can go wrong."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -98,7 +96,7 @@ def test_a_finished_run_says_so(checkpoint, trained, data, tmp_path, capsys):
 
 
 def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint, data, tmp_path, monkeypatch, capsys):
-    flags = {"epochs": 6, "learning_rate": 1e-9, "early_stopping_patience": 2}
+    flags = {"epochs": 6, "learning_rate": 0, "early_stopping_patience": 2}
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **flags)) == 0
     assert "early stopping: dev accuracy was measured 2 times without a better one" in capsys.readouterr().err
     directory = ModelDir(tmp_path / "m")
@@ -363,16 +361,8 @@ def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, train
     assert same(weights(path), kept)
 
 
-# A shell's background jobs, and so perhaps these tests, ignore SIGINT and hand that on to their children.
-START = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("kbert.finetune", run_name="__main__")
-"""
-
-
 def start(flags: list[str], environment) -> subprocess.Popen:
-    command = [sys.executable, "-c", START, *flags]
+    command = [sys.executable, "-m", "kbert.finetune", *flags]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -383,26 +373,26 @@ def wait_for(condition, child, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def interrupted(child) -> str:
-    """Interrupt it, and again if it goes on: Python drops an interrupt that falls into a destructor."""
-    for _ in range(3):
-        os.kill(child.pid, signal.SIGINT)
-        try:
-            return child.communicate(timeout=30)[0]
-        except subprocess.TimeoutExpired:
-            continue
-    raise AssertionError("it goes on")
-
-
-def test_a_run_that_is_interrupted_leaves_a_usable_directory(checkpoint, data, tmp_path, environment):
+def test_a_run_that_is_stopped_goes_on_and_others_keep_off(checkpoint, data, tmp_path, environment, capsys):
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
     child = start(flags, environment)
     wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("step-*")), child)
-    output = interrupted(child)
-    assert child.returncode == 130 and "interrupted" in output and "Traceback" not in output, output
+    # Another run writes nothing there; readers read.
+    for more in ([], ["--overwrite"]):
+        assert finetune.main([*flags, *more]) == 1
+        assert f"--model_dir={path}: a run is writing it (process {child.pid} on " in capsys.readouterr().err
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
+    child.terminate()
+    output = child.communicate(timeout=120)[0]
+    assert child.returncode == 143 and "Traceback" not in output, output
+    last = ModelDir(path).last()
+    assert f"kbert.finetune: terminated after step {last.step} of 4800; checkpoint {last.path}; run the same command" in output
+    assert "best on dev: accuracy, the higher the better" in output
     assert not list((path / "checkpoints").glob(".writing-*"))
+    capsys.readouterr()
+    assert finetune.main(finetune_flags(checkpoint, data, path, steps=last.step + 1)) == 0
+    assert f"step {last.step} of {last.step + 1}" in capsys.readouterr().err
 
 
 def test_interrupted_before_the_first_checkpoint(checkpoint, data, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,8 @@
 """Flags: parsing, help, errors, and that none of it costs TensorFlow."""
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -94,7 +96,8 @@ def test_help_shows_every_flag_with_its_default(capsys):
     [
         (UsageError("wrong flag"), 2, "prog: wrong flag"),
         (DataError("f.tsv:3: bad row"), 1, "prog: f.tsv:3: bad row"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "prog: interrupted\n"),
+        (signal.SIGTERM, 143, "prog: terminated\n"),
         (MemoryError(), 1, "--batch_size"),
         (OSError(28, "No space left on device"), 1, "no space left on the disk: a temporary file in "),
         (OSError(28, "No space left on device", "out.npy"), 1, "no space left on the disk: out.npy"),
@@ -102,10 +105,18 @@ def test_help_shows_every_flag_with_its_default(capsys):
     ],
 )
 def test_exit_codes(raised, code, message, capsys):
+    cleared = []
+
     def body(example):
-        raise raised
+        try:
+            if isinstance(raised, signal.Signals):
+                os.kill(os.getpid(), raised)
+            raise raised
+        finally:
+            cleared.append(True)
 
     assert flags.main("prog", "", ["--path=p"], lambda _: (Example,), body) == code
+    assert cleared and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert message in capsys.readouterr().err
 
 

@@ -1,5 +1,11 @@
 """Runs of a toy model: when checkpoints are written and which are kept, exact resuming, losses that are lost."""
 
+import errno
+import os
+import signal
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +13,10 @@ import tensorflow as tf
 from test_boards import events, number
 from test_pipeline import CONFIG
 
-from kbert import training
+from kbert import optimizers, training
 from kbert.config import TrainConfig
 from kbert.errors import DataError, KbertError
+from kbert.interruption import Interrupted
 from kbert.model_dir import ModelDir
 
 PER_EPOCH = 8
@@ -18,8 +25,8 @@ PER_EPOCH = 8
 class Report:
     """Dev figures that are given."""
 
-    def __init__(self, accuracy: float):
-        self.metrics = {"accuracy": accuracy}
+    def __init__(self, figures):
+        self.metrics = figures if isinstance(figures, dict) else {"accuracy": figures}
 
     def scalars(self):
         return self.metrics
@@ -62,8 +69,11 @@ class Batches:
         return f"row {step} of the toy"
 
 
-def run(path, figures=(), bad=None, stop=None, **settings) -> ModelDir:
-    """Train in a directory, from where it is; `stop` ends it behind that step, as a kill would."""
+def run(path, figures=(), bad=None, stop=None, signals=None, measuring=None, **settings) -> ModelDir:
+    """Train in a directory, from where it is; `stop` ends it behind that step, as a kill would.
+
+    `signals`: those that come during steps; `measuring`: one that comes while dev is measured.
+    """
     config = TrainConfig(init="", train_data="", **{"steps": 20, "learning_rate": 0.05, **settings})
     training.seed(config.seed)
     x = keras.Input((4,))
@@ -74,9 +84,24 @@ def run(path, figures=(), bad=None, stop=None, **settings) -> ModelDir:
     if directory.last() is None:
         directory.create(CONFIG, config, ["[PAD]"])
     given = iter(figures)
-    one = training.Run(Task(), model, config, directory, Batches(bad), lambda: Report(next(given, 0.5)))
-    if stop is not None:
-        add = one.watch.add
+
+    def measure():
+        if measuring is not None:
+            os.kill(os.getpid(), measuring)
+        return Report(next(given, 0.5))
+
+    one = training.Run(Task(), model, config, directory, Batches(bad), measure)
+    add = one.watch.add
+    if signals is not None:
+
+        def added(step, loss):
+            add(step, loss)
+            for number in signals.get(step, ()):
+                os.kill(os.getpid(), number)
+
+        one.watch.add = added
+        one.fit()
+    elif stop is not None:
 
         def added(step, loss):
             if step > stop:
@@ -157,7 +182,80 @@ def test_any_step_resumes_exactly(tmp_path, settings):
     resumed = run(tmp_path / "m", figures=[0.3], **settings)
     assert same(contents(whole), contents(resumed)) and any("seed_generator" in name for name in contents(resumed))
     assert curves(tmp_path / "m") == curves(tmp_path / "whole")
+    rates = [optimizers.WarmupDecay(0.05, 20, 2)(step - 1) for step in (3, 6, 8)]  # those that the steps were taken with
+    assert [curves(tmp_path / "m")["train/learning_rate"][step] for step in (3, 6, 8)] == pytest.approx(rates)
     assert sorted(curves(tmp_path / "m")["train/loss"]) == [3, 6, 8, 9, 12, 15, 16, 18, 20]
+
+
+def test_a_signal_ends_a_run_between_two_steps(tmp_path):
+    whole = run(tmp_path / "whole", figures=[0.1, 0.9, 0.3])
+    with pytest.raises(Interrupted, match="terminated after step 5 of 20; checkpoint .*step-00000005; run the same") as caught:
+        run(tmp_path / "m", signals={5: [signal.SIGTERM]})
+    directory = ModelDir(tmp_path / "m")
+    assert caught.value.exit_code == 143 and steps(directory) == [5] and directory.measured() is None
+    # At an epoch's end dev is not measured any more, or its measurement is broken off; the next run makes up for it.
+    with pytest.raises(Interrupted, match="interrupted after step 8 of 20") as caught:
+        run(tmp_path / "m", signals={8: [signal.SIGINT]})
+    assert caught.value.exit_code == 130 and directory.last().step == 8 and directory.measured() is None
+    with pytest.raises(Interrupted, match="after step 8 of 20"):
+        run(tmp_path / "m", measuring=signal.SIGINT)
+    with pytest.raises(Interrupted, match="after step 16 of 20"):
+        run(tmp_path / "m", figures=[0.1], signals={16: [signal.SIGTERM]})
+    assert directory.measured().step == 8 and directory.last().score is None
+    # As when the last step is interrupted: the run is not finished.
+    with pytest.raises(Interrupted, match="after step 20 of 20"):
+        run(tmp_path / "m", figures=[0.9], signals={20: [signal.SIGTERM]})
+    assert directory.finished(TrainConfig(init="", train_data="", steps=20)) is None
+    run(tmp_path / "m", figures=[0.3])
+    assert directory.finished(TrainConfig(init="", train_data="", steps=20))
+    assert same(contents(whole), contents(directory))
+    assert [(saved.step, saved.score, saved.waited) for saved in directory.checkpoints()] == [(16, 0.9, 0), (20, 0.3, 1)]
+    # The second one does not wait for the step.
+    with pytest.raises(Interrupted, match="^interrupted$"):
+        run(tmp_path / "twice", signals={3: [signal.SIGTERM, signal.SIGINT]})
+    assert steps(ModelDir(tmp_path / "twice")) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_of_equal_figures_the_lower_loss_is_the_best(tmp_path):
+    figures = [{"accuracy": 0.5, "loss": 0.9}, {"accuracy": 0.5, "loss": 0.4}, {"accuracy": 0.5, "loss": 0.4}]
+    directory = run(tmp_path / "m", figures=figures, keep_checkpoints=3)
+    assert directory.best().step == 16 and [saved.waited for saved in directory.checkpoints()] == [0, 0, 1]
+    # A figure that is not a number is never the best.
+    figures = [{"accuracy": 0.2}, {"accuracy": float("nan")}, {"accuracy": 0.1}]
+    directory = run(tmp_path / "none", figures=figures, keep_checkpoints=3)
+    assert directory.best().step == 8 and directory.last().waited == 2
+
+
+def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
+    def full(arrays, path):
+        path.write_bytes(bytes(100))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kbert.model_dir.save_file", full)
+    with pytest.raises(DataError, match="could not be written: .*No space left"):
+        run(tmp_path / "m")
+    assert list((tmp_path / "m" / "checkpoints").iterdir()) == []
+
+
+def test_one_run_at_a_time_writes_a_directory(tmp_path):
+    directory = ModelDir(tmp_path)
+    left = [tmp_path / "checkpoints" / ".writing-1", tmp_path / "stages" / "filter" / "checkpoints" / ".writing-2"]
+    (tmp_path / ".lock").write_text("{}")  # as a killed process leaves it
+    for path in left:
+        path.mkdir(parents=True)
+    with directory.held():
+        assert not any(path.exists() for path in left)  # those of killed runs
+        left[0].mkdir()  # our own
+        with pytest.raises(DataError, match=f"a run is writing it .process {os.getpid()} on .*, since 20"), directory.held():
+            pass
+        assert left[0].exists()
+        with directory.held(chief=False):  # another worker of the same run
+            pass
+        # Processes that we start do not hold it on.
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with directory.held():
+        child.communicate(b"\n")
 
 
 def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):

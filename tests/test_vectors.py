@@ -116,7 +116,8 @@ def filled(folder, overwrite=False, settings=None) -> VectorStore:
 
 def closed(store: VectorStore) -> None:
     """As a killed process leaves it."""
-    for stream in (store._vectors, store._index, store._lock):
+    store._lock.release()
+    for stream in (store._vectors, store._index):
         stream.close()
 
 

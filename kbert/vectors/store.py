@@ -10,7 +10,6 @@ A window's vectors are on the disk before progress.json says so, and it is renam
 any moment, what stands behind the counts in progress.json is cut off, and nothing before it is lost.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ import numpy as np
 from kbert.config import from_json, read_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json
+from kbert.lock import Held, Lock
 from kbert.vectors.formats import Part
 
 CHUNK = 4096  # vectors read at once
@@ -63,10 +63,9 @@ class VectorStore:
         self.path = output.with_name(f".{output.name}.encoding")
         try:
             self.path.mkdir(exist_ok=True)
-            self._lock = open(self.path / "lock", "w")  # noqa: SIM115  (held until the run ends)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"--output={output}: another process is writing it") from None
+            self._lock = Lock(self.path / "lock")  # held until the run ends
+        except Held as holder:
+            raise DataError(f"--output={output}: another process is writing it ({holder})") from None
         except OSError as error:
             raise DataError(f"--output={output}: cannot be written: {error.strerror}") from None
         self.progress = Progress()
@@ -160,6 +159,7 @@ class VectorStore:
 
     def remove(self) -> None:
         """Remove the folder, once the output is whole."""
-        for stream in (self._vectors, self._index, self._lock):
-            stream.close()
+        self._vectors.close()
+        self._index.close()
+        self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Ctrl-C and SIGTERM: errors that every `finally` sees, or notes that a training run acts on between two steps.
+
+Signals reach a process's main thread alone; in another one nothing is changed here. What a user has a process ignore, as
+shells do with Ctrl-C for jobs in the background, it goes on to ignore.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A command ends because of a signal.
+
+    Attributes:
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM, as shells count.
+    """
+
+    def __init__(self, number: int = signal.SIGINT, message: str | None = None):
+        super().__init__(message or ("terminated" if number == signal.SIGTERM else "interrupted"))
+        self.number = number
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int], None], numbers: tuple[int, ...] = SIGNALS) -> Iterator[None]:
+    """Have signals handled in a block, in this process and not in those that it forks."""
+    owner = os.getpid()
+
+    def handle(number: int, _: Any) -> None:
+        if os.getpid() == owner:
+            handler(number)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    former = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {number: signal.getsignal(number) for number in numbers}
+    former = {number: found for number, found in former.items() if found not in (signal.SIG_IGN, None)}
+    for number in former:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, found in former.items():
+            signal.signal(number, found)
+
+
+def raised(number: int) -> None:
+    """A handler: raise Interrupted wherever the program is."""
+    raise Interrupted(number)
+
+
+class Notes:
+    """Takes the first signal in a block as a note, the next one as an error.
+
+    Attributes:
+        number: of the signal that came; None while none did.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._at_once = False
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take notes in a block."""
+        with handled(self._take):
+            yield
+
+    def interruptible(self, call: Callable[[], T]) -> T | None:
+        """The result of something that may take long and changes nothing; the first signal ends it, as a note: None then."""
+        self._at_once = True
+        try:
+            return call() if self.number is None else None
+        except Interrupted as end:
+            if self.number is not None:  # the second one
+                raise
+            self.number = end.number
+            return None
+        finally:
+            self._at_once = False
+
+    def _take(self, number: int) -> None:
+        if self._at_once or self.number is not None:
+            raise Interrupted(number)
+        self.number = number
+        # Not by Python's streams, which may be in the middle of something.
+        os.write(2, b"\nwriting a checkpoint after this step; once more to end at once\n")
