@@ -175,7 +175,7 @@ def _tables(
     """The tables by split, every row validated, and the labels in order."""
     from kbert.sources import open_table
 
-    def opened(source: str, labels: Sequence[str] | None) -> tuple["Table", "Audit"]:
+    def opened(source: str, labels: Sequence[str] | None, learnt: bool = False) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels, options)
         columns = task_type.columns(train.source)
         table = open_table(
@@ -187,11 +187,14 @@ def _tables(
             nested=task_type.nested,
             check=audit,
         )
+        if learnt:
+            for note in audit.check_learnable():
+                log.warning("%s", note)
         audit.finish()
         return table, audit
 
     tables = {}
-    tables["train"], audit = opened(train.train_data, _labels_file(train.labels))
+    tables["train"], audit = opened(train.train_data, _labels_file(train.labels), learnt=True)
     labels = audit.labels
     if train.dev_data:
         tables["dev"], _ = opened(train.dev_data, labels)

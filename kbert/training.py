@@ -9,6 +9,7 @@ running epoch's figures, and the batches from its step on are the same wherever 
 import dataclasses
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -291,13 +292,10 @@ class Run:
         figures = Figures(step=step, per_epoch=self.batches.per_epoch, waited=0 if last is None else last.waited)
         if report is not None:
             name, mode = self.task.best
-            value = report.scalars()[name]
-            figures = dataclasses.replace(
-                figures,
-                score=value if mode == "max" else -value,
-                metrics=report.metrics,
-                calibration=report.calibration(),
-            )
+            value = report.scalars().get(name)
+            # A figure that cannot be computed, as a correlation with equal scores, is the worst there is.
+            score = -sys.float_info.max if value is None else value if mode == "max" else -value
+            figures = dataclasses.replace(figures, score=score, metrics=report.metrics, calibration=report.calibration())
             waited = 0 if best is None or figures.rank > best.rank else figures.waited + 1
             patience = self.config.early_stopping_patience
             stopped = patience is not None and waited >= patience

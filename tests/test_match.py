@@ -414,8 +414,17 @@ def test_a_batch_that_is_looked_at_as_a_whole_is_not_computed_in_parts(checkpoin
     assert "--accumulation_steps=2, --strategy=none: the loss of this task needs the whole of a batch" in capfd.readouterr().err
 
 
-def test_one_class_only_is_said(checkpoint, tmp_path, capfd):
+def test_one_class_can_be_measured_and_not_learnt(checkpoint, tmp_path, capfd):
     path = write_tsv(tmp_path / "bad.tsv", [("a", "b", "1"), ("c", "d", "1.0")], ("headline", "body", "same"))
     more = {"train_data": path, "dev_data": path, "label_column": "same"}
     assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 1
     assert "one label only (1); pairs that all belong together are trained on without --label_column" in capfd.readouterr().err
+    both = write_tsv(tmp_path / "both.tsv", [("a", "b", "1"), ("c", "d", "0")], ("headline", "body", "same"))
+    more |= {"train_data": both, "epochs": 0}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 0
+    assert f"{path}: all rows have the label 1; roc_auc is undefined" in capfd.readouterr().err
+    written = tmp_path / "metrics.json"
+    assert evaluate.main([f"--model_dir={tmp_path / 'model'}", f"--data={path}", f"--metrics_out={written}"]) == 0
+    figures = json.loads(written.read_text())
+    assert figures["roc_auc"] is None and figures["accuracy"] == figures["recall"] == sum(figures["confusion_matrix"][1][1:]) / 2
+    assert re.search(r"^roc_auc +undefined$", capfd.readouterr().out, re.M)

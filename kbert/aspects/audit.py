@@ -4,7 +4,6 @@ In: rows, one after the other: a text and a label for each aspect, or a text, an
 order; errors about a row or about all of them. No TensorFlow here.
 """
 
-import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +11,6 @@ from collections.abc import Sequence
 from kbert.aspects.labels import LABELS, NOT_MENTIONED, label_of
 from kbert.errors import DataError, UsageError
 from kbert.options import Aspect
-
-log = logging.getLogger(__name__)
 
 NEARLY_ALL = 0.95  # of the rows
 
@@ -83,23 +80,22 @@ class AspectAudit:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those of training rows, in `LABELS`' order, once it is clear that there is something to learn."""
-        self._check_learnable()
+        """Those of the rows, in `LABELS`' order."""
         return tuple(label for label in LABELS if label in (self.found if self.allowed is None else self.allowed))
 
     def finish(self) -> None:
         """Nothing: rows that are measured may say anything that is allowed."""
 
-    def _check_learnable(self) -> None:
+    def check_learnable(self) -> list[str]:
         if set(self.found) == {NOT_MENTIONED}:
             raise DataError(f"{self.source}: no aspect is mentioned in any row (every label is -2); there is nothing to learn")
         if len(self.found) < 2:
             raise DataError(f"{self.source}: one label only ({', '.join(self.found)}); a classifier needs two or more")
+        notes = []
         if not self.known and self.found[NOT_MENTIONED]:
-            log.warning(
-                "%s: rows are labelled -2, not mentioned, so that their aspects seem to be no terms that stand in the texts; "
-                "--aspect_names names them",
-                self.source,
+            notes.append(
+                f"{self.source}: rows are labelled -2, not mentioned, so that their aspects seem to be no terms that stand in "
+                "the texts; --aspect_names names them"
             )
         if self.learns and self.known and not self.found[NOT_MENTIONED] and self.allowed and NOT_MENTIONED in self.allowed:
             raise UsageError(
@@ -108,14 +104,13 @@ class AspectAudit:
             )
         silent = [name for name in self.names if not self.mentioned[name]]
         if silent:
-            log.warning("%s: no row mentions %s", self.source, ", ".join(map(repr, silent)))
+            notes.append(f"{self.source}: no row mentions {', '.join(map(repr, silent))}")
         for coarse, texts in self.texts.items():
             self.told[coarse], self.said[coarse] = len(texts), sum(texts.values())
         everywhere = [repr(name) for name, count in self.said.items() if count > NEARLY_ALL * self.told[name]]
         if everywhere and self.learns:
-            log.warning(
-                "%s: nearly all rows mention %s, so that --filter=tfn, which learns which do, learns little of it; "
-                "--aspect_names can name finer coarse aspects",
-                self.source,
-                ", ".join(everywhere),
+            notes.append(
+                f"{self.source}: nearly all rows mention {', '.join(everywhere)}, so that --filter=tfn, which learns which do, "
+                "learns little of it; --aspect_names can name finer coarse aspects"
             )
+        return notes

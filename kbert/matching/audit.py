@@ -3,10 +3,13 @@
 In: rows, one after the other. Out: the labels, in order; errors about a row or about all of them. No TensorFlow here.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 
 from kbert.errors import DataError, UsageError
+
+log = logging.getLogger(__name__)
 
 FIELDS = ("title", "text")
 BINARY = ("0", "1")
@@ -60,13 +63,20 @@ class MatchAudit:
 
     def finish(self) -> None:
         if self.labelled and self.low == self.high:
+            if self.low not in (0, 1) or (self.allowed and self.allowed != BINARY):
+                raise DataError(f"{self.source}: all rows have the grade {self.low:g}; there is no correlation to compute")
+            log.warning("%s: all rows have the label %g; roc_auc is undefined", self.source, self.low)
+        for kind, varied in zip(FIELDS, self.varied, strict=True):
+            if not self.labelled and not varied:
+                raise DataError(f"{self.source}: all rows have the same {kind}; there is nothing to tell apart")
+
+    def check_learnable(self) -> list[str]:
+        if self.labelled and self.low == self.high:
             raise DataError(
                 f"{self.source}: one label only ({self.low:g}); pairs that all belong together are trained on without "
                 "--label_column"
             )
-        for kind, varied in zip(FIELDS, self.varied, strict=True):
-            if not self.labelled and not varied:
-                raise DataError(f"{self.source}: all rows have the same {kind}; there is nothing to tell apart")
+        return []
 
 
 def _written(numbers: set[float]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, 
         threshold: the least score that is taken for 1.
 
     Returns:
-        `roc_auc` is 0.5 where all rows have one label, `confusion_matrix` has a row for each gold label.
+        `roc_auc` is None where all rows have one label, `confusion_matrix` has a row for each gold label. As scikit-learn
+        has it, precision is 0 where no pair is taken for 1, recall where none is labelled so.
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
@@ -30,7 +31,7 @@ def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, 
         "rows": len(gold),
         "accuracy": float(accuracy_score(gold, found)),
         **{name: float(value) for name, value in zip(("precision", "recall", "f1"), scored, strict=False)},
-        "roc_auc": float(roc_auc_score(gold, scores)) if len(np.unique(gold)) > 1 else 0.5,
+        "roc_auc": float(roc_auc_score(gold, scores)) if len(np.unique(gold)) > 1 else None,
         "confusion_matrix": confusion_matrix(gold, found, labels=[0, 1]).tolist(),
     }
 
@@ -48,14 +49,14 @@ def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
 
 
 def graded(gold: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Pearson's and Spearman's correlation, by SciPy; 0 where one side is constant."""
+    """Pearson's and Spearman's correlation, by SciPy; None where one side is constant."""
     from scipy.stats import pearsonr, spearmanr
 
     varied = np.ptp(gold) > 0 and np.ptp(scores) > 0
     return {
         "rows": len(gold),
-        "pearson": float(pearsonr(gold, scores)[0]) if varied else 0.0,
-        "spearman": float(spearmanr(gold, scores)[0]) if varied else 0.0,
+        "pearson": float(pearsonr(gold, scores)[0]) if varied else None,
+        "spearman": float(spearmanr(gold, scores)[0]) if varied else None,
     }
 
 

@@ -29,11 +29,16 @@ class MatchReport(Report):
         self._threshold = threshold
 
     def scalars(self) -> dict[str, float]:
+        return {name: value for name, value in self._figures().items() if value is not None}
+
+    def _figures(self) -> dict[str, float | None]:
         return {name: self.metrics[name] for name in FIGURES[self.metrics["kind"]]}
 
     def table(self) -> str:
         m = self.metrics
-        lines = [f"{name:<14}{value:>8.4f}" for name, value in self.scalars().items()]
+        lines = [
+            f"{name:<14}{'undefined' if value is None else f'{value:.4f}':>8}" for name, value in self._figures().items()
+        ]
         if m["kind"] == "retrieval":
             lines.append(f"{m['titles']:,} titles, each among all {m['texts']:,} texts")
         if THRESHOLD in m:

@@ -20,7 +20,7 @@ from kbert.answering import answer_spans, squad
 from kbert.answering.squad_report import THRESHOLD, AnswerReport, AnswerScorer
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
-from kbert.errors import UsageError
+from kbert.errors import DataError, UsageError
 from kbert.options import AnswerOptions
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
@@ -65,6 +65,11 @@ class AnswerAudit:
                 "%s: %d of %d answers stand nowhere in their context; a model can only come near them",
                 *(self.source, self.nowhere, self.answers),
             )
+
+    def check_learnable(self) -> list[str]:
+        if not self.answers:
+            raise DataError(f"{self.source}: no question has an answer in --label_column; there is nothing to learn")
+        return []
 
 
 class Answer(Task):

@@ -30,7 +30,7 @@ Encoded = dict[str, Any]  # tensors and ragged tensors
 
 
 class Audit(Protocol):
-    """Checks every row before training; its ValueError is reported with the row's file and line."""
+    """Checks every row before training or measuring; its ValueError is reported with the row's file and line."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -39,7 +39,14 @@ class Audit(Protocol):
     def __call__(self, values: tuple[str, ...]) -> None: ...
 
     def finish(self) -> None:
-        """Raise DataError when the rows as a whole cannot be learnt from."""
+        """Warn of what all rows together are like; raise DataError when they cannot even be measured."""
+
+    def check_learnable(self) -> list[str]:
+        """Raise DataError when nothing can be learnt from the rows as a whole; asked of training rows only.
+
+        Returns:
+            Sentences about what of them can be learnt badly, for the log.
+        """
 
 
 class Scorer(Protocol):

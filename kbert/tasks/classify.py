@@ -62,10 +62,13 @@ class LabelAudit:
         return tuple(sorted(self.found, key=lambda label: (int(label), label) if numbers else (0, label)))
 
     def finish(self) -> None:
-        if len(self.labels) < 2:
-            raise DataError(f"{self.source}: one label only ({_listed(self.labels)}); a classifier needs two or more")
         if self.empty:
             log.warning("%s: rows without any text, of which only special tokens are read: %d", self.source, self.empty)
+
+    def check_learnable(self) -> list[str]:
+        if len(self.found) < 2:
+            raise DataError(f"{self.source}: one label only ({_listed(tuple(self.found))}); a classifier needs two or more")
+        return []
 
 
 def _listed(labels: tuple[str, ...]) -> str:

@@ -52,8 +52,12 @@ class EntityAudit:
         return tuple(sorted(self.found) if self.allowed is None else self.allowed)
 
     def finish(self) -> None:
-        if not self.found and self.allowed is None:
+        """Nothing: rows that are measured may have no entity."""
+
+    def check_learnable(self) -> list[str]:
+        if not self.found:
             raise DataError(f"{self.source}: no entity in any row; is --label_column the right one?")
+        return []
 
 
 class TagReport(Report):
