@@ -23,6 +23,8 @@ SCHEMA = 1
 Precision = Literal["float32", "bfloat16", "float16"]
 Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
 Activation = Literal["gelu", "gelu_approximate", "relu"]
+Offsets = Literal["characters", "utf16", "bytes"]
+Ends = Literal["exclusive", "inclusive"]
 
 
 def flag(default: Any = dataclasses.MISSING, *, help: str, otherwise: str | None = None, **limits: Any) -> Any:
@@ -120,6 +122,18 @@ class SourceConfig:
     )
     tfds_dir: str | None = flag(
         None, help="Where TFDS data sets are kept; by default TFDS's own folder (~/tensorflow_datasets)."
+    )
+
+    offsets: Offsets | None = flag(
+        None,
+        help="What the places of entities and answers (start, end, answer_start) count: characters, UTF-16 units, as "
+        "JavaScript, Java and C# do, or bytes of UTF-8.",
+        otherwise="characters, unless most entities cut words, which is an error",
+    )
+    ends: Ends | None = flag(
+        None,
+        help="Whether the `end` of an entity is behind its last character or is that character.",
+        otherwise="exclusive; inclusive in CLUENER's layout",
     )
 
     @property

@@ -48,7 +48,15 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         log.warning("--label_column: %s", ", ".join(f"{a} is read as {b}" for a, b in zip(read, known, strict=True)))
     task = fine_tuned(model.task)
     audit = task.audit(options.data, model.fields, model.labels, model.options)
-    table = open_table(options.data, source, task.columns(source), keyed_by=len(model.fields), nested=task.nested, check=audit)
+    table = open_table(
+        options.data,
+        source,
+        task.columns(source),
+        keyed_by=len(model.fields),
+        nested=task.nested,
+        reader=task.reader(source),
+        check=audit,
+    )
     audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")

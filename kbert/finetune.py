@@ -185,6 +185,7 @@ def _tables(
             keyed_by=len(fields),
             split_by=task_type.split_by,
             nested=task_type.nested,
+            reader=task_type.reader(train.source),
             check=audit,
         )
         if learnt:

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -34,6 +34,16 @@ CHUNK = 8192  # rows of the index held in memory at once
 STDIN = "-"
 
 
+class Reader(Protocol):
+    """Makes of a row's values, as a file writes them, what a task reads."""
+
+    def __call__(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """The row's values; ValueError where they are malformed."""
+
+    def finish(self, name: str) -> None:
+        """Say what was found in all rows of a source; raise DataError where they cannot be meant as they were read."""
+
+
 @dataclass(frozen=True)
 class _File:
     """A readable stretch of bytes: a named file, or the copy of one that cannot be read at random."""
@@ -42,6 +52,12 @@ class _File:
     copy: IO[bytes] | None
     start: int  # bytes in front of the first row: byte order mark and header
     layout: Layout
+    reader: Reader | None = None
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        """The values of a record's row; none where it is no row."""
+        values = self.layout.values(record)
+        return self.reader(values) if values and self.reader else values
 
     def open(self) -> IO[bytes]:
         if self.copy is None:
@@ -79,7 +95,7 @@ class Table:
             file = int(record["file"])
             raw = os.pread(self._descriptor(file), int(record["length"]), int(record["offset"]))
             try:
-                values[i] = self._files[file].layout.values(raw)
+                values[i] = self._files[file].values(raw)
                 if not values[i]:
                     raise ValueError("no row is there")
             except ValueError as error:
@@ -168,6 +184,7 @@ def open_table(
     keyed_by: int,
     split_by: slice = slice(None),
     nested: bool = False,
+    reader: Reader | None = None,
     check: Callable[[tuple[str, ...]], None] | None = None,
 ) -> Table:
     """Index a source, validating every row.
@@ -179,6 +196,7 @@ def open_table(
         keyed_by: how many of the leading columns are text; `Table.split` keeps rows equal in them together.
         split_by: those of these that count for that.
         nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
+        reader: reads each row's values where a file writes them as its author likes; conll and terms leave nothing open.
         check: called with each row's values; its ValueError is reported with the row's file and line.
 
     Raises:
@@ -197,13 +215,14 @@ def open_table(
         with _opened(name, copy) as stream:
             size = os.fstat(stream.fileno()).st_size
             layout, start, skipped = layout_of(name, stream, kind, config, columns, columns[keyed_by:] if nested else ())
-            files.append(_File(name, copy, start, layout))
+            file = _File(name, copy, start, layout, None if kind in ("conll", "terms") else reader)
+            files.append(file)
             offset, line = start, 1 + skipped
             stream.seek(start)
             with tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {name}", delay=1, disable=None) as bar:
                 for record in _located(layout.records(iter(stream)), name, line):
                     try:
-                        values = layout.values(record)
+                        values = file.values(record)
                         if values and check is not None:
                             check(values)
                     except ValueError as error:
@@ -224,6 +243,8 @@ def open_table(
     index.flush()
     if not rows:
         raise DataError(f"{source}: no rows")
+    if reader is not None:
+        reader.finish(source)
     return Table(source, tuple(columns), files, index, digest)
 
 

@@ -14,35 +14,53 @@ type number t, 2 + 2 t a further word of it.
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Span = tuple[int, int, str]
 
 
-def read_spans(gold: str | bytes) -> list[Span]:
-    """The entities of a gold column's JSON text, sorted by place.
+class Entity(NamedTuple):
+    """One entity as it is written; `surface` where its text is written too, `inclusive`: `end` names what is last in it."""
+
+    start: int
+    end: int
+    kind: str
+    surface: str | None = None
+    inclusive: bool = False
+
+
+def entities(gold: str | bytes) -> list[Entity]:
+    """The entities of a gold column's JSON text, as they are written.
 
     Raises:
         ValueError: it is in none of the layouts.
     """
     try:
         value = json.loads(gold)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"expected a JSON list of entities, found {_shown(gold)}") from None
     try:
-        spans = [(_number(start), _number(end), _text(kind)) for start, end, kind in _triples(value)]
+        return list(_entities(value))
     except (TypeError, ValueError, KeyError):
         raise ValueError(
             'expected entities as [{"start": 0, "end": 2, "type": "name"}] with ends exclusive, or '
             f'{{"name": {{"surface": [[0, 1]]}}}} with ends inclusive, found {_shown(gold)}'
         ) from None
-    return sorted(spans)
 
 
-def check_spans(spans: Sequence[Span], gold: str, text: str) -> None:
-    """Raise ValueError unless the spans are inside the text, not empty, do not overlap and have the surfaces stated."""
+def read_spans(gold: str | bytes) -> list[Span]:
+    """The entities of a gold column's JSON text, sorted by place, ends exclusive; its places are characters.
+
+    Raises:
+        ValueError: it is in none of the layouts.
+    """
+    return sorted((entity.start, entity.end + entity.inclusive, entity.kind) for entity in entities(gold))
+
+
+def check_spans(spans: Sequence[Span], text: str) -> None:
+    """Raise ValueError unless the spans, sorted, are inside the text, not empty, and do not overlap."""
     for start, end, kind in spans:
         if not 0 <= start < end <= len(text):
             raise ValueError(
@@ -55,23 +73,6 @@ def check_spans(spans: Sequence[Span], gold: str, text: str) -> None:
                 f"entities overlap: {kind!r} {text[start:end]!r} at {start} to {end} and {kind_b!r} {text[start_b:end_b]!r} "
                 f"at {start_b} to {end_b} (exclusive); each character can be part of one entity only"
             )
-    value = json.loads(gold)
-    for item in value if isinstance(value, list) else []:
-        surface = item.get("text") if isinstance(item, dict) else None
-        if isinstance(surface, str) and surface != text[item["start"] : item["end"]]:
-            raise ValueError(
-                f"entity {item['type']!r} {surface!r} is said to stand at {item['start']} to {item['end']} (exclusive), "
-                f"where the text has {text[item['start'] : item['end']]!r}"
-            )
-    if isinstance(value, dict) and not _columns(value):
-        for kind, surfaces in value.items():
-            for surface, places in surfaces.items():
-                for start, end in places:
-                    if text[start : end + 1] != surface:
-                        raise ValueError(
-                            f"entity {kind!r} {surface!r} is said to stand at {start} to {end} (inclusive), "
-                            f"where the text has {text[start : end + 1]!r}"
-                        )
 
 
 def tag_numbers(
@@ -119,22 +120,30 @@ def _columns(value: dict[str, Any]) -> bool:
     return {"start", "end", "type"} <= set(value) and all(isinstance(column, list) for column in value.values())
 
 
-def _triples(value: Any) -> Iterable[tuple[Any, Any, Any]]:
+def _entities(value: Any) -> Iterable[Entity]:
     if isinstance(value, list):
         for item in value:
-            start, end, kind = (item["start"], item["end"], item["type"]) if isinstance(item, dict) else item
-            yield start, end, kind
+            if isinstance(item, dict):
+                yield _entity(item["start"], item["end"], item["type"], item.get("text"))
+            else:
+                yield _entity(*item)
     elif isinstance(value, dict) and _columns(value):
-        yield from zip(value["start"], value["end"], value["type"], strict=True)
+        surfaces = value.get("text", [None] * len(value["start"]))
+        for parts in zip(value["start"], value["end"], value["type"], surfaces, strict=True):
+            yield _entity(*parts)
     elif isinstance(value, dict):
         for kind, surfaces in value.items():
             if not isinstance(surfaces, dict):
                 raise TypeError
-            for places in surfaces.values():
+            for surface, places in surfaces.items():
                 for start, last in places:
-                    yield start, _number(last) + 1, kind
+                    yield _entity(start, last, kind, surface, True)
     else:
         raise TypeError
+
+
+def _entity(start: Any, end: Any, kind: Any, surface: Any = None, inclusive: bool = False) -> Entity:
+    return Entity(_number(start), _number(end), _text(kind), surface if isinstance(surface, str) else None, inclusive)
 
 
 def _number(value: Any) -> int:

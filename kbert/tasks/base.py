@@ -21,8 +21,9 @@ import tensorflow as tf
 
 from kbert.config import ModelConfig, SourceConfig
 from kbert.encoder import Encoder
+from kbert.errors import UsageError
 from kbert.reports import Report
-from kbert.sources import Table
+from kbert.sources import Reader, Table
 from kbert.text import Tokenizer
 
 Tensors = dict[str, tf.Tensor]
@@ -206,6 +207,18 @@ class Task(OnRows, Kept, Protocol):
     @staticmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
         """Names of the columns that hold the fields and then the gold."""
+
+    @staticmethod
+    def reader(source: SourceConfig) -> Reader | None:
+        """What reads the gold column as a file writes it; None: it is taken as it is.
+
+        Raises:
+            UsageError: the settings say what places count, and the task has none.
+        """
+        for name in ("offsets", "ends"):
+            if getattr(source, name) is not None:
+                raise UsageError(f"--{name}={getattr(source, name)}: the rows of this task have no places in a text")
+        return None
 
     @staticmethod
     def settled(options: Any, source: SourceConfig) -> Any:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from kbert import graphs, heads
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
+from kbert.entity_reader import EntityReader
 from kbert.errors import DataError, UsageError
 from kbert.options import TagOptions
 from kbert.reports import Matrix, Report
@@ -39,7 +40,7 @@ class EntityAudit:
     def __call__(self, values: tuple[str, ...]) -> None:
         text, gold = values
         spans = read_spans(gold)
-        check_spans(spans, gold, text)
+        check_spans(spans, text)
         for _, _, kind in spans:
             if any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):
                 raise ValueError(f"type {kind!r} holds a line end, a control character or half a character")
@@ -160,6 +161,10 @@ class Tag(Task):
     @staticmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
         return (*source.text_columns, source.label_column)
+
+    @staticmethod
+    def reader(source: SourceConfig) -> EntityReader:
+        return EntityReader(source)
 
     @staticmethod
     def audit(

@@ -74,7 +74,8 @@ def run(options: Any, task_options: Any, source: Any) -> int:
     fields = task_type.fields(source)
     audit = task_type.audit(options.input, fields, None)
     columns_read = task_type.columns(source)
-    table = open_table(options.input, source, columns_read, keyed_by=len(fields), nested=task_type.nested, check=audit)
+    how = {"nested": task_type.nested, "reader": task_type.reader(source), "check": audit}
+    table = open_table(options.input, source, columns_read, keyed_by=len(fields), **how)
     config = ModelConfig(
         task=name,
         fields=fields,
