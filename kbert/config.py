@@ -231,6 +231,8 @@ class RunConfig:
     )
     train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
     dev_data_crc32: int | None = None  # nor the best checkpoint chosen by others
+    # How rows are ordered and dev rows set aside (`kbert.permutation`, `kbert.splits`): 1 in runs from before it was kept.
+    data_order: int = 1
 
     def total_steps(self, per_epoch: int) -> int:
         """Training steps of the run, given those of an epoch."""

@@ -58,7 +58,7 @@ def _train(
     run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any, directory: ModelDir, devices: "Devices"
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    from kbert import checkpoints, pipeline, training
+    from kbert import checkpoints, permutation, pipeline, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
     from kbert.tasks import fine_tuned
@@ -66,6 +66,7 @@ def _train(
     if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
     devices.wait()
+    train = dataclasses.replace(train, data_order=directory.data_order(run_flags.overwrite))
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = fine_tuned(name)
     fields = task_type.fields(train.source)
@@ -130,7 +131,8 @@ def _train(
         training.learn_first(stage, tables["train"], tables["dev"], train, directory.stage(stage.name))
     examples = pipeline.training_examples(task, tables["train"], train.seed)
     length = model_flags.max_length if train.strategy == "tpu" else None
-    batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=train.seed, length=length)
+    seed = permutation.seed_of(train.seed, train.data_order)
+    batches = pipeline.TableBatches(task, examples, batch_size=train.batch_size, seed=seed, length=length)
     if task.windowed:
         log.info(
             "%d rows are read in %d windows of up to %d tokens",

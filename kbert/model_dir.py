@@ -37,6 +37,7 @@ from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, Tra
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
 from kbert.lock import Held, Lock
+from kbert.permutation import ORDER
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,10 @@ class ModelDir:
             raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
+
+    def data_order(self, overwrite: bool) -> int:
+        """The `RunConfig.data_order` of a run that starts here: that of the run it continues, else the newest."""
+        return ORDER if overwrite or not self.exists() else self.read_config()[1].data_order
 
     def check_not_in(self, init: str) -> None:
         """Raise UsageError when a run would start from a checkpoint that it writes over."""

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from kbert import graphs
 from kbert.chunks import INPUTS, padded
-from kbert.permutation import permuted
+from kbert.permutation import FormerSeed, permuted
 from kbert.sources import Table
 from kbert.tasks.base import Examples, OnRows
 
@@ -191,8 +191,13 @@ class TableBatches:
         if task.grouped:
             inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(positions))
             lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
-        drawn = [self.seed, tf.cast(number, tf.int32)]
+        drawn = [int(self.seed), tf.cast(number, tf.int32)]
         blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - BLUR, 1 + BLUR)
+        if not isinstance(self.seed, FormerSeed):
+            # Too few for a batch are rows of any length, drawn as all rows are: the last of the epoch's permutation. Each
+            # weighs more than others do; cut from the sorted rows, these would be the longest in every epoch.
+            whole = tf.size(blurred) // size * size
+            blurred = tf.where(tf.range(tf.size(blurred)) < whole, blurred, np.inf)
         order = tf.argsort(blurred, stable=True)
         count = -(-tf.size(order) // size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)

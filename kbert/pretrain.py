@@ -100,7 +100,7 @@ def _train(
     devices: "Devices",
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    from kbert import checkpoints, graphs, training
+    from kbert import checkpoints, graphs, permutation, training
     from kbert.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import unigram
@@ -112,6 +112,7 @@ def _train(
     if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
     devices.wait()
+    train = dataclasses.replace(train, data_order=directory.data_order(run_flags.overwrite))
     checkpoint = None if train.init is None else checkpoints.open_checkpoint(train.init)
     if checkpoint is None:
         assert start.vocab is not None
@@ -162,7 +163,7 @@ def _train(
         examples,
         pairs=options.pairs,
         batch_size=train.batch_size,
-        seed=train.seed,
+        seed=permutation.seed_of(train.seed, train.data_order),
         max_length=model_flags.max_length,
         predictions=examples.most if train.strategy == "tpu" else None,
     )
@@ -256,6 +257,7 @@ def _measure(
     train: PretrainConfig,
 ) -> Callable[[], "Report"]:
     """A function that measures the model as it is now, in the arithmetic that is served."""
+    from kbert import permutation
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import measurer
     from kbert.serving import build, set_weights
@@ -264,7 +266,8 @@ def _measure(
     options = PretrainOptions(**task.config.options)
     # Measured on one device and in one part, however large the batches of training are.
     length = task.config.max_length
-    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=MEASURED_ROWS, seed=train.seed, max_length=length)
+    seed = permutation.seed_of(train.seed, train.data_order)
+    batches = PretrainingBatches(held_out, pairs=options.pairs, batch_size=MEASURED_ROWS, seed=seed, max_length=length)
     count = min(batches.per_epoch, -(-train.dev_examples // MEASURED_ROWS))
     served = model
     if train.precision != task.config.serving_precision:

@@ -27,6 +27,7 @@ from kbert.loss_watch import LossWatch, LostLoss
 from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.objective import Objective, Sums
 from kbert.optimizers import last_rate, optimizer
+from kbert.permutation import seed_of
 from kbert.pipeline import Batches
 from kbert.progress import Progress
 from kbert.reports import Report
@@ -103,7 +104,8 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
     config = dataclasses.replace(config, **OF_STAGES, **stage.settings)
     if directory.finished(config) is None:
         examples = pipeline.training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
-        batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=config.seed)
+        seed = seed_of(config.seed, config.data_order)
+        batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=seed)
         predictor = Predictor(stage.task, stage.model)
         log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
         Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from kbert.config import PretrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.options import PretrainOptions
+from kbert.permutation import seed_of
 from kbert.pretraining import corpus, masking, records, sources
 from kbert.pretraining import tokens as token_files
 from kbert.pretraining.batches import FIELDS, PretrainingBatches
@@ -516,6 +517,20 @@ class TestBatches:
             for part in (taken[:5], taken[batches.per_epoch :])
         ]
         assert epochs[0] != epochs[1]
+
+    def test_the_rows_of_a_short_batch_are_of_any_length(self, many):
+        made = TextExamples(many, VOCABULARY, Cut("mlm", 24), Masking(), 0)
+        rest, wide = len(made) % 7, -(-len(made) // 7) % max(8, 2048 // 7)
+        assert rest
+        means = {}
+        for order in (1, 2):
+            seed = seed_of(3, order)
+            batches = PretrainingBatches(made, pairs=None, batch_size=7, seed=seed, max_length=24)
+            windows = -(-batches.per_epoch // batches._wide)
+            found = [batches._window(epoch, windows - 1)[1].lengths for epoch in range(12)]
+            assert {len(lengths) for lengths in found} == {(wide - 1) * 7 + rest}
+            means[order] = np.mean([lengths[-rest:].mean() - lengths.mean() for lengths in found])
+        assert means[1] > 2 * abs(means[2])
 
     def test_fixed_shapes(self, many):
         made = TextExamples(many, VOCABULARY, Cut("mlm+nsp", 24), Masking(most=5), 0)

@@ -32,6 +32,7 @@ from kbert import flags, runtime
 from kbert.config import flag, read_json
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
+from kbert.permutation import ORDER, seed_of
 from kbert.pretraining.flags import ShardFlags
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(options: DataFlags) -> int:
     """Tokenize, then write the shards that are not there yet; returns the exit code."""
     output = Path(options.output).expanduser()
     options = dataclasses.replace(options, max_predictions=options.predictions(options.max_length))
+    order = ORDER
     recorded = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("output", "processes")}
     runtime.start()
     from tqdm import tqdm
@@ -79,11 +81,15 @@ def run(options: DataFlags) -> int:
     try:
         (output / WORK).mkdir(parents=True, exist_ok=True)
         if (output / OPTIONS).exists():
-            _check_same(read_json(output / OPTIONS), recorded, output)
+            before = read_json(output / OPTIONS)
+            order = before.get("data_order", 1) if isinstance(before, dict) else ORDER
+            _check_same(before, recorded, output)
     except OSError as error:
         raise DataError(f"--output={output}: cannot be written: {error.strerror}") from None
     for stale in output.glob(".*.tfrecord.*"):  # half of a shard, of a process that was killed
         stale.unlink()
+    recorded["data_order"] = order  # shards that are there stay those of one permutation with the others
+    options = dataclasses.replace(options, seed=seed_of(options.seed, order))
     write_json(output / OPTIONS, recorded)
     made = read_json(output / "manifest.json") if (output / "manifest.json").exists() else None
     if made is not None and all((output / name).exists() for name in made["examples"]):

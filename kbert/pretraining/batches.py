@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.permutation import permuted
+from kbert.permutation import FormerSeed, permuted
 from kbert.pretraining.examples import Arrays, Examples
 from kbert.pretraining.randomness import bits, keys
 from kbert.tasks.base import Tensors
@@ -103,10 +103,12 @@ class PretrainingBatches:
         positions = np.arange(place * rows, min((place + 1) * rows, len(self.examples)))
         numbers = permuted(positions, len(self.examples), self.seed, epoch)
         arrays = self.examples.read(numbers, epoch)
-        by_length = np.argsort(arrays.lengths, kind="stable")
-        count = math.ceil(len(by_length) / self.batch_size)
-        # The last batch, which may have fewer rows, stays the last, so that the others are cut where they should be.
-        whole = len(by_length) // self.batch_size
+        count, whole = math.ceil(len(numbers) / self.batch_size), len(numbers) // self.batch_size
+        # The last batch, which may have fewer rows, stays the last, so that the others are cut where they should be. Its
+        # rows are of any length, the last of the permutation: each weighs more than others do.
+        sorted_rows = len(numbers) if isinstance(self.seed, FormerSeed) else whole * self.batch_size
+        by_length = np.argsort(arrays.lengths[:sorted_rows], kind="stable")
+        by_length = np.concatenate([by_length, np.arange(sorted_rows, len(numbers))])
         order = np.argsort(bits(keys([self.seed], epoch, place), ORDER, whole)[0])
         order = np.concatenate([order, np.arange(whole, count)])
         in_order = np.concatenate([by_length[i * self.batch_size : (i + 1) * self.batch_size] for i in order])
