@@ -5,9 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from kbert import figures
+
+AVERAGES = ("macro", "micro", "weighted")
+
 
 def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, precision, recall, F1 and confusion matrix, by scikit-learn.
+    """Accuracy, precision, recall, F1 and confusion matrix, by scikit-learn and its rules.
+
+    Averages are over the labels that occur in gold or predicted; one that occurs in neither has no figures. Of one
+    that occurs, a precision or recall without a single row to divide by is 0 (`zero_division=0`).
 
     Args:
         gold, predicted: label numbers, shape [rows].
@@ -16,38 +23,50 @@ def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.nd
 
     Returns:
         JSON values: `loss` is the mean negative log probability in nats; the averages `macro`, `micro`
-        and `weighted` and each of `per_class` hold precision, recall and f1 (0 where undefined);
-        `confusion_matrix` has a row for each gold label, a column for each predicted one.
+        and `weighted` and each of `per_class` hold precision, recall and f1, None for a label that does not occur;
+        `confusion_matrix` or `most_confused` (see `kbert.figures.confusion`); `warnings`, where there are some.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-    numbers = list(range(len(labels)))
+    present = np.union1d(gold, predicted)
 
     def scores(average: str | None) -> list[Any]:
-        return list(precision_recall_fscore_support(gold, predicted, labels=numbers, average=average, zero_division=0.0))
+        return list(precision_recall_fscore_support(gold, predicted, labels=present, average=average, zero_division=0.0))
 
     def named(values: Sequence[Any]) -> dict[str, float]:
         return {name: float(value) for name, value in zip(("precision", "recall", "f1"), values, strict=False)}
 
-    each = scores(None)
-    return {
+    per_class: dict[str, dict[str, Any]] = {
+        label: {"precision": None, "recall": None, "f1": None, "rows": 0} for label in labels
+    }
+    for number, *values, rows in zip(present, *scores(None), strict=True):
+        per_class[labels[number]] = {**named(values), "rows": int(rows)}
+    pairs, counts = np.unique(np.stack([gold, predicted]), axis=1, return_counts=True)
+    found = {
         "rows": len(gold),
         "loss": float(-np.log(np.maximum(probabilities.astype(np.float64), 1e-30)).mean()),
         "accuracy": float(accuracy_score(gold, predicted)),
-        **{average: named(scores(average)) for average in ("macro", "micro", "weighted")},
-        "per_class": {
-            label: {**named([column[i] for column in each[:3]]), "rows": int(each[3][i])} for i, label in enumerate(labels)
-        },
-        "confusion_matrix": confusion_matrix(gold, predicted, labels=numbers).tolist(),
+        **{average: named(scores(average)) for average in AVERAGES},
+        "per_class": per_class,
+        **figures.confusion("confusion_matrix", *pairs, counts, labels),
     }
+    warnings = degenerate(gold, predicted, labels)
+    return {**found, "warnings": warnings} if warnings else found
+
+
+def degenerate(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> list[str]:
+    """Sentences on what makes figures of classes say little; label numbers [rows]."""
+    found = []
+    if len(gold) > 1 and (predicted == predicted[0]).all():
+        found.append(f"all {len(gold):,} rows were answered {labels[predicted[0]]!r} (one class predicted)")
+    if (gold == gold[0]).all():
+        found.append(f"all rows have the label {labels[gold[0]]!r}: accuracy and averages over classes say little")
+    return found
 
 
 def classification_table(report: dict[str, Any]) -> str:
     """The same as a table for people."""
-    width = max(12, *(len(label) for label in report["per_class"]))
-    lines = [f"{'':<{width}} {'precision':>10} {'recall':>10} {'f1':>10} {'rows':>8}"]
-    averages = {name: {**report[name], "rows": report["rows"]} for name in ("macro", "micro", "weighted")}
-    for name, row in {**report["per_class"], **averages}.items():
-        lines.append(f"{name:<{width}} {row['precision']:>10.4f} {row['recall']:>10.4f} {row['f1']:>10.4f} {row['rows']:>8,}")
-    lines.append(f"accuracy {report['accuracy']:.4f}   loss {report['loss']:.4f}")
-    return "\n".join(lines)
+    columns = [(name, name, 10) for name in ("precision", "recall", "f1")]
+    averages = {name: {**report[name], "rows": report["rows"]} for name in AVERAGES}
+    lines = figures.table([*columns, ("rows", "rows", 8)], report["per_class"], averages)
+    return "\n".join([*lines, f"accuracy {report['accuracy']:.4f}   loss {report['loss']:.4f}"])
