@@ -59,6 +59,8 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     )
     audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
+    for warning in report.warnings():
+        log.warning("%s: %s", options.data, warning)
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
     if options.metrics_out:
         text = json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n"

@@ -37,9 +37,7 @@ def shown(value: float | int | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def confusion(
-    key: str, gold: np.ndarray, predicted: np.ndarray, counts: np.ndarray, labels: Sequence[str]
-) -> dict[str, Any]:
+def confusion(key: str, gold: np.ndarray, predicted: np.ndarray, counts: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """A confusion matrix as JSON values of bounded size.
 
     Args:
@@ -59,3 +57,24 @@ def confusion(
     wrong = np.flatnonzero(gold != predicted)
     first = wrong[np.argsort(-counts[wrong], kind="stable")][:MOST_CONFUSED]
     return {"most_confused": [[labels[gold[i]], labels[predicted[i]], int(counts[i])] for i in first]}
+
+
+def degenerate(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], unit: str = "rows") -> list[str]:
+    """Sentences on what makes figures of classes say little: one answer for all rows, or rows of one class.
+
+    Args:
+        gold, predicted: label numbers, [rows].
+        labels: the labels' names.
+        unit: what is counted, in the plural.
+    """
+    found = []
+    if len(gold) > 1 and constant(predicted):
+        found.append(f"all {len(gold):,} {unit} were answered {labels[predicted[0]]!r} (one class predicted)")
+    if constant(gold):
+        found.append(f"all {len(gold):,} {unit} have the label {labels[gold[0]]!r}: the figures say little")
+    return found
+
+
+def constant(values: np.ndarray) -> bool:
+    """Whether all values, [values], one or more, are equal."""
+    return bool((values == values[0]).all())

@@ -162,6 +162,8 @@ def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig
     metrics = {split: report.metrics for split, report in reports.items()}
     directory.write_metrics({"step": best.step, "epoch": best.epoch, "test_data": train.test_data, **metrics})
     for split, report in reports.items():
+        for warning in report.warnings():
+            log.warning("%s: %s", split, warning)
         print(f"\n{split} ({len(tables[split]):,} rows), {best.place}, the best on dev:\n{report.table()}")
 
 

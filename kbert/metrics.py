@@ -50,18 +50,8 @@ def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.nd
         "per_class": per_class,
         **figures.confusion("confusion_matrix", *pairs, counts, labels),
     }
-    warnings = degenerate(gold, predicted, labels)
+    warnings = figures.degenerate(gold, predicted, labels)
     return {**found, "warnings": warnings} if warnings else found
-
-
-def degenerate(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> list[str]:
-    """Sentences on what makes figures of classes say little; label numbers [rows]."""
-    found = []
-    if len(gold) > 1 and (predicted == predicted[0]).all():
-        found.append(f"all {len(gold):,} rows were answered {labels[predicted[0]]!r} (one class predicted)")
-    if (gold == gold[0]).all():
-        found.append(f"all rows have the label {labels[gold[0]]!r}: accuracy and averages over classes say little")
-    return found
 
 
 def classification_table(report: dict[str, Any]) -> str:

@@ -26,6 +26,10 @@ class Report(ABC):
     def table(self) -> str:
         """The figures for people."""
 
+    def warnings(self) -> list[str]:
+        """What makes the figures say little, as that one class was predicted for all rows; they are among the metrics."""
+        return list(self.metrics.get("warnings", ()))
+
     def matrices(self) -> dict[str, Matrix]:
         """Square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
         return {}

@@ -150,6 +150,7 @@ class Run:
         self.board = Board(directory.path / "tb" if self.devices.chief else None)
         self.curves = Curves(self.board, batches.per_epoch)
         self.notes = Notes()  # signals
+        self._warned: set[str] = set()
         self._unproven: int | None = None  # the step of a checkpoint that replaces others once a later loss is in order
 
     def fit(self) -> None:
@@ -284,6 +285,10 @@ class Run:
         figures = dict(results)
         if report is not None:
             self.board.report("dev", step, report)
+            for warning in report.warnings():
+                if warning not in self._warned:  # once is enough of a run that is often measured
+                    log.warning("dev after step %d: %s", step, warning)
+            self._warned.update(report.warnings())
             figures |= {f"dev_{name}": value for name, value in report.scalars().items()}
         progress.write(" - ".join([pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
         return report

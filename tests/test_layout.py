@@ -19,6 +19,7 @@ FLOORS = [
         "kbert.answering.squad_metrics",
         "kbert.aspects",
         "kbert.aspects.three_lines",
+        "kbert.figures",
         "kbert.markdown",
         "kbert.matching",
         "kbert.permutation",

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,17 @@ def test_evaluate_reads_other_layouts(trained, data, tmp_path):
     flags = [f"--data={tmp_path / 'bare.csv'}", "--columns=y,t", "--text_columns=t", "--label_column=y", "--encoding=gb18030"]
     assert evaluate.main([f"--model_dir={trained}", *flags, f"--metrics_out={out}"]) == 0
     assert json.loads(out.read_text())["accuracy"] == json.loads((trained / "metrics.json").read_text())["test"]["accuracy"]
+
+
+def test_evaluate_warns_of_rows_that_say_little(trained, tmp_path, capfd):
+    path = write_tsv(tmp_path / "one.tsv", [("a good film", "positive"), ("fine", "positive")])
+    out = tmp_path / "metrics.json"
+    assert evaluate.main([f"--model_dir={trained}", f"--data={path}", f"--metrics_out={out}"]) == 0
+    found, seen = json.loads(out.read_text()), capfd.readouterr()
+    assert len(found["warnings"]) == 2 and all(f"{path}: {warning}" in seen.err for warning in found["warnings"])
+    assert "(one class predicted)" in found["warnings"][0] and "have the label 'positive'" in found["warnings"][1]
+    assert found["per_class"]["negative"] == {"precision": None, "recall": None, "f1": None, "rows": 0}
+    assert found["accuracy"] == found["macro"]["f1"] == 1 and re.search(r"^negative +- +- +- +0$", seen.out, re.M)
 
 
 def test_predictions_do_not_depend_on_batch_order_or_chunks(predictor, monkeypatch):

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from kbert import figures
 from kbert.aspects.labels import NOT_MENTIONED
 
 SENTENCES = "sentence_recall"  # of `kbert.aspects.bearing`
 AVERAGED = ("macro_f1", "macro_f1_without_neutral", "mentioned_f1", "accuracy")
+LISTED = 10  # aspects that a warning names
 
 
 def scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
     """The figures of one aspect, from label numbers [rows].
 
     Returns:
-        `macro_f1` over the classes that are there or predicted, as AI Challenger 2018 takes it; the same over those but
+        `macro_f1` over the classes that occur in gold or predicted (scikit-learn, AI Challenger 2018); the same over those but
         neutral, where neutral is a label; `mentioned_f1`, of being mentioned at all, where that is one; and `accuracy`.
         A figure of which neither gold nor prediction has a class is left out.
     """
@@ -52,8 +54,8 @@ def report(
 
     Returns:
         JSON values: `rows`, `loss` (mean negative log probability in nats), how often aspects are `mentioned`, the means of
-        `scores` over the aspects that have them, these `per_aspect` with how many rows speak of each, and
-        `confusion_matrix` over all aspects, gold by predicted.
+        `scores` over the aspects that have them, these `per_aspect` with how many rows speak of each,
+        `confusion_matrix` over all aspects, gold by predicted; and `warnings`, where there are some.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -71,7 +73,7 @@ def report(
             }
     share = np.maximum(probabilities[known].astype(np.float64), 1e-30)
     means = {name: [row[name] for row in each.values() if name in row] for name in AVERAGED}
-    return {
+    found = {
         "rows": len(gold),
         "loss": float(-np.log(share).mean()),
         **{name: float(np.mean(values)) for name, values in means.items() if values},
@@ -80,21 +82,37 @@ def report(
         "confusion_matrix": confusion_matrix(gold[known], predicted[known], labels=range(len(labels))).tolist(),
         "labels": list(labels),
     }
+    warnings = _degenerate(gold, predicted, names, labels)
+    return {**found, "warnings": warnings} if warnings else found
 
 
-def table(figures: dict[str, Any]) -> str:
+def _degenerate(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Sentences on what makes the figures say little; arguments as those of `report`."""
+    known = gold >= 0
+    found = figures.degenerate(gold[known], predicted[known], labels, "labels of rows and aspects" if names else "rows")
+    if found or not names:
+        return found
+    several = [(name, gold[told, i], predicted[told, i]) for i, (name, told) in enumerate(zip(names, known.T, strict=True))]
+    several = [(name, *sides) for name, *sides in several if len(sides[0]) > 1]
+    one_answer = [name for name, told, answers in several if figures.constant(answers) and not figures.constant(told)]
+    one_label = [name for name, told, _ in several if figures.constant(told)]
+    if one_answer:
+        found.append(f"one class predicted for all rows of {_listed(one_answer)}")
+    if one_label:
+        found.append(f"all rows have the same label of {_listed(one_label)}: its figures say little")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED:,} more aspects" if len(names) > LISTED else ""
+    return ", ".join(map(repr, names[:LISTED])) + more
+
+
+def table(report: dict[str, Any]) -> str:
     """The same as a table for people."""
-    columns = [name for name in AVERAGED if name in figures]
-    rows = {**figures["per_aspect"], "mean" if figures["per_aspect"] else "all": figures}
-    width = max(12, *map(len, rows))
-    titles = [name.replace("macro_f1_without_neutral", "no neutral").replace("_", " ") for name in columns]
-    lines = [f"{'':<{width}} " + " ".join(f"{title:>12}" for title in titles) + f" {'mentioned':>10}"]
-    for name, row in rows.items():
-        lines.append(
-            f"{name:<{width}} "
-            + " ".join(f"{row[column]:>12.4f}" if column in row else f"{'-':>12}" for column in columns)
-            + f" {row['mentioned']:>10,}"
-        )
-    read = f"   sentences that bear an aspect read {figures[SENTENCES]:.4f}" if SENTENCES in figures else ""
-    lines.append(f"loss {figures['loss']:.4f}{read}")
-    return "\n".join(lines)
+    titles = {name: name.replace("macro_f1_without_neutral", "no neutral").replace("_", " ") for name in AVERAGED}
+    columns = [(name, title, 12) for name, title in titles.items() if name in report]
+    averages = {"mean" if report["per_aspect"] else "all": report}
+    lines = figures.table([*columns, ("mentioned", "mentioned", 10)], report["per_aspect"], averages)
+    read = f"   sentences that bear an aspect read {report[SENTENCES]:.4f}" if SENTENCES in report else ""
+    return "\n".join([*lines, f"loss {report['loss']:.4f}{read}"])

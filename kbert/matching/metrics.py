@@ -20,17 +20,21 @@ def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, 
         threshold: the least score that is taken for 1.
 
     Returns:
-        `roc_auc` is None where all rows have one label, `confusion_matrix` has a row for each gold label. As scikit-learn
-        has it, precision is 0 where no pair is taken for 1, recall where none is labelled so.
+        `confusion_matrix` has a row for each gold label. `roc_auc` is None where all rows have one label, recall and f1
+        where none is labelled 1, and precision where none is either labelled or taken for 1. As scikit-learn has it
+        (`zero_division=0`), precision is 0 where pairs are labelled 1 and none is taken for it.
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
     found = scores >= threshold
-    scored = precision_recall_fscore_support(gold, found, average="binary", pos_label=1, zero_division=0.0)
+    precision, recall, f1, _ = precision_recall_fscore_support(gold, found, average="binary", pos_label=1, zero_division=0.0)
+    ones = (gold == 1).any()
     return {
         "rows": len(gold),
         "accuracy": float(accuracy_score(gold, found)),
-        **{name: float(value) for name, value in zip(("precision", "recall", "f1"), scored, strict=False)},
+        "precision": float(precision) if ones or found.any() else None,
+        "recall": float(recall) if ones else None,
+        "f1": float(f1) if ones else None,
         "roc_auc": float(roc_auc_score(gold, scores)) if len(np.unique(gold)) > 1 else None,
         "confusion_matrix": confusion_matrix(gold, found, labels=[0, 1]).tolist(),
     }
@@ -94,6 +98,9 @@ def retrieval(places: np.ndarray, texts: int) -> dict[str, Any]:
     Args:
         places: where each title found the first of its texts, from `ranks`.
         texts: how many candidates there were.
+
+    Returns:
+        Recall@k is None where there are no more than k texts, and all where there is one: it would be 1 whatever the vectors.
     """
-    recalls = {f"recall_at_{k}": float((places <= k).mean()) for k in CUTS}
-    return {"titles": len(places), "texts": texts, **recalls, "mrr": float((1.0 / places).mean())}
+    recalls = {f"recall_at_{k}": float((places <= k).mean()) if k < texts else None for k in CUTS}
+    return {"titles": len(places), "texts": texts, **recalls, "mrr": float((1.0 / places).mean()) if texts > 1 else None}

@@ -5,10 +5,12 @@ allow; for labels, the threshold where the model has none yet. No TensorFlow her
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from kbert import figures
 from kbert.matching import metrics as match_metrics
 from kbert.reports import Matrix, Report
 
@@ -36,9 +38,7 @@ class MatchReport(Report):
 
     def table(self) -> str:
         m = self.metrics
-        lines = [
-            f"{name:<14}{'undefined' if value is None else f'{value:.4f}':>8}" for name, value in self._figures().items()
-        ]
+        lines = [f"{name:<14}{figures.shown(value):>8}" for name, value in self._figures().items()]
         if m["kind"] == "retrieval":
             lines.append(f"{m['titles']:,} titles, each among all {m['texts']:,} texts")
         if THRESHOLD in m:
@@ -80,13 +80,25 @@ class MatchScorer:
     def result(self) -> MatchReport:
         if not self.labelled:
             places = match_metrics.ranks(self.titles.array(), self.texts.array(), np.concatenate(self.pairs))
-            return MatchReport({"kind": "retrieval", **match_metrics.retrieval(places, len(self.texts.known))})
+            return MatchReport(_warned({"kind": "retrieval", **match_metrics.retrieval(places, len(self.texts.known))}))
         gold, scores = np.concatenate(self.labelled).T
         if self.graded or not np.isin(gold, (0, 1)).all():
-            return MatchReport({"kind": "grades", **match_metrics.graded(gold, scores)})
+            alike = [f"all {len(gold):,} pairs have the same score"] if len(gold) > 1 and figures.constant(scores) else []
+            return MatchReport(_warned({"kind": "grades", **match_metrics.graded(gold, scores)}, alike))
         threshold = match_metrics.best_threshold(gold, scores) if self.threshold is None else self.threshold
         metrics = {"kind": "labels", **match_metrics.binary(gold, scores, threshold), THRESHOLD: threshold}
-        return MatchReport(metrics, threshold if self.threshold is None else None)
+        found = (scores >= threshold).astype(int)
+        warnings = figures.degenerate(gold.astype(int), found, ("0", "1"), "pairs")
+        if self.threshold is None and figures.constant(gold):
+            warnings.append("the least score of a match was found on pairs of one label, and so separates nothing")
+        return MatchReport(_warned(metrics, warnings), threshold if self.threshold is None else None)
+
+
+def _warned(metrics: dict[str, Any], warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """Metrics with `warnings`, where there are some, among them what could not be computed."""
+    undefined = [name for name in FIGURES[metrics["kind"]] if metrics[name] is None]
+    said = [*warnings, *([f"cannot be computed on these rows: {', '.join(undefined)}"] if undefined else [])]
+    return {**metrics, "warnings": said} if said else metrics
 
 
 class _Vectors:

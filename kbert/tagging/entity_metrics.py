@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kbert import markdown
+from kbert import figures, markdown
 from kbert.spans import Span
 
 OUTSIDE = "O"  # in the confusion table: no entity at that place
@@ -87,15 +87,9 @@ def _scores(right: int, gold: int, predicted: int) -> dict[str, float]:
 
 def table(report: dict[str, Any]) -> str:
     """A report for people."""
-    width = max(12, *(len(kind) for kind in report["per_type"]))
-    lines = [f"{'':<{width}} {'precision':>10} {'recall':>10} {'f1':>10} {'gold':>8} {'predicted':>10}"]
-    totals = {"gold": report["gold"], "predicted": report["predicted"]}
-    averages = [(name, {**report[name], **totals}) for name in ("macro", "micro")]
-    for name, row in [*report["per_type"].items(), *averages]:  # a type may be called micro
-        lines.append(
-            f"{name:<{width}} {row['precision']:>10.4f} {row['recall']:>10.4f} {row['f1']:>10.4f} "
-            f"{row['gold']:>8,} {row['predicted']:>10,}"
-        )
+    columns = [(name, name, 8 if name == "gold" else 10) for name in ("precision", "recall", "f1", "gold", "predicted")]
+    averages = {name: {**report[name], "gold": report["gold"], "predicted": report["predicted"]} for name in ("macro", "micro")}
+    lines = figures.table(columns, report["per_type"], averages)
     lines.append(f"entities' f1 {report['micro']['f1']:.4f}   token accuracy {report['token_accuracy']:.4f}")
     return "\n".join(lines)
 

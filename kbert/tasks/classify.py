@@ -80,13 +80,15 @@ class ClassifyReport(Report):
 
     def scalars(self) -> dict[str, float]:
         m = self.metrics
-        averages = {f"{average}_f1": m[average]["f1"] for average in ("macro", "micro", "weighted")}
+        averages = {f"{average}_f1": m[average]["f1"] for average in metrics.AVERAGES}
         return {"loss": m["loss"], "accuracy": m["accuracy"], **averages}
 
     def table(self) -> str:
         return metrics.classification_table(self.metrics)
 
     def matrices(self) -> dict[str, Matrix]:
+        if "confusion_matrix" not in self.metrics:  # too many labels
+            return {}
         return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["per_class"]))}
 
 
