@@ -48,7 +48,7 @@ def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.nd
         "accuracy": float(accuracy_score(gold, predicted)),
         **{average: named(scores(average)) for average in AVERAGES},
         "per_class": per_class,
-        **figures.confusion("confusion_matrix", *pairs, counts, labels),
+        **figures.confusion("confusion_matrix", pairs[0], pairs[1], counts, labels),
     }
     warnings = figures.degenerate(gold, predicted, labels)
     return {**found, "warnings": warnings} if warnings else found

@@ -26,6 +26,20 @@ def test_figures_side_by_side(arguments, tmp_path, capsys):
     assert rows[str(tmp_path)] == (0.875, 0.8125) and "(40 rows):" in shown
 
 
+def test_a_label_that_does_not_occur_is_in_no_macro_f1(arguments, data, tmp_path, capsys):
+    """Models that were tested by an earlier kbert counted it as 0."""
+    per_class = {label: {"f1": f1} for label, f1 in (("a", 0.5), ("b", 0.75), ("c", 0.0))}
+    test = {
+        "accuracy": 0.5,
+        "macro": {"f1": 1.25 / 3},
+        "per_class": per_class,
+        "confusion_matrix": [[1, 1, 0], [1, 1, 0], [0] * 3],
+    }
+    ModelDir(tmp_path).write_metrics({"test_data": str(data / "test.tsv"), "test": test})
+    assert tool("baselines").main(arguments) == 0
+    assert capsys.readouterr().out.endswith("0.5000    0.6250\n")
+
+
 def test_a_model_of_other_rows_is_refused(arguments, data, tmp_path, capsys):
     assert tool("baselines").main([*arguments, f"--test_data={data / 'dev.tsv'}"]) == 1
     assert f"--models={tmp_path}: it was not tested on {data / 'dev.tsv'} as a classifier" in capsys.readouterr().err

@@ -3,7 +3,8 @@
     python tools/baselines.py --train_data=train.tsv --test_data=test.tsv [--models=models/one,models/two]
 
 Prints accuracy and macro F1 of both on the test rows, and those of trained model directories beside them, whose --test_data was
-the same. The tf-idf features are sequences of 1 to 3 characters, which serve Chinese and English alike.
+the same. All macro F1s are means over the labels that occur in gold or predictions, as scikit-learn takes them. The tf-idf
+features are sequences of 1 to 3 characters, which serve Chinese and English alike.
 """
 
 import sys
@@ -87,7 +88,13 @@ def _tested(name: str, test_data: str) -> tuple[float, float]:
     metrics: dict[str, Any] = ModelDir(name).metrics()
     if metrics.get("test_data") != test_data or "accuracy" not in metrics.get("test", {}):
         raise DataError(f"--models={name}: it was not tested on {test_data} as a classifier; see kbert.finetune --test_data")
-    return metrics["test"]["accuracy"], metrics["test"]["macro"]["f1"]
+    test = metrics["test"]
+    macro_f1 = test["macro"]["f1"]
+    if "confusion_matrix" in test:  # kbert once took labels that occur in neither gold nor predictions for failures
+        matrix = np.array(test["confusion_matrix"])
+        occurs = matrix.sum(0) + matrix.sum(1) > 0
+        macro_f1 = np.mean([row["f1"] for row, there in zip(test["per_class"].values(), occurs, strict=True) if there])
+    return test["accuracy"], float(macro_f1)
 
 
 if __name__ == "__main__":
