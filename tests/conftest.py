@@ -4,7 +4,10 @@ import gc
 import importlib
 import json
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,7 @@ gc.freeze()
 gc.set_threshold(100_000, 20, 100)
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 600  # seconds until a process that a test waits for counts as hanging: no measure of any machine's speed
 
 
 def tool(name: str):
@@ -38,6 +42,16 @@ def tool(name: str):
     if str(ROOT / "tools") not in sys.path:
         sys.path.append(str(ROOT / "tools"))  # where its worker processes find it too
     return importlib.import_module(name)
+
+
+def wait_for(condition: Callable[[], object], *children: subprocess.Popen) -> None:
+    """Until the condition holds; an error when one of the child processes ends before, or nothing happens for very long."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        for child in children:
+            assert child.poll() is None, child.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module", autouse=True)

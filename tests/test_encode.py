@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
-from conftest import VOCABULARY, finetune_flags, hugging_face_tensors, reviews, write_hugging_face, write_tsv
+from conftest import VOCABULARY, finetune_flags, hugging_face_tensors, reviews, wait_for, write_hugging_face, write_tsv
 from gensim.models import KeyedVectors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -358,9 +357,10 @@ from kbert.vectors import encoding
 from kbert.vectors.store import VectorStore
 encoding.WINDOW_BYTES = 100
 append = VectorStore.append
-def slow(*arguments):
-    append(*arguments)
-    time.sleep(0.3)
+def slow(store, *arguments):
+    append(store, *arguments)
+    if store.progress.rows >= 8:
+        time.sleep(3600)  # until it is killed
 VectorStore.append = slow
 sys.exit(encode.main(sys.argv[1:]))
 """
@@ -376,10 +376,8 @@ def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
     out, work = tmp_path / "v.npy", tmp_path / ".v.npy.encoding"
     flags = [f"--init={sentence_transformers}", f"--input={texts}", f"--output={out}"]
     process = subprocess.Popen([sys.executable, "-c", SLOW, *flags], env=environment)
-    limit = time.monotonic() + 200
-    while not (work / "progress.json").exists() or json.loads((work / "progress.json").read_text())["rows"] < 8:
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.02)
+    progress = work / "progress.json"
+    wait_for(lambda: progress.exists() and json.loads(progress.read_text())["rows"] >= 8, process)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not out.exists()
     done = json.loads((work / "progress.json").read_text())["rows"]

@@ -4,11 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face
+from conftest import PATIENCE, VOCABULARY, finetune_flags, reviews, wait_for, write_hugging_face
 from safetensors.numpy import load_file
 from tiny import hugging_face_tensors
 
@@ -366,13 +365,6 @@ def start(flags: list[str], environment) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for(condition, child, seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert child.poll() is None and time.monotonic() < end, child.communicate()[0]
-        time.sleep(0.05)
-
-
 def test_a_run_that_is_stopped_goes_on_and_others_keep_off(checkpoint, data, tmp_path, environment, capsys):
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
@@ -384,7 +376,7 @@ def test_a_run_that_is_stopped_goes_on_and_others_keep_off(checkpoint, data, tmp
         assert f"--model_dir={path}: a run is writing it (process {child.pid} on " in capsys.readouterr().err
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
     child.terminate()
-    output = child.communicate(timeout=120)[0]
+    output = child.communicate(timeout=PATIENCE)[0]
     assert child.returncode == 143 and "Traceback" not in output, output
     last = ModelDir(path).last()
     assert f"kbert.finetune: terminated after step {last.step} of 4800; checkpoint {last.path}; run the same command" in output

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, VOCABULARY, tool
+from conftest import ROOT, VOCABULARY, tool, wait_for
 from test_pretrain import arguments
 from test_pretraining_data import text
 
@@ -199,9 +198,7 @@ class TestShards:
             tool.stdin.write(b"the film is good .\n" * 5 * 2048)  # more blocks than it lets wait, and no end
             tool.stdin.flush()
             written = tmp_path / ".work" / "ids"
-            while not written.exists() or not written.stat().st_size:  # a worker has given an answer
-                assert tool.poll() is None
-                time.sleep(0.05)
+            wait_for(lambda: written.exists() and written.stat().st_size, tool)  # a worker has given an answer
             tool.kill()
             # A worker has the same output, which ends when the last that has it does.
             assert tool.stdout.read() == b""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, reviews, write_tsv
+from conftest import PATIENCE, ROOT, reviews, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert import chunks, evaluate, export, finetune, predict, serving
@@ -243,7 +243,7 @@ def test_output_to_a_pipe_and_through_a_symlink(trained, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
     assert predict.main([*flags, f"--output={tmp_path / 'pipe'}"]) == 0
-    assert json.loads(reader.communicate(timeout=60)[0])["label"] == "positive"
+    assert json.loads(reader.communicate(timeout=PATIENCE)[0])["label"] == "positive"
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to("target")

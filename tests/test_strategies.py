@@ -6,11 +6,10 @@ import re
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, VOCABULARY, finetune_flags, reviews, write_hugging_face, write_tsv
+from conftest import PATIENCE, ROOT, VOCABULARY, finetune_flags, reviews, wait_for, write_hugging_face, write_tsv
 from safetensors.numpy import load_file
 from test_boards import events, number
 from test_pretrain import arguments
@@ -40,7 +39,7 @@ from kbert import strategies
 with strategies.devices("multi_worker", 2, 1) as devices:
     devices.wait()
     print("together", flush=True)
-    time.sleep(120)
+    time.sleep(3600)
 """
 
 
@@ -143,7 +142,7 @@ class Workers:
 
 def ended(child) -> str:
     """What a worker said that ended because another was killed just now."""
-    output = child.communicate(timeout=60)[0]
+    output = child.communicate(timeout=PATIENCE)[0]
     assert child.returncode == 1, output
     assert "Traceback" not in output and "Run the same command on all to continue" in output
     return output
@@ -155,9 +154,7 @@ def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environm
     command = ["-m", "kbert.finetune", *flags("workers", strategy="multi_worker", keep_checkpoints=3)]
     directory = ModelDir(path / "workers")
     with Workers(command, environment) as (chief, other):
-        while len(directory.checkpoints()) < 2:
-            assert chief.poll() is None and other.poll() is None
-            time.sleep(0.01)
+        wait_for(lambda: len(directory.checkpoints()) >= 2, chief, other)
         other.kill()
         ended(chief)
     last = directory.last()
@@ -165,7 +162,7 @@ def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environm
     (last.path / "state.safetensors").write_bytes(b"half")
 
     with Workers(command, environment) as children:
-        outputs = [child.communicate(timeout=240)[0] for child in children]
+        outputs = [child.communicate(timeout=PATIENCE)[0] for child in children]
         assert [child.returncode for child in children] == [0, 0], outputs
         assert line(outputs[0]) == line(outputs[1])
         assert f"damaged-{last.path.name}" in outputs[0] and "damaged" not in outputs[1]
@@ -181,7 +178,7 @@ def test_two_workers_pretrain_in_parts_as_one_device(pretraining, environment):
     path, flags = pretraining
     command = ["-m", "kbert.pretrain", *flags("workers", strategy="multi_worker", accumulation_steps=2)]
     with Workers(command, environment) as children:
-        outputs = [child.communicate(timeout=240)[0] for child in children]
+        outputs = [child.communicate(timeout=PATIENCE)[0] for child in children]
         assert [child.returncode for child in children] == [0, 0], outputs
     assert "held out, " in outputs[0] and "held out, " not in outputs[1]
     close(path / "one", path / "workers")
