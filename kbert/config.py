@@ -115,6 +115,7 @@ class SourceConfig:
     text_columns: tuple[str, ...] = flag(("text",), help="Column holding the text; two, comma-separated, for pairs of texts.")
     label_column: str = flag("label", help="Column holding the label, or what else is to be learnt.")
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
+    delimiter: str = flag(",", help="Character between the columns of csv; `tab` for a tab.")
     format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"] = flag(
         "auto",
         help="Format of the files; auto goes by the ending (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg for "
@@ -154,13 +155,41 @@ SourceOverrides = dataclasses.make_dataclass(
 )
 
 
-def overridden(recorded: SourceConfig, overrides: Any) -> SourceConfig:
-    """The recorded source settings, with those that were given in their place."""
-    given = {name: value for name, value in vars(overrides).items() if value is not None}
-    source = dataclasses.replace(recorded, **given)
-    # Several columns are the model's outputs in the order of training, in which they are read whatever the order given.
-    columns = [sorted(each.label_columns) for each in (recorded, source)]
-    return source if columns[0] != columns[1] else dataclasses.replace(source, label_column=recorded.label_column)
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What training said of its files, for later ones where these say nothing themselves.
+
+    Attributes:
+        source: training's flags; where a later command has a flag of its own, that.
+        ending: of the training file, for example .tsv.
+        labels: the model's.
+    """
+
+    source: SourceConfig
+    ending: str = ""
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: SourceConfig, file: str, labels: tuple[str, ...]) -> "Recorded":
+        """What training on a file said."""
+        return cls(source=source, ending=Path(file.removesuffix(".gz")).suffix.lower(), labels=labels)
+
+    def overridden(self, overrides: Any = None) -> tuple[SourceConfig, "Recorded"]:
+        """What holds for a later command on the model: what it says itself, and what training said besides.
+
+        The names of the columns are training's unless given; so is where TFDS keeps its data. How a file is written
+        (`WRITTEN`) it may say itself.
+        """
+        given = {} if overrides is None else {name: value for name, value in vars(overrides).items() if value is not None}
+        both = dataclasses.replace(self.source, **given)
+        # Several columns are the model's outputs in the order of training, in which they are read whatever the order given.
+        if sorted(both.label_columns) == sorted(self.source.label_columns):
+            both = dataclasses.replace(both, label_column=self.source.label_column)
+        own = {name: given.get(name, getattr(SourceConfig(), name)) for name in WRITTEN}
+        return dataclasses.replace(both, **own), dataclasses.replace(self, source=both)
+
+
+WRITTEN = ("columns", "encoding", "format", "delimiter")  # of a SourceConfig: how files are written
 
 
 N_BEST_HELP = (

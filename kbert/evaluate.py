@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert import flags, runtime
-from kbert.config import SOURCE_HELP, SourceOverrides, flag, overridden
+from kbert.config import SOURCE_HELP, Recorded, SourceOverrides, flag
 from kbert.files import check_output, write_text
 from kbert.model_dir import ModelDir
 
@@ -41,7 +41,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     from kbert.sources import open_table
     from kbert.tasks import fine_tuned
 
-    source = overridden(train.source, overrides)
+    source, recorded = Recorded.of(train.source, train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
     read, known = source.label_columns, train.source.label_columns
     if read != known and len(read) == len(known) > 1:
@@ -56,6 +56,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         nested=task.nested,
         reader=task.reader(source),
         check=audit,
+        recorded=recorded,
     )
     audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")

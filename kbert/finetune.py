@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import cluster, flags, runtime
-from kbert.config import ModelConfig, ModelFlags, RunFlags, TrainConfig, to_json
+from kbert.config import ModelConfig, ModelFlags, Recorded, RunFlags, SourceConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import OPTIONS
@@ -179,36 +179,41 @@ def _tables(
     """The tables by split, every row validated, and the labels in order."""
     from kbert.sources import open_table
 
-    def opened(source: str, labels: Sequence[str] | None, learnt: bool = False) -> tuple["Table", "Audit"]:
+    def opened(
+        source: str, labels: Sequence[str] | None, config: SourceConfig, recorded: Recorded | None = None
+    ) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels, options)
         columns = task_type.columns(train.source)
         table = open_table(
             source,
-            train.source,
+            config,
             columns,
+            recorded=recorded,
             keyed_by=len(fields),
             split_by=task_type.split_by,
             nested=task_type.nested,
             reader=task_type.reader(train.source),
             check=audit,
         )
-        if learnt:
+        if recorded is None:  # the training rows
             for note in audit.check_learnable():
                 log.warning("%s", note)
         audit.finish()
         return table, audit
 
     tables = {}
-    tables["train"], audit = opened(train.train_data, _labels_file(train.labels), learnt=True)
+    tables["train"], audit = opened(train.train_data, _labels_file(train.labels), train.source)
     labels = audit.labels
+    # How the training rows are written, the other files may be, or say themselves that they are not.
+    later = Recorded.of(train.source, train.train_data, labels).overridden()
     if train.dev_data:
-        tables["dev"], _ = opened(train.dev_data, labels)
+        tables["dev"], _ = opened(train.dev_data, labels, *later)
     else:
         tables["train"], tables["dev"] = tables["train"].split(train.dev_fraction or 0.1)
         if not len(tables["dev"]) or not len(tables["train"]):
             raise DataError(f"{train.train_data}: too few rows to set dev rows aside; name them with --dev_data")
     if train.test_data:
-        tables["test"], _ = opened(train.test_data, labels)
+        tables["test"], _ = opened(train.test_data, labels, *later)
     log.info(
         "%s",
         ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items())

@@ -4,24 +4,25 @@ In: lines of bytes. Out: records (a csv record may span lines) and, from a recor
 as strings. What is malformed is a ValueError that says what was found; the caller knows file and line.
 """
 
-import codecs
+import contextlib
 import csv
 import io
+import itertools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Protocol
 
 from kbert.aspects import three_lines
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
+from kbert.file_settings import ROWS, Settled, header_row, repeats
+from kbert.label_names import hidden
 from kbert.tagging import conll
 
 log = logging.getLogger(__name__)
 
-Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
 LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
 
 
@@ -33,43 +34,16 @@ class Layout(Protocol):
     def values(self, record: bytes) -> tuple[str, ...]: ...
 
 
-def format_of(name: str, config: SourceConfig) -> Format:
-    """The format that the flags name, or else the file's ending; UsageError when neither does."""
-    if config.format != "auto":
-        return config.format
-    ending = Path(name.removesuffix(".gz")).suffix.lower()
-    kinds: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt"}
-    kinds |= {".json": "squad", ".seg": "terms"}
-    kinds |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
-    if ending in (".xlsx", ".xls", ".ods"):
-        raise UsageError(f"{name}: a spreadsheet; save it as CSV in UTF-8")
-    if ending not in kinds:
-        raise UsageError(
-            f"{name}: the ending {ending or '(none)'} says no format; add --format=tsv|csv|jsonl|txt|conll|squad|terms"
-        )
-    return kinds[ending]
-
-
 def layout_of(
-    name: str, stream: IO[bytes], kind: Format, config: SourceConfig, columns: Sequence[str], nested: Sequence[str]
+    name: str, stream: IO[bytes], settled: Settled, config: SourceConfig, columns: Sequence[str], nested: Sequence[str]
 ) -> tuple[Layout, int, int]:
     """The file's layout, the bytes in front of its first row, and the lines these hold."""
+    kind, encoding = settled.format, settled.encoding
     if kind == "squad":
         return Questions("utf-8", columns, nested), 0, 0
-    # What kbert copied from TFDS is UTF-8 JSON, whatever the encoding of the user's files.
-    encoding = "utf-8" if name.startswith("tfds:") else config.encoding
-    try:
-        if codecs.lookup(encoding).name == "utf-8-sig":
-            encoding = "utf-8"  # a byte order mark is skipped anyway
-        mark = "\ufeff".encode(encoding) if "\n".encode(encoding) == b"\n" else None
-    except LookupError:
-        raise UsageError(f"--encoding={encoding}: no such encoding; for example utf-8, gb18030, latin-1") from None
-    except UnicodeError:
-        mark = b"\0"  # the encoding has no byte order mark
-    if mark is None:
-        raise UsageError(f"--encoding={encoding}: not supported, since its line ends are not single bytes; convert to utf-8")
+    mark = byte_order_mark(encoding)
     stream.seek(0)
-    start = len(mark) if stream.read(len(mark)) == mark else 0
+    start = len(mark) if mark and stream.read(len(mark)) == mark else 0
     if kind == "jsonl":
         return JsonLines(encoding, columns, nested), start, 0
     if kind == "conll":
@@ -91,22 +65,41 @@ def layout_of(
                 "each line is a token and its tag, --format=conll"
             )
         return Text(encoding), start, 0
-    layout = Csv(encoding) if kind == "csv" else Tsv(encoding)
-    if config.columns:
-        layout.choose(name, config.columns, columns, "--columns names")
-        return layout, start, 0
+    layout = Csv(encoding, settled.delimiter) if kind == "csv" else Tsv(encoding)
     stream.seek(start)
     try:
-        header = next(layout.records(iter(stream)), b"")
-        if not header:
+        first = next(layout.records(iter(stream)), b"")
+        if not first:
             raise DataError(f"{name}: the file is empty")
-        names = layout.fields(header)
+        header = header_row(name, layout.fields(first), settled, columns)
     except ValueError as error:
         raise DataError(f"{name}:1: {error}") from None
-    layout.choose(name, names, columns, "its first row names")
-    if not config.label_column and "label" in names and "label" not in columns:
+    layout.choose(name, header.names, columns, header.source)
+    layout.note = header.note
+    if header.first:
+        layout.header = layout.fields(first)
+        start += len(first)
+    else:
+        layout.header = header.names
+    if not config.label_column and "label" in header.names and "label" not in columns:
         log.warning("%s: its column 'label' is not read; --label_column=label reads it", name)
-    return layout, start + len(header), header.count(b"\n")
+    stream.seek(start)
+    layout.check_quotes(name, stream)
+    return layout, start, first.count(b"\n") if header.first else 0
+
+
+def byte_order_mark(encoding: str) -> bytes:
+    """What an encoding may begin a file with; empty where it has no such mark.
+
+    Raises:
+        UsageError: its line ends are not single bytes.
+    """
+    try:
+        if "\n".encode(encoding) == b"\n":
+            return "\ufeff".encode(encoding)
+    except UnicodeError:
+        return b""
+    raise UsageError(f"--encoding={encoding}: not supported, since its line ends are not single bytes; convert to utf-8")
 
 
 @dataclass
@@ -129,11 +122,16 @@ class Tsv:
         self.encoding = encoding
         self.names: Sequence[str] = ()
         self.chosen: Sequence[int] = ()
+        self.header: Sequence[str] = ()  # a row that names the columns, the first perhaps
+        self.note = ""  # what is said of it
 
     def choose(self, file: str, names: Sequence[str], columns: Sequence[str], source: str) -> None:
         """Settle which columns `values` returns; `source` says where the names are from."""
         missing = [c for c in columns if c not in names]
         if missing:
+            for each in names:
+                if found := hidden(each):
+                    raise DataError(f"{file}: the name {each!r} of a column holds {found}, which cannot be seen; remove it")
             hint = "" if source.startswith("--") else "; a file without a header row needs --columns=NAME,..."
             shown = ", ".join(n if len(n) <= 40 else n[:40] + "…" for n in names[:20])
             raise DataError(f"{file}: no column {missing[0]!r}; {source}: {shown}{hint}")
@@ -150,18 +148,45 @@ class Tsv:
         return _line(record, self.encoding).split("\t")
 
     def values(self, record: bytes) -> tuple[str, ...]:
-        fields = self.fields(record)
+        fields = self.fields(record) or [""]
         if len(fields) <= 1 < len(self.names) and not "".join(fields).strip():
-            return ()  # a blank line is no row
+            return ()  # a blank line is no row; where there is one column, it is an empty text
+        if repeats(fields, self.header):
+            raise ValueError(f"the header ({', '.join(self.header)}) once more; were files with headers joined?")
         if len(fields) != len(self.names):
             raise ValueError(
                 f"{len(fields)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(record, self.encoding)}"
             )
         return tuple(fields[i] for i in self.chosen)
 
+    def check_quotes(self, file: str, lines: Iterable[bytes]) -> None:
+        """Say in the log where most cells of a column that is read stand in double quotes, which are read as part of them."""
+        rows = []
+        for record in itertools.islice(lines, ROWS):
+            with contextlib.suppress(ValueError):  # which is reported where the row is read
+                rows.append(self.values(record))
+        for column, cells in zip((self.names[i] for i in self.chosen), zip(*filter(None, rows), strict=True), strict=False):
+            quoted = sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+            if quoted > max(1, len(cells) / 2):
+                log.warning(
+                    "%s: %d of the first %d cells of its column %r stand in double quotes, which tsv reads as part of them; "
+                    "--format=csv --delimiter=tab reads what is inside",
+                    file,
+                    quoted,
+                    len(cells),
+                    column,
+                )
+
 
 class Csv(Tsv):
-    """RFC 4180: commas, double quotes, line ends allowed inside quotes."""
+    """RFC 4180: commas or another delimiter, double quotes, line ends allowed inside quotes."""
+
+    def __init__(self, encoding: str, delimiter: str = ","):
+        super().__init__(encoding)
+        self.delimiter = delimiter
+
+    def check_quotes(self, file: str, lines: Iterable[bytes]) -> None:
+        """Nothing: quotes are no part of cells."""
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         taken: list[bytes] = []
@@ -172,7 +197,7 @@ class Csv(Tsv):
                 yield _decode(line, self.encoding)
 
         csv.field_size_limit(LONGEST_FIELD)
-        reader = csv.reader(decoded(), strict=True)
+        reader = csv.reader(decoded(), strict=True, delimiter=self.delimiter)
         try:
             for _ in reader:
                 yield b"".join(taken)
@@ -183,7 +208,7 @@ class Csv(Tsv):
     def fields(self, record: bytes) -> list[str]:
         # newline="" keeps the line ends inside quotes as they are.
         lines = io.StringIO(_decode(record, self.encoding), newline="")
-        return next(csv.reader(lines, strict=True), [])
+        return next(csv.reader(lines, strict=True, delimiter=self.delimiter), [])
 
 
 @dataclass
@@ -217,10 +242,12 @@ class JsonLines:
         value = row[column]
         if isinstance(value, str):
             return value
-        if isinstance(value, bool | int | float):
-            return json.dumps(value)
-        if column in self.nested and isinstance(value, list | dict):
-            return json.dumps(value)
+        try:
+            if isinstance(value, bool | int | float) or (column in self.nested and isinstance(value, list | dict)):
+                return json.dumps(value, allow_nan=False)
+        except ValueError:
+            found = f"{json.dumps(value)[:60]}, which is no value"
+            raise ValueError(f"key {column!r}: {found} (a missing cell of pandas?); remove the row, or fill it") from None
         raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
 
 

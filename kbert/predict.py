@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import N_BEST_HELP, SOURCE_HELP, SourceOverrides, flag, overridden
+from kbert.config import N_BEST_HELP, SOURCE_HELP, Recorded, SourceOverrides, flag
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
@@ -54,7 +54,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
     if given and len(given) != len(model.fields):
         wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
         raise UsageError(f"the model needs {wanted}")
-    source = overridden(train.source, overrides)
+    source, recorded = Recorded.of(train.source, train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
     if options.output != "-":
         check_output("--output", options.output)
@@ -71,7 +71,8 @@ def run(options: PredictFlags, overrides: Any) -> int:
             return 0
         assert options.input is not None
         ids = (options.id_column,) if options.id_column else ()
-        table = open_table(options.input, source, (*source.text_columns, *ids), keyed_by=len(model.fields))
+        columns = (*source.text_columns, *ids)
+        table = open_table(options.input, source, columns, keyed_by=len(model.fields), recorded=recorded)
         predictor = serving.load(options.model_dir, options.n_best)
         row = 1
         for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):

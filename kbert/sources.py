@@ -22,9 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from kbert.answering import squad
-from kbert.config import SourceConfig
+from kbert.config import Recorded, SourceConfig
 from kbert.errors import DataError, UsageError
-from kbert.formats import Format, Layout, Questions, Text, format_of, layout_of
+from kbert.file_settings import settle
+from kbert.formats import Layout, Questions, Text, byte_order_mark, layout_of
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,8 @@ def open_table(
     split_by: slice = slice(None),
     nested: bool = False,
     reader: Reader | None = None,
-    check: Callable[[tuple[str, ...]], None] | None = None,
+    check: Callable[[tuple[str, ...]], str | None] | None = None,
+    recorded: Recorded | None = None,
 ) -> Table:
     """Index a source, validating every row.
 
@@ -197,7 +199,9 @@ def open_table(
         split_by: those of these that count for that.
         nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
         reader: reads each row's values where a file writes them as its author likes; conll and terms leave nothing open.
-        check: called with each row's values; its ValueError is reported with the row's file and line.
+        check: called with each row's values; its ValueError is reported with the row's file and line, and what it
+            returns is a warning, logged with these.
+        recorded: what training said of its files, for what a file does not say itself; None where none was trained.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
@@ -209,24 +213,35 @@ def open_table(
     files, index, digest = [], _temporary(), 0
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
-    for number, (name, copy, kind) in enumerate(_resolve(source, config)):
-        if kind == "squad":
-            copy = _spool_squad(name, copy, config.encoding)
+    said: set[str] = set()  # notes that are alike for many files
+    for number, (name, copy) in enumerate(_resolve(source, config)):
+        with _opened(name, copy) as stream:
+            settled = settle(name, stream, config, recorded, columns)
+        if settled.format == "squad":
+            copy = _spool_squad(name, copy, settled.encoding)
         with _opened(name, copy) as stream:
             size = os.fstat(stream.fileno()).st_size
-            layout, start, skipped = layout_of(name, stream, kind, config, columns, columns[keyed_by:] if nested else ())
-            file = _File(name, copy, start, layout, None if kind in ("conll", "terms") else reader)
+            layout, start, skipped = layout_of(name, stream, settled, config, columns, columns[keyed_by:] if nested else ())
+            mark = b"" if isinstance(layout, Questions) else byte_order_mark(settled.encoding)
+            note = "; ".join(filter(None, (settled.note, getattr(layout, "note", ""))))
+            if note and note not in said:
+                log.info("%s: %s", name, note)
+                said.add(note)
+            file = _File(name, copy, start, layout, None if settled.format in ("conll", "terms") else reader)
             files.append(file)
             offset, line = start, 1 + skipped
             stream.seek(start)
             with tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {name}", delay=1, disable=None) as bar:
                 for record in _located(layout.records(iter(stream)), name, line):
                     try:
+                        if mark and (record.startswith(mark) or b"\n" + mark in record):
+                            raise ValueError("a byte-order mark (U+FEFF) within the file; were files joined? Remove it")
                         values = file.values(record)
-                        if values and check is not None:
-                            check(values)
+                        note = check(values) if values and check is not None else None
                     except ValueError as error:
                         raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
+                    if note:
+                        log.warning("%s: %s", _place(name, layout, record, line), note)
                     if values:
                         key = zlib.crc32(b"\x1f".join(_utf8(v) for v in values[:keyed_by][split_by]))
                         buffer[filled] = (offset, len(record), key, number)
@@ -248,16 +263,15 @@ def open_table(
     return Table(source, tuple(columns), files, index, digest)
 
 
-def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None, Format]]:
-    """The files of a source as (name, copy of what cannot be read at random, format)."""
+def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """The files of a source as (name, copy of what cannot be read at random)."""
     if source.startswith("tfds:"):
-        yield source, _spool_tfds(source, config), "jsonl"
+        yield source, _spool_tfds(source, config)
         return
     if source == STDIN:
         if sys.stdin is None:
             raise DataError("standard input is closed; name a file")
-        kind: Format = "txt" if config.format == "auto" else config.format
-        yield "<stdin>", _spool("<stdin>", sys.stdin.buffer), kind
+        yield "<stdin>", _spool("<stdin>", sys.stdin.buffer)
         return
     path = os.path.expanduser(source)
     names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
@@ -268,10 +282,9 @@ def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes]
     for name in names:
         if os.path.isdir(name):
             raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.tsv")
-        kind = format_of(name, config)
         packed = name.endswith(".gz")
         if not packed and os.path.isfile(name):
-            yield name, None, kind
+            yield name, None
             continue
         try:
             # A pipe can be read once only, as what is packed can be from its beginning only.
@@ -279,7 +292,7 @@ def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes]
                 copy = _spool(name, stream)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{name}: not readable{' as gzip' if packed else ''}: {error}") from None
-        yield name, copy, kind
+        yield name, copy
 
 
 def _temporary() -> IO[bytes]:
@@ -339,8 +352,6 @@ def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
             document = json.loads(stream.read().decode(encoding).removeprefix("\ufeff"))
         for row in squad.rows(document):
             lines.write(json.dumps(row).encode() + b"\n")
-    except LookupError:
-        raise UsageError(f"--encoding={encoding}: no such encoding; for example utf-8, gb18030, latin-1") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: not a document in SQuAD's layout ({error}); JSON lines need --format=jsonl") from None
     lines.flush()

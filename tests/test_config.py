@@ -9,12 +9,12 @@ from kbert.config import (
     EncoderConfig,
     ModelConfig,
     PretrainConfig,
+    Recorded,
     SourceConfig,
     SourceOverrides,
     TextConfig,
     TrainConfig,
     from_json,
-    overridden,
     to_json,
 )
 from kbert.errors import DataError
@@ -56,11 +56,12 @@ def test_wrong_documents_are_named(change, message):
 
 
 def test_overrides_replace_only_what_was_given():
-    recorded = SourceConfig(columns=("a", "b"), encoding="gb18030")
-    assert overridden(recorded, SourceOverrides()) == recorded
-    assert overridden(recorded, SourceOverrides(columns=(), label_column="y")) == dataclasses.replace(
-        recorded, columns=(), label_column="y"
-    )
+    recorded = SourceConfig(columns=("a", "b"), text_columns=("x",), encoding="gb18030")
+    source, training = Recorded(source=recorded).overridden(SourceOverrides())
+    assert source == SourceConfig(text_columns=("x",)) and training.source == recorded  # files say first how they are written
+    source, training = Recorded(source=recorded).overridden(SourceOverrides(columns=(), label_column="y", encoding="big5"))
+    assert source == SourceConfig(text_columns=("x",), label_column="y", encoding="big5")
+    assert training.source == dataclasses.replace(recorded, columns=(), label_column="y", encoding="big5")
 
 
 @pytest.mark.parametrize(
@@ -74,5 +75,5 @@ def test_names_of_columns_with_commas():
     for written, columns in (("label", ("label",)), ('a, "b, c" ,d', ("a", "b, c", "d")), ("", ()), ("a,,b", ("a", "", "b"))):
         assert SourceConfig(label_column=written).label_columns == columns
     recorded = SourceConfig(label_column='a,"b, c"')
-    swapped = overridden(recorded, SourceOverrides(label_column='"b, c",a'))
+    swapped, _ = Recorded(source=recorded).overridden(SourceOverrides(label_column='"b, c",a'))
     assert swapped.label_columns == ("a", "b, c")

@@ -20,6 +20,7 @@ FLOORS = [
         "kbert.aspects",
         "kbert.aspects.three_lines",
         "kbert.figures",
+        "kbert.label_names",
         "kbert.markdown",
         "kbert.matching",
         "kbert.permutation",
@@ -51,6 +52,7 @@ FLOORS = [
         "kbert.loss_watch",
         "kbert.worker_watch",
     ],
+    ["kbert.file_settings"],
     [
         "kbert.vectors.store",
         "kbert.vectors.flags",
