@@ -48,7 +48,10 @@ class RunFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The shape of a BERT encoder, in KerasHub's terms. Sizes count elements; `dropout` is a fraction."""
+    """The shape of a BERT encoder, in KerasHub's terms. Sizes count elements; dropouts are fractions.
+
+    `attention_dropout` is that of attention weights; None where it is the same as `dropout`, that of everything else.
+    """
 
     vocabulary_size: int
     num_layers: int
@@ -59,6 +62,12 @@ class EncoderConfig:
     num_segments: int = 2
     dropout: float = 0.1
     activation: Activation = "gelu_approximate"
+    attention_dropout: float | None = None
+
+    @property
+    def attention_rate(self) -> float:
+        """Dropout of attention weights, a fraction."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +241,8 @@ class RunConfig:
     weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
     dropout: float | None = flag(
         None,
-        help="Dropout of the encoder's layers in this run, a fraction; by default the checkpoint's own, from scratch 0.1. It "
-        "is not kept: what --init reads later is as before.",
+        help="Dropout of the encoder in this run, a fraction, of hidden states and attention weights alike; by default the "
+        "checkpoint's own for each, from scratch 0.1. It is not kept: what --init reads later is as before.",
         low=0.0,
         high=0.9,
     )

@@ -52,7 +52,7 @@ class Encoder(keras.layers.Layer):
             num_heads=config.num_heads,
             hidden_dim=config.hidden_dim,
             intermediate_dim=config.intermediate_dim,
-            dropout=config.dropout,
+            dropout=max(config.dropout, config.attention_rate),  # KerasHub has one for both; a layer without has no seeds
             max_sequence_length=config.max_sequence_length,
             num_segments=config.num_segments,
             dtype=dtype,
@@ -60,6 +60,10 @@ class Encoder(keras.layers.Layer):
         )
         b = self.backbone
         self.embedding_layers = (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm)
+        b.embeddings_dropout.rate = config.dropout
+        for layer in b.transformer_layers:
+            layer._self_attention_dropout.rate = layer._feedforward_dropout.rate = config.dropout
+            layer._self_attention_layer._dropout_layer.rate = config.attention_rate
         self.num_frozen = 0
         self.frozen_embeddings = False
         activation = ACTIVATIONS[config.activation]

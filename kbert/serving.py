@@ -100,10 +100,12 @@ def build(
 
     Args:
         precision: that of the arithmetic.
-        dropout: in the encoder while this model is trained; by default the configuration's.
+        dropout: in the encoder, attention weights too, while this model is trained; by default the configuration's.
     """
     task = task_type(model_config, _tokenizer(tuple(vocabulary), model_config.text))
-    shape = model_config.encoder if dropout is None else dataclasses.replace(model_config.encoder, dropout=dropout)
+    shape = model_config.encoder
+    if dropout is not None:
+        shape = dataclasses.replace(shape, dropout=dropout, attention_dropout=None)
     encoder = Encoder(shape, POLICIES[precision])
     return task, encoder, task.build(encoder)
 

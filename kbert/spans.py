@@ -116,6 +116,11 @@ def tag_numbers(
     return tags, int((kept & ~fits).sum()), int((~kept).sum())
 
 
+def tag_names(types: Sequence[str]) -> tuple[str, ...]:
+    """The tags of these types in the order of their numbers: O, B-…, I-…, B-…, I-…"""
+    return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
+
+
 def _columns(value: dict[str, Any]) -> bool:
     return {"start", "end", "type"} <= set(value) and all(isinstance(column, list) for column in value.values())
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kbert import text
+from kbert.checkpoints.head import Head
 from kbert.config import EncoderConfig, TextConfig
 from kbert.errors import DataError
 
@@ -44,11 +45,11 @@ class Checkpoint:
 
     Attributes:
         arrays: the encoder's weights by the backbone's variable paths (`kbert.checkpoints.names`).
-        heads: those of the heads that are there: `mlm_head/…`, `nsp_head/…`, `classifier/…`.
+        heads: those of the heads that are there: `mlm_head/…`, `nsp_head/…`, `classifier/…`, and of a kbert model all that
+            is beside its encoder.
         shapes: shape by path, of all that `arrays` and `heads` give.
         ignored: tensors of heads that kbert has no use for, as the file names them.
-        labels: the classifier's labels in the order of its outputs; empty where no names are given.
-        pooling: what the classifier reads, as `--pooling` says it; None without one, or when not known.
+        head: what a fine-tuned checkpoint answers with; None without one.
     """
 
     format: str
@@ -59,15 +60,26 @@ class Checkpoint:
     heads: Callable[[], Arrays]
     shapes: Shapes
     ignored: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    pooling: str | None = None
+    head: Head | None = None
 
     @property
     def has_pooler(self) -> bool:
         return "pooled_dense/kernel" in self.shapes
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the head's outputs, in order; empty where none are given."""
+        return self.head.labels if self.head else ()
 
-def encoder_config(config: Any, where: Path, keys: Mapping[str, str], *, dropout: str, activation: str) -> EncoderConfig:
+    @property
+    def pooling(self) -> str | None:
+        """What the head reads, as `--pooling` says it; None without one, or when not known."""
+        return self.head.options.get("pooling") if self.head else None
+
+
+def encoder_config(
+    config: Any, where: Path, keys: Mapping[str, str], *, dropout: str, activation: str, attention_dropout: str | None = None
+) -> EncoderConfig:
     """The encoder's shape from a JSON object.
 
     Args:
@@ -76,6 +88,7 @@ def encoder_config(config: Any, where: Path, keys: Mapping[str, str], *, dropout
         keys: name of a size of `EncoderConfig` -> its key in the object.
         dropout: the key of the dropout.
         activation: kbert's own name of the activation.
+        attention_dropout: the key of the attention weights' dropout, which is the same where it is missing.
 
     Raises:
         DataError: a key is missing or its value impossible.
@@ -93,10 +106,22 @@ def encoder_config(config: Any, where: Path, keys: Mapping[str, str], *, dropout
             f"{where}: {keys['num_heads']} is {sizes['num_heads']}, which does not divide "
             f"{keys['hidden_dim']}, {sizes['hidden_dim']}"
         )
-    share = _present(config, dropout, where)
-    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share < 1:
-        raise DataError(f"{where}: {dropout} is {share!r}; expected a fraction from 0, below 1")
-    return EncoderConfig(**sizes, dropout=float(share), activation=activation)  # type: ignore[arg-type]
+    share = _fraction(_present(config, dropout, where), dropout, where)
+    of_attention = config.get(attention_dropout)
+    if of_attention is not None:
+        of_attention = _fraction(of_attention, attention_dropout, where)
+    return EncoderConfig(
+        **sizes,
+        dropout=share,
+        activation=activation,  # type: ignore[arg-type]
+        attention_dropout=None if of_attention == share else of_attention,
+    )
+
+
+def _fraction(value: Any, key: str | None, where: Path) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise DataError(f"{where}: {key} is {value!r}; expected a fraction from 0, below 1")
+    return float(value)
 
 
 def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS) -> EncoderConfig:
@@ -106,13 +131,14 @@ def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS
         raise DataError(f"{where}: hidden_act is {act!r}; kbert knows {', '.join(names)}")
     if config.get("layer_norm_eps", 1e-12) != 1e-12:
         raise DataError(f"{where}: layer_norm_eps is {config['layer_norm_eps']!r}; kbert reads 1e-12")
-    return encoder_config(config, where, SIZES, dropout="hidden_dropout_prob", activation=names[act])
+    dropouts = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
+    return encoder_config(config, where, SIZES, activation=names[act], **dropouts)
 
 
 def written_sizes(encoder: EncoderConfig) -> dict[str, Any]:
     """What Hugging Face's and Google's configurations both state of an encoder, by their keys."""
     sizes = {theirs: getattr(encoder, ours) for ours, theirs in SIZES.items()}
-    dropouts = {"attention_probs_dropout_prob": encoder.dropout, "hidden_dropout_prob": encoder.dropout}
+    dropouts = {"attention_probs_dropout_prob": encoder.attention_rate, "hidden_dropout_prob": encoder.dropout}
     return {**sizes, **dropouts, "initializer_range": 0.02}
 
 

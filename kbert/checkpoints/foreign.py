@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kbert.checkpoints.checkpoint import Arrays, Shapes
-from kbert.checkpoints.names import HEADS, Naming, Row
+from kbert.checkpoints.names import Naming, Row
 from kbert.errors import DataError
 
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
@@ -53,11 +53,11 @@ class Weights:
 
     def encoder(self) -> Arrays:
         """The encoder's arrays by path, the pooler's among them if it is there."""
-        return self._arrays(row for row, _ in self.matched.values() if row.part not in HEADS)
+        return self._arrays(row for row, _ in self.matched.values() if not row.of_head)
 
     def heads(self) -> Arrays:
         """The heads' arrays by path."""
-        return self._arrays(row for row, _ in self.matched.values() if row.part in HEADS)
+        return self._arrays(row for row, _ in self.matched.values() if row.of_head)
 
     def _arrays(self, wanted: Iterable[Row]) -> Arrays:
         rows = {self.matched[row.path][1].name: row for row in wanted}

@@ -1,22 +1,23 @@
 """kbert's own model directories as checkpoints, so that one task continues from another.
 
 In: a model directory. Out: a `Checkpoint` of the kept epoch, with the vocabulary and the casing it was
-trained with.
+trained with, and its head: every array beside the encoder's.
 """
 
 from pathlib import Path
 
 from kbert.checkpoints import names
-from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
+from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, encoder_config, read_vocabulary
 from kbert.checkpoints.foreign import Weights, match
-from kbert.checkpoints.names import HEADS
+from kbert.checkpoints.head import Head
+from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
-from kbert.config import to_json
+from kbert.config import ModelConfig, to_json
 from kbert.errors import DataError
-from kbert.model_dir import ModelDir
+from kbert.model_dir import ModelDir, Saved
+from kbert.spans import tag_names
 
-# The parts of a model that the table knows; heads of other tasks are none of another task's business.
-KNOWN = ("token_embedding", "position_embedding", "segment_embedding", "embeddings_layer_norm", "transformer_layer_")
+OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 
 
 def read(path: Path, saved: Path | None = None) -> Checkpoint:
@@ -28,17 +29,18 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     directory, where = ModelDir(path), path / "config.json"
     model = directory.read_config()[0]
     sizes = to_json(model.encoder)
-    encoder = encoder_config(sizes, where, OWN_SIZES, dropout="dropout", activation=model.encoder.activation)
+    dropouts = {"dropout": "dropout", "attention_dropout": "attention_dropout"}
+    encoder = encoder_config(sizes, where, OWN_SIZES, activation=model.encoder.activation, **dropouts)
     vocabulary = read_vocabulary(path / "vocab.txt", encoder)
     if saved is None and directory.measured() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
-    file = (saved or directory.best().path) / "weights.safetensors"
+    kept = directory.best() if saved is None else Saved.read(saved)
+    file = kept.path / "weights.safetensors"
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}
-    ignored = tuple(sorted(name for name in tensors if not name.startswith((*KNOWN, "pooled_dense/", *HEADS))))
-    kept = {name: tensor for name, tensor in tensors.items() if name not in ignored}
-    kernel = kept.get("classifier/kernel")
-    table = names.rows(encoder, kernel.shape[-1] if kernel and kernel.shape else 0)
-    matched = match(kept, table, None, file, ("pooled_dense", *HEADS))
+    table = list(names.rows(encoder))
+    known = {row.path for row in table}
+    own = [Row(name, tensor.shape, tensor.shape, {}) for name, tensor in tensors.items() if name not in known]
+    matched = match(tensors, [*table, *(row for row in own if row.of_head)], None, file, ("pooled_dense", *HEADS))
     # A pooler of zeros is none: so the encoder keeps the place of one that its checkpoint did not have.
     pooler = [matched[p][1] for p in ("pooled_dense/kernel", "pooled_dense/bias") if p in matched]
     if not any(array.any() for _, array in safetensors_read(pooler)):
@@ -52,7 +54,17 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
         arrays=weights.encoder,
         heads=weights.heads,
         shapes=weights.shapes,
-        ignored=ignored,
-        labels=model.labels if kernel else (),
-        pooling=model.options.get("pooling") if kernel else None,
+        head=_head(model, kept, weights.shapes),
     )
+
+
+def _head(model: ModelConfig, saved: Saved, shapes: Shapes) -> Head | None:
+    """What the model answers with; None where it was pre-trained."""
+    if any(path.startswith(tuple(PRETRAINING)) for path in shapes):
+        return None
+    outputs = {path.removesuffix("/bias"): shapes[path][0] for path in shapes if path.removesuffix("/bias") in OUTPUT_LAYERS}
+    kind, size = next(iter(outputs.items()), ("vectors", 0))
+    labels = tag_names(model.labels) if kind == "tagger" else model.labels
+    if kind not in ("vectors", "score", "span") and len(labels) != size:
+        raise DataError(f"{saved.path}: {kind} has {size} outputs, and config.json has labels for {len(labels)}")
+    return Head(kind, size, labels, model.options, model.task, model.max_length, saved.calibration)

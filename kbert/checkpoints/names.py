@@ -1,12 +1,12 @@
 """One table of BERT's weights: kbert's variable paths, Hugging Face's and Google's names, and shapes.
 
-kbert's paths are those of KerasHub's `BertBackbone`, and for the heads those of its `MaskedLMHead`. Both
+kbert's paths are those of KerasHub's `BertBackbone`, for the heads those of its `MaskedLMHead` and of kbert's tasks. Both
 other forms keep the same numbers; PyTorch's dense layers (and Google's output layers) keep a matrix as
 [out, in], and KerasHub's attention splits the heads off. Sources: transformers `modeling_bert.py`;
-google-research/bert `modeling.py`, `run_pretraining.py`, `run_classifier.py`.
+google-research/bert `modeling.py`, `run_pretraining.py`, `run_classifier.py`, `run_squad.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,15 @@ import numpy as np
 from kbert.config import EncoderConfig
 
 Naming = Literal["hugging_face", "google"]
-HEADS = {"mlm_head": "masked LM", "nsp_head": "next sentence", "sop_head": "sentence order", "classifier": "classifier"}
+ENCODER = ("token_embedding", "position_embedding", "segment_embedding", "embeddings_layer_norm", "transformer_layer_")
+PRETRAINING = {"mlm_head": "masked LM", "nsp_head": "next sentence", "sop_head": "sentence order"}
+# Output layers of tasks that others have too; one at most is in a checkpoint. kbert's own further layers are in no table.
+OUTPUTS = {"classifier": "classifier", "tagger": "token classifier", "span": "question answering head"}
+HEADS = PRETRAINING | OUTPUTS
+
+
+# Hugging Face's name and Google's prefix; whose token classifier is none.
+PLACES = {"classifier": ("classifier", ""), "tagger": ("classifier", "none/"), "span": ("qa_outputs", "cls/squad/")}
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,13 @@ class Row:
 
     @property
     def part(self) -> str:
-        """What is there as a whole or not at all: `encoder`, `pooled_dense` or a head."""
-        first = self.path.split("/")[0]
-        return first if first in HEADS or first == "pooled_dense" else "encoder"
+        """What is there as a whole or not at all: `encoder`, `pooled_dense` or a head's layer."""
+        return "encoder" if self.path.startswith(ENCODER) else self.path.split("/")[0]
+
+    @property
+    def of_head(self) -> bool:
+        """Whether it is of a head, and not of the encoder or its pooler."""
+        return self.part not in ("encoder", "pooled_dense")
 
     def stored(self, naming: Naming) -> tuple[int, ...]:
         """The shape that the others keep."""
@@ -57,8 +69,8 @@ class Row:
         return np.ascontiguousarray(array.T if naming in self.turned else array, dtype=np.float32)
 
 
-def rows(encoder: EncoderConfig, labels: int = 0) -> Iterator[Row]:
-    """The table for an encoder's sizes, with all heads; the classifier's of that many labels, if any."""
+def rows(encoder: EncoderConfig, outputs: Mapping[str, int] | None = None) -> Iterator[Row]:
+    """The table for an encoder's sizes, with the heads of pre-training, and of `OUTPUTS` those of which the size is given."""
     e, hidden, wide = encoder, encoder.hidden_dim, encoder.intermediate_dim
     split = (e.num_heads, hidden // e.num_heads)
     for ours, theirs, size in (
@@ -88,8 +100,8 @@ def rows(encoder: EncoderConfig, labels: int = 0) -> Iterator[Row]:
     yield _row("mlm_head/output_bias", (e.vocabulary_size,), "cls.predictions.bias", "cls/predictions/output_bias")
     yield from _output("nsp_head", "cls.seq_relationship", "cls/seq_relationship/", hidden, 2)
     yield from _output("sop_head", "sop_head", "sop_head/", hidden, 2)  # kbert's own; `write_checkpoint` leaves it out
-    if labels:
-        yield from _output("classifier", "classifier", "", hidden, labels)
+    for part, size in (outputs or {}).items():
+        yield from _output(part, *PLACES[part], hidden, size)
 
 
 def _row(path: str, shape: tuple[int, ...], hugging_face: str, google: str) -> Row:

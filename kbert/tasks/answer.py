@@ -18,6 +18,7 @@ from keras import ops
 from kbert import graphs, heads
 from kbert.answering import answer_spans, squad
 from kbert.answering.squad_report import THRESHOLD, AnswerReport, AnswerScorer
+from kbert.checkpoints.head import Head
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
@@ -187,6 +188,10 @@ class Answer(Task):
         logits = keras.layers.Dense(2, kernel_initializer=heads.initializer(), dtype="float32", name="span")(encoder(inputs))
         padding = 1.0 - ops.cast(inputs["padding_mask"], "float32")
         return keras.Model(inputs, logits - 1e9 * padding[:, :, None], name="answer")
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("span")
+        return {name: arrays[name] for name in ("span/kernel", "span/bias")}
 
     def compile_args(self) -> dict[str, Any]:
         return {"loss": span_loss}

@@ -24,6 +24,7 @@ from kbert.aspects.selecting import POSITIONAL, joined, keep
 from kbert.aspects.sentence_filter import FILTER, SentenceFilter
 from kbert.aspects.sentences import sentences
 from kbert.aspects.shown import all_sentences, kept_sentences
+from kbert.checkpoints.head import Head, order, ordered
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
@@ -226,6 +227,13 @@ class Aspect(Task):
         model = keras.Model(inputs, classifier(pooled), name="aspect")
         self.filter.attach(model, encoder)
         return model
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("aspect_classifier")
+        head.check_option("pooling", self.options.pooling, head.options.get("pooling"))
+        taken = ordered(arrays, "aspect_classifier", order(head, self.config.labels))
+        attention = {name: array for name, array in arrays.items() if name.startswith("aspect_attention/")}
+        return {**taken, **attention, **self.filter.take(head, arrays)}
 
     def compile_args(self) -> dict[str, Any]:
         return {

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.checkpoints.head import Head, Unfit
 from kbert.config import ModelConfig, SourceConfig
 from kbert.encoder import Encoder
 from kbert.errors import UsageError
@@ -233,6 +234,23 @@ class Task(OnRows, Kept, Protocol):
 
         `options` are the model's, as `ModelConfig` has them.
         """
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the built model takes over of the head of the checkpoint that training starts from.
+
+        Called once at most, before `prepare`, which leaves alone what is taken over.
+
+        Args:
+            head: the checkpoint's.
+            arrays: its weights by variable path.
+
+        Returns:
+            Values of the model's variables, by path.
+
+        Raises:
+            Unfit: it is of another task, of other labels, or read in another way.
+        """
+        raise Unfit("it answers another task")
 
     def check_trainable(self) -> None:
         """Raise DataError where the settings together leave something that cannot be learnt; by default nothing."""

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import heads, metrics
+from kbert.checkpoints.head import Head, Unfit, order, ordered
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
@@ -160,6 +161,14 @@ class Classify(Task):
             len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="classifier"
         )
         return keras.Model(inputs, classifier(pooled), name="classify")
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("classifier")
+        head.check_option("pooling", self.options.pooling, head.options.get("pooling"))
+        problem = head.options.get("problem_type")
+        if problem not in (None, "single_label_classification"):
+            raise Unfit(f"its problem_type is {problem}, and this run learns one label a row")
+        return ordered(arrays, "classifier", order(head, self.config.labels))
 
     def compile_args(self) -> dict[str, Any]:
         return {

@@ -15,13 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs, heads
+from kbert.checkpoints.head import Head, order, ordered
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.entity_reader import EntityReader
 from kbert.errors import DataError, UsageError
 from kbert.options import TagOptions
 from kbert.reports import Matrix, Report
-from kbert.spans import Span, check_spans, read_spans, tag_numbers
+from kbert.spans import Span, check_spans, read_spans, tag_names, tag_numbers
 from kbert.tagging import entity_metrics
 from kbert.tagging.crf import CRF
 from kbert.tasks.base import Encoded, Task, Tensors
@@ -229,6 +230,14 @@ class Tag(Task):
             self._crf = CRF(tags, free, free[None] | (same & (number[:, None] > 0)))
             scores = self._crf(scores)
         return keras.Model(inputs, scores, name="tag")
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("tagger")
+        head.check_option("decoder", self.options.decoder, head.options.get("decoder", "softmax"))
+        places = order(head, tag_names(self.config.labels))
+        transitions = {name: array for name, array in arrays.items() if name.startswith("crf/")}
+        crf = {name: array[np.ix_(*[places] * array.ndim)] for name, array in transitions.items()}
+        return {**ordered(arrays, "tagger", places), **crf}
 
     def compile_args(self) -> dict[str, Any]:
         return {"loss": TagLoss(self._crf)}
