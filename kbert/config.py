@@ -292,6 +292,11 @@ class TrainConfig(RunConfig):
         high=0.9,
     )
     test_data: str | None = flag(None, help="Data the kept checkpoint is evaluated on at the end, a SOURCE.")
+    new_head: bool = flag(
+        False,
+        help="Begin with a head of random values. By default that of a fine-tuned --init is kept where it answers the same "
+        "task with the same labels, and a line says why where it is not.",
+    )
     labels: str | None = flag(
         None, help="File of the labels, one a line, in the order wanted; by default those of the training data, sorted."
     )

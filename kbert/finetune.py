@@ -61,7 +61,7 @@ def _train(
     from kbert import checkpoints, permutation, pipeline, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
-    from kbert.tasks import fine_tuned
+    from kbert.tasks import fine_tuned, starting_head
 
     if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
@@ -117,6 +117,7 @@ def _train(
         raise UsageError(f"--strategy={train.strategy}: what this task learns first ({task.stages[0]}) takes one device")
     if not encoder.load(checkpoint.arrays(), train.init):
         log.warning("--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init)
+    starting_head.start(task, model, encoder, checkpoint, train.init, new=train.new_head)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     if not model.trainable_variables and train.total_steps(1):
         raise UsageError(

@@ -173,6 +173,10 @@ def test_a_token_classifier_is_no_classifier_of_texts(tmp_path):
     tensors = {**hugging_face_tensors(), **head_tensors(labels=3)}
     path = write_hugging_face(tmp_path, tensors, {"architectures": ["BertForTokenClassification"]})
     found = open_checkpoint(str(path))
+    assert set(found.heads()) == {"tagger/kernel", "tagger/bias"} and found.head.kind == "tagger" and found.ignored == ()
+    assert "pooler, token classifier\n" in checkpoints.summary(found)
+    path = write_hugging_face(tmp_path, tensors, {"architectures": ["BertForMultipleChoice"]})
+    found = open_checkpoint(str(path))
     assert found.heads() == {} and found.labels == () and found.ignored == ("classifier.bias", "classifier.weight")
     assert "not read:       classifier.bias and 1 more tensors" in checkpoints.summary(found)
 

@@ -169,16 +169,19 @@ def test_a_trained_classifier_becomes_transformers_own(trained, tmp_path, capsys
     assert found.encoder == was.encoder and found.text == was.text
 
 
-def test_a_classifier_over_the_mean_is_left_out_by_name(trained, tmp_path, capsys):
+def test_a_classifier_over_the_mean_is_refused_by_name(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "m")
     config = json.loads((trained / "config.json").read_text())
     config["model"]["options"]["pooling"] = "mean"
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     assert "over --pooling=mean" in checkpoints.summary(open_checkpoint(str(tmp_path / "m")))
-    for form, missing in (("hugging_face", "BertForSequenceClassification"), ("google", "run_classifier.py")):
-        assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu") == 0
+    for form in ("hugging_face", "google"):
+        assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu") == 2
         err = capsys.readouterr().err
-        assert f"note: classifier left out: it reads --pooling=mean, which {missing}" in err.replace("transformers' ", "")
+        assert "classifier reads --pooling=mean, and one there the pooler; --encoder_only writes the encoder alone" in err
+        assert not (tmp_path / form).exists()
+        assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu", "--encoder_only") == 0
+        assert "note: left out: classifier\n" in capsys.readouterr().err
         found = open_checkpoint(str(tmp_path / form))
         assert found.heads() == {} and same(found.arrays(), open_checkpoint(str(tmp_path / "m")).arrays())
 

@@ -3,8 +3,8 @@
     python tools/convert_checkpoint.py --init=CHECKPOINT --output=DIR --format=hugging_face|google|keras_preset
 
 Reads what `--init` of the other commands reads: a Hugging Face directory, a Google TF1 checkpoint, a
-Keras preset, a kbert model. A classifier trained by kbert.finetune becomes transformers'
-`BertForSequenceClassification`.
+Keras preset, a kbert model. What kbert.finetune trained becomes transformers' `BertForSequenceClassification`
+(--task=classify), `BertForTokenClassification` (tag) or `BertForQuestionAnswering` (answer).
 """
 
 import sys
@@ -20,7 +20,7 @@ from kbert.config import flag
 
 ABOUT = """
 Write a BERT checkpoint as a Hugging Face directory, a Google TF1 checkpoint or a Keras preset: weights,
-configuration, vocabulary, casing. What the form has no place for is refused or, for heads, named.
+configuration, vocabulary, casing, head. What the form has no place for is refused, or named where it is pre-training's.
 """
 
 
@@ -34,6 +34,7 @@ class ConvertFlags:
         help="Write a checkpoint of the exact GELU to a form that means the tanh approximation by it; "
         "its outputs then differ in the third decimal.",
     )
+    encoder_only: bool = flag(False, help="Write no head, whatever the checkpoint has.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +49,11 @@ def run(convert: ConvertFlags) -> int:
 
     checkpoint = checkpoints.open_checkpoint(convert.init)
     notices = checkpoints.write_checkpoint(
-        checkpoint, convert.output, convert.format, approximate_gelu=convert.approximate_gelu
+        checkpoint,
+        convert.output,
+        convert.format,
+        approximate_gelu=convert.approximate_gelu,
+        encoder_only=convert.encoder_only,
     )
     for notice in notices:
         print(f"note: {notice}", file=sys.stderr)

@@ -7,7 +7,8 @@ aspect, the term of a row, or anything where only places count. What has to be l
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -70,6 +71,7 @@ class SentenceFilter:
         self.text_filter: TextFilter | None = None
         self.word_weights: word_weights.WordWeights | None = None
         self._encoder: Encoder | None = None
+        self._taken = False  # over from another model, and not learnt
 
     def attach(self, model: keras.Model, encoder: Encoder) -> None:
         """Make weights, which become the model's too, though its ids pass them by."""
@@ -84,6 +86,15 @@ class SentenceFilter:
         elif self.how == "lexical" and options.aspects:
             model.word_weights = self.word_weights = word_weights.WordWeights(len(self.tokenizer.vocabulary), self.questions)
 
+    def take(self, options: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What of another model's arrays are the weights here, by path; none unless it picks for the same coarse aspects."""
+        layer = self.text_filter or self.word_weights
+        wanted = {} if layer is None else {weight.path: tuple(weight.shape) for weight in layer.weights}
+        found = tuple(dict.fromkeys(aspect["coarse"] for aspect in options.get("aspects", ())))
+        fits = all(path in arrays and arrays[path].shape == shape for path, shape in wanted.items())
+        self._taken = bool(wanted) and fits and found == labels.coarse_aspects(self.options.aspects)
+        return {path: arrays[path] for path in wanted} if self._taken else {}
+
     def prepare(self, table: Table) -> Iterator[Stage]:
         """See `kbert.tasks.base.Task`: words are counted, or the network is trained on what texts mention."""
         if self.how != "tfn":
@@ -92,6 +103,8 @@ class SentenceFilter:
             given = [name for name in given if getattr(self.options, name) != getattr(plain, name)]
             if given:
                 log.warning("--filter=%s: %s say nothing to it", self.how, ", ".join(f"--{name}" for name in given))
+        if self._taken:
+            return
         if self.word_weights is not None:
             self.word_weights.table.assign(self._counted(table))
         if self.text_filter is None:

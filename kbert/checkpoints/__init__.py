@@ -13,13 +13,16 @@ from typing import Literal, get_args
 
 from kbert.checkpoints import google, hugging_face, kbert_model, keras_preset
 from kbert.checkpoints.checkpoint import Arrays, Checkpoint
-from kbert.checkpoints.names import HEADS
+from kbert.checkpoints.head import Head
+from kbert.checkpoints.names import HEADS, PRETRAINING, of_head
 from kbert.config import read_json
 from kbert.errors import DataError, UsageError
 from kbert.files import whole_directory
 
 Format = Literal["hugging_face", "google", "keras_preset"]
 FORMATS = get_args(Format)
+SHOWN = 40  # labels that the summary lists
+FORMS = {"hugging_face": hugging_face, "google": google, "keras_preset": keras_preset}
 
 __all__ = ["FORMATS", "Arrays", "Checkpoint", "Format", "describe", "open_checkpoint", "summary", "write_checkpoint"]
 
@@ -56,13 +59,16 @@ def open_checkpoint(init: str) -> Checkpoint:
     return hugging_face.read(path, config)
 
 
-def write_checkpoint(checkpoint: Checkpoint, output: str, form: Format, *, approximate_gelu: bool = False) -> list[str]:
+def write_checkpoint(
+    checkpoint: Checkpoint, output: str, form: Format, *, approximate_gelu: bool = False, encoder_only: bool = False
+) -> list[str]:
     """Write a checkpoint as a directory, which appears when it is whole.
 
     Args:
         output: the directory; it may exist if it is empty.
         form: what to write.
         approximate_gelu: write a model of the exact GELU even where only its tanh approximation can be said.
+        encoder_only: write no head.
 
     Returns:
         What the user should know: what could not be written along.
@@ -85,14 +91,44 @@ def write_checkpoint(checkpoint: Checkpoint, output: str, form: Format, *, appro
         notices.append("the exact GELU is written as its tanh approximation: outputs differ in the third decimal")
     if form == "keras_preset" and activation == "relu":
         raise UsageError("--format=keras_preset: the checkpoint's activation is relu; a preset's is always gelu_approximate")
-    write = {"hugging_face": hugging_face.write, "google": google.write, "keras_preset": keras_preset.write}[form]
-    if "sop_head/bias" in checkpoint.shapes and form != "keras_preset":  # which holds no head and says so
+    layers = _layers(checkpoint)
+    if encoder_only:
+        if layers:
+            notices.append(f"left out: {', '.join(HEADS.get(layer, layer) for layer in layers)}")
+        shapes = {path: shape for path, shape in checkpoint.shapes.items() if not of_head(path)}
+        checkpoint = dataclasses.replace(checkpoint, heads=dict, shapes=shapes, head=None)
+    elif why := _no_place(checkpoint, layers, FORMS[form].WRITTEN):
+        raise UsageError(f"--format={form}: {why}; --encoder_only writes the encoder alone")
+    elif checkpoint.head is not None and checkpoint.head.calibration:
+        found = ", ".join(f"{name} {value:.4f}" for name, value in checkpoint.head.calibration.items())
+        notices.append(f"left out: what was found on dev rows ({found}), for which there is no place")
+    if "sop_head" in layers and not encoder_only and form != "keras_preset":  # which holds no head and says so
         notices.append(f"left out: {HEADS['sop_head']}; BERT has no such head")
         arrays = {name: array for name, array in checkpoint.heads().items() if not name.startswith("sop_head/")}
         checkpoint = dataclasses.replace(checkpoint, heads=lambda: arrays)
     with whole_directory(path) as beside:
-        notices += write(checkpoint, beside)
+        notices += FORMS[form].write(checkpoint, beside)
     return notices
+
+
+def _layers(checkpoint: Checkpoint) -> list[str]:
+    """The layers of the checkpoint's heads."""
+    return list(dict.fromkeys(path.split("/")[0] for path in checkpoint.shapes if of_head(path)))
+
+
+def _no_place(checkpoint: Checkpoint, layers: list[str], written: tuple[str, ...]) -> str | None:
+    """What of a fine-tuned checkpoint has no place in a form that holds these kinds of heads; None where all has."""
+    head = checkpoint.head
+    if head is None:
+        return None
+    beyond = [layer for layer in layers if layer not in (*PRETRAINING, *written)]
+    if beyond:
+        return f"there is no place for {', '.join(HEADS.get(layer, layer) for layer in beyond)} of the checkpoint's head"
+    if head.kind not in written:
+        return f"there is no place for how --task={head.task} makes its {head.kind}"
+    if head.kind == "classifier" and checkpoint.pooling != "pooler":
+        return f"the checkpoint's classifier reads --pooling={checkpoint.pooling}, and one there the pooler"
+    return None
 
 
 def describe(checkpoint: Checkpoint) -> str:
@@ -109,13 +145,9 @@ def summary(checkpoint: Checkpoint) -> str:
     e, t = checkpoint.encoder, checkpoint.text
     unused = e.vocabulary_size - len(checkpoint.vocabulary)
     heads = ["pooler"] if checkpoint.has_pooler else ["no pooler"]
-    heads += [name for part, name in HEADS.items() if part != "classifier" and f"{part}/{_LAST[part]}" in checkpoint.shapes]
-    outputs = checkpoint.shapes.get("classifier/bias", (0,))[0]
-    if outputs:
-        named = ", ".join(checkpoint.labels[:5]) + (", …" if outputs > 5 else "")
-        heads.append(f"classifier of {outputs} labels" + (f" ({named})" if checkpoint.labels else ""))
-    if checkpoint.pooling not in (None, "pooler"):
-        heads[-1] += f" over --pooling={checkpoint.pooling}"
+    heads += [name for part, name in PRETRAINING.items() if part in _layers(checkpoint)]
+    if checkpoint.head is not None:
+        heads.append(_described(checkpoint, checkpoint.head))
     lines = {
         "format": checkpoint.format,
         "layers": f"{e.num_layers}, each with {e.num_heads} heads",
@@ -133,4 +165,16 @@ def summary(checkpoint: Checkpoint) -> str:
     return "\n".join(f"{name + ':':<16}{value}" for name, value in lines.items())
 
 
-_LAST = {"mlm_head": "output_bias", "nsp_head": "bias", "sop_head": "bias"}  # a weight that tells of its head
+def _described(checkpoint: Checkpoint, head: Head) -> str:
+    """A task's head: its kind, outputs and what is beside them."""
+    found = HEADS.get(head.kind, head.kind.replace("_", " "))
+    if head.labels:
+        labels = ", ".join(head.labels[:SHOWN]) + (", …" if len(head.labels) > SHOWN else "")
+        found += f" of {head.size} label{'s'[: head.size != 1]} ({labels})"
+    elif head.kind == "classifier":
+        found += f" of {head.size} labels"
+    beside = [layer for layer in _layers(checkpoint) if layer not in (*PRETRAINING, head.kind)]
+    found += f" with {', '.join(beside)}" if beside else ""
+    if checkpoint.pooling not in (None, "pooler", "auto"):
+        found += f" over --pooling={checkpoint.pooling}"
+    return found + (f", of --task={head.task}" if head.task else "")

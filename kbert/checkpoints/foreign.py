@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kbert.checkpoints.checkpoint import Arrays, Shapes
-from kbert.checkpoints.names import Naming, Row
+from kbert.checkpoints.names import Naming, Row, output_rows
 from kbert.errors import DataError
 
 FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
@@ -105,6 +105,16 @@ def match(
     for left in sorted(set(tensors) - set(name.values())):
         raise DataError(f"{tensors[left]} has no place in this BERT")
     return matched
+
+
+def sizes(tensors: Mapping[str, Tensor], parts: Iterable[str], naming: Naming) -> dict[str, int]:
+    """How many outputs those of the heads `OUTPUTS` have that are whole among the tensors; one head at most."""
+    for part in parts:
+        kernel, bias = (row.names[naming] for row in output_rows(part, 1, 1))
+        shape = tensors[kernel].shape if {kernel, bias} <= set(tensors) else ()
+        if len(shape) == 2 and (part != "span" or shape[0] == 2):
+            return {part: shape[0]}
+    return {}
 
 
 def once(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Google's TF1 checkpoints: bert_config.json, vocab.txt, bert_model.ckpt.*, as google-research/bert has them.
 
-In: a directory as BERT, bert-base-chinese or Chinese-BERT-wwm are distributed, or as run_classifier.py
-leaves one. Out: a `Checkpoint`; and the way back.
+In: a directory as BERT, bert-base-chinese or Chinese-BERT-wwm are distributed, or as run_classifier.py or
+run_squad.py leaves one. Out: a `Checkpoint`; and the way back.
 """
 
 from pathlib import Path
@@ -9,7 +9,8 @@ from pathlib import Path
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import read_casing, write_tokenizer_config
 from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, written_sizes
-from kbert.checkpoints.foreign import Weights, match, once
+from kbert.checkpoints.foreign import Weights, match, once, sizes
+from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
 from kbert.config import TextConfig, read_json
@@ -19,7 +20,8 @@ from kbert.files import write_json, write_text
 # Google's own gelu is the tanh approximation, whatever others call it.
 ACTIVATIONS = {"gelu": "gelu_approximate", "relu": "relu"}
 OPTIMIZER = ("/adam_m", "/adam_v")
-UNUSED = ("cls/squad/",)
+READS = {"classifier": {"pooling": "pooler"}}
+WRITTEN = ("classifier", "span")  # heads that have a place
 
 
 def read(path: Path) -> Checkpoint:
@@ -41,10 +43,10 @@ def read(path: Path) -> Checkpoint:
     vocabulary = read_vocabulary(path / "vocab.txt", encoder)
     prefix = found[0].with_suffix("")
     tensors = once((t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER))
-    ignored = tuple(sorted(name for name in tensors if name.startswith(UNUSED)))
+    outputs = sizes(tensors, WRITTEN, "google")
+    ignored = tuple(sorted(name for name in tensors if name.startswith("cls/squad/") and "span" not in outputs))
     kept = {name: tensor for name, tensor in tensors.items() if name not in ignored}
-    output = kept.get("output_weights")
-    table = names.rows(encoder, output.shape[0] if output and output.shape else 0)
+    table = names.rows(encoder, outputs)
     weights = Weights("google", match(kept, table, "google", prefix, ("pooled_dense", *HEADS)), tensorflow_read)
     return Checkpoint(
         format="Google TF1",
@@ -55,7 +57,7 @@ def read(path: Path) -> Checkpoint:
         heads=weights.heads,
         shapes=weights.shapes,
         ignored=ignored,
-        pooling="pooler" if output else None,
+        head=next((Head(kind, size, options=READS.get(kind, {})) for kind, size in outputs.items()), None),
     )
 
 
@@ -80,17 +82,11 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     """
     import tensorflow as tf
 
-    e, heads, notices = checkpoint.encoder, checkpoint.heads(), []
-    if "classifier/kernel" in heads and checkpoint.pooling != "pooler":
-        notices.append(
-            f"classifier left out: it reads --pooling={checkpoint.pooling}, which run_classifier.py does not have; "
-            "the rest is written"
-        )
-        heads = {name: array for name, array in heads.items() if not name.startswith("classifier/")}
-    if "classifier/kernel" in heads and checkpoint.labels:
+    e, head, notices = checkpoint.encoder, checkpoint.head, []
+    if checkpoint.labels:
         notices.append(f"the labels' names have no place in Google's format; their order is {', '.join(checkpoint.labels)}")
-    arrays = {**checkpoint.arrays(), **heads}
-    table = [row for row in names.rows(e, len(heads.get("classifier/bias", ()))) if row.path in arrays]
+    arrays = {**checkpoint.arrays(), **checkpoint.heads()}
+    table = [row for row in names.rows(e, {head.kind: head.size} if head else {}) if row.path in arrays]
     config = {**written_sizes(e), "hidden_act": "relu" if e.activation == "relu" else "gelu"}
     write_json(path / "bert_config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))

@@ -1,7 +1,8 @@
 """Hugging Face BERT directories: config.json, model.safetensors, vocab.txt or tokenizer.json.
 
 In: a directory as transformers' `save_pretrained` writes it for `BertModel`, `BertForPreTraining`,
-`BertForMaskedLM` or `BertForSequenceClassification`. Out: a `Checkpoint`; and the way back.
+`BertForMaskedLM`, `BertForSequenceClassification`, `BertForTokenClassification` or `BertForQuestionAnswering`. Out: a
+`Checkpoint`; and the way back.
 """
 
 import shlex
@@ -25,8 +26,9 @@ from kbert.checkpoints.checkpoint import (
     say_added,
     written_sizes,
 )
-from kbert.checkpoints.foreign import Tensor, Weights, match, once
-from kbert.checkpoints.names import HEADS
+from kbert.checkpoints.foreign import Tensor, Weights, match, once, sizes
+from kbert.checkpoints.head import Head
+from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.config import EncoderConfig, read_json
 from kbert.errors import DataError
@@ -48,8 +50,12 @@ CLASSES = {
     frozenset({"mlm_head"}): "BertForMaskedLM",
     frozenset({"nsp_head"}): "BertForNextSentencePrediction",
     frozenset({"classifier"}): "BertForSequenceClassification",
+    frozenset({"tagger"}): "BertForTokenClassification",
+    frozenset({"span"}): "BertForQuestionAnswering",
     frozenset(): "BertModel",
 }
+WRITTEN = ("classifier", "tagger", "span")  # heads that have a class
+WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
 PREFIX: dict[str, str] = {"BertModel": ""}  # of the encoder's tensors; the classes with a head keep it under "bert."
 
 
@@ -71,10 +77,12 @@ def read(path: Path, config: Any) -> Checkpoint:
 
     plain = [(_plain(t.name), t) for t in tensors]
     by_name = once((name, t) for name, t in plain if name != "embeddings.position_ids")
-    # Token classifiers and multiple choice name theirs alike; only a classifier of whole texts is one to kbert.
-    others = _names(config, "architectures", where) or ["BertForSequenceClassification"]
-    unused = ("qa_outputs.",) if "BertForSequenceClassification" in others else ("qa_outputs.", "classifier.")
-    ignored = sorted(name for name in by_name if name.startswith(unused))
+    # Classifiers of texts, of tokens and of multiple choice name theirs alike.
+    classes = _names(config, "architectures", where) or [CLASSES[frozenset({"classifier"})]]
+    possible = [part for part in OUTPUTS if part == "span" or CLASSES[frozenset({part})] in classes]
+    outputs = sizes(by_name, possible, "hugging_face")
+    unread = {name for name, _ in names.PLACES.values()} - {names.PLACES[part][0] for part in outputs}
+    ignored = sorted(name for name in by_name if name.partition(".")[0] in unread)
     # Without the head they belong to, they are left over.
     has_head = any(name.startswith("cls.predictions.transform.") for name in by_name)
     decoder = by_name.pop(DECODER, None) if has_head else None
@@ -84,9 +92,7 @@ def read(path: Path, config: Any) -> Checkpoint:
     if decoder_bias is not None:
         by_name.setdefault("cls.predictions.bias", decoder_bias)
     kept = {name: tensor for name, tensor in by_name.items() if name not in ignored}
-    classifier = kept.get("classifier.weight")
-    labels = _labels(config, where, classifier)
-    table = names.rows(encoder, classifier.shape[0] if classifier and classifier.shape else 0)
+    table = names.rows(encoder, outputs)
     weights = Weights("hugging_face", match(kept, table, "hugging_face", file, ("pooled_dense", *HEADS)), safetensors_read)
 
     def heads() -> Arrays:
@@ -104,9 +110,17 @@ def read(path: Path, config: Any) -> Checkpoint:
         heads=heads,
         shapes=weights.shapes,
         ignored=tuple(by_name[name].name for name in ignored),
-        labels=labels,
-        pooling="pooler" if classifier else None,
+        head=_head(config, where, outputs),
     )
+
+
+def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head | None:
+    """What the directory answers with."""
+    if not outputs:
+        return None
+    kind, size = next(iter(outputs.items()))
+    options = {"pooling": "pooler", "problem_type": config.get("problem_type")} if kind == "classifier" else {}
+    return Head(kind, size, _labels(config, where, size) if kind != "span" else (), options)
 
 
 def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
@@ -154,17 +168,17 @@ def _names(config: dict[str, Any], key: str, where: Path) -> list[str]:
     return found
 
 
-def _labels(config: dict[str, Any], where: Path, classifier: Tensor | None) -> tuple[str, ...]:
+def _labels(config: dict[str, Any], where: Path, outputs: int) -> tuple[str, ...]:
     named = config.get("id2label")
-    if classifier is None or named is None:
+    if named is None:
         return ()
     if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(len(named)))):
         raise DataError(f'{where}: id2label is {named!r}; expected an object from "0", "1", … to labels')
     labels = tuple(str(named[str(i)]) for i in range(len(named)))
     if len(set(labels)) < len(labels):
         raise DataError(f"{where}: id2label gives two outputs the same label: {', '.join(labels)}")
-    if classifier.shape[:1] != (len(labels),):
-        raise DataError(f"{where}: id2label names {len(labels)} labels, but {classifier} has shape {classifier.shape}")
+    if len(labels) != outputs:
+        raise DataError(f"{where}: id2label names {len(labels)} labels, but the classifier has {outputs} outputs")
     return labels
 
 
@@ -198,29 +212,24 @@ def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
 
 def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     """Write a directory that transformers' `from_pretrained` reads; returns what the user should know of it."""
-    e, heads, notices = checkpoint.encoder, checkpoint.heads(), []
-    if "classifier/kernel" in heads and checkpoint.pooling != "pooler":
+    e, heads, head, notices = checkpoint.encoder, checkpoint.heads(), checkpoint.head, []
+    if head is not None and len({name.split("/")[0] for name in heads}) > 1:
         notices.append(
-            f"classifier left out: it reads --pooling={checkpoint.pooling}, which transformers' BertForSequenceClassification "
-            "does not have; the encoder alone is written"
+            f"masked LM and next sentence heads left out: transformers has no class that holds them and a {OUTPUTS[head.kind]}"
         )
-        heads = {name: array for name, array in heads.items() if not name.startswith("classifier/")}
-    if "classifier/kernel" in heads and len({name.split("/")[0] for name in heads}) > 1:
-        notices.append("masked LM and next sentence heads left out: transformers has no class that holds them and a classifier")
-        heads = {name: array for name, array in heads.items() if name.startswith("classifier/")}
+        heads = {name: array for name, array in heads.items() if name.startswith(head.kind + "/")}
     kind = CLASSES[frozenset(name.split("/")[0] for name in heads)]
-    labels = len(heads.get("classifier/bias", ()))
-    if not checkpoint.has_pooler and kind != "BertForMaskedLM":
+    if not checkpoint.has_pooler and kind not in WITHOUT_POOLER:
         notices.append(f"the checkpoint has no pooler, and transformers' {kind} starts its own at random values")
-    if checkpoint.has_pooler and kind == "BertForMaskedLM":
-        notices.append("transformers' BertForMaskedLM has no use for the pooler, which is written all the same")
+    if checkpoint.has_pooler and kind in WITHOUT_POOLER:
+        notices.append(f"transformers' {kind} has no use for the pooler, which is written all the same")
     arrays = {**checkpoint.arrays(), **heads}
     prefix = PREFIX.get(kind, "bert.")
     tensors = {}
-    for row in names.rows(e, labels):
+    for row in names.rows(e, {head.kind: head.size} if head else {}):
         if row.path in arrays:
             name = row.names["hugging_face"]
-            name = name if row.part in HEADS else prefix + name
+            name = name if row.of_head else prefix + name
             tensors[name] = row.written(arrays[row.path], "hugging_face")
     config = {
         **written_sizes(e),
@@ -232,10 +241,11 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         "position_embedding_type": "absolute",
         "torch_dtype": "float32",
     }
-    if labels:
-        named = checkpoint.labels or tuple(f"LABEL_{i}" for i in range(labels))
-        config |= {"id2label": {str(i): label for i, label in enumerate(named)}}
-        config |= {"label2id": {label: i for i, label in enumerate(named)}}
+    if head is not None:
+        config |= {"id2label": {str(i): label for i, label in enumerate(head.names)}}
+        config |= {"label2id": {label: i for i, label in enumerate(head.names)}}
+        problem = head.options.get("problem_type")
+        config |= {"problem_type": problem} if problem else {}
     write_json(path / "config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
     write_tokenizer_config(checkpoint, path)

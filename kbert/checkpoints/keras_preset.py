@@ -18,6 +18,7 @@ from kbert.checkpoints.foreign import Tensor, Weights, match
 from kbert.config import EncoderConfig, TextConfig, read_json
 from kbert.errors import DataError, UsageError
 
+WRITTEN: tuple[str, ...] = ()  # heads that have a place
 PLACES = {
     "token_embedding": "reversible_embedding",
     "segment_embedding": "embedding",
@@ -43,9 +44,9 @@ def read(path: Path, config: Any) -> Checkpoint:
     if not isinstance(lowercase, bool) or not isinstance(strip, bool):
         raise DataError(f"{tokenizer}: lowercase is {lowercase!r} and strip_accents {strip!r}; expected true or false")
     vocabulary = read_vocabulary(path / "assets" / "tokenizer" / "vocabulary.txt", encoder)
-    places = {_h5_name(row.path): row.path for row in names.rows(encoder) if row.part not in names.HEADS}
+    table = [row for row in names.rows(encoder) if not row.of_head]
+    places = {_h5_name(row.path): row.path for row in table}
     tensors = {places.get(name, name): tensor for name, tensor in _list(weights).items()}
-    table = [row for row in names.rows(encoder) if row.part not in names.HEADS]
     for row in table:
         if row.path not in tensors:
             raise DataError(f"{weights}: tensor {_h5_name(row.path)!r} is missing")
@@ -208,5 +209,9 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     backbone.save_to_preset(str(path))
     casing = {"lowercase": checkpoint.text.lowercase, "strip_accents": checkpoint.text.strip_accents}
     keras_nlp.models.BertTokenizer(checkpoint.vocabulary, **casing).save_to_preset(str(path))
-    left_out = [names.HEADS[part] for part in names.HEADS if any(p.startswith(part + "/") for p in checkpoint.shapes)]
-    return [f"left out: {', '.join(left_out)}; a preset holds the encoder alone"] if left_out else []
+    left_out = [name for part, name in names.PRETRAINING.items() if any(p.startswith(part + "/") for p in checkpoint.shapes)]
+    notices = [f"left out: {', '.join(left_out)}; a preset holds the encoder alone"] if left_out else []
+    e = checkpoint.encoder
+    if e.attention_rate != e.dropout:
+        notices.append(f"a preset has one dropout, {e.dropout}: that of attention weights, {e.attention_rate}, is not written")
+    return notices

@@ -52,7 +52,7 @@ class Row:
     @property
     def of_head(self) -> bool:
         """Whether it is of a head, and not of the encoder or its pooler."""
-        return self.part not in ("encoder", "pooled_dense")
+        return of_head(self.path)
 
     def stored(self, naming: Naming) -> tuple[int, ...]:
         """The shape that the others keep."""
@@ -101,7 +101,17 @@ def rows(encoder: EncoderConfig, outputs: Mapping[str, int] | None = None) -> It
     yield from _output("nsp_head", "cls.seq_relationship", "cls/seq_relationship/", hidden, 2)
     yield from _output("sop_head", "sop_head", "sop_head/", hidden, 2)  # kbert's own; `write_checkpoint` leaves it out
     for part, size in (outputs or {}).items():
-        yield from _output(part, *PLACES[part], hidden, size)
+        yield from output_rows(part, hidden, size)
+
+
+def output_rows(part: str, hidden: int, size: int) -> Iterator[Row]:
+    """Kernel and bias of one of `OUTPUTS`."""
+    return _output(part, *PLACES[part], hidden, size)
+
+
+def of_head(path: str) -> bool:
+    """Whether kbert's path is that of a head's weight, and not of the encoder's or its pooler's."""
+    return not path.startswith((*ENCODER, "pooled_dense/"))
 
 
 def _row(path: str, shape: tuple[int, ...], hugging_face: str, google: str) -> Row:

@@ -233,7 +233,7 @@ class Aspect(Task):
         head.check_option("pooling", self.options.pooling, head.options.get("pooling"))
         taken = ordered(arrays, "aspect_classifier", order(head, self.config.labels))
         attention = {name: array for name, array in arrays.items() if name.startswith("aspect_attention/")}
-        return {**taken, **attention, **self.filter.take(head, arrays)}
+        return {**taken, **attention, **self.filter.take(head.options, arrays)}
 
     def compile_args(self) -> dict[str, Any]:
         return {

@@ -211,7 +211,7 @@ class Match(Task):
 
     def build(self, encoder: Encoder) -> keras.Model:
         inputs = heads.inputs()
-        how = self.pooling(self.options.pooling)
+        how = self._reads(self.options.pooling)
         hidden = encoder(inputs, first_only=how in ("pooler", "cls"))
         pooled = _pooled(encoder, hidden, inputs["padding_mask"], how)
         if self.dual:
@@ -224,14 +224,14 @@ class Match(Task):
         score = keras.layers.Dense(1, kernel_initializer=heads.initializer(), dtype="float32", name="score")
         return keras.Model(inputs, score(pooled), name="match")
 
-    def pooling(self, given: str) -> Any:
+    def _reads(self, given: str) -> Any:
         """Which vector is read, where `--pooling` may be auto."""
         return given if given != "auto" else "mean" if self.dual else "pooler"
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         foreign = head.kind == "classifier" and head.task is None and head.size == 1  # as cross-encoders are published
         head.check_kind("vectors" if self.dual else "classifier" if foreign else "score")
-        head.check_option("pooling", self.pooling(self.options.pooling), self.pooling(head.options.get("pooling", "auto")))
+        head.check_option("pooling", self._reads(self.options.pooling), self._reads(head.options.get("pooling", "auto")))
         if self.dual:
             return {}
         loss = head.options.get("loss", "auto")
@@ -239,8 +239,9 @@ class Match(Task):
             loss = "squared_error"
         head.check_option("loss", self.loss, LOSSES["cross", True][0] if loss == "auto" else loss)
         low, high = (float(label) for label in (head.labels[0], head.labels[-1])) if head.task and head.labels else (0.0, 1.0)
-        if (low, high) != (self.low, self.low + self.scale):
-            raise Unfit(f"its scores are from {low:g} to {high:g}, and this run's from {self.low:g} to {self.low + self.scale:g}")
+        own = self.low, self.low + self.scale
+        if (low, high) != own:
+            raise Unfit(f"its scores are from {low:g} to {high:g}, and this run's from {own[0]:g} to {own[1]:g}")
         return {f"score/{name}": arrays[f"{head.kind}/{name}"] for name in ("kernel", "bias")}
 
     def compile_args(self) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""What a run takes over of the head of the checkpoint it starts from, and the one line that says so.
+
+In: a task with its built model, whose encoder has the checkpoint's weights; the checkpoint. Out: weights of the model's head.
+"""
+
+import logging
+from typing import Any
+
+import keras
+
+from kbert.checkpoints import Checkpoint
+from kbert.checkpoints.head import Head, Unfit
+from kbert.checkpoints.names import OUTPUTS
+from kbert.encoder import Encoder
+from kbert.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+
+def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoint, init: str, *, new: bool) -> None:
+    """Take over the checkpoint's head where it fits, and say what became of it.
+
+    Args:
+        init: the checkpoint as the user named it, for messages.
+        new: whether the head begins with random values whatever the checkpoint has.
+    """
+    if checkpoint.ignored:
+        log.warning("--init=%s: %s is of a head that kbert does not have, which is set aside", init, checkpoint.ignored[0])
+    head = checkpoint.head
+    if head is None:
+        return
+    inside = {id(weight) for weight in encoder.weights}
+    own = {weight.path: weight for weight in model.weights if id(weight) not in inside}
+    random = "; the new head starts at random values" if own else ""
+    if new:
+        log.info("--new_head: the %s of --init=%s is set aside%s", named(head), init, random)
+        return
+    try:
+        if not checkpoint.has_pooler and head.options.get("pooling") == "pooler":
+            raise Unfit("the checkpoint has no pooler, which it reads")
+        taken = task.take_head(head, checkpoint.heads())
+        for path, array in taken.items():
+            if array.shape != tuple(own[path].shape):
+                raise Unfit(f"{path} has shape {array.shape}, and this run's {tuple(own[path].shape)}")
+    except Unfit as reason:
+        if head.size or head.task == task.config.task:
+            log.warning("--init=%s: its %s is set aside: %s%s", init, named(head), reason, random)
+        return
+    for path, array in taken.items():
+        own[path].assign(array)
+    left = dict.fromkeys(path.split("/")[0] for path in own if path not in taken)
+    beside = f", but for {', '.join(left)}" if left else ""
+    other = _other(head, task)
+    trained = f"; it was trained with {other}" if other else ""
+    log.info("--init=%s: its %s is kept%s%s", init, named(head), beside, trained)
+
+
+def named(head: Head) -> str:
+    """A head in words."""
+    kind = OUTPUTS.get(head.kind, head.kind.replace("_", " "))
+    return f"{kind} of --task={head.task}" if head.task else kind
+
+
+def _other(head: Head, task: Task) -> str:
+    """The flags of the model that the head is from, where they differ from this run's."""
+    if head.task != task.config.task:
+        return ""
+    was: dict[str, Any] = {"max_length": head.max_length, **head.options}
+    now = {"max_length": task.config.max_length, **task.config.options}
+    differ = [name for name, value in now.items() if was.get(name, value) != value and not isinstance(value, list)]
+    shown = [f"--{name}={was[name]} (now {now[name]})" for name in differ]
+    return ", ".join(shown)
