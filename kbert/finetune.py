@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kbert import cluster, flags, runtime
 from kbert.config import ModelConfig, ModelFlags, Recorded, RunFlags, SourceConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
+from kbert.label_names import LabelNames
 from kbert.model_dir import ModelDir
 from kbert.options import OPTIONS
 
@@ -228,9 +229,19 @@ def _labels_file(name: str | None) -> list[str] | None:
         return None
     path = Path(name).expanduser()
     try:
-        labels = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--labels={name}: not readable: {error}") from None
+    names, labels = LabelNames(chosen=True), []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            labels.append(line.strip())
+            try:
+                note = names.add(labels[-1])
+            except ValueError as error:
+                raise DataError(f"--labels={name}:{number}: {error}") from None
+            if note:
+                log.warning("--labels=%s:%d: %s", name, number, note)
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise DataError(f"--labels={name}: {min(twice)!r} stands twice")

@@ -1,7 +1,6 @@
 """Names of classes, types and columns as people write them: what cannot be seen in them, and which of them look alike."""
 
 import unicodedata
-from collections.abc import Iterable
 
 EMPTY = frozenset(("nan", "<na>", "nat"))  # what pandas writes for a missing cell, in any case
 PERHAPS_EMPTY = frozenset(("none", "null", "na", "n/a", "nil", "undefined"))  # or a class of that name
@@ -29,36 +28,46 @@ def _joined(character: str) -> bool:
 
 
 class LabelNames:
-    """The names met so far; `add` each as it is met."""
+    """The names met so far; `add` each as it is met.
 
-    def __init__(self, known: Iterable[str] = ()):
+    Args:
+        what: they are of, for messages.
+        chosen: the user lists them, so that what pandas writes for a missing cell may be a name.
+    """
+
+    def __init__(self, what: str = "label", chosen: bool = False):
+        self.what, self.chosen = what, chosen
+        self.met: set[str] = set()
         self._alike: dict[str, str] = {}  # what a name looks like -> the first that does
-        self._met: set[str] = set()
-        for name in known:
-            self.add(name)
 
     def add(self, name: str) -> str | None:
         """Take in a name; returns a warning where it is new and may be no name, or looks like another.
 
         Raises:
-            ValueError: it holds what cannot be seen.
+            ValueError: it is empty, holds what cannot be seen, or is what pandas writes for a missing cell.
         """
-        if name in self._met:
+        if name in self.met:
             return None
+        if not name:
+            raise ValueError(f"the {self.what} is empty")
+        if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+            raise ValueError(f"{self.what} {name!r} holds a line end, a control character or half a character")
         if found := hidden(name):
-            raise ValueError(f"label {name!r} holds {found}, which cannot be seen; remove it")
-        self._met.add(name)
+            raise ValueError(f"{self.what} {name!r} holds {found}, which cannot be seen; remove it")
+        if name != name.strip():
+            raise ValueError(f"{self.what} {name!r} begins or ends with a blank")
+        if name.casefold() in EMPTY and not self.chosen:
+            raise ValueError(
+                f"{self.what} {name!r} is what pandas writes for a missing value; remove the row, or fill it, "
+                f"or if it is one of the {self.what}s, name them by --labels"
+            )
+        self.met.add(name)
         other = self._alike.setdefault(_look(name), name)
         if other != name:
-            return f"label {name!r} is another than {other!r}, from which it differs by {_difference(name, other)} only"
-        if name.strip().casefold() in PERHAPS_EMPTY:
-            return f"label {name!r} is learnt as a label of that name; is it a missing value?"
+            return f"{self.what} {name!r} is another than {other!r}, from which it differs by {_difference(name, other)} only"
+        if name.casefold() in PERHAPS_EMPTY and not self.chosen:
+            return f"{self.what} {name!r} is taken as one of that name; is it a missing value?"
         return None
-
-
-def missing(name: str) -> bool:
-    """Whether a label is what a table has in place of a missing one."""
-    return name.strip().casefold() in EMPTY
 
 
 def _look(name: str) -> str:

@@ -38,7 +38,8 @@ class Audit(Protocol):
     def labels(self) -> tuple[str, ...]:
         """Those found so far, in their final order."""
 
-    def __call__(self, values: tuple[str, ...]) -> None: ...
+    def __call__(self, values: tuple[str, ...]) -> str | None:
+        """Take in a row; returns a warning, which is logged with its file and line."""
 
     def finish(self) -> None:
         """Warn of what all rows together are like; raise DataError when they cannot even be measured."""

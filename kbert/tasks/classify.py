@@ -6,7 +6,7 @@ over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-re
 """
 
 import logging
-import unicodedata
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +19,7 @@ from kbert.checkpoints.head import Head, Unfit, order, ordered
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
+from kbert.label_names import LabelNames
 from kbert.options import ClassifyOptions
 from kbert.reports import Matrix, Report
 from kbert.tasks.base import Encoded, Task, Tensors
@@ -26,6 +27,7 @@ from kbert.text import Tokenizer
 
 log = logging.getLogger(__name__)
 
+FEW_LABELS = 20  # so many of numbers, or with a row each, may be classes
 MOST_LABELS = 10_000  # more is surely a column of something else
 
 
@@ -37,23 +39,22 @@ class LabelAudit:
         if allowed is not None and len(allowed) < 2:
             raise DataError(f"--labels: {len(allowed)} labels; a classifier needs two or more, one a line")
         self.allowed = None if allowed is None else dict.fromkeys(allowed)
+        self.names = LabelNames()
         self.found: set[str] = set()
+        self.rows = 0
         self.empty = 0  # rows without any text
 
-    def __call__(self, values: tuple[str, ...]) -> None:
+    def __call__(self, values: tuple[str, ...]) -> str | None:
         *texts, label = values
-        if not label:
-            raise ValueError("the label is empty")
-        if label != label.strip():
-            raise ValueError(f"label {label!r} begins or ends with a blank")
+        self.rows += 1
         self.empty += not any(text.strip() for text in texts)
-        if any(unicodedata.category(c) in ("Cc", "Cs") for c in label):
-            raise ValueError(f"label {label!r} holds a line end, a control character or half a character")
         if self.allowed is not None and label not in self.allowed:
             raise ValueError(f"label {label!r} is not among the model's labels: {_listed(tuple(self.allowed))}")
+        note = self.names.add(label) if self.allowed is None else None
         self.found.add(label)
         if len(self.found) > MOST_LABELS:
             raise ValueError(f"more than {MOST_LABELS:,} different labels; is --label_column the right one?")
+        return note
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -69,7 +70,27 @@ class LabelAudit:
     def check_learnable(self) -> list[str]:
         if len(self.found) < 2:
             raise DataError(f"{self.source}: one label only ({_listed(tuple(self.found))}); a classifier needs two or more")
+        if self.allowed is None and len(self.found) > FEW_LABELS:
+            found = f"{self.source}: {len(self.found):,} labels in {self.rows:,} rows"
+            if all(map(_is_number, self.found)) and not all(label.removeprefix("-").isdigit() for label in self.found):
+                raise DataError(
+                    f"{found}, all of them numbers ({_listed(self.labels[:5])}, ...), whose order a classifier does not know. "
+                    "To predict numbers is regression: for pairs of texts --task=match learns from grades; for single texts "
+                    "kbert has no task. To learn each as a class, name them by --labels"
+                )
+            if 2 * len(self.found) > self.rows:
+                raise DataError(
+                    f"{found}: most labels have one row, from which no class is learnt; is --label_column the right one? To "
+                    "learn them all the same, name them by --labels"
+                )
         return []
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def _listed(labels: tuple[str, ...]) -> str:

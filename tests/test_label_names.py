@@ -1,0 +1,111 @@
+"""Labels that cannot be told apart by eye, that are missing cells, or that are no classes."""
+
+import logging
+
+import pytest
+from conftest import write_tsv
+
+from kbert import finetune
+from kbert.config import SourceConfig
+from kbert.errors import DataError
+from kbert.label_names import LabelNames, hidden
+from kbert.sources import open_table
+from kbert.tasks.classify import LabelAudit
+from kbert.tasks.tag import EntityAudit
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("1\u200b", "U+200B ZERO WIDTH SPACE"),
+        ("\ufeff1", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+        ("so\u00adft", "U+00AD SOFT HYPHEN"),
+        ("a\u200db", "U+200D ZERO WIDTH JOINER"),
+        ("好\u200d评", "U+200D ZERO WIDTH JOINER"),
+        ("\u3164", "U+3164 HANGUL FILLER"),
+        ("می\u200cخواهم", ""),
+        ("👨\u200d👩\u200d👧", ""),
+        ("New York", ""),
+        ("好评", ""),
+    ],
+)
+def test_what_cannot_be_seen(name, found):
+    assert hidden(name) == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "by"),
+    [
+        ("Sport", "sport", "case"),
+        ("New York", "NewYork", "blanks"),
+        ("New\u00a0York", "New York", "blanks"),
+        ("caf\u00e9", "cafe\u0301", "Unicode form"),
+        ("Ａ", "A", "Unicode form"),
+        ("Ａ b", "ab", "case, blanks or Unicode form"),
+    ],
+)
+def test_names_that_look_alike(one, other, by):
+    names = LabelNames()
+    assert names.add(one) is None
+    assert names.add(other) == f"label {other!r} is another than {one!r}, from which it differs by {by} only"
+    assert names.add(one) is None and names.add(other) is None  # once is enough
+
+
+def audited(tmp_path, rows, audit):
+    path = write_tsv(tmp_path / "f.tsv", rows)
+    open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1, nested=True, check=audit)
+    return audit.check_learnable()
+
+
+def test_rows_are_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("kbert"), "propagate", True)
+    rows = [("a", "pos"), ("b", "neg"), ("c", "Pos"), ("d", "None"), ("e", "Pos")]
+    assert audited(tmp_path, rows, LabelAudit("f.tsv", None)) == []
+    assert [record.getMessage().removeprefix(str(tmp_path)) for record in caplog.records] == [
+        "/f.tsv:4: label 'Pos' is another than 'pos', from which it differs by case only",
+        "/f.tsv:5: label 'None' is taken as one of that name; is it a missing value?",
+    ]
+    for label, message in (
+        ("pos\u200b", r"f\.tsv:3: label 'pos\\u200b' holds U\+200B ZERO WIDTH SPACE, which cannot be seen"),
+        ("nan", r"f\.tsv:3: label 'nan' is what pandas writes for a missing value"),
+        ("", r"f\.tsv:3: the label is empty"),
+    ):
+        with pytest.raises(DataError, match=message):
+            audited(tmp_path, [("a", "pos"), ("b", label)], LabelAudit("f.tsv", None))
+    caplog.clear()
+    audited(tmp_path, [("a", '[[0, 1, "LOC"]]'), ("b", '[[0, 1, "Loc"]]')], EntityAudit("f.tsv", None))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/f.tsv:3: type 'Loc' is another than 'LOC', from which it differs by case only"
+    ]
+    with pytest.raises(DataError, match=r"f\.tsv:2: type 'LOC\\u200b' holds U\+200B"):
+        audited(tmp_path, [("a", '[[0, 1, "LOC\u200b"]]')], EntityAudit("f.tsv", None))
+
+
+def test_labels_that_are_no_classes(tmp_path):
+    graded = [(f"text {i}", f"{i / 20}") for i in range(60)]
+    with pytest.raises(DataError, match=r"60 labels in 60 rows, all of them numbers .* regression: .* --task=match"):
+        audited(tmp_path, graded, LabelAudit("f.tsv", None))
+    with pytest.raises(DataError, match=r"60 labels in 60 rows: most labels have one row"):
+        audited(tmp_path, [(f"text {i}", f"name {i}") for i in range(60)], LabelAudit("f.tsv", None))
+    with pytest.raises(DataError, match=r"21 labels in 210 rows, all of them numbers"):
+        audited(tmp_path, graded[:21] * 10, LabelAudit("f.tsv", None))
+    assert audited(tmp_path, graded, LabelAudit("f.tsv", [label for _, label in graded])) == []
+    assert audited(tmp_path, [(f"text {i}", str(i % 50)) for i in range(150)], LabelAudit("f.tsv", None)) == []
+    assert audited(tmp_path, [(f"text {i}", str(i % 9 / 2)) for i in range(60)], LabelAudit("f.tsv", None)) == []
+
+
+def test_a_file_of_labels(tmp_path, checkpoint, capsys):
+    path, rows = tmp_path / "labels.txt", write_tsv(tmp_path / "f.tsv", [("fine", "pos")] * 20)
+    flags = [
+        f"--init={checkpoint}",
+        f"--train_data={rows}",
+        f"--model_dir={tmp_path / 'm'}",
+        f"--labels={path}",
+        "--max_length=16",
+    ]
+    path.write_text("neg\npos\u200b\n")
+    assert finetune.main(flags) == 1 and f"--labels={path}:2: label 'pos\\u200b' holds U+200B" in capsys.readouterr().err
+    path.write_text("neg\nPos\nNEG\n")
+    assert finetune.main(flags) == 1
+    said = capsys.readouterr().err
+    assert f"--labels={path}:3: label 'NEG' is another than 'neg'" in said and "label 'pos' is not among" in said
