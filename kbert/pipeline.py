@@ -2,8 +2,8 @@
 
 In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
 An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
-some thousand rows; a window is encoded at once, sorted by about its rows' lengths and cut into batches, so
-that rows of like length share a batch and padding is small; the batches then come in shuffled order.
+some thousand rows, or of long texts fewer; a window is encoded at once, sorted by about its rows' lengths and cut into
+batches, so that rows of like length share a batch and padding is small; the batches then come in shuffled order.
 
 A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
 windows of the rows in their permuted order. Other tasks make examples of their own.
@@ -28,6 +28,7 @@ from kbert.sources import Table
 from kbert.tasks.base import Examples, OnRows
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
+WINDOW_BYTES = 1 << 22  # and their bytes, about: encoding takes 45 times as much for a moment
 BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
 NAMED = 20  # rows of a batch that a message names
 READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
@@ -69,6 +70,10 @@ class TableExamples:
         self._counts = _windows(task, table) if task.windowed else None  # [rows]
         self._length = len(table) if self._counts is None else int(self._counts.sum())
         self._order = functools.lru_cache(maxsize=2)(self._ordered)
+
+    @property
+    def bytes_each(self) -> float:
+        return self.table.row_bytes * len(self.table) / len(self)
 
     def __len__(self) -> int:
         return self._length
@@ -147,6 +152,9 @@ class TableBatches:
         self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
+        if not isinstance(seed, FormerSeed):
+            fit = int(WINDOW_BYTES / (batch_size * max(1.0, examples.bytes_each)))
+            self._per_chunk = max(1, min(self._per_chunk, fit))
         self._chunks = math.ceil(self.per_epoch / self._per_chunk)
 
     @graphs.builds_dataset
@@ -256,12 +264,13 @@ def measured_rows(task: OnRows, table: Table) -> tuple[tf.data.Dataset, int]:
     if own is None:
         return raw_rows(task, table, gold=True), len(table)
     examples = own
+    rows = max(1, min(READ_ROWS, int(READ_BYTES / max(1.0, examples.bytes_each))))
 
     def read(start: np.ndarray) -> list[np.ndarray]:
-        positions = np.arange(int(start), min(int(start) + READ_ROWS, len(examples)))
+        positions = np.arange(int(start), min(int(start) + rows, len(examples)))
         return list(examples.read(positions, 0, 0)[0].values())
 
-    starts = tf.data.Dataset.range(0, len(examples), READ_ROWS)
+    starts = tf.data.Dataset.range(0, len(examples), rows)
     return starts.map(lambda start: _strings(read, start, examples.columns)).prefetch(2), len(examples)
 
 

@@ -123,6 +123,13 @@ class Table:
                 left -= len(block)
         return f"{file.name}:{line}"
 
+    @property
+    def row_bytes(self) -> float:
+        """Bytes of a row in the source, on average."""
+        parts = range(0, len(self), CHUNK)
+        sizes = (self._records(range(start, min(start + CHUNK, len(self))))["length"].sum(dtype=np.int64) for start in parts)
+        return float(sum(sizes) / max(1, len(self)))
+
     def stretches(self, rows: int, size: int) -> np.ndarray:
         """Cuts of the table into stretches of neighbouring rows: their first rows and, last, the table's length.
 

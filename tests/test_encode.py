@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from kbert import encode, finetune, serving
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
+from kbert.config import SourceConfig
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
+from kbert.sources import Table, open_table
 from kbert.text import Tokenizer
 from kbert.vectors import encoding
 from kbert.vectors.sentences import SentenceVectors, VectorConfig, layer_numbers
@@ -348,6 +350,21 @@ def test_a_model_of_two_vectors_gives_its_own(checkpoint, tmp_path):
     assert run(model, tmp_path / "texts.txt", tmp_path / "v.npy") == 0
     served = serving.load(model)({"title": tf.constant(texts), "text": tf.constant(texts)})["text_vector"].numpy()
     assert np.abs(np.load(tmp_path / "v.npy") - served).max() < 1e-5
+
+
+def test_long_rows_are_read_once(tmp_path, monkeypatch):
+    """Twenty rows of 1 MB were read 115 times over while windows were filled."""
+    (tmp_path / "long.txt").write_text("".join(f"{number} {'x' * 2000}\n" for number in range(20)))
+    table = open_table(str(tmp_path / "long.txt"), SourceConfig(), ("text",), keyed_by=1)
+    seen = []
+    read = Table.read
+    monkeypatch.setattr(Table, "read", lambda self, rows: seen.extend(rows) or read(self, rows))
+    for start, size, sizes in ((0, 1000, [1] * 20), (0, 5000, [2] * 10), (7, 5000, [1] + [2] * 6), (0, 10**9, [20])):
+        seen.clear()
+        found = list(encoding.windows(table, start, size, "reading"))
+        assert seen == list(range(start, 20)) and [len(texts) for _, texts in found] == sizes
+        assert [int(text.split()[0]) for _, texts in found for text in texts] == seen
+        assert [first for first, _ in found] == [start + sum(sizes[:i]) for i in range(len(sizes))]
 
 
 SLOW = """

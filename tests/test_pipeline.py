@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kbert import permutation, pipeline
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
-from kbert.sources import open_table
+from kbert.sources import Table, open_table
 from kbert.tasks.classify import Classify
 from kbert.text import Tokenizer
 
@@ -118,6 +118,24 @@ def test_an_epoch_has_every_row_once_with_its_label(task, table, monkeypatch):
         assert sorted(len(y) for _, y in epoch) == [203 - 12 * 16] + [16] * 12
         orders.append(rows)
     assert orders[0] != orders[1]
+
+
+def test_windows_hold_fewer_rows_of_long_texts(task, tmp_path, monkeypatch):
+    """Their bytes are bounded, too, but in runs that keep the former order; every row still comes once an epoch."""
+    path = write_tsv(tmp_path / "long.tsv", [("good " * n, "positive") for n in range(1, 81)])
+    table = open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1)
+    assert table.row_bytes == (path.stat().st_size - len("text\tlabel\n")) / 80
+    monkeypatch.setattr(pipeline, "WINDOW_BYTES", 4000)
+    seen = []
+    read = Table.read
+    monkeypatch.setattr(Table, "read", lambda self, rows: seen.append(list(rows)) or read(self, rows))
+    batches = batches_of(task, table, batch_size=8)
+    assert len(batches) == 10 and [len(rows) for rows in seen[:5]] == [16] * 5  # of 213 bytes each
+    assert sorted(row for rows in seen[:5] for row in rows) == list(range(80))
+    seen.clear()
+    assert len(batches_of(task, table, batch_size=8, seed=permutation.seed_of(0, 1))) == 10 and len(seen[0]) == 80
+    monkeypatch.setattr(pipeline, "WINDOW_BYTES", 1)
+    assert len(batches_of(task, table, batch_size=8)) == 10
 
 
 def test_batches_are_padded_to_their_own_length(task, table):

@@ -5,6 +5,7 @@ What a title draws depends on (seed, epoch, row) alone, so that a run goes on fr
 not stopped. Texts are told apart by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
 """
 
+import itertools
 import logging
 import zlib
 
@@ -18,7 +19,8 @@ from kbert.sources import Table
 log = logging.getLogger(__name__)
 
 DRAWS = 64  # of a row before it counts as having no negatives
-READ_ROWS = 8192
+READ_ROWS = 8192  # read at once
+READ_BYTES = 1 << 22  # and their bytes, but for a row that has more by itself
 
 
 class OtherRows:
@@ -34,8 +36,8 @@ class OtherRows:
         self.table = table
         self._titles, self._texts = np.empty(len(table), np.uint32), np.empty(len(table), np.uint32)
         with tqdm(total=len(table), desc="hashing texts", unit="row", leave=False, delay=1, disable=None) as bar:
-            for start in range(0, len(table), READ_ROWS):
-                rows = range(start, min(start + READ_ROWS, len(table)))
+            for start, stop in itertools.pairwise(table.stretches(READ_ROWS, READ_BYTES)):
+                rows = range(start, stop)
                 titles, texts = list(table.read(rows).values())[:2]
                 self._titles[start : rows.stop] = [zlib.crc32(title) for title in titles]
                 self._texts[start : rows.stop] = [zlib.crc32(text) for text in texts]
@@ -114,6 +116,10 @@ class LabelledPairs:
         self.table = drawing.others.table
         self._each = 1 + drawing.random + drawing.hard
 
+    @property
+    def bytes_each(self) -> float:
+        return self.table.row_bytes
+
     def __len__(self) -> int:
         return len(self.table) * self._each
 
@@ -138,6 +144,10 @@ class RowsWithNegatives:
         self.drawing = drawing
         self.table = drawing.others.table
         self.columns = ("title", "text", *negative_columns(drawing.hard))
+
+    @property
+    def bytes_each(self) -> float:
+        return self.table.row_bytes * (1 + self.drawing.hard)
 
     def __len__(self) -> int:
         return len(self.table)

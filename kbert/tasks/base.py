@@ -68,6 +68,10 @@ class Examples(Protocol):
     def columns(self) -> tuple[str, ...]:
         """Names of what is read: fields, gold, and what else `encode` and `supervise` look at."""
 
+    @property
+    def bytes_each(self) -> float:
+        """Bytes of raw text that are read for an example, on average and about."""
+
     def __len__(self) -> int: ...
 
     def where(self, position: int, seed: int, epoch: int) -> str:

@@ -1,10 +1,11 @@
 """A table of texts through an encoder, window by window, into vectors in the order of the table.
 
 In: a table and a predictor of sentence or token vectors. Out: parts of vectors with what they are of, and how
-far the table is read after each. A window is as many rows as hold some amount of text; in it, rows go through the
+far the table is read after each. A window is as many rows as hold some amount of text, read once; in it, rows go through the
 encoder sorted by length (`kbert.serving.Predictor`), and come out in their own order.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +23,6 @@ from kbert.vectors.tokens import Granularity, TokenVectors, means, occurrences, 
 WINDOW_BYTES = 1 << 18  # of text that is encoded at once: a few seconds' work
 TOKEN_WINDOW_BYTES = 1 << 16  # the same where a vector a token is held
 WINDOW_ROWS = 8192  # at most
-READ_ROWS = 256
 
 Segmenter = Callable[[str], list[str]]
 SENTENCE_COLUMNS, TOKEN_COLUMNS = ("row", "text"), ("row", "token", "start", "end")
@@ -30,21 +30,13 @@ SENTENCE_COLUMNS, TOKEN_COLUMNS = ("row", "text"), ("row", "token", "start", "en
 
 def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[tuple[int, list[bytes]]]:
     """The table's texts from a row on, some at a time, each time with the number of the first; under a progress bar."""
+    cuts = table.stretches(WINDOW_ROWS, most_bytes)
     with tqdm(total=len(table), initial=start, desc=title, unit="row", delay=1, disable=None) as bar:
-        while start < len(table):
-            texts: list[bytes] = []
-            size = 0
-            while size < most_bytes and len(texts) < WINDOW_ROWS and start + len(texts) < len(table):
-                at = start + len(texts)
-                (column,) = table.read(range(at, min(at + READ_ROWS, len(table)))).values()
-                for text in column:
-                    texts.append(text)
-                    size += len(text)
-                    if size >= most_bytes:
-                        break
-            yield start, texts
-            start += len(texts)
-            bar.update(len(texts))
+        # A run that goes on may have been cut elsewhere.
+        for first, stop in itertools.pairwise([start, *cuts[cuts > start].tolist()]):
+            (texts,) = table.read(range(first, stop)).values()
+            yield first, list(texts)
+            bar.update(stop - first)
 
 
 def sentences(
