@@ -34,7 +34,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     """Measure and print; returns the exit code."""
     model, train = ModelDir(options.model_dir).read_config()
     if options.metrics_out:
-        check_output("--metrics_out", options.metrics_out)
+        check_output("--metrics_out", options.metrics_out, {"--data": options.data})
 
     runtime.start()
     from kbert import serving, training

@@ -1,20 +1,41 @@
 """Output files and directories that appear under their name only when they are whole."""
 
 import contextlib
+import glob
 import io
 import json
 import os
+import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 
 
-def check_output(flag: str, name: str) -> None:
-    """Raise DataError, before any work, when a file of this name cannot be written."""
+def check_apart(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
+    """Raise UsageError when a file to be written is one that is read, under this name or another.
+
+    Args:
+        flag: that names the file, for messages.
+        name: the file.
+        inputs: what is read, a file or a glob, by its flag; None for nothing.
+    """
+    path = Path(name).expanduser()
+    for other, source in inputs.items():
+        if source is not None and path.exists():
+            found = os.path.expanduser(source)
+            for each in [found] if os.path.exists(found) else glob.iglob(found, recursive=True):
+                if os.path.exists(each) and os.path.samefile(each, path):
+                    among = f"among the files of {other}={source}" if each != found else f"that of {other}={source}"
+                    raise UsageError(f"{flag}={name}: the file is {among}, and would be overwritten")
+
+
+def check_output(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
+    """Raise, before any work, when a file of this name cannot be written (DataError), or as `check_apart` does."""
+    check_apart(flag, name, inputs)
     path = Path(name).expanduser()
     if path.is_dir():
         raise DataError(f"{flag}={name}: cannot be written: it is a directory")
@@ -44,17 +65,37 @@ def whole_binary(path: Path) -> Iterator[IO[bytes]]:
 def _whole(path: Path, mode: str, encoding: str | None = None) -> Iterator[IO[Any]]:
     target = Path(os.path.realpath(path.expanduser()))  # what a symlink stands for is replaced, not the symlink
     direct = target.exists() and not target.is_file()
-    beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with open(beside, mode, encoding=encoding) as file:
+        with (
+            contextlib.nullcontext(target) if direct else replaced(target) as place,
+            open(place, mode, encoding=encoding) as file,
+        ):
             yield file
-        if not direct:
-            os.replace(beside, target)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A new, empty file beside `target` that takes its place when all went well, and is removed when not.
+
+    Its name cannot be foreseen, and what has that name already is never opened: nobody else who may write into the folder
+    can have us write elsewhere.
+
+    Raises:
+        OSError: it cannot be made or renamed.
+    """
+    beside = _beside(target)
+    try:
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less the umask
+        yield beside
+        os.replace(beside, target)
     finally:
-        if not direct:
-            beside.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
 
 
 @contextlib.contextmanager
@@ -100,7 +141,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
         DataError: it cannot be written, or `path` is there and not empty.
     """
     target = path.expanduser().resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside.mkdir()

@@ -49,7 +49,7 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     if options.output != "-":
         if not options.input:
             raise UsageError("--output needs --input; without it the summary goes to standard output")
-        check_output("--output", options.output)
+        check_output("--output", options.output, {"--input": options.input, "--vocab": options.vocab})
 
     runtime.start()
     import tensorflow as tf

@@ -57,7 +57,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
     source, recorded = Recorded.of(train.source, train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
     if options.output != "-":
-        check_output("--output", options.output)
+        check_output("--output", options.output, {"--input": options.input})
 
     runtime.start()
     from kbert import pipeline, serving

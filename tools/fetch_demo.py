@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
 
+from kbert.files import replaced
+
 
 class FetchError(Exception):
     """Something the user has to know; its text says what and what to do."""
@@ -155,9 +157,8 @@ def extract(asset: Asset, archive: Path, cache: Path) -> None:
             content = _member(name, content, step)
             name = step
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.part")
-        beside.write_bytes(content)
-        os.replace(beside, target)
+        with replaced(target) as beside:
+            beside.write_bytes(content)
 
 
 def _member(archive: str, data: bytes, name: str) -> bytes:

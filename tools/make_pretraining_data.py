@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself,
 from kbert import flags, runtime
 from kbert.config import flag, read_json
 from kbert.errors import DataError, UsageError
-from kbert.files import write_json, write_text
+from kbert.files import check_apart, write_json, write_text
 from kbert.permutation import ORDER, seed_of
 from kbert.pretraining.flags import ShardFlags
 
@@ -78,6 +78,8 @@ def run(options: DataFlags) -> int:
     Special.of(vocabulary)  # says what is wrong before minutes of work
     recorded["input_bytes"] = _size(options.input)
     recorded["vocab_crc32"] = zlib.crc32("\n".join(vocabulary).encode())
+    for name in ("vocab.txt", OPTIONS, "manifest.json"):
+        check_apart("--output", str(output / name), {"--input": options.input})
     try:
         (output / WORK).mkdir(parents=True, exist_ok=True)
         if (output / OPTIONS).exists():
@@ -120,7 +122,7 @@ def run(options: DataFlags) -> int:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    shutil.copyfile(Path(options.vocab).expanduser(), output / "vocab.txt")
+    write_text(output / "vocab.txt", "".join(token + "\n" for token in vocabulary))
     write_json(output / "manifest.json", {"options": recorded, "digest": digest, "examples": written})
     shutil.rmtree(output / WORK)
     print(f"{output}: {sum(written.values()):,} examples in {len(written)} shards")

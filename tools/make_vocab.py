@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: VocabFlags) -> int:
     """Count, learn, write; returns the exit code."""
-    check_output("--output", options.output)
+    check_output("--output", options.output, {"--input": options.input})
     runtime.start()
     from kbert.pretraining import corpus
     from kbert.pretraining.vocabulary import count_words, vocabulary

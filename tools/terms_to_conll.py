@@ -32,6 +32,8 @@ def main() -> int:
     parser.add_argument("target", type=Path, help="file to write")
     arguments = parser.parse_args()
     try:
+        if arguments.target.exists() and arguments.source.samefile(arguments.target):
+            raise ValueError("the file to write is the one that is read")
         lines = arguments.source.read_text(encoding="utf-8-sig").splitlines()
         if not lines or len(lines) % 3 or not all("$T$" in line for line in lines[::3]):
             raise ValueError("expected three lines an example, the first with $T$")

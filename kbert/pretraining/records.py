@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from kbert import graphs
 from kbert.errors import DataError
+from kbert.files import replaced
 from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, TextExamples
 
@@ -107,20 +108,16 @@ def write_shard(path: Path, examples: TextExamples, passes: int, positions: rang
         How many were written.
     """
     total = passes * len(examples)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with tf.io.TFRecordWriter(str(beside)) as writer:
+        with replaced(path) as beside, tf.io.TFRecordWriter(str(beside)) as writer:
             write = super(tf.io.TFRecordWriter, writer).write  # its own does no more, a million times
             for start in range(positions.start, positions.stop, AT_ONCE):
                 some = permuted(np.arange(start, min(start + AT_ONCE, positions.stop)), total, seed, 0)
                 arrays = examples.read(some % len(examples), some // len(examples))
                 for record in serialised(arrays, examples.how.max_length, examples.masked.most):
                     write(record)
-        os.replace(beside, path)
     except (OSError, tf.errors.OpError) as error:
         raise DataError(f"{path}: cannot be written: {getattr(error, 'message', error)}") from None
-    finally:
-        beside.unlink(missing_ok=True)
     return len(positions)
 
 

@@ -1,14 +1,13 @@
 """The flags of kbert.encode, and what of them goes together. No TensorFlow."""
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kbert.config import SOURCE_HELP, flag
 from kbert.errors import UsageError
-from kbert.files import check_output
-from kbert.vectors.formats import STDOUT
+from kbert.files import check_apart, check_output
+from kbert.vectors.formats import STDOUT, index_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +102,16 @@ def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> N
     """Raise UsageError or DataError, before anything is read, when the flags do not go together."""
     if options.input is None and options.output is not None:
         raise UsageError("--output needs --input, the texts")
-    places = {"input": options.input, "output": options.output, "fit_whitening": sentence.fit_whitening}
-    files = {name: Path(place).expanduser().resolve() for name, place in places.items() if place not in (None, STDOUT)}
-    for one, other in itertools.combinations(files, 2):
-        if files[one] == files[other]:
-            raise UsageError(f"--{one} and --{other} are the same file: {places[one]}")
+    written = {"--output": options.output, "--fit_whitening": sentence.fit_whitening}
+    files = [Path(place).expanduser().resolve() for place in written.values() if place not in (None, STDOUT)]
+    if len(set(files)) < len(files):
+        raise UsageError(f"--output and --fit_whitening are the same file: {options.output}")
+    read = {"--input": options.input, "--whitening": sentence.whitening}
+    for name, place in written.items():
+        if place is not None and place != STDOUT:
+            check_apart(name, place, read)
+            if name == "--output" and "npy" in (options.output_format, place[-3:]):
+                check_apart(name, str(index_of(place)), read)
     if options.output is None and (options.input is not None or options.export_dir is None):
         raise UsageError("give --input and --output, or --export_dir, or all three")
     units = {"sentence": (sentence, ("sentence",)), "token": (token, ("token", "vocabulary"))}
@@ -141,4 +145,4 @@ def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> N
     if sentence.fit_whitening is not None:
         if options.output in (None, STDOUT):
             raise UsageError("--fit_whitening reads all vectors before the first is written: it needs an --output other than -")
-        check_output("--fit_whitening", sentence.fit_whitening)
+        check_output("--fit_whitening", sentence.fit_whitening, {})

@@ -88,7 +88,7 @@ def format_of(name: str, given: str, has_key: bool) -> VectorFormat:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"--output={name}: is in use; the projector's files go to an empty or a new directory")
     elif name != STDOUT:
-        check_output("--output", name)
+        check_output("--output", name, {})
     return found  # type: ignore[return-value]
 
 
@@ -142,10 +142,15 @@ def _word2vec_binary(name: str, vectors: Vectors) -> None:
             file.write(key.encode() + b" " + vector.astype("<f4").tobytes() + b"\n")
 
 
+def index_of(name: str) -> Path:
+    """The file beside one of .npy that says what its vectors are of."""
+    return Path(name).with_suffix(".index.jsonl")
+
+
 def _npy(name: str, vectors: Vectors) -> None:
     path = Path(name)
     header = {"descr": "<f4", "fortran_order": False, "shape": (vectors.count, vectors.size)}
-    with whole(path.with_suffix(".index.jsonl")) as index, whole_binary(path) as file:
+    with whole(index_of(name)) as index, whole_binary(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for entries, values in vectors.shown():
             file.write(values.astype("<f4").tobytes())
