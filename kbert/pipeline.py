@@ -260,9 +260,9 @@ def raw_rows(task: OnRows, table: Table, gold: bool, others: tuple[str, ...] = (
 @graphs.builds_dataset
 def measured_rows(task: OnRows, table: Table) -> tuple[tf.data.Dataset, int]:
     """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
-    own = task.measured(table)
-    if own is None:
-        return raw_rows(task, table, gold=True), len(table)
+    own = task.measured(table) or table
+    if isinstance(own, Table):
+        return raw_rows(task, own, gold=True), len(own)
     examples = own
     rows = max(1, min(READ_ROWS, int(READ_BYTES / max(1.0, examples.bytes_each))))
 

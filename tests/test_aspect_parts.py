@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import VOCABULARY
 
+from kbert import pipeline
 from kbert.aspects import labels, metrics, names, three_lines, word_weights
 from kbert.aspects.aspect_attention import AspectAttention
 from kbert.aspects.audit import AspectAudit
@@ -154,7 +155,7 @@ def test_what_rows_say_of_a_text_is_joined():
     assert labels.mentions(known.of(raw), ASPECTS, labels.LABELS).tolist() == [[1, -1], [0, -1], [1, -1]]
 
 
-def test_the_network_learns_from_all_that_rows_say_of_a_text(tokenizer):
+def test_the_network_learns_from_all_that_rows_say_of_a_text(tokenizer, tmp_path):
     config = ModelConfig(
         task="aspect", fields=("text", "aspect"), labels=("negative", "positive", "not mentioned"), options={}, max_length=24,
         encoder=EncoderConfig(vocabulary_size=len(VOCABULARY), num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=8),
@@ -172,9 +173,16 @@ def test_the_network_learns_from_all_that_rows_say_of_a_text(tokenizer):
     tensors = {name: tf.constant(values) for name, values in raw.items()}
     told = task.supervise(tensors, task.encode(tensors))
     assert told.numpy().tolist() == [[0, 1, -1], [0, 1, -1], [1, 0, -1], [2, 1, -1], [2, 1, -1]]
+    # Of rows that are measured, each text passes once.
+    lines = [",".join(value.decode() for value in row) for row in zip(*raw.values(), strict=True)]
+    (tmp_path / "x.csv").write_text("\n".join([",".join(raw), *lines]) + "\n")
+    table = open_table(str(tmp_path / "x.csv"), SourceConfig(), tuple(raw), keyed_by=2, split_by=TASK.split_by)
+    measured, count = pipeline.measured_rows(task, table)
+    (once,) = measured
+    assert count == 2 and once["text"].numpy().tolist() == [b"good. bad.", b"a cafe."]
+    assert task.measured(table) is task.measured(table)
     scorer = task.scorer(calibrates=True)
-    for part, found in ((slice(2), [[0.9, 0.1], [0.2, 0.1]]), (slice(2, 3), [[0.9, 0.1]])):
-        scorer.update({name: values[part] for name, values in raw.items()}, {"mentioned": np.array(found)})
+    scorer.update({name: values.numpy() for name, values in once.items()}, {"mentioned": np.array([[0.9, 0.1], [0.2, 0.1]])})
     figures = scorer.result().metrics
     assert figures["average_precision"] == figures["f1"] == 1
     assert figures["loss"] == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 2)

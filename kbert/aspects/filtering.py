@@ -4,7 +4,9 @@ In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those
 what is known is known of the text.
 """
 
+import itertools
 import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -17,8 +19,9 @@ from kbert.aspects.selecting import positions
 from kbert.aspects.sentences import LONGEST, Sentences, sentences
 from kbert.aspects.text_filter import TextFilter
 from kbert.config import ModelConfig
-from kbert.options import AspectOptions
+from kbert.options import Aspect, AspectOptions
 from kbert.reports import Report
+from kbert.sources import Table
 from kbert.tasks.base import Encoded, OnRows, Tensors
 from kbert.text import Tokenizer
 
@@ -38,27 +41,19 @@ class FilterReport(Report):
 
 
 class FilterScorer:
-    """Mentions and their probabilities, five bytes a text and coarse aspect, or where rows say one thing each, some hundred."""
+    """Mentions and their probabilities, five bytes a text and coarse aspect."""
 
     def __init__(self, task: "Filtering"):
         self.task = task
         self.parts: list[tuple[np.ndarray, np.ndarray]] = []
-        self.known = None if task.known is None else labels.TextLabels(task.aspects, task.config.labels)
-        self.found: dict[bytes, np.ndarray] = {}  # of each text, where rows say one thing each
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
-        found = predicted["mentioned"].astype(np.float32)
-        if self.known is None:
-            self.parts.append((self.task.mentions(raw).astype(np.int8), found))
-        else:
-            self.found.update(zip(self.known.add(raw), found, strict=True))
+        mentioned = self.task.mentions(raw, self.task.known_of_measured)
+        self.parts.append((mentioned.astype(np.int8), predicted["mentioned"].astype(np.float32)))
 
     def result(self) -> FilterReport:
         from sklearn.metrics import average_precision_score, f1_score
 
-        if self.known is not None:
-            rows = np.stack([self.known.known[key] for key in self.found])
-            self.parts = [(labels.mentions(rows, self.task.aspects, self.task.config.labels), np.stack([*self.found.values()]))]
         gold, found = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         known = gold >= 0
         share = np.clip(np.where(gold == 1, found, 1 - found)[known], 1e-7, 1.0)
@@ -103,6 +98,8 @@ class Filtering(OnRows):
         known: labels.TextLabels | None,
     ):
         self.config, self.tokenizer, self.known = config, tokenizer, known
+        self.known_of_measured: labels.TextLabels | None = None  # the same of the rows that are measured
+        self._measured: tuple[Table, Table] | None = None
         self.aspects, self.pooling = options.aspects, options.filter_pooling
         self.text_filter = text_filter
         inputs = heads.inputs()
@@ -127,9 +124,23 @@ class Filtering(OnRows):
         """`[CLS] sentence [SEP]` for each sentence, or of a text of very many for some, and `row`, the text each is of."""
         return filter_inputs(self.tokenizer, some(sentences(self.tokenizer, raw["text"]), tf.size(raw["text"]), MOST))
 
-    def mentions(self, raw: dict[str, np.ndarray]) -> np.ndarray:
-        """Whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects]."""
-        known, names = self.known, self.config.labels
+    def measured(self, table: Table) -> Table | None:
+        """Each text once, where rows say one thing each, once it is known what they say together."""
+        if self.known is None:
+            return None
+        if self._measured is None or self._measured[0] is not table:
+            self._measured = table, table.once()
+            self.known_of_measured = said(table, (*self.config.fields, *self.gold), self.aspects, self.config.labels)
+        return self._measured[1]
+
+    def mentions(self, raw: dict[str, np.ndarray], known: labels.TextLabels | None) -> np.ndarray:
+        """Whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
+
+        Args:
+            raw: rows.
+            known: what all rows say of each text, where a row says it of one aspect.
+        """
+        names = self.config.labels
         found = labels.numbers(raw, self.aspects, names, wide=True) if known is None else known.of(raw)
         return labels.mentions(found, self.aspects, names)
 
@@ -137,7 +148,9 @@ class Filtering(OnRows):
         """The text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
         names = ["text", *self.gold]
         mentioned = tf.numpy_function(
-            lambda *columns: self.mentions(dict(zip(names, columns, strict=True))), [raw[name] for name in names], tf.int32
+            lambda *columns: self.mentions(dict(zip(names, columns, strict=True)), self.known),
+            [raw[name] for name in names],
+            tf.int32,
         )
         mentioned = tf.ensure_shape(mentioned, [None, self.text_filter.num_aspects])
         row = encoded["row"]
@@ -153,6 +166,20 @@ class Filtering(OnRows):
 
     def scorer(self, calibrates: bool) -> FilterScorer:
         return FilterScorer(self)
+
+
+def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names: Sequence[str]) -> labels.TextLabels:
+    """What all rows of a table say of each text, where each row says it of one aspect."""
+    known = labels.TextLabels(aspects, names)
+    for raw in rows_of(table, columns):
+        known.add(raw)
+    return known
+
+
+def rows_of(table: Table, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    """The rows of a table, some at a time, by the names that tasks know."""
+    for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
+        yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
 
 
 def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:

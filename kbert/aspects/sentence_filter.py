@@ -5,7 +5,6 @@ aspect, the term of a row, or anything where only places count. What has to be l
 """
 
 import dataclasses
-import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.aspects import labels, word_weights
-from kbert.aspects.filtering import Filtering, filter_inputs
+from kbert.aspects.filtering import Filtering, filter_inputs, rows_of, said
 from kbert.aspects.selecting import POSITIONAL, positional_scores
 from kbert.aspects.sentences import Sentences
 from kbert.aspects.text_filter import TextFilter
@@ -121,12 +120,12 @@ class SentenceFilter:
     def _counted(self, table: Table) -> np.ndarray:
         """The weights of words in the training rows."""
         aspects, known = self.options.aspects, self.config.labels
-        said = self._said(table)
+        of_texts = self._said(table)
 
         def texts() -> Iterator[tuple[list[list[int]], np.ndarray]]:
-            for raw in self._rows(table if self.wide else table.once()):
+            for raw in rows_of(table if self.wide else table.once(), self._columns):
                 ids = self.tokenizer.tokenize(tf.constant(raw["text"])).to_list()
-                found = labels.numbers(raw, aspects, known, wide=True) if said is None else said.of(raw)
+                found = labels.numbers(raw, aspects, known, wide=True) if of_texts is None else of_texts.of(raw)
                 yield ids, labels.mentions(found, aspects, known)
 
         unknown = self.tokenizer.vocabulary.index(UNKNOWN)
@@ -138,18 +137,11 @@ class SentenceFilter:
 
     def _said(self, table: Table) -> labels.TextLabels | None:
         """What all rows say of each text, where each row says it of one aspect."""
-        if self.wide:
-            return None
-        said = labels.TextLabels(self.options.aspects, self.config.labels)
-        for raw in self._rows(table):
-            said.add(raw)
-        return said
+        return None if self.wide else said(table, self._columns, self.options.aspects, self.config.labels)
 
-    def _rows(self, table: Table) -> Iterator[dict[str, np.ndarray]]:
-        """The rows of a table, some at a time, by the names that tasks know."""
-        columns = (*self.config.fields, *labels.gold_columns(self.options.aspects, self.wide))
-        for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
-            yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*self.config.fields, *labels.gold_columns(self.options.aspects, self.wide))
 
     def relevance(self, found: Sentences, texts: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
         """The relevance of each sentence, float32 [sentences, questions].

@@ -160,8 +160,8 @@ class OnRows(Trained, Protocol):
         """What is trained on; None: the table's rows, or their windows. Called with the weights that training starts from."""
         return None
 
-    def measured(self, table: Table) -> Examples | None:
-        """What is measured, in place of the table's rows."""
+    def measured(self, table: Table) -> Examples | Table | None:
+        """What is measured, in place of the table's rows: some of them, or what is made of them."""
         return None
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
