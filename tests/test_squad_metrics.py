@@ -123,3 +123,18 @@ def test_right_answers_that_the_threshold_silences_are_mistakes():
 def test_only_unanswerable_questions():
     report = scored([([], "cat", 3.0)])
     assert report.metrics["f1"] == 100.0 and report.calibration()["no_answer_threshold"] < 3.0
+    assert report.metrics["warnings"] == ["no question has an answer: the figures say only how often the model gives none"]
+
+
+def test_figures_that_say_little():
+    rows = [(["cow"], "", 3.0), (["calf"], "", 3.0), ([], "", 3.0)]
+    silent = scored(rows, threshold=1.0).metrics["warnings"]
+    assert silent == ["no question is answered: for all of 3 the model says that there is no answer"]
+    # A threshold that is found on dev can do that too.
+    assert (
+        "no question is answered" in scored([(["cow"], "dog", 1.0), ([], "cat", 3.0), ([], "cat", 1.0)]).metrics["warnings"][0]
+    )
+    same = scored([(["cow"], "dog", 3.0), (["dog"], "dog", 3.0), (["calf"], "dog", 3.0)]).metrics["warnings"]
+    assert same == ["one answer for all of the 3 questions that are answered"]
+    assert "warnings" not in scored([(["dog"], "dog", 3.0), (["dog"], "dog", 3.0)]).metrics
+    assert "warnings" not in scored([(["cow"], "cow", 1.0), (["calf"], "dog", 1.0), ([], "cat", 3.0)]).metrics

@@ -2,8 +2,9 @@
 
 In: a JSON document, or one row's gold as JSON text. Out: rows of strings; answers with the places where
 they stand. A row's gold is a list of `{"text", "answer_start"}`, empty where the context holds no
-answer; `answer_start` counts characters from 0. Wrong ones are known (CMRC2018 has 200): an answer that
-stands elsewhere in its context is taken from the place nearest to the one given. No TensorFlow here.
+answer, `IMPOSSIBLE` where the document says that too; `answer_start` counts characters from 0. Wrong ones are
+known (CMRC2018 has 200): an answer that stands elsewhere in its context is taken from the place nearest to the
+one given. No TensorFlow here.
 """
 
 import json
@@ -11,7 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kbert.config import Offsets
+from kbert.offsets import Places
+
 Gold = tuple[str, int]  # an answer's text and its first character, as given
+IMPOSSIBLE = '{"text": [], "answer_start": [], "is_impossible": true}'  # the gold of a question known to have no answer
 
 
 def rows(document: Any) -> Iterator[dict[str, str]]:
@@ -36,7 +41,7 @@ def rows(document: Any) -> Iterator[dict[str, str]]:
                 if not isinstance(impossible, bool):
                     raise ValueError(f"{place}: is_impossible: expected true or false, found {json.dumps(impossible)[:60]}")
                 if impossible:
-                    row["answers"] = "[]"
+                    row["answers"] = IMPOSSIBLE
                 elif "answers" in question:  # a test set may have none to show
                     row["answers"] = json.dumps(_list(question, "answers", place), ensure_ascii=False)
                 yield row
@@ -48,17 +53,48 @@ def parse(text: str) -> list[Gold]:
     Raises:
         ValueError: something else is there.
     """
+    return [_gold(answer) for answer in _answers(text)[0]]
+
+
+def impossible(text: str) -> bool:
+    """Whether a row's gold says that there is no answer, rather than giving none."""
+    return _answers(text)[1]
+
+
+def _answers(text: str) -> tuple[list[Any], bool]:
+    """The answers of a row's gold, and whether it says that there is none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"the answers are not JSON: {text[:60]!r}") from None
+    said = False
     if isinstance(found, dict) and isinstance(found.get("text"), list) and isinstance(found.get("answer_start"), list):
         if len(found["text"]) != len(found["answer_start"]):
             raise ValueError(f"{len(found['text'])} answer texts, but {len(found['answer_start'])} answer_start values")
+        said = found.get("is_impossible") is True
         found = [{"text": t, "answer_start": s} for t, s in zip(found["text"], found["answer_start"], strict=True)]
     if not isinstance(found, list):
         raise ValueError(f'expected a list of {{"text", "answer_start"}} as answers, found {text[:60]}')
-    return [_gold(answer) for answer in found]
+    return found, said
+
+
+class AnswerReader:
+    """Reads the gold column of rows, whose `answer_start` counts UTF-16 units or bytes; see `kbert.sources.open_table`."""
+
+    def __init__(self, offsets: Offsets):
+        self.offsets = offsets
+
+    def __call__(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        question, context, document, *others = values
+        gold = parse(document)
+        if not gold:
+            return values
+        places = Places(whole(context), self.offsets)
+        answers = [{"text": text, "answer_start": places.character(start, last=True)} for text, start in gold]
+        return (question, context, json.dumps(answers, ensure_ascii=False), *others)
+
+    def finish(self, name: str) -> None:
+        """Nothing: what is not at its place is counted by the task's audit."""
 
 
 def locate(context: str, answer: str, start: int) -> int:

@@ -5,6 +5,7 @@ the official scripts print them; the no-answer threshold where it is to be found
 No TensorFlow here.
 """
 
+import zlib
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +53,7 @@ class AnswerReport(Report):
 
 
 class AnswerScorer:
-    """Figures of each question, 40 bytes a row, and the texts of some mistakes.
+    """Figures of each question, 44 bytes a row, and the texts of some mistakes.
 
     Args:
         rules: whose metrics; "auto" takes CMRC2018's where most rows' gold answers have Chinese characters.
@@ -67,6 +68,7 @@ class AnswerScorer:
         self.calibrates = calibrates and threshold is None
         self.figures: list[np.ndarray] = []  # [rows, rules, 2]: F1 and exact match of the answer
         self.margins: list[np.ndarray] = []
+        self.said: list[np.ndarray] = []  # [rows]: a hash of the answer, 0 for none
         self.answerable: list[bool] = []
         self.chinese = 0
         self.wrong: list[tuple[int, Mistake]] = []  # with their row
@@ -94,6 +96,7 @@ class AnswerScorer:
             self.chinese += any(squad_metrics.IDEOGRAPH.search(text) for text in gold)
         self.figures.append(figures)
         self.margins.append(predicted["no_answer"])
+        self.said.append(np.array([zlib.crc32(answer) for answer in predicted["answer"]], np.uint32))
 
     def result(self) -> AnswerReport:
         answerable = np.array(self.answerable)
@@ -122,12 +125,34 @@ class AnswerScorer:
         threshold = self.threshold if found is None else found
         if threshold is not None:
             metrics[THRESHOLD] = threshold
+        said = np.where(abstained, 0, np.concatenate(self.said))
+        warnings = degenerate(said, answerable, bool(figures[:, 1].all()))
+        if warnings:
+            metrics["warnings"] = warnings
         mistakes = [
             (question, gold, NONE if abstained[row] else answer)
             for row, (question, gold, answer) in sorted(self.wrong + self.right)
             if figures[row, 1] < 1
         ]
         return AnswerReport(metrics, mistakes[:SHOWN], found)
+
+
+def degenerate(said: np.ndarray, answerable: np.ndarray, right: bool) -> list[str]:
+    """What makes the figures of a set say little.
+
+    Args:
+        said: a number for each question's answer, 0 for none, [rows].
+        answerable: whether it has a gold answer, [rows].
+        right: whether all answers are.
+    """
+    found, given = [], said[said > 0]
+    if not answerable.any():
+        found.append("no question has an answer: the figures say only how often the model gives none")
+    elif not len(given):
+        found.append(f"no question is answered: for all of {len(said):,} the model says that there is no answer")
+    if len(given) > 1 and (given == given[0]).all() and not right:
+        found.append(f"one answer for all of the {len(given):,} questions that are answered")
+    return found
 
 
 def _shown(text: str, start: int, end: int) -> str:

@@ -7,6 +7,7 @@ question without an answer points at [CLS] (section 4.3). Contexts are read in w
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -19,18 +20,21 @@ from kbert import graphs, heads
 from kbert.answering import answer_spans, squad
 from kbert.answering.squad_report import THRESHOLD, AnswerReport, AnswerScorer
 from kbert.checkpoints.head import Head
-from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.config import ModelConfig, Offsets, SourceConfig, from_json
 from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
+from kbert.offsets import Places
 from kbert.options import AnswerOptions
 from kbert.tasks.base import Encoded, Task, Tensors
 from kbert.text import Tokenizer
 
 log = logging.getLogger(__name__)
 
+OTHER_UNITS: tuple[Offsets, ...] = ("utf16", "bytes")
+
 
 class AnswerAudit:
-    """Checks that the gold answers stand in their contexts, and counts those that are not where they should be.
+    """Checks that the gold answers stand in their contexts, and counts the questions whose are not where they should be.
 
     A row to train on (`training`) needs one answer that stands in its context, or an empty list; to
     measure, any gold text will do.
@@ -41,34 +45,51 @@ class AnswerAudit:
     def __init__(self, source: str, training: bool):
         self.source = source
         self.training = training
-        self.answers = self.moved = self.nowhere = 0
+        self.questions = self.answered = self.moved = self.nowhere = 0
+        self.unsaid = 0  # questions without an answer of which nothing says that there is none
+        self.elsewhere: Counter[Offsets] = Counter()  # those moved whose answers another unit puts where they are
 
     def __call__(self, values: tuple[str, ...]) -> None:
         _, context, document = values
-        gold = squad.parse(document)
-        places = [squad.locate(squad.whole(context), text, start) for text, start in gold]
+        context, gold = squad.whole(context), squad.parse(document)
+        places = [squad.locate(context, text, start) for text, start in gold]
         if gold and max(places) < 0 and self.training:
             raise ValueError(
                 f"the answer {gold[0][0][:60]!r} stands nowhere in the context; correct it or leave the question out"
             )
-        self.answers += len(gold)
-        self.nowhere += places.count(-1)
-        self.moved += sum(place not in (-1, start) for place, (_, start) in zip(places, gold, strict=True))
+        self.questions += 1
+        self.answered += bool(gold)
+        self.unsaid += not gold and not squad.impossible(document)
+        self.nowhere += -1 in places
+        moved = [(text, start) for place, (text, start) in zip(places, gold, strict=True) if place not in (-1, start)]
+        self.moved += bool(moved)
+        for unit in OTHER_UNITS if moved else ():
+            counted = Places(context, unit)
+            self.elsewhere[unit] += all(
+                context.startswith(text, counted.character(max(start, 0), last=True)) for text, start in moved
+            )
 
     def finish(self) -> None:
+        if not self.answered and self.unsaid:
+            raise DataError(
+                f"{self.source}: none of {self.questions} questions has a gold answer, so that nothing can be measured. "
+                f"kbert.predict answers them; a question known to have none is marked so (is_impossible, or {squad.IMPOSSIBLE})"
+            )
         if self.moved:
+            unit, fit = max(self.elsewhere.items(), key=lambda item: item[1])
+            hint = f"; --offsets={unit} puts those of {fit} where they are" if fit > self.moved / 2 else ""
             log.warning(
-                "%s: %d of %d answers are not at their answer_start; the nearest place where they stand is taken",
-                *(self.source, self.moved, self.answers),
+                "%s: %d of %d questions have an answer that is not at its answer_start; it is taken from the nearest place%s",
+                *(self.source, self.moved, self.questions, hint),
             )
         if self.nowhere:
             log.warning(
-                "%s: %d of %d answers stand nowhere in their context; a model can only come near them",
-                *(self.source, self.nowhere, self.answers),
+                "%s: %d of %d questions have an answer that is nowhere in their context; a model can only come near it",
+                *(self.source, self.nowhere, self.questions),
             )
 
     def check_learnable(self) -> list[str]:
-        if not self.answers:
+        if not self.answered:
             raise DataError(f"{self.source}: no question has an answer in --label_column; there is nothing to learn")
         return []
 
@@ -101,6 +122,12 @@ class Answer(Task):
     @staticmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
         return (*source.text_columns, source.label_column)
+
+    @staticmethod
+    def reader(source: SourceConfig) -> squad.AnswerReader | None:
+        if source.ends is not None:
+            raise UsageError(f"--ends={source.ends}: an answer has an answer_start and no end")
+        return squad.AnswerReader(source.offsets) if source.offsets in OTHER_UNITS else None
 
     @staticmethod
     def audit(
@@ -143,8 +170,8 @@ class Answer(Task):
             lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
         said = {
             f"questions are longer than --max_question_length={limit} and cut": cut,
-            "answers stand whole in no window and are learnt as none: raise --doc_stride or --max_length": lost,
-            f"answers have more than --max_answer_length={most} tokens: they are learnt, and never given": long,
+            "questions have an answer that is whole in no window and learnt as none: raise --doc_stride or --max_length": lost,
+            f"questions have an answer of more than --max_answer_length={most} tokens: it is learnt, and never given": long,
         }
         found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
         if self.options.doc_stride < most:
