@@ -303,6 +303,9 @@ class TrainConfig(RunConfig):
     source: SourceConfig = SourceConfig()
 
 
+TEXT_HELP = "Key of the text in JSON lines, of which each object is a document."
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExampleFlags:
     """How pre-training examples are made of plain text, wherever that is done."""
@@ -310,8 +313,9 @@ class ExampleFlags:
     layout: Literal["sentences", "documents"] = flag(
         "sentences",
         help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which "
-        "is cut into sentences (Chinese and English).",
+        "is cut into sentences (Chinese and English). JSON lines, and what WikiExtractor writes, say themselves.",
     )
+    text_column: str = flag("text", help=TEXT_HELP)
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     segmenter: str | None = flag(
         None,

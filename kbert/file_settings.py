@@ -5,7 +5,6 @@ of the command comes first, then what the file says itself (its ending, its head
 training recorded, then the default. Where an ending says nothing certain (.txt, none), the first rows decide.
 """
 
-import codecs
 import csv
 import json
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
+from kbert import encodings
 from kbert.config import Recorded, SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.tagging import conll
@@ -202,47 +202,19 @@ def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | Non
     """The file's encoding; UTF-8 where it is that, whatever training read."""
     given, wanted = (_without_mark(each) for each in (given, recorded.source.encoding if recorded else given))
     for each in (wanted, given):
-        try:
-            single = "\n".encode(each) == b"\n"
-        except UnicodeError:
-            single = True
-        except LookupError:
-            raise UsageError(f"--encoding={each}: no such encoding; for example utf-8, gb18030, latin-1") from None
-        if not single:
+        if not encodings.check(each):
             return each  # which only a document of questions may be in
-    if codecs.lookup(wanted).name == "utf-8":
-        return wanted
-    long, short = _utf8(stream)
-    if wanted != given:
-        return given if long or short else wanted
-    if long > 1 or short > 8:
-        raise UsageError(
-            f"{name}: --encoding={given}, but its bytes are UTF-8 from beginning to end, and would be read as other "
-            "characters; leave --encoding out"
-        )
-    return given
+    stream.seek(0)
+    blocks = iter(lambda: stream.read(1 << 20), b"")
+    if wanted == given:
+        encodings.check_not_utf8(name, given, blocks)
+        return given
+    return given if any(encodings.utf8_characters(blocks)) else wanted
 
 
 def _without_mark(encoding: str) -> str:
     """The encoding; UTF-8 for the one that has a byte order mark, which is skipped anyway."""
     return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
-
-
-def _utf8(stream: IO[bytes]) -> tuple[int, int]:
-    """How many characters of three bytes and more, and of two, a file has in UTF-8; none where it is not UTF-8."""
-    stream.seek(0)
-    decoder, long, short = codecs.getincrementaldecoder("utf-8")(), 0, 0
-    while True:
-        block = stream.read(1 << 20)
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError:
-            return 0, 0
-        if not block or long > 10_000:
-            return long, short
-        if not text.isascii():
-            long += sum(c > "\u07ff" for c in text)
-            short += sum("\x7f" < c <= "\u07ff" for c in text)
 
 
 class Header(NamedTuple):

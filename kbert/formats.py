@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
+from kbert import encodings
 from kbert.aspects import three_lines
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
@@ -94,11 +95,11 @@ def byte_order_mark(encoding: str) -> bytes:
     Raises:
         UsageError: its line ends are not single bytes.
     """
-    try:
-        if "\n".encode(encoding) == b"\n":
+    if encodings.check(encoding):
+        try:
             return "\ufeff".encode(encoding)
-    except UnicodeError:
-        return b""
+        except UnicodeError:
+            return b""
     raise UsageError(f"--encoding={encoding}: not supported, since its line ends are not single bytes; convert to utf-8")
 
 

@@ -29,9 +29,10 @@ FLOORS = [
         "kbert.tagging",
         "kbert.vectors",
     ],
-    ["kbert.config", "kbert.options", "kbert.files", "kbert.lock", "kbert.spans", "kbert.segmenters"],
+    ["kbert.config", "kbert.options", "kbert.encodings", "kbert.files", "kbert.lock", "kbert.spans", "kbert.segmenters"],
     ["kbert.aspects.names", "kbert.aspects.labels", "kbert.offsets"],
     ["kbert.graphs", "kbert.pretraining", "kbert.pretraining.randomness", "kbert.pretraining.sentences"],
+    ["kbert.pretraining.documents"],
     ["kbert.pretraining.corpus", "kbert.pretraining.flags"],
     [
         "kbert.cluster",

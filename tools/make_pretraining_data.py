@@ -46,7 +46,7 @@ same command goes on.
 """
 WORK = ".work"  # the folder of the tokenized text, until all is written
 OPTIONS = "options.json"
-ADDED = ("input_bytes", "vocab_crc32")  # what OPTIONS has besides the flags
+ADDED = ("input_bytes", "vocab_crc32", "text_column")  # what OPTIONS had not always
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def _tokenize(options: DataFlags, work: Path, pool: ProcessPoolExecutor, workers
 
     done = work / "tokens.json"
     if not done.exists():
-        blocks = corpus.blocks(options.input, options.layout, options.encoding)
+        blocks = corpus.blocks(options.input, options.layout, options.encoding, options.text_column)
         files = list(corpus.files(options.input))
         found = tokens.tokenized(blocks, files, _encode, pool, workers, work)
         write_text(done, json.dumps({"digest": found.digest, "files": files}))

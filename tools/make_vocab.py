@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
 
 from kbert import flags, runtime
-from kbert.config import flag
+from kbert.config import TEXT_HELP, flag
 from kbert.files import check_output, write_text
 
 ABOUT = """
@@ -30,6 +30,7 @@ class VocabFlags:
     lowercase: bool = flag(False, help="Lowercase the text and strip its accents, for an uncased model.")
     unused: int = flag(0, help="Tokens [unused0], [unused1], … behind the special ones, room for your own.", low=0)
     min_count: int = flag(2, help="Characters that are words by themselves are kept when they stand so often.", low=1)
+    text_column: str = flag("text", help=TEXT_HELP)
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
 
 
@@ -45,7 +46,8 @@ def run(options: VocabFlags) -> int:
     from kbert.pretraining import corpus
     from kbert.pretraining.vocabulary import count_words, vocabulary
 
-    counts = count_words(corpus.blocks(options.input, "sentences", options.encoding), lowercase=options.lowercase)
+    blocks = corpus.blocks(options.input, "sentences", options.encoding, options.text_column)
+    counts = count_words(blocks, lowercase=options.lowercase)
     tokens = vocabulary(counts, options.vocab_size, unused=options.unused, least=options.min_count)
     write_text(Path(options.output), "".join(token + "\n" for token in tokens))
     print(f"{options.output}: {len(tokens):,} tokens from {counts.total():,} words, {len(counts):,} different")

@@ -34,30 +34,26 @@ runtime.start()
 from kbert.pretraining import tokens  # noqa: E402
 from kbert.pretraining.corpus import Block, decoded  # noqa: E402
 from kbert.pretraining.cutting import Cut  # noqa: E402
+from kbert.pretraining.documents import Layout, documents  # noqa: E402
 from kbert.pretraining.examples import TextExamples  # noqa: E402
 from kbert.pretraining.masking import Masking, Special  # noqa: E402
 from kbert.pretraining.records import AT_ONCE, serialised  # noqa: E402
-from kbert.pretraining.sentences import sentences  # noqa: E402
 from kbert.segmenters import segmenter  # noqa: E402
 from kbert.text import Tokenizer, read_vocabulary  # noqa: E402
 
 Document = list[bytes]  # its sentences, UTF-8
 
 
-def documents(file: Any, layout: str, encoding: str) -> Iterator[Document]:
+def read_documents(file: Any, layout: Layout, encoding: str, text_column: str) -> Iterator[Document]:
     """The documents of a file that `beam.io.fileio.ReadMatches` gives."""
     found: Document = []
     with file.open() as stream:
-        for number, line in enumerate(stream, 1):
-            text = decoded(line, encoding, file.metadata.path, number)
-            if layout == "documents":
-                found = [part.encode() for part in sentences(text)]
-            elif text:
-                found.append(text.encode())
-                continue
-            if found:
+        name = file.metadata.path
+        for sentence in documents(name, decoded(stream, encoding, name), layout, text_column):
+            if sentence.opens and found:
                 yield found
-            found = []
+                found = []
+            found.append(sentence.text.encode("utf-8", "replace"))
     if found:
         yield found
 
@@ -147,7 +143,7 @@ def run(options: ShardFlags, beams: Sequence[str]) -> int:
             pipeline
             | fileio.MatchFiles(options.input)
             | fileio.ReadMatches()
-            | beam.FlatMap(documents, options.layout, options.encoding)
+            | beam.FlatMap(read_documents, options.layout, options.encoding, options.text_column)
             | beam.Map(lambda document: (zlib.crc32(b"\n".join(document), options.seed) % options.shards, document))
             | beam.GroupByKey()
             | beam.ParDo(examples)

@@ -1,27 +1,29 @@
 """Files of plain text as sentences, document after document.
 
-In: a SOURCE of text files (globs and .gz work, `-` is standard input) in one of two layouts. Out: blocks of
+In: a SOURCE of text files (globs and .gz work, `-` is standard input), see `kbert.pretraining.documents`. Out: blocks of
 sentences that say where documents begin. The text is read once, from front to back, a block at a time, so that
 neither its size nor that of a document matters; a mistake is named as FILE:LINE.
 """
 
-import codecs
+import functools
 import glob
 import gzip
+import itertools
 import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
 
-from kbert.errors import DataError, UsageError
-from kbert.pretraining.sentences import sentences
+from kbert import encodings
+from kbert.errors import DataError
+from kbert.pretraining.documents import Layout, documents
 
-Layout = Literal["sentences", "documents"]
+HEAD = 100  # lines whose encoding is looked at
 BLOCK = 2048  # sentences handed on at once
 LONGEST_LINE = 1 << 24  # bytes; beyond it the file is surely no text
 STDIN = "-"
@@ -43,40 +45,30 @@ class Block:
     lines: np.ndarray
 
 
-def blocks(source: str, layout: Layout, encoding: str = "utf-8") -> Iterator[Block]:
+def blocks(source: str, layout: Layout, encoding: str = "utf-8", text_column: str = "text") -> Iterator[Block]:
     """The sentences of all files of a source; a file's end ends a document too.
 
     Args:
         source: a file, a glob, each also .gz, or `-`.
-        layout: "sentences", one a line with a blank line between documents, or "documents", one a line.
+        layout: of plain text, see `documents`.
         encoding: that of the files.
+        text_column: the key of the text in JSON lines.
 
     Raises:
         DataError: a file is missing, unreadable, not in the encoding or no text, or there is none at all.
         UsageError: no such encoding.
     """
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise UsageError(f"--encoding={encoding}: no such encoding; for example utf-8, gb18030, latin-1") from None
+    encodings.check(encoding)
     found: list[bytes] = []
     places: list[tuple[bool, int, int]] = []
     some = False
     for file, name in enumerate(files(source)):
-        first = True  # whether the next sentence opens a document
-        for number, line in enumerate(_lines(name, encoding), 1):
-            if layout == "documents":
-                first, parts = True, sentences(line)
-            else:
-                parts = [line] if line else []
-                first = first or not line
-            for part in parts:
-                found.append(part.encode("utf-8", "replace"))
-                places.append((first, file, number))
-                first = False
-                if len(found) == BLOCK:
-                    yield _block(found, places)
-                    found, places, some = [], [], True
+        for sentence in documents(name, _lines(name, encoding), layout, text_column):
+            found.append(sentence.text.encode("utf-8", "replace"))
+            places.append((sentence.opens, file, sentence.line))
+            if len(found) == BLOCK:
+                yield _block(found, places)
+                found, places, some = [], [], True
     if found:
         yield _block(found, places)
     elif not some:
@@ -106,25 +98,37 @@ def _lines(name: str, encoding: str) -> Iterator[str]:
     """A file's lines without surrounding white space."""
     try:
         with _opened(name) as stream, tqdm(unit="B", unit_scale=True, desc=f"reading {name}", delay=1, disable=None) as bar:
-            for number, line in enumerate(_cut(stream), 1):
-                if len(line) > LONGEST_LINE:
-                    raise DataError(f"{name}:{number}: a line of more than {LONGEST_LINE:,} bytes; is the file text?")
-                yield decoded(line, encoding, name, number)
-                bar.update(len(line))
+            yield from decoded(map(functools.partial(_counted, bar), _cut(stream)), encoding, name)
     except (OSError, EOFError, zlib.error) as error:
         packed = " as gzip" if name.endswith(".gz") else ""
         raise DataError(f"{name}: not readable{packed}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def decoded(line: bytes, encoding: str, name: str, number: int) -> str:
-    """A line as text, without surrounding white space and a file's byte order mark; DataError when it is none."""
-    try:
-        text = line.decode(encoding)
-    except UnicodeDecodeError as error:
-        wrong = line[error.start : error.start + 4].hex(" ")
-        found = f"{name}:{number}: bytes {wrong} are not {encoding}"
-        raise DataError(f"{found}; name the file's encoding with --encoding=") from None
-    return (text.removeprefix("\ufeff") if number == 1 else text).strip()
+def decoded(lines: Iterable[bytes], encoding: str, name: str) -> Iterator[str]:
+    """Lines as text, without surrounding white space and a file's byte order mark.
+
+    Raises:
+        DataError: a line is not in the encoding, or too long for text.
+        UsageError: the first ones are UTF-8, and the encoding is another.
+    """
+    lines = iter(lines)
+    head = list(itertools.islice(lines, HEAD))
+    encodings.check_not_utf8(name, encoding, head)
+    for number, line in enumerate(itertools.chain(head, lines), 1):
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{name}:{number}: a line of more than {LONGEST_LINE:,} bytes; is the file text?")
+        try:
+            text = line.decode(encoding)
+        except UnicodeDecodeError as error:
+            wrong = line[error.start : error.start + 4].hex(" ")
+            found = f"{name}:{number}: bytes {wrong} are not {encoding}"
+            raise DataError(f"{found}; name the file's encoding with --encoding=") from None
+        yield (text.removeprefix("\ufeff") if number == 1 else text).strip()
+
+
+def _counted(bar: tqdm, line: bytes) -> bytes:
+    bar.update(len(line))
+    return line
 
 
 def _opened(name: str) -> IO[bytes]:

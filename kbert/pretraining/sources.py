@@ -162,7 +162,7 @@ def _read(source: str, train: PretrainConfig, tokenizer: Tokenizer) -> Tokens:
     workers = os.cpu_count() or 1
     encode = Encode(tokenizer, None if train.segmenter is None else segmenter(train.segmenter))
     with ThreadPoolExecutor(workers) as executor:
-        blocks = corpus.blocks(source, train.layout, train.encoding)
+        blocks = corpus.blocks(source, train.layout, train.encoding, train.text_column)
         found = tokenized(blocks, corpus.files(source), encode, executor, workers)
     log.info("%s: %d documents, %d sentences, %d tokens", source, len(found.documents), len(found.ends) - 1, len(found.ids))
     return found
