@@ -38,6 +38,30 @@ def flag(default: Any = dataclasses.MISSING, *, help: str, otherwise: str | None
     return field(default=default, metadata={"help": help, **shown, **limits})
 
 
+def within(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """A dataclass field that is no flag, with limits (`low` and `high`, both inclusive) that `from_json` holds it to."""
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How many labels a task's models have, and whether these are numbers."""
+
+    least: int = 0
+    most: int = 1_000_000
+    numbers: bool = False
+
+    @property
+    def counts(self) -> range:
+        return range(self.least, self.most + 1)
+
+    def __str__(self) -> str:
+        return f"{self.least} or more" if self.most else "none"
+
+
+NO_LABELS = Labels(most=0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
     """Where a run is kept."""
@@ -53,14 +77,14 @@ class EncoderConfig:
     `attention_dropout` is that of attention weights; None where it is the same as `dropout`, that of everything else.
     """
 
-    vocabulary_size: int
-    num_layers: int
-    num_heads: int
-    hidden_dim: int
-    intermediate_dim: int
-    max_sequence_length: int = 512
-    num_segments: int = 2
-    dropout: float = 0.1
+    vocabulary_size: int = within(low=1)
+    num_layers: int = within(low=1, high=1000)
+    num_heads: int = within(low=1)
+    hidden_dim: int = within(low=1)
+    intermediate_dim: int = within(low=1)
+    max_sequence_length: int = within(512, low=1)
+    num_segments: int = within(2, low=1)
+    dropout: float = within(0.1, low=0.0, high=1.0)
     activation: Activation = "gelu_approximate"
     attention_dropout: float | None = None
 
@@ -379,7 +403,8 @@ def from_json(cls: type, data: Any, where: str) -> Any:
     """The dataclass `cls` from plain JSON values.
 
     Raises:
-        DataError: a key is unknown or missing, or a value has the wrong type; `where` names the place.
+        DataError: a key is unknown or missing, or a value has the wrong type or is beyond its field's limits; `where` names
+            the place.
     """
     if not isinstance(data, Mapping):
         raise DataError(f"{where}: expected an object, found {type(data).__name__}")
@@ -392,7 +417,8 @@ def from_json(cls: type, data: Any, where: str) -> Any:
     for name, spec in known.items():
         if name in data:
             values[name] = _value(hints[name], data[name], f"{where}: {name}")
-        elif spec.default is dataclasses.MISSING:
+            _check_limits(values[name], spec.metadata, f"{where}: {name}")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise DataError(f"{where}: key {name!r} is missing")
     return cls(**values)
 
@@ -406,7 +432,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_value(args[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
-        return value
+        return {key: item if args[1] is Any else _value(args[1], item, f"{where}: {key}") for key, item in value.items()}
     if origin is Literal and value in args:
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -415,6 +441,24 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     allowed = f"one of {', '.join(map(str, args))}" if origin is Literal else str(getattr(hint, "__name__", hint))
     raise DataError(f"{where}: expected {allowed}, found {value!r}")
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any], where: str) -> None:
+    """Raise DataError for a number that is not finite, or not between `low` and `high`."""
+    low, high = limits.get("low"), limits.get("high")
+    if (
+        isinstance(value, int | float)
+        and limits
+        and not (math.isfinite(value) and (low is None or low <= value) and (high is None or value <= high))
+    ):
+        expected = (
+            f"from {low} to {high}"
+            if None not in (low, high)
+            else f"of at least {low}"
+            if low is not None
+            else "that is finite"
+        )
+        raise DataError(f"{where}: expected a number {expected}, found {value!r}")
 
 
 def read_json(path: Path) -> Any:

@@ -42,7 +42,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         train = dataclasses.replace(train, dev_fraction=0.1)
     options.check(model_flags.max_length)
     directory = ModelDir(run_flags.model_dir)
-    directory.check_writable()
+    directory.check_writable(run_flags.overwrite)
     directory.check_not_in(train.init)
 
     cluster.check(train.strategy, train.batch_size)
@@ -95,12 +95,12 @@ def _train(
         max_length=model_flags.max_length,
     )
     train = dataclasses.replace(train, train_data_crc32=tables["train"].digest, dev_data_crc32=tables["dev"].digest)
-    if directory.exists() and not run_flags.overwrite:
+    if not run_flags.overwrite and directory.exists():
         directory.check_same(model_config, train, checkpoint.vocabulary)
         finished = directory.finished(train)
         if finished is not None:
             if devices.chief and not _measured(directory, train):
-                directory.write_config(model_config, train)
+                directory.write_config(model_config, train, checkpoint.vocabulary)
                 _measure(directory, tables, train)
             print(finished)
             return

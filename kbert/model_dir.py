@@ -17,7 +17,7 @@ directory, so that it is the only one that writes; readers need none. No TensorF
 
 import contextlib
 import dataclasses
-import importlib.metadata
+import itertools
 import logging
 import math
 import os
@@ -31,9 +31,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-import kbert
-from kbert import config
-from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json
+from kbert import config, recorded
+from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json, within
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
 from kbert.lock import Held, Lock
@@ -41,7 +40,6 @@ from kbert.permutation import ORDER
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 STAGES = "stages"
 WRITING = ".writing-"  # begins the names of folders that are not whole yet, or no longer
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
@@ -72,15 +70,17 @@ class Figures:
         stopped: early stopping ended a run of this many steps here; 0 when it did not.
         metrics: the dev report; empty where dev was not measured.
         calibration: what the dev rows settled for `decode`, such as a threshold.
+        marks: checksums of vocabulary and model settings (`kbert.recorded.marks`); empty in stages and older directories.
     """
 
-    step: int
-    per_epoch: int
+    step: int = within(low=0)
+    per_epoch: int = within(low=1)
     score: float | None = None
     waited: int = 0
     stopped: int = 0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+    marks: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -126,23 +126,28 @@ class ModelDir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
+        self._marks: dict[str, int] = {}
 
     def exists(self) -> bool:
-        """Whether a kbert run is here, finished or not."""
-        try:
-            document = config.read_json(self.path / "config.json")
-        except DataError:
-            return False
+        """Whether a kbert run is here, finished or not.
+
+        Raises:
+            DataError: config.json is not readable.
+        """
+        path = self.path / "config.json"
+        document = config.read_json(path) if path.exists() else None
         return isinstance(document, dict) and "kbert" in document
 
-    def check_writable(self) -> None:
-        """Raise DataError, before work is spent, when nothing can be written here or something else is here."""
+    def check_writable(self, overwrite: bool = False) -> None:
+        """Raise DataError, before work is spent, when nothing can be written here, or what is here is damaged or no model."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
+        if overwrite and (self.path / "vocab.txt").exists() and (self.path / "checkpoints").exists():
+            return  # whatever has become of its config.json
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
 
@@ -189,7 +194,7 @@ class ModelDir:
         if overwrite or not self.exists() or self.last() is None:
             self.create(model, train, vocabulary)
         else:
-            self.write_config(model, train)
+            self.write_config(model, train, vocabulary)
 
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
@@ -201,7 +206,7 @@ class ModelDir:
                     os.rename(self.path / name, self.path / REPLACED / name)
         for name in ("checkpoints", "tb"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        self.write_config(model, train)
+        self.write_config(model, train, vocabulary)
         write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
 
     def _worth_keeping(self) -> bool:
@@ -215,36 +220,36 @@ class ModelDir:
         """Where something that is learnt first has its checkpoints; its weights become part of the model's."""
         return ModelDir(self.path / STAGES / name)
 
-    def write_config(self, model: ModelConfig, train: RunConfig) -> None:
-        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        document = {
-            "kbert": {"schema": config.SCHEMA, "version": kbert.__version__, "packages": versions},
-            "model": config.to_json(model),
-            "train": config.to_json(train),
-        }
-        write_json(self.path / "config.json", document)
+    def write_config(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
+        """Write config.json; checkpoints that are saved from now on bear the marks of this model and its vocabulary."""
+        recorded.write(self.path / "config.json", model, train)
+        self._marks = recorded.marks(model, vocabulary)
 
     def read_config(self) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
         """Both configurations.
 
         Raises:
-            DataError: no kbert model, a newer schema, an unknown or missing key.
+            DataError: no kbert model, a newer schema, an unknown or missing key, a value that is not allowed.
         """
         path = self.path / "config.json"
         if not self.path.is_dir():
             raise DataError(f"--model_dir={self.path}: no such directory")
         if not path.exists():
             raise DataError(f"--model_dir={self.path}: no kbert model (it has no config.json)")
-        document = config.read_json(path)
-        if not isinstance(document, dict) or not isinstance(document.get("kbert"), dict):
-            raise DataError(f"{path}: not written by kbert")
-        schema = document["kbert"].get("schema")
-        if schema != config.SCHEMA:
-            by = document["kbert"].get("version")
-            raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
-        model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
-        train = config.from_json(TRAINED_BY.get(model.task, TrainConfig), document.get("train"), f"{path}: train")
-        return model, train
+        return recorded.read(path)
+
+    def read_model(self, saved: Saved) -> tuple[ModelConfig, list[str]]:
+        """The model's configuration and vocabulary.
+
+        Raises:
+            DataError: they are damaged, or not those that a checkpoint was trained with.
+        """
+        model, vocabulary = self.read_config()[0], self.vocabulary()
+        recorded.check_marks(saved.marks, model, vocabulary, self.path, saved.path)
+        rows = model.encoder.vocabulary_size
+        if len(vocabulary) > rows:
+            raise DataError(f"{self.path / 'vocab.txt'}: {len(vocabulary):,} tokens, but the model has {rows:,} embeddings")
+        return model, vocabulary
 
     def finished(self, train: RunConfig) -> str | None:
         """What there is to say of a run that is over; None where there is more to do."""
@@ -263,6 +268,7 @@ class ModelDir:
     def check_same(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
         """Raise UsageError, naming the difference, unless the run recorded here is this one."""
         was_model, was_train = self.read_config()
+        last = self.last()
         ways_out = "use --overwrite to start anew, or another --model_dir"
         if was_model.task != model.task:
             raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
@@ -270,18 +276,29 @@ class ModelDir:
             unknown = name == "dev_data_crc32" and was is None  # a run from before it was kept
             if name not in MAY_CHANGE and not unknown:
                 raise UsageError(f"--model_dir={self.path} has a run with {name} {_short(was)}, not {_short(now)}; {ways_out}")
+        if last is not None:
+            self.read_model(last)
         before = self.vocabulary()
-        for line, (token, other) in enumerate(zip(before, vocabulary, strict=False), 1):
+        for line, (token, other) in enumerate(itertools.zip_longest(before, vocabulary), 1):
             if token != other:
-                found = f"line {line} was {token!r}, not {other!r}"
+                was, now = ("missing" if each is None else repr(each) for each in (token, other))
+                found = f"line {line} was {was}, not {now}"
                 raise UsageError(f"--model_dir={self.path} has a run with another vocabulary: {found}; {ways_out}")
 
     def vocabulary(self) -> list[str]:
+        """The tokens of vocab.txt.
+
+        Raises:
+            DataError: it is missing, or cut short in the middle of a line.
+        """
         path = self.path / "vocab.txt"
         try:
-            return path.read_text(encoding="utf-8").split("\n")[:-1]
+            *tokens, rest = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not readable: {error}") from None
+        if rest or not tokens:
+            raise DataError(f"{path}: ends in the middle of line {len(tokens) + 1:,}; is the file cut short?")
+        return tokens
 
     def checkpoints(self) -> list[Saved]:
         """The checkpoints that are whole, oldest first."""
@@ -372,7 +389,7 @@ class ModelDir:
                 new.chmod(0o755)
                 save_file(weights, new / "weights.safetensors")
                 save_file(state, new / "state.safetensors")
-                write_json(new / "checkpoint.json", to_json(figures))
+                self._write_figures(new, figures)
                 for file in new.glob("*.safetensors"):
                     file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
                 for path in (*new.iterdir(), new):  # on the disk before older ones are dropped
@@ -389,7 +406,10 @@ class ModelDir:
 
     def describe(self, saved: Saved, figures: Figures) -> None:
         """Add figures to a checkpoint that was written without: those of its own weights."""
-        write_json(saved.path / "checkpoint.json", to_json(figures))
+        self._write_figures(saved.path, figures)
+
+    def _write_figures(self, path: Path, figures: Figures) -> None:
+        write_json(path / "checkpoint.json", to_json(dataclasses.replace(figures, marks=self._marks)))
 
     def drop(self, keep: int) -> None:
         """Drop the checkpoints that are neither best nor among the `keep` newest."""
@@ -417,8 +437,8 @@ class ModelDir:
     def metrics(self) -> dict[str, Any]:
         """What `write_metrics` wrote; empty where nothing is."""
         path = self.path / "metrics.json"
-        metrics: dict[str, Any] = config.read_json(path) if path.exists() else {}
-        return metrics
+        metrics = config.read_json(path) if path.exists() else {}
+        return metrics if isinstance(metrics, dict) else {}
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / "metrics.json", metrics)

@@ -3,18 +3,22 @@
 They are part of the model (changing one after training would change predictions), and are stored
 in its `config.json`. `DEFAULTS` are the task's own defaults of flags that all tasks share; `check` says,
 before anything is read, what cannot go with a `--max_length`. No TensorFlow here: the flags are made from
-these before anything heavy loads.
+these before anything heavy loads. `FIELDS` are the raw inputs that the task's models can have, `LABELS` how many labels.
 """
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from kbert.config import NO_LABELS, Labels
 from kbert.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions:
     """One label for a text or for a pair of texts."""
+
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "text_b"))
+    LABELS: ClassVar[Labels] = Labels(2)
 
     pooling: Literal["pooler", "cls", "mean"] = field(
         default="pooler",
@@ -35,6 +39,9 @@ class ClassifyOptions:
 @dataclass(frozen=True, kw_only=True)
 class TagOptions:
     """Entities in a text, with the characters they stand at."""
+
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
+    LABELS: ClassVar[Labels] = Labels(1)
 
     decoder: Literal["softmax", "crf"] = field(
         default="softmax",
@@ -65,6 +72,8 @@ class TagOptions:
 class AnswerOptions:
     """The part of a context that answers a question."""
 
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("question", "context"),)
+    LABELS: ClassVar[Labels] = NO_LABELS
     DEFAULTS: ClassVar[dict[str, Any]] = {
         "text_columns": ("question", "context"),
         "label_column": "answers",
@@ -108,6 +117,8 @@ class AnswerOptions:
 class MatchOptions:
     """Whether, or how well, a title and a text belong together."""
 
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("title", "text"),)
+    LABELS: ClassVar[Labels] = Labels(numbers=True)
     DEFAULTS: ClassVar[dict[str, Any]] = {"text_columns": ("title", "text"), "label_column": ""}
 
     scorer: Literal["cross", "dual"] = field(
@@ -201,6 +212,9 @@ class Aspect:
 class AspectOptions:
     """What a long text says of aspects: positive, neutral, negative, or nothing."""
 
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "aspect"))
+    LABELS: ClassVar[Labels] = Labels(1)
+
     aspects: tuple[Aspect, ...] = ()  # in the order they are served; none where each row names a term of its own
     aspect_names: str | None = field(
         default=None,
@@ -266,6 +280,9 @@ class AspectOptions:
 class PretrainOptions:
     """What is learnt from plain text; for `kbert.pretrain`, and so none of `OPTIONS`."""
 
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
+    LABELS: ClassVar[Labels] = NO_LABELS
+
     objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = field(
         default="mlm+nsp",
         metadata={
@@ -282,6 +299,9 @@ class PretrainOptions:
         """What is learnt of pairs of segments: "nsp", "sop" or nothing."""
         return self.objective.partition("+")[2] or None
 
+    def check(self, max_length: int) -> None:
+        """Any length will do."""
+
 
 OPTIONS: dict[str, type] = {
     "classify": ClassifyOptions,
@@ -290,3 +310,6 @@ OPTIONS: dict[str, type] = {
     "match": MatchOptions,
     "aspect": AspectOptions,
 }
+
+# Of all models that a directory can hold.
+RECORDED: dict[str, Any] = {**OPTIONS, "pretrain": PretrainOptions}

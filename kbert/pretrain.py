@@ -76,7 +76,7 @@ def run(
     if train.dev_data and train.dev_fraction:
         raise UsageError("--dev_data and --dev_fraction exclude each other")
     directory = ModelDir(run_flags.model_dir)
-    directory.check_writable()
+    directory.check_writable(run_flags.overwrite)
     if train.init is not None:
         directory.check_not_in(train.init)
 
@@ -140,7 +140,7 @@ def _train(
     examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
     most = train.predictions(model_flags.max_length)
     train = dataclasses.replace(train, train_data_crc32=examples.digest, dev_data_crc32=held_out.digest, max_predictions=most)
-    if directory.exists() and not run_flags.overwrite:
+    if not run_flags.overwrite and directory.exists():
         directory.check_same(model_config, train, vocabulary)
         finished = directory.finished(train)
         if finished is not None:

@@ -143,10 +143,12 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
         UsageError: `n_best` of a task that gives one answer.
     """
     directory = ModelDir(model_dir)
-    model_config = directory.read_config()[0].with_n_best(n_best)
+    directory.read_config()[0].with_n_best(n_best)
     saved, weights = directory.best_weights()
+    recorded, vocabulary = directory.read_model(saved)
+    model_config = recorded.with_n_best(n_best)
     task_type = task_class(model_config.task)
-    task, _, model = build(task_type, model_config, directory.vocabulary(), model_config.serving_precision)
+    task, _, model = build(task_type, model_config, vocabulary, model_config.serving_precision)
     task.calibrate(saved.calibration)
     set_weights(model, weights, str(saved.path / "weights.safetensors"))
     return Predictor(task, model)

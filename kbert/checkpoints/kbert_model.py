@@ -35,6 +35,7 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     if saved is None and directory.measured() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
     kept = directory.best() if saved is None else Saved.read(saved)
+    directory.read_model(kept)
     file = kept.path / "weights.safetensors"
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}
     table = list(names.rows(encoder))

@@ -1,0 +1,152 @@
+"""config.json of a model directory: what the model is and how it was trained, with every setting checked as it is read.
+
+In: a file. Out: a `ModelConfig` and a `TrainConfig` or `PretrainConfig`; or an error that names file, key, value and what is
+allowed. And marks: checksums of the vocabulary and of each setting that changes predictions. A checkpoint keeps those it was
+trained with, so that it never answers with others. No TensorFlow here.
+"""
+
+import importlib.metadata
+import json
+import math
+import unicodedata
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kbert
+from kbert import config
+from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig
+from kbert.errors import DataError, UsageError
+from kbert.files import write_json
+from kbert.options import RECORDED
+
+PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
+VOCABULARY = "vocab.txt"  # its mark's name, beside those of settings
+
+
+def write(path: Path, model: ModelConfig, train: RunConfig) -> None:
+    """Write config.json."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    document = {
+        "kbert": {"schema": config.SCHEMA, "version": kbert.__version__, "packages": versions},
+        "model": config.to_json(model),
+        "train": config.to_json(train),
+    }
+    write_json(path, document)
+
+
+def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
+    """Both configurations.
+
+    Raises:
+        DataError: a newer schema, an unknown or missing key, or a value that is not allowed.
+    """
+    document = config.read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("kbert"), dict):
+        raise DataError(f"{path}: not written by kbert")
+    schema = document["kbert"].get("schema")
+    if schema != config.SCHEMA:
+        by = document["kbert"].get("version")
+        raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
+    model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
+    _check(model, f"{path}: model")
+    train = config.from_json(TRAINED_BY.get(model.task, TrainConfig), document.get("train"), f"{path}: train")
+    return model, train
+
+
+def _check(model: ModelConfig, where: str) -> None:
+    """Raise DataError where values that are each allowed do not go together."""
+    if model.task not in RECORDED:
+        raise DataError(f"{where}: task: expected one of {', '.join(RECORDED)}, found {model.task!r}")
+    task, encoder = RECORDED[model.task], model.encoder
+    options = config.from_json(task, model.options, f"{where}: options")
+    if model.fields not in task.FIELDS:
+        allowed = " or ".join(json.dumps(fields) for fields in task.FIELDS)
+        raise DataError(f"{where}: fields: expected {allowed} for task {model.task}, found {json.dumps(model.fields)}")
+    _check_labels(model, task.LABELS, f"{where}: labels")
+    if encoder.hidden_dim % encoder.num_heads:
+        raise DataError(
+            f"{where}: encoder: num_heads: expected a number that divides hidden_dim, {encoder.hidden_dim}, "
+            f"found {encoder.num_heads}"
+        )
+    if len(model.fields) > encoder.num_segments:
+        raise DataError(
+            f"{where}: encoder: num_segments: expected at least {len(model.fields)} for fields {json.dumps(model.fields)}, "
+            f"found {encoder.num_segments}"
+        )
+    if model.max_length > encoder.max_sequence_length:
+        raise DataError(
+            f"{where}: max_length: expected at most {encoder.max_sequence_length}, the encoder's max_sequence_length, "
+            f"found {model.max_length}"
+        )
+    try:
+        options.check(model.max_length)
+    except UsageError as error:
+        raise DataError(f"{where}: options: {error}") from None
+
+
+def _check_labels(model: ModelConfig, allowed: config.Labels, where: str) -> None:
+    labels = model.labels
+    twice = next((label for label in labels if labels.count(label) > 1), None) if len(set(labels)) < len(labels) else None
+    if twice is not None:
+        raise DataError(f"{where}: expected different ones, found {twice!r} twice")
+    for label in labels:
+        if not label.strip() or any(unicodedata.category(c) in ("Cc", "Cs") for c in label):
+            raise DataError(f"{where}: expected text without line ends and control characters, found {label!r}")
+        if allowed.numbers and not _is_number(label):
+            raise DataError(f"{where}: expected numbers for task {model.task}, found {label!r}")
+    if allowed.numbers and list(labels) != sorted(labels, key=float):
+        raise DataError(f"{where}: expected numbers from the least to the greatest, found {', '.join(labels)}")
+    if len(labels) not in allowed.counts:
+        raise DataError(f"{where}: expected {allowed} for task {model.task}, found {len(labels)}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def marks(model: ModelConfig, vocabulary: list[str]) -> dict[str, int]:
+    """Checksums, by name, of the vocabulary and of each setting of a model."""
+    settings = _flat(config.to_json(model))
+    return {VOCABULARY: _mark(vocabulary), **{name: _mark(value) for name, value in settings.items()}}
+
+
+def check_marks(kept: Mapping[str, int], model: ModelConfig, vocabulary: list[str], directory: Path, trained: Path) -> None:
+    """Raise DataError when the vocabulary or a setting is not what a checkpoint was trained with.
+
+    Args:
+        kept: the checkpoint's marks; nothing is known of what they do not name, as in directories of an older kbert.
+        model, vocabulary: what the directory's config.json and vocab.txt say now.
+        directory, trained: the directory and the checkpoint, for the message.
+    """
+    settings = _flat(config.to_json(model))
+    for name, mark in kept.items():
+        if name == VOCABULARY and mark != _mark(vocabulary):
+            raise DataError(
+                f"{directory / VOCABULARY}: not the vocabulary that {trained.name} was trained with (found "
+                f"{len(vocabulary):,} tokens, the model has {model.encoder.vocabulary_size:,}); was it cut short or edited?"
+            )
+        if name != VOCABULARY and mark != _mark(settings.get(name)):
+            found = json.dumps(settings.get(name), ensure_ascii=False)
+            raise DataError(
+                f"{directory / 'config.json'}: model: {name}: {found[:200]} is not what {trained.name} was trained with; "
+                "undo the change"
+            )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested objects as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _mark(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON knows no difference
+    return zlib.crc32(json.dumps(value).encode())
