@@ -86,7 +86,7 @@ class EncoderConfig:
     num_segments: int = within(2, low=1)
     dropout: float = within(0.1, low=0.0, high=1.0)
     activation: Activation = "gelu_approximate"
-    attention_dropout: float | None = None
+    attention_dropout: float | None = within(None, low=0.0, high=1.0)
 
     @property
     def attention_rate(self) -> float:
