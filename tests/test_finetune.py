@@ -249,7 +249,7 @@ def test_another_run_or_task_in_the_directory_is_not_touched(trained, checkpoint
     assert finetune.main([*flags, "--learning_rate=0.03"]) == 2
     assert "has a run with learning_rate 0.01, not 0.03; use --overwrite" in capsys.readouterr().err
     config = json.loads((path / "config.json").read_text())
-    config["model"] |= {"task": "tag", "options": {}}
+    config["model"] |= {"task": "tag", "options": {"stride": 4}}
     (path / "config.json").write_text(json.dumps(config))
     assert finetune.main(flags) == 2
     assert "holds a model of --task=tag, not classify" in capsys.readouterr().err
