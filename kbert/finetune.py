@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import cluster, flags, runtime
-from kbert.config import ModelConfig, ModelFlags, Recorded, RunFlags, SourceConfig, TrainConfig, to_json
+from kbert.config import ModelConfig, ModelFlags, Recorded, RunFlags, SourceConfig, TextConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.label_names import LabelNames
 from kbert.model_dir import ModelDir
@@ -84,7 +84,7 @@ def _train(
     if len(fields) > shape.num_segments:
         raise UsageError(f"--text_columns: the checkpoint knows {shape.num_segments} segment, a pair needs 2")
 
-    tables, labels = _tables(task_type, train, fields, task_options)
+    tables, labels = _tables(task_type, train, fields, task_options, checkpoint.text)
     model_config = ModelConfig(
         task=name,
         fields=fields,
@@ -176,10 +176,13 @@ def _measured(directory: ModelDir, train: TrainConfig) -> bool:
 
 
 def _tables(
-    task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any]
+    task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any], casing: TextConfig
 ) -> tuple[dict[str, "Table"], tuple[str, ...]]:
     """The tables by split, every row validated, and the labels in order."""
+    from kbert import splits
     from kbert.sources import open_table
+
+    former = train.data_order == 1
 
     def opened(
         source: str, labels: Sequence[str] | None, config: SourceConfig, recorded: Recorded | None = None
@@ -192,7 +195,8 @@ def _tables(
             columns,
             recorded=recorded,
             keyed_by=len(fields),
-            split_by=task_type.split_by,
+            split_by=(former and task_type.former_split_by) or task_type.split_by,
+            alike=None if former or recorded is not None or train.dev_data else splits.hashed(casing),
             nested=task_type.nested,
             reader=task_type.reader(train.source),
             check=audit,
@@ -211,9 +215,9 @@ def _tables(
     if train.dev_data:
         tables["dev"], _ = opened(train.dev_data, labels, *later)
     else:
-        tables["train"], tables["dev"] = tables["train"].split(train.dev_fraction or 0.1)
-        if not len(tables["dev"]) or not len(tables["train"]):
-            raise DataError(f"{train.train_data}: too few rows to set dev rows aside; name them with --dev_data")
+        made = lambda name: task_type.audit(name, fields, labels, options)  # noqa: E731
+        names = None if former else fields[task_type.split_by]
+        tables["train"], tables["dev"] = splits.divided(tables["train"], names, train.dev_fraction or 0.1, made)
     if train.test_data:
         tables["test"], _ = opened(train.test_data, labels, *later)
     log.info(

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -29,8 +29,8 @@ from kbert.formats import Layout, Questions, Text, byte_order_mark, layout_of
 
 log = logging.getLogger(__name__)
 
-# One row of the index. `key` is a hash of the row's text, by which `Table.split` keeps equal texts together.
-RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("file", "<u2")])
+# One row of the index. `key` is a hash of the row's texts, `alike` of one or two of them as a model sees them.
+RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("alike", "<u4", 2), ("file", "<u2")])
 CHUNK = 8192  # rows of the index held in memory at once
 STDIN = "-"
 
@@ -148,23 +148,26 @@ class Table:
 
     def once(self) -> "Table":
         """The first of the rows whose texts are equal (by 32 bits of them)."""
-        keys = [self._records(range(start, min(start + CHUNK, len(self))))["key"] for start in range(0, len(self), CHUNK)]
-        first = np.sort(np.unique(np.concatenate(keys), return_index=True)[1])
+        first = np.sort(np.unique(self.hashes("key"), return_index=True)[1])
         index = _temporary()
         for start in range(0, len(first), CHUNK):
             index.write(self._records(first[start : start + CHUNK]).tobytes())
         index.flush()
         return Table(self.name, self.columns, self._files, index, self.digest)
 
-    def split(self, fraction: float) -> tuple["Table", "Table"]:
-        """Two tables: about `1 - fraction` of the rows, and the rest; equal texts go to one side."""
+    def hashes(self, name: Literal["key", "alike"]) -> np.ndarray:
+        """`key`, of each row's texts, uint32 [rows], or `alike`, of one or two as a model sees them, uint32 [rows, 2]."""
+        parts = (self._records(range(start, min(start + CHUNK, len(self)))) for start in range(0, len(self), CHUNK))
+        return np.concatenate([part[name] for part in parts])
+
+    def split(self, aside: np.ndarray) -> tuple["Table", "Table"]:
+        """Two tables: the rows that are not set aside, and those that are; `aside` is bool [rows]."""
         sides = _temporary(), _temporary()
-        limit = int(fraction * 2**32)
         for start in range(0, len(self), CHUNK):
             records = self._records(range(start, min(start + CHUNK, len(self))))
-            small = records["key"] < limit
-            sides[0].write(records[~small].tobytes())
-            sides[1].write(records[small].tobytes())
+            chosen = aside[start : start + CHUNK]
+            sides[0].write(records[~chosen].tobytes())
+            sides[1].write(records[chosen].tobytes())
         for side in sides:
             side.flush()
         first, second = (Table(self.name, self.columns, self._files, side, self.digest) for side in sides)
@@ -191,6 +194,7 @@ def open_table(
     *,
     keyed_by: int,
     split_by: slice = slice(None),
+    alike: Callable[[str], int] | None = None,
     nested: bool = False,
     reader: Reader | None = None,
     check: Callable[[tuple[str, ...]], str | None] | None = None,
@@ -202,8 +206,9 @@ def open_table(
         source: files (globs work), `-` for stdin, or `tfds:name[/config]:split`.
         config: names, encoding and format of the columns.
         columns: the columns wanted, in this order; all values are strings.
-        keyed_by: how many of the leading columns are text; `Table.split` keeps rows equal in them together.
-        split_by: those of these that count for that.
+        keyed_by: how many of the leading columns are text.
+        split_by: those of these that `Table.hashes` are of.
+        alike: 32 bits of a text as a model sees it; None where nobody asks for them.
         nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
         reader: reads each row's values where a file writes them as its author likes; conll and terms leave nothing open.
         check: called with each row's values; its ValueError is reported with the row's file and line, and what it
@@ -250,8 +255,10 @@ def open_table(
                     if note:
                         log.warning("%s: %s", _place(name, layout, record, line), note)
                     if values:
-                        key = zlib.crc32(b"\x1f".join(_utf8(v) for v in values[:keyed_by][split_by]))
-                        buffer[filled] = (offset, len(record), key, number)
+                        texts = values[:keyed_by][split_by]
+                        key = zlib.crc32(b"\x1f".join(map(_utf8, texts)))
+                        seen = [alike(text) for text in texts] if alike else [0]
+                        buffer[filled] = (offset, len(record), key, (seen[0], seen[-1]), number)
                         filled += 1
                         rows += 1
                         if filled == CHUNK:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import VOCABULARY
 
-from kbert import pipeline
+from kbert import pipeline, splits
 from kbert.aspects import labels, metrics, names, three_lines, word_weights
 from kbert.aspects.aspect_attention import AspectAttention
 from kbert.aspects.audit import AspectAudit
@@ -192,7 +192,9 @@ def test_a_text_is_on_one_side_with_all_that_is_said_of_it(tmp_path):
     rows = [f"text {text},{aspect},1\n" for text in range(40) for aspect in "abc"]
     (tmp_path / "x.csv").write_text("text,aspect,label\n" + "".join(rows))
     columns = ("text", "aspect", "label")
-    sides = open_table(str(tmp_path / "x.csv"), SourceConfig(), columns, keyed_by=2, split_by=TASK.split_by).split(0.3)
+    alike = splits.hashed(TextConfig(lowercase=True, strip_accents=True))
+    table = open_table(str(tmp_path / "x.csv"), SourceConfig(), columns, keyed_by=2, split_by=TASK.split_by, alike=alike)
+    sides = table.split(splits.set_aside(table.hashes("alike")[:, 0], 0.3))
     texts = [set(side.read(range(len(side)))["text"]) for side in sides]
     assert all(texts) and not texts[0] & texts[1]
 

@@ -16,6 +16,7 @@ from kbert.config import SourceConfig
 from kbert.errors import DataError
 from kbert.matching import contrastive, mining
 from kbert.matching import metrics as match_metrics
+from kbert.matching.audit import MatchAudit
 from kbert.matching.gradient_cache import InParts
 from kbert.matching.long_text import inputs_of
 from kbert.matching.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
@@ -206,17 +207,38 @@ def test_hard_negatives_come_from_the_pool_and_from_elsewhere_where_it_is_short(
     assert len(seen) == 3
 
 
-def test_too_many_duplicates_are_said_with_their_row(tmp_path):
-    pairs = [("same", f"x{i}") for i in range(30)] + [("other", "x30")]
+def test_negatives_are_found_however_few_there_are(tmp_path):
+    pairs = [("same", f"x{i}") for i in range(400)] + [("other", "x400"), ("same", "y"), ("other", "y"), ("third", "z")]
     path = write_tsv(tmp_path / "p.tsv", pairs, ("title", "text"))
     others = OtherRows(open_table(str(path), SOURCE, ("title", "text"), keyed_by=2))
     alone = OtherRows(
         open_table(str(write_tsv(tmp_path / "q.tsv", pairs[:9], ("title", "text"))), SOURCE, ("title", "text"), keyed_by=2)
     )
-    assert others.draw(30, np.random.default_rng(0)) < 30
-    with pytest.raises(DataError, match=r"q\.tsv:5: none of 64 rows drawn .* too many duplicates"):
+    for row in range(400):
+        assert {others.draw(row, np.random.default_rng([row, i])) for i in range(3)} <= {400, 403}
+    assert {others.draw(7, np.random.default_rng(i)) for i in range(40)} == {400, 403}
+    assert others.draw(7, np.random.default_rng(3)) == others.draw(7, np.random.default_rng(3))
+    with pytest.raises(DataError, match=r"q\.tsv:5: its title stands with every text there is; no negative can be drawn"):
         alone.draw(3, np.random.default_rng(0))
 
+
+def audited(rows, **more):
+    audit = MatchAudit("f", None, **more)
+    for row in rows:
+        audit(row)
+    return audit
+
+
+def test_titles_with_every_text_cannot_be_told_from_others():
+    one_text = audited([("a", "x"), ("b", "x")], measured_drawn=False)
+    with pytest.raises(DataError, match="all rows have the same text"):
+        one_text.finish()
+    rows = [("a", "x"), ("a", "y"), ("b", "x"), ("a", "z"), ("a", "x")]
+    audited(rows, measured_drawn=False, learnt_drawn=False).finish()  # b is told from y and z
+    for check in (MatchAudit.finish, MatchAudit.check_learnable):
+        with pytest.raises(DataError, match=r"the title of row 1 stands with every text there is \(3\)"):
+            check(audited(rows))
+    audited([*rows, ("b", "u")]).finish()
 
 def test_mining_finds_what_is_alike_and_no_true_pair(tmp_path, monkeypatch):
     words = ["red apple", "red pear", "green apple", "blue stone", "grey stone", "red apple"]

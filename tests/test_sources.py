@@ -123,26 +123,6 @@ def test_rows_by_number_in_any_order(tmp_path):
     assert [v.decode() for v in t.read(wanted)["label"]] == [str(i) for i in wanted]
 
 
-def test_split_is_stable_and_keeps_equal_texts_together(tmp_path):
-    rows = [(f"text {i % 3000}", str(i)) for i in range(9000)]
-    t = table(write(tmp_path / "f.tsv", rows, "tsv"))
-    first, second = t.split(0.2)
-    assert len(first) + len(second) == 9000 and 0.15 < len(second) / 9000 < 0.25
-    texts = [{text for text, _ in rows_of(side)} for side in (first, second)]
-    assert not texts[0] & texts[1]
-    again = t.split(0.2)[1]
-    assert rows_of(again) == rows_of(second)
-
-
-def test_split_by_the_later_texts_alone(tmp_path):
-    rows = [(f"question {i}", f"context {i % 40}", "x") for i in range(400)]
-    path = write(tmp_path / "f.tsv", rows, "tsv", header=False)
-    columns = ("question", "context", "answers")
-    t = open_table(str(path), SourceConfig(columns=columns), columns, keyed_by=2, split_by=slice(1, None))
-    first, second = ({row[1] for row in rows_of(side)} for side in t.split(0.3))
-    assert len(first) + len(second) == 40 and first and second and not first & second
-
-
 BAD = {
     "missing column": ("f.tsv", b"txt\tlabel\nx\ty\n", {}, "f.tsv: no column 'text'; its first row names: txt, label"),
     "no header": ("f.tsv", b"fine\tpos\n", {}, "needs --columns="),

@@ -5,7 +5,11 @@ In: rows, one after the other. Out: the labels, in order; errors about a row or 
 
 import logging
 import math
+import zlib
+from array import array
 from collections.abc import Sequence
+
+import numpy as np
 
 from kbert.errors import DataError, UsageError
 
@@ -17,16 +21,26 @@ GRADES = 20  # different whole numbers that count as grades and are all listed
 
 
 class MatchAudit:
-    """Collects the labels, if the rows have some, and sees whether there is anything to tell apart."""
+    """Collects the labels, if the rows have some, and sees whether there is anything to tell apart.
 
-    def __init__(self, source: str, allowed: Sequence[str] | None):
-        self.source = source
+    Of rows without labels it keeps hashes, eight bytes a row.
+
+    Args:
+        source: for messages.
+        allowed: the labels; None where the rows define them, empty for a model of rows without labels.
+        measured_drawn: whether each title is measured on texts of other rows, drawn at random, not among all texts.
+        learnt_drawn: whether texts of other rows are drawn for each title in training.
+    """
+
+    def __init__(
+        self, source: str, allowed: Sequence[str] | None, *, measured_drawn: bool = True, learnt_drawn: bool = True
+    ):
+        self.source, self.measured_drawn, self.learnt_drawn = source, measured_drawn, learnt_drawn
         self.allowed = None if allowed is None else tuple(allowed)
         self.labelled = False
         self.low, self.high = math.inf, -math.inf
         self.numbers: set[float] = set()
-        self.first: tuple[str, ...] = ()
-        self.varied = [False, False]  # whether titles differ, and texts
+        self.pairs = array("Q")  # of the rows without labels: the hash of the title, and in the lower half of the text
         if allowed is not None:
             try:
                 numbers = {_number(label) for label in allowed}
@@ -41,9 +55,10 @@ class MatchAudit:
         for name, value in zip(FIELDS, values, strict=False):
             if not value.strip():
                 raise ValueError(f"the {name} is empty")
-        self.first = self.first or values
-        self.varied = [varied or a != b for varied, a, b in zip(self.varied, self.first, values, strict=False)]
-        if len(values) > len(FIELDS):
+        if len(values) == len(FIELDS):
+            title, text = (zlib.crc32(value.encode("utf-8", "surrogatepass")) for value in values)
+            self.pairs.append(title << 32 | text)
+        else:
             self.labelled = True
             label = _number(values[-1])
             if self.allowed == BINARY and label not in (0, 1):
@@ -66,17 +81,35 @@ class MatchAudit:
             if self.low not in (0, 1) or (self.allowed and self.allowed != BINARY):
                 raise DataError(f"{self.source}: all rows have the grade {self.low:g}; there is no correlation to compute")
             log.warning("%s: all rows have the label %g; roc_auc is undefined", self.source, self.low)
-        for kind, varied in zip(FIELDS, self.varied, strict=True):
-            if not self.labelled and not varied:
-                raise DataError(f"{self.source}: all rows have the same {kind}; there is nothing to tell apart")
+        self._check_apart(self.measured_drawn)
 
     def check_learnable(self) -> list[str]:
+        self._check_apart(self.learnt_drawn)
         if self.labelled and self.low == self.high:
             raise DataError(
                 f"{self.source}: one label only ({self.low:g}); pairs that all belong together are trained on without "
                 "--label_column"
             )
         return []
+
+
+    def _check_apart(self, drawn: bool) -> None:
+        """Raise DataError unless some title (where texts are `drawn` for each: every title) has a text that is not its own."""
+        if self.labelled or not self.pairs:
+            return
+        pairs = np.unique(np.array(self.pairs))
+        titles, counts = np.unique(pairs >> np.uint64(32), return_counts=True)
+        texts = len(np.unique(pairs & np.uint64(0xFFFFFFFF)))
+        for kind, count in (("title", len(titles)), ("text", texts)):
+            if count == 1:
+                raise DataError(f"{self.source}: all rows have the same {kind}; there is nothing to tell apart")
+        alone = titles[counts == texts]  # whose texts are all there are
+        if len(alone) == len(titles) or (drawn and len(alone)):
+            row = int(np.isin(np.array(self.pairs) >> np.uint64(32), alone).argmax())
+            raise DataError(
+                f"{self.source}: the title of row {row + 1} stands with every text there is ({texts:,}), so that none is wrong "
+                "for it; leave its rows out, or label pairs and name --label_column"
+            )
 
 
 def _written(numbers: set[float]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ What a title draws depends on (seed, epoch, row) alone, so that a run goes on fr
 not stopped. Texts are told apart by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
 """
 
+import functools
 import itertools
 import logging
 import zlib
@@ -18,7 +19,7 @@ from kbert.sources import Table
 
 log = logging.getLogger(__name__)
 
-DRAWS = 64  # of a row before it counts as having no negatives
+DRAWS = 64  # of a row before all rows are searched
 READ_ROWS = 8192  # read at once
 READ_BYTES = 1 << 22  # and their bytes, but for a row that has more by itself
 
@@ -43,6 +44,7 @@ class OtherRows:
                 self._texts[start : rows.stop] = [zlib.crc32(text) for text in texts]
                 bar.update(len(rows))
         self._pairs = np.unique(_pair(self._titles, self._texts))
+        self._allowed = functools.lru_cache(maxsize=8)(self._allowed_rows)  # few titles have most of the texts
 
     def __len__(self) -> int:
         return len(self._titles)
@@ -65,19 +67,24 @@ class OtherRows:
         return np.asarray(same | (self._pairs[at] == pairs))
 
     def draw(self, row: int, random: np.random.Generator) -> int:
-        """Another row whose text is a negative for this row's title.
+        """Another row whose text is a negative for this row's title: one of `DRAWS`, or else of all that there are.
 
         Raises:
-            DataError: none of `DRAWS` is one.
+            DataError: there is none.
         """
         others = random.integers(len(self), size=DRAWS)
         allowed = ~self.clash(np.array(row), others)
-        if not allowed.any():
-            raise DataError(
-                f"{self.table.where(row)}: none of {DRAWS} rows drawn at random has another title and another text; "
-                "too many duplicates to draw negatives from"
-            )
-        return int(others[np.argmax(allowed)])
+        if allowed.any():
+            return int(others[np.argmax(allowed)])
+        rows = self._allowed(int(self._titles[row]))
+        if not len(rows):
+            raise DataError(f"{self.table.where(row)}: its title stands with every text there is; no negative can be drawn")
+        return int(rows[random.integers(len(rows))])
+
+    def _allowed_rows(self, title: int) -> np.ndarray:
+        """All rows whose text is a negative for a title, given its hash; int64 [rows]."""
+        own = self._pairs[slice(*np.searchsorted(self._pairs, np.array([title, title + 1], np.uint64) << np.uint64(32)))]
+        return np.flatnonzero(~np.isin(self._texts, own & np.uint64(0xFFFFFFFF)))
 
 
 class Drawing:

@@ -203,7 +203,8 @@ class Kept(Trained, Protocol):
 class Task(OnRows, Kept, Protocol):
     """One task on one model, fine-tuned on tables and measured on them."""
 
-    split_by: ClassVar[slice]  # the fields of which dev rows set aside share no value with training rows
+    split_by: ClassVar[slice]  # the fields, one or two, of which dev rows set aside share no value with training rows
+    former_split_by: ClassVar[slice | None] = None  # those of runs of data order 1, where they were others
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
 
     @staticmethod

@@ -44,7 +44,8 @@ class Match(Task):
 
     gold: ClassVar[tuple[str, ...]] = ("label",)
     nested: ClassVar[bool] = False
-    split_by: ClassVar[slice] = slice(1, None)
+    split_by: ClassVar[slice] = slice(None)
+    former_split_by: ClassVar[slice | None] = slice(1, None)
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
@@ -123,7 +124,9 @@ class Match(Task):
     def audit(
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
     ) -> MatchAudit:
-        return MatchAudit(source, labels)
+        known: MatchOptions = from_json(MatchOptions, options or {}, "options")
+        dual = known.scorer == "dual"
+        return MatchAudit(source, labels, measured_drawn=not dual, learnt_drawn=not dual or known.hard_negatives > 0)
 
     def examples(self, table: Table, seed: int) -> Examples | None:
         options = self.options
