@@ -3,6 +3,7 @@
 In: a table, with hashes of each row's texts. Out: two tables, each of which can be used for what it is for.
 """
 
+import itertools
 import logging
 import unicodedata
 import zlib
@@ -19,7 +20,7 @@ from kbert.tasks.base import Audit
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 10  # to set rows aside that can be measured
-AUDITED = 8192  # rows read at once
+AUDITED, AUDITED_BYTES = 8192, 1 << 22  # rows read at once, and their bytes
 MOST = 0.5  # of the rows that may hang together, text by text
 
 
@@ -77,8 +78,8 @@ def divided(
 
 def _audited(table: Table, audit: Audit) -> Audit:
     """An audit that has seen all rows of a table."""
-    for start in range(0, len(table), AUDITED):
-        columns = table.read(range(start, min(start + AUDITED, len(table)))).values()
+    for start, stop in itertools.pairwise(table.stretches(AUDITED, AUDITED_BYTES)):
+        columns = table.read(range(start, stop)).values()
         for row in zip(*columns, strict=True):
             audit(tuple(value.decode() for value in row))
     return audit
