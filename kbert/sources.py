@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # One row of the index. `key` is a hash of the row's texts, `alike` of one or two of them as a model sees them.
 RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("alike", "<u4", 2), ("file", "<u2")])
+MISSING = frozenset(("nan", "NaN", "NaT", "<NA>"))
 CHUNK = 8192  # rows of the index held in memory at once
 STDIN = "-"
 
@@ -226,6 +227,7 @@ def open_table(
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
     said: set[str] = set()  # notes that are alike for many files
+    missing: list[str] = []  # where texts are what pandas writes for none
     for number, (name, copy) in enumerate(_resolve(source, config)):
         with _opened(name, copy) as stream:
             settled = settle(name, stream, config, recorded, columns)
@@ -256,6 +258,8 @@ def open_table(
                         log.warning("%s: %s", _place(name, layout, record, line), note)
                     if values:
                         texts = values[:keyed_by][split_by]
+                        if any(text in MISSING for text in texts):
+                            missing.append(_place(name, layout, record, line))
                         key = zlib.crc32(b"\x1f".join(map(_utf8, texts)))
                         seen = [alike(text) for text in texts] if alike else [0]
                         buffer[filled] = (offset, len(record), key, (seen[0], seen[-1]), number)
@@ -272,6 +276,9 @@ def open_table(
     index.flush()
     if not rows:
         raise DataError(f"{source}: no rows")
+    if missing:
+        shown = ", ".join(missing[:3])
+        log.warning("%s: texts that are nan, as pandas writes for a missing one: %d (%s)", source, len(missing), shown)
     if reader is not None:
         reader.finish(source)
     return Table(source, tuple(columns), files, index, digest)

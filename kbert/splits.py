@@ -24,9 +24,7 @@ AUDITED, AUDITED_BYTES = 8192, 1 << 22  # rows read at once, and their bytes
 MOST = 0.5  # of the rows that may hang together, text by text
 
 
-def divided(
-    table: Table, names: tuple[str, ...] | None, fraction: float, made: Callable[[str], Audit]
-) -> tuple[Table, Table]:
+def divided(table: Table, names: tuple[str, ...] | None, fraction: float, made: Callable[[str], Audit]) -> tuple[Table, Table]:
     """Training rows and the dev rows set aside, by the first of the draws that leaves something to learn and to measure.
 
     Args:

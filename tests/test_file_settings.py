@@ -177,6 +177,12 @@ def test_delimiters_and_quotes(tmp_path, said):
             read(path, delimiter=delimiter)
 
 
+def test_texts_that_are_missing(tmp_path, said):
+    path = write_tsv(tmp_path / "f.tsv", [("fine", "x"), ("nan", "x"), ("a nan", "x"), ("NaN", "y")])
+    assert len(read(path)) == 4
+    assert said() == [f"{path}: texts that are nan, as pandas writes for a missing one: 2 ({path}:3, {path}:5)"]
+
+
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
 def test_json_that_is_no_value(tmp_path, value):
     path = tmp_path / "f.jsonl"

@@ -240,6 +240,7 @@ def test_titles_with_every_text_cannot_be_told_from_others():
             check(audited(rows))
     audited([*rows, ("b", "u")]).finish()
 
+
 def test_mining_finds_what_is_alike_and_no_true_pair(tmp_path, monkeypatch):
     words = ["red apple", "red pear", "green apple", "blue stone", "grey stone", "red apple"]
     pairs = [(f"{w} {i}", f"about {w}") for i, w in enumerate(words)]

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
 
 from kbert import flags, runtime
-from kbert.config import SOURCE_HELP, SourceConfig, flag
+from kbert.config import SOURCE_HELP, Recorded, SourceConfig, flag
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir
 
@@ -50,7 +50,8 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
     from sklearn.pipeline import make_pipeline
 
     texts, labels = _rows(options.train_data, source)
-    unseen, gold = _rows(options.test_data, source)
+    # How the training rows are written, the others may be, or say themselves that they are not.
+    unseen, gold = _rows(options.test_data, *Recorded.of(source, options.train_data, tuple(np.unique(labels))).overridden())
     names, counts = np.unique(labels, return_counts=True)
     if len(names) < 2:
         raise DataError(f"{options.train_data}: one label only ({names[0]}); there is nothing to tell apart")
@@ -73,12 +74,12 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
     return 0
 
 
-def _rows(name: str, source: SourceConfig) -> tuple[list[str], np.ndarray]:
+def _rows(name: str, source: SourceConfig, recorded: Recorded | None = None) -> tuple[list[str], np.ndarray]:
     """Texts (a pair is joined) and labels of a SOURCE."""
     from kbert.sources import open_table
 
     columns = (*source.text_columns, source.label_column)
-    table = open_table(name, source, columns, keyed_by=len(source.text_columns))
+    table = open_table(name, source, columns, keyed_by=len(source.text_columns), recorded=recorded)
     *texts, labels = ([value.decode() for value in column] for column in table.read(range(len(table))).values())
     return ["\n".join(parts) for parts in zip(*texts, strict=True)], np.array(labels)
 

@@ -32,9 +32,7 @@ class MatchAudit:
         learnt_drawn: whether texts of other rows are drawn for each title in training.
     """
 
-    def __init__(
-        self, source: str, allowed: Sequence[str] | None, *, measured_drawn: bool = True, learnt_drawn: bool = True
-    ):
+    def __init__(self, source: str, allowed: Sequence[str] | None, *, measured_drawn: bool = True, learnt_drawn: bool = True):
         self.source, self.measured_drawn, self.learnt_drawn = source, measured_drawn, learnt_drawn
         self.allowed = None if allowed is None else tuple(allowed)
         self.labelled = False
@@ -91,7 +89,6 @@ class MatchAudit:
                 "--label_column"
             )
         return []
-
 
     def _check_apart(self, drawn: bool) -> None:
         """Raise DataError unless some title (where texts are `drawn` for each: every title) has a text that is not its own."""
