@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kbert import config
 from kbert.config import ModelConfig, RunConfig
+from kbert.options import RECORDED
 from kbert.reports import Report
 
 EVERY = 10  # steps between points of the training curves
@@ -26,14 +27,19 @@ class Board:
     def __init__(self, path: Path | None):
         self._writer = tf.summary.create_noop_writer() if path is None else tf.summary.create_file_writer(str(path))
 
-    def start(self, model: ModelConfig, train: RunConfig, figure: str) -> None:
-        """The run's hyper-parameters, for the HParams page."""
+    def start(self, model: ModelConfig, train: RunConfig, figure: str, name: str) -> None:
+        """The run's hyper-parameters, for the HParams page, where `name` is its row's.
+
+        The first columns are those of flags that were given another value than their default.
+        """
         from tensorboard.plugins.hparams import api as hp
 
         values = _flat({**config.to_json(train), **config.to_json(model)})
+        given = _given(model, train)
+        columns = sorted(values, key=lambda column: column not in given)
         with self._writer.as_default():
-            hp.hparams_config(hparams=[hp.HParam(name) for name in values], metrics=[hp.Metric(f"dev/{figure}")])
-            hp.hparams(values)
+            hp.hparams_config(hparams=[hp.HParam(name) for name in columns], metrics=[hp.Metric(f"dev/{figure}")])
+            hp.hparams(values, trial_id=name)
 
     def train(self, step: int, scalars: dict[str, float]) -> None:
         with self._writer.as_default():
@@ -41,10 +47,10 @@ class Board:
                 tf.summary.scalar(f"train/{name}", value, step)
 
     def report(self, split: str, step: int, report: Report) -> None:
-        """A report's scalars, matrices and texts."""
+        """A report's scalars, as fractions where they are percentages, matrices and texts."""
         with self._writer.as_default():
             for name, value in report.scalars().items():
-                tf.summary.scalar(f"{split}/{name}", value, step)
+                tf.summary.scalar(f"{split}/{name}", value / 100 if report.percent else value, step)
             for name, (matrix, labels) in report.matrices().items():
                 if len(labels) <= MOST_LABELS:
                     tf.summary.image(f"{split}/{name}", matrix_image(matrix, labels)[None], step)
@@ -113,6 +119,14 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
         warnings.filterwarnings("ignore", message="Glyph")  # without such a font boxes stand for the characters
         canvas.print_png(buffer)
     return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _given(model: ModelConfig, train: RunConfig) -> set[str]:
+    """The flags, by the names that `_flat` gives, whose values are not the defaults."""
+    options = RECORDED[model.task]
+    given = config.changed(train, getattr(options, "DEFAULTS", {})) | config.changed(model, getattr(options, "DEFAULTS", {}))
+    chosen = config.from_json(options, model.options, "options")
+    return given | {f"options.{name}" for name in config.changed(chosen)}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -399,6 +399,24 @@ def to_json(value: Any) -> Any:
     return json.loads(json.dumps(dataclasses.asdict(value)))
 
 
+def changed(value: Any, defaults: Mapping[str, Any] | None = None) -> set[str]:
+    """Names of the flags of a dataclass, dotted in nested ones, whose values are not the defaults.
+
+    Args:
+        value: the dataclass.
+        defaults: those of a task, which come before the fields' own; as do those of the dataclass itself.
+    """
+    known = {**getattr(value, "DEFAULTS", {}), **(defaults or {})}
+    found: set[str] = set()
+    for spec in dataclasses.fields(value):
+        now = getattr(value, spec.name)
+        if dataclasses.is_dataclass(now):
+            found |= {f"{spec.name}.{name}" for name in changed(now, defaults)}
+        elif "help" in spec.metadata and now != known.get(spec.name, spec.default):
+            found.add(spec.name)
+    return found
+
+
 def from_json(cls: type, data: Any, where: str) -> Any:
     """The dataclass `cls` from plain JSON values.
 

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from kbert import graphs
 from kbert.chunks import INPUTS, padded
 from kbert.permutation import FormerSeed, permuted
+from kbert.progress import Progress
 from kbert.sources import Table
 from kbert.tasks.base import Examples, OnRows
 
@@ -114,7 +114,7 @@ def _windows(task: OnRows, table: Table) -> np.ndarray:
         lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
         input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
     )
-    with tqdm(total=len(table), desc="counting windows", unit="row", leave=False, delay=1, disable=None) as bar:
+    with Progress(len(table), desc="counting windows", unit="row", leave=False) as bar:
         counts = []
         for raw in raw_rows(task, table, gold=False):
             counts.append(count(raw).numpy())

@@ -11,6 +11,7 @@ from kbert.config import N_BEST_HELP, SOURCE_HELP, Recorded, SourceOverrides, fl
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
+from kbert.progress import Progress
 
 if TYPE_CHECKING:
     from kbert.serving import Predictor
@@ -75,8 +76,12 @@ def run(options: PredictFlags, overrides: Any) -> int:
         table = open_table(options.input, source, columns, keyed_by=len(model.fields), recorded=recorded)
         predictor = serving.load(options.model_dir, options.n_best)
         row = 1
-        for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):
-            row = _write(predictor, raw, row, file)
+        beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up
+        with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=beside) as bar:
+            for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):
+                done = row
+                row = _write(predictor, raw, row, file)
+                bar.update(row - done)
     return 0
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -25,6 +25,7 @@ class Progress:
         unit_scale: whether large numbers are shown as 1.2k, 3.4M.
         leave: whether the bar stays when all is done.
         delay: seconds until the bar is shown, so that what takes no time shows none.
+        quiet: show nothing.
         figures: what a line shows besides; called when one is due.
         clock: seconds, for tests.
     """
@@ -39,12 +40,13 @@ class Progress:
         unit_scale: bool = False,
         leave: bool = True,
         delay: float = 1.0,
+        quiet: bool = False,
         figures: Callable[[], dict[str, float]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        settings = {"desc": desc, "unit": unit, "unit_scale": unit_scale, "initial": initial}
-        self._bar = tqdm(total=total, leave=leave, delay=delay, disable=None, **settings)
-        self._settings = {"total": total, "prefix": desc, "unit": unit, "unit_scale": unit_scale, "initial": initial}
+        settings: dict[str, Any] = {"total": total, "unit": unit, "unit_scale": unit_scale, "initial": initial}
+        self._bar = tqdm(desc=desc, leave=leave, delay=delay, disable=quiet or None, **settings)
+        self._settings, self._quiet = {**settings, "prefix": desc}, quiet
         self._done, self._figures, self._clock = initial, figures, clock
         self._began = self._said = clock()
 
@@ -58,7 +60,7 @@ class Progress:
         """Count units as done."""
         self._done += units
         self._bar.update(units)
-        if self._bar.disable and self._clock() >= self._said + EVERY:
+        if self._bar.disable and not self._quiet and self._clock() >= self._said + EVERY:
             self._said = self._clock()
             print(self._line(self._said - self._began), file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
 """What measuring a set of rows gives: JSON for metrics.json, a table for people, and what TensorBoard shows."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ class Report(ABC):
     Args:
         metrics: JSON values, as a checkpoint keeps them.
     """
+
+    percent: ClassVar[bool] = False  # whether the scalars are percentages; else those of 0 to 1 are fractions
 
     def __init__(self, metrics: dict[str, Any]):
         self.metrics = metrics

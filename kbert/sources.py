@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from kbert.answering import squad
 from kbert.config import Recorded, SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.file_settings import settle
 from kbert.formats import Layout, Questions, Text, byte_order_mark, layout_of
+from kbert.progress import Progress, over
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ def open_table(
             files.append(file)
             offset, line = start, 1 + skipped
             stream.seek(start)
-            with tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {name}", delay=1, disable=None) as bar:
+            with Progress(size, unit="B", unit_scale=True, desc=f"reading {name}") as bar:
                 for record in _located(layout.records(iter(stream)), name, line):
                     try:
                         if mark and (record.startswith(mark) or b"\n" + mark in record):
@@ -322,7 +322,7 @@ def _temporary() -> IO[bytes]:
 
 def _spool(name: str, stream: Any) -> IO[bytes]:
     copy = _temporary()
-    with tqdm(unit="B", unit_scale=True, desc=f"copying {name}", delay=1, disable=None) as bar:
+    with Progress(unit="B", unit_scale=True, desc=f"copying {name}") as bar:
         while block := stream.read(1 << 20):
             copy.write(block)
             bar.update(len(block))
@@ -402,7 +402,7 @@ def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
         raise DataError(f"{source}: {str(error).splitlines()[0]}") from None
     features = builder.info.features
     copy = _temporary()
-    for row in tqdm(tfds.as_numpy(data), desc=f"copying {source}", delay=1, disable=None):
+    for row in over(tfds.as_numpy(data), desc=f"copying {source}", unit="row"):
         plain = {column: _plain(features[column], value) for column, value in row.items()}
         copy.write(json.dumps(plain, ensure_ascii=False).encode() + b"\n")
     copy.flush()

@@ -176,7 +176,7 @@ class Run:
         log.info(
             "best on dev: %s, the %s the better; of equals the lower loss, where dev has one, then the earlier", name, better
         )
-        self.board.start(self.task.config, self.config, name)
+        self.board.start(self.task.config, self.config, name, str(self.directory.path))
         try:
             if not self.steps and last is None:  # the model as it is, as a checkpoint
                 report = self.measure() if self.devices.chief else None

@@ -90,7 +90,46 @@ def test_hyper_parameters(run):
     )
     values = data.session_start_info.hparams
     assert values["learning_rate"].number_value == 0.003 and values["batch_size"].number_value == 8
+    # The row is named after the model directory; flags that are not as by default have the first columns.
+    assert data.session_start_info.group_name == str(run[0].path)
+    page = plugin_data_pb2.HParamsPluginData.FromString(found["_hparams_/experiment"][0][1].metadata.plugin_data.content)
+    columns = [info.name for info in page.experiment.hparam_infos]
+    given = {"init", "train_data", "dev_data", "max_length", "batch_size", "epochs", "learning_rate"}
+    assert set(columns[: len(given)]) == given and set(columns) == set(values)
     assert values["options.pooling"].string_value == "pooler" and values["encoder.num_layers"].number_value == 2
+
+
+def test_mistakes_are_shown(run):
+    _, found = run
+    for epoch, step in enumerate((24, 48)):
+        shown = tf.make_ndarray(dict(found["dev/mistakes"])[step].tensor).item().decode().splitlines()
+        assert shown[0] == "| text | gold | predicted | probability |"
+        wrong = round(40 * (1 - number(found["dev/accuracy"][epoch][1])))
+        assert 0 < wrong == len(shown) - 2
+    _, gold, predicted, probability = (cell.strip() for cell in shown[2].strip("|").split("|"))
+    assert {gold, predicted} == {"positive", "negative"} and 0.5 <= float(probability) <= 1
+
+
+def test_a_panel_of_mistakes_is_bounded():
+    from kbert.tasks.classify import MISTAKES, ClassifyScorer
+
+    scorer = ClassifyScorer(("a", "b"), ("text", "text_b"))
+    for _ in range(3):
+        raw = {"text": np.array([b"x"] * 40), "text_b": np.array([b"|y"] * 40), "label": np.array([b"a", b"b"] * 20)}
+        probabilities = np.tile(np.array([0.25, 0.75], np.float32), (40, 1))
+        scorer.update(raw, {"label": np.array([b"b"] * 40), "probabilities": probabilities})
+    lines = scorer.result().texts()["mistakes"].splitlines()
+    assert len(lines) == 2 + MISTAKES and lines[2] == "| x | \\|y | a | b | 0.7500 |"
+
+
+def test_percentages_are_fractions_among_the_curves(tmp_path):
+    from kbert.answering.squad_report import AnswerReport
+
+    board = boards.Board(tmp_path)
+    board.report("dev", 1, AnswerReport({"exact_match": 50.0, "f1": 75.0, "rows": 2, "rules": "squad"}, [], None))
+    board.close()
+    found = events(tmp_path)
+    assert number(found["dev/exact_match"][0][1]) == 0.5 and number(found["dev/f1"][0][1]) == 0.75
 
 
 def test_matrix_images_with_chinese_labels_and_empty_classes(tmp_path):
@@ -101,6 +140,8 @@ def test_matrix_images_with_chinese_labels_and_empty_classes(tmp_path):
 
 def test_many_labels_make_no_picture(tmp_path):
     class Report:
+        percent = False
+
         def scalars(self):
             return {"accuracy": 0.5}
 

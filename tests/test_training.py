@@ -25,6 +25,8 @@ PER_EPOCH = 8
 class Report:
     """Dev figures that are given."""
 
+    percent = False
+
     def __init__(self, figures):
         self.metrics = figures if isinstance(figures, dict) else {"accuracy": figures}
 

@@ -34,6 +34,7 @@ from kbert.errors import DataError, UsageError
 from kbert.files import check_apart, write_json, write_text
 from kbert.permutation import ORDER, seed_of
 from kbert.pretraining.flags import ShardFlags
+from kbert.progress import over
 
 if TYPE_CHECKING:
     from kbert.pretraining.examples import TextExamples
@@ -69,8 +70,6 @@ def run(options: DataFlags) -> int:
     order = ORDER
     recorded = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("output", "processes")}
     runtime.start()
-    from tqdm import tqdm
-
     from kbert.pretraining.examples import warn
     from kbert.pretraining.masking import Special
 
@@ -114,7 +113,7 @@ def run(options: DataFlags) -> int:
                 raise UsageError(f"--shards={options.shards}: there are {counts['train'] * options.passes} examples")
             tasks = [(split, shard, count) for split, count in counts.items() for shard in range(_shards(options, split))]
             futures = [pool.submit(_write, *task) for task in tasks]
-            for future in tqdm(futures, desc="writing", unit="shard", disable=None):
+            for future in over(futures, desc="writing", unit="shard", total=len(futures)):
                 name, count = future.result()
                 written[name] = count
         except BrokenProcessPool:

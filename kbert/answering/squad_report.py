@@ -6,7 +6,7 @@ No TensorFlow here.
 """
 
 import zlib
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -25,6 +25,8 @@ Mistake = tuple[str, str, str]  # question, gold answers, predicted answer
 
 class AnswerReport(Report):
     """Metrics, and what else was seen while they were measured."""
+
+    percent: ClassVar[bool] = True
 
     def __init__(self, metrics: dict[str, Any], mistakes: list[Mistake], threshold: float | None):
         super().__init__(metrics)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from kbert.matching.negatives import OtherRows
+from kbert.progress import Progress
 
 BLOCK = 20_000  # rows compared with one another
 SPARE = 64  # rows looked at beyond those wanted: some are the title's own
@@ -29,7 +29,7 @@ def pools(others: OtherRows, vectors: Vectors, size: int, seed: int) -> np.ndarr
     """
     found = np.full((len(others), size), -1, np.int32)
     order = np.random.default_rng([seed]).permutation(len(others))
-    with tqdm(total=len(others), desc="mining hard negatives", unit="row", leave=False, delay=1, disable=None) as bar:
+    with Progress(len(others), desc="mining hard negatives", unit="row", leave=False) as bar:
         for first in range(0, len(others), BLOCK):
             rows = np.sort(order[first : first + BLOCK])
             columns = list(others.table.read(rows).values())

@@ -11,10 +11,10 @@ import logging
 import zlib
 
 import numpy as np
-from tqdm import tqdm
 
 from kbert.errors import DataError
 from kbert.permutation import permuted
+from kbert.progress import Progress
 from kbert.sources import Table
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class OtherRows:
     def __init__(self, table: Table):
         self.table = table
         self._titles, self._texts = np.empty(len(table), np.uint32), np.empty(len(table), np.uint32)
-        with tqdm(total=len(table), desc="hashing texts", unit="row", leave=False, delay=1, disable=None) as bar:
+        with Progress(len(table), desc="hashing texts", unit="row", leave=False) as bar:
             for start, stop in itertools.pairwise(table.stretches(READ_ROWS, READ_BYTES)):
                 rows = range(start, stop)
                 titles, texts = list(table.read(rows).values())[:2]

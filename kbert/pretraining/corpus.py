@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from tqdm import tqdm
 
 from kbert import encodings
 from kbert.errors import DataError
 from kbert.pretraining.documents import Layout, documents
+from kbert.progress import Progress
 
 HEAD = 100  # lines whose encoding is looked at
 BLOCK = 2048  # sentences handed on at once
@@ -97,7 +97,7 @@ def files(source: str) -> Sequence[str]:
 def _lines(name: str, encoding: str) -> Iterator[str]:
     """A file's lines without surrounding white space."""
     try:
-        with _opened(name) as stream, tqdm(unit="B", unit_scale=True, desc=f"reading {name}", delay=1, disable=None) as bar:
+        with _opened(name) as stream, Progress(unit="B", unit_scale=True, desc=f"reading {name}") as bar:
             yield from decoded(map(functools.partial(_counted, bar), _cut(stream)), encoding, name)
     except (OSError, EOFError, zlib.error) as error:
         packed = " as gzip" if name.endswith(".gz") else ""
@@ -126,7 +126,7 @@ def decoded(lines: Iterable[bytes], encoding: str, name: str) -> Iterator[str]:
         yield (text.removeprefix("\ufeff") if number == 1 else text).strip()
 
 
-def _counted(bar: tqdm, line: bytes) -> bytes:
+def _counted(bar: Progress, line: bytes) -> bytes:
     bar.update(len(line))
     return line
 

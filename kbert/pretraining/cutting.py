@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from kbert.pretraining.randomness import keys, uniforms
 from kbert.pretraining.tokens import Tokens
+from kbert.progress import Progress
 
 Objective = Literal["mlm+nsp", "mlm", "mlm+sop"]
 
@@ -49,7 +49,7 @@ def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
     """The records of all documents in order, `RECORD` [examples], mapped from an unnamed file."""
     file = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
     total = len(tokens.documents)
-    with tqdm(total=total, desc="cutting", unit="document", leave=False, delay=1, disable=None) as bar:
+    with Progress(total, desc="cutting", unit="document", leave=False) as bar:
         for start in range(0, total, DOCUMENTS_AT_ONCE):
             stop = min(start + DOCUMENTS_AT_ONCE, total)
             file.write(np.array(list(_records(tokens, how, seed, start, stop)), RECORD).tobytes())

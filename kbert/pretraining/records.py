@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from kbert import graphs
 from kbert.errors import DataError
 from kbert.files import replaced
 from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, TextExamples
+from kbert.progress import over
 
 BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum behind it; that, its length and the length's checksum
 PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("file", "<u4")])
@@ -149,7 +149,7 @@ class RecordExamples:
         self.damaged: list[str] = []
         index = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
         self.digest = 0
-        for name in tqdm(names, desc="checking shards", unit="shard", leave=False, delay=1, disable=None):
+        for name in over(names, desc="checking shards", unit="shard", total=len(names), leave=False):
             try:
                 sizes, contents = _surveyed(name)
             except DataError as error:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert import heads, metrics
+from kbert import heads, markdown, metrics
 from kbert.checkpoints.head import Head, Unfit, order, ordered
 from kbert.config import ModelConfig, SourceConfig, from_json
 from kbert.encoder import Encoder
@@ -28,6 +28,7 @@ from kbert.text import Tokenizer
 log = logging.getLogger(__name__)
 
 FEW_LABELS = 20  # so many of numbers, or with a row each, may be classes
+MISTAKES = 50  # mistaken rows in TensorBoard
 MOST_LABELS = 10_000  # more is surely a column of something else
 
 
@@ -98,7 +99,11 @@ def _listed(labels: tuple[str, ...]) -> str:
 
 
 class ClassifyReport(Report):
-    """`metrics.classification` of one set of rows."""
+    """`metrics.classification` of one set of rows, and some mistaken ones: their texts, gold, predicted, its probability."""
+
+    def __init__(self, metrics: dict[str, Any], mistakes: Sequence[tuple[str, ...]] = ()):
+        super().__init__(metrics)
+        self.mistakes = mistakes
 
     def scalars(self) -> dict[str, float]:
         m = self.metrics
@@ -113,11 +118,19 @@ class ClassifyReport(Report):
             return {}
         return {"confusion_matrix": (np.array(self.metrics["confusion_matrix"]), tuple(self.metrics["per_class"]))}
 
+    def texts(self) -> dict[str, str]:
+        if not self.mistakes:
+            return {}
+        fields = ("text", "text_b")[: len(self.mistakes[0]) - 3]
+        return {"mistakes": markdown.table((*fields, "gold", "predicted", "probability"), self.mistakes)}
+
 
 class ClassifyScorer:
-    """Label numbers and the gold label's probability, twelve bytes a row."""
+    """Label numbers and the gold label's probability, twelve bytes a row; and the first mistaken rows."""
 
-    def __init__(self, labels: Sequence[str]):
+    def __init__(self, labels: Sequence[str], fields: Sequence[str] = ()):
+        self.fields = tuple(fields)
+        self.mistakes: list[tuple[str, ...]] = []
         self.labels = tuple(labels)
         self.numbers = {label.encode(): i for i, label in enumerate(labels)}
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -126,10 +139,14 @@ class ClassifyScorer:
         truth = np.array([self.numbers[label] for label in raw["label"]], np.int32)
         found = np.array([self.numbers[label] for label in predicted["label"]], np.int32)
         self.parts.append((truth, found, predicted["probabilities"][np.arange(len(truth)), truth]))
+        for row in np.flatnonzero(truth != found)[: MISTAKES - len(self.mistakes)]:
+            texts = (raw[field][row].decode("utf-8", "replace") for field in self.fields)
+            names = (self.labels[number[row]] for number in (truth, found))
+            self.mistakes.append((*texts, *names, f"{predicted['probabilities'][row, found[row]]:.4f}"))
 
     def result(self) -> ClassifyReport:
         gold, predicted, probabilities = (np.concatenate(part) for part in zip(*self.parts, strict=True))
-        return ClassifyReport(metrics.classification(gold, predicted, probabilities, self.labels))
+        return ClassifyReport(metrics.classification(gold, predicted, probabilities, self.labels), self.mistakes)
 
 
 class Classify(Task):
@@ -209,7 +226,7 @@ class Classify(Task):
         }
 
     def scorer(self, calibrates: bool) -> ClassifyScorer:
-        return ClassifyScorer(self.config.labels)
+        return ClassifyScorer(self.config.labels, self.config.fields)
 
     def report(self, metrics: dict[str, Any]) -> ClassifyReport:
         return ClassifyReport(metrics)

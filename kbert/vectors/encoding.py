@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from kbert.progress import Progress
 from kbert.serving import Predictor
 from kbert.sources import Table
 from kbert.vectors.formats import Part
@@ -31,7 +31,7 @@ SENTENCE_COLUMNS, TOKEN_COLUMNS = ("row", "text"), ("row", "token", "start", "en
 def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[tuple[int, list[bytes]]]:
     """The table's texts from a row on, some at a time, each time with the number of the first; under a progress bar."""
     cuts = table.stretches(WINDOW_ROWS, most_bytes)
-    with tqdm(total=len(table), initial=start, desc=title, unit="row", delay=1, disable=None) as bar:
+    with Progress(len(table), initial=start, desc=title, unit="row") as bar:
         # A run that goes on may have been cut elsewhere.
         for first, stop in itertools.pairwise([start, *cuts[cuts > start].tolist()]):
             (texts,) = table.read(range(first, stop)).values()

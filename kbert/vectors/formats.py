@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from kbert.errors import DataError, UsageError
 from kbert.files import check_output, output, whole, whole_binary, whole_directory
+from kbert.progress import Progress
 
 VectorFormat = Literal["word2vec", "word2vec_binary", "npy", "jsonl", "parquet", "projector"]
 ENDINGS: dict[str, VectorFormat] = {
@@ -59,7 +59,7 @@ class Vectors:
 
     def shown(self) -> Iterator[Part]:
         """The parts, under a progress bar."""
-        with tqdm(total=self.count, desc="writing", unit="vector", delay=1, disable=None) as bar:
+        with Progress(self.count, desc="writing", unit="vector") as bar:
             for entries, vectors in self.parts():
                 if not np.isfinite(vectors).all():
                     raise DataError("a vector holds values that are no finite numbers; are the checkpoint's weights sound?")
