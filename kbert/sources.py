@@ -237,10 +237,10 @@ def open_table(
             size = os.fstat(stream.fileno()).st_size
             layout, start, skipped = layout_of(name, stream, settled, config, columns, columns[keyed_by:] if nested else ())
             mark = b"" if isinstance(layout, Questions) else byte_order_mark(settled.encoding)
-            note = "; ".join(filter(None, (settled.note, getattr(layout, "note", ""))))
-            if note and note not in said:
-                log.info("%s: %s", name, note)
-                said.add(note)
+            how = "; ".join(filter(None, (settled.note, getattr(layout, "note", ""))))
+            if how and how not in said:
+                log.info("%s: %s", name, how)
+                said.add(how)
             file = _File(name, copy, start, layout, None if settled.format in ("conll", "terms") else reader)
             files.append(file)
             offset, line = start, 1 + skipped

@@ -118,3 +118,23 @@ def test_commands(tmp_path, checkpoint, capsys):
     (tmp_path / "f.txt").write_text("电影\n很好\n", encoding="utf-8")
     with pytest.raises(UsageError, match="--encoding=gb18030, but its bytes are UTF-8"):
         list(corpus.blocks(str(tmp_path / "f.txt"), "sentences", "gb18030"))
+
+
+def test_of_few_documents_one_is_held_out(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tiny import VOCABULARY
+
+    from kbert.pretraining import tokens
+    from kbert.text import Tokenizer
+
+    path = tmp_path / "f.txt"
+    path.write_text("\n\n".join(f"good {'bad ' * i}" for i in range(12)), encoding="utf-8")
+    encode = tokens.Encode(Tokenizer(VOCABULARY, lowercase=True, strip_accents=True), None)
+    with ThreadPoolExecutor(1) as executor:
+        found = tokens.tokenized(corpus.blocks(str(path), "sentences"), [str(path)], encode, executor, 1)
+    for seed in range(20):
+        kept, held = found.split(0.1, seed)
+        assert len(kept.documents) + len(held.documents) == 12 and len(held.documents) >= 1
+        assert sorted([*kept.documents["line"], *held.documents["line"]]) == found.documents["line"].tolist()
+        assert len(found.split(0.001, seed)[1].documents) <= 1

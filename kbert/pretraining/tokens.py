@@ -51,15 +51,25 @@ class Tokens:
     digest: int
 
     def split(self, fraction: float, seed: int) -> tuple["Tokens", "Tokens"]:
-        """Two corpora on the same ids: about `1 - fraction` of the documents, and the rest; equal ones go to one side."""
+        """Two corpora on the same ids: about `1 - fraction` of the documents, and the rest; equal ones go to one side.
+
+        Of few documents chance may leave none for the rest, where the fraction is one or more; then one is taken.
+        """
         sides: tuple[Any, Any] = (_temporary(), _temporary())
         limit = int(fraction * 2**32)
         start = zlib.crc32(seed.to_bytes(8, "little"))
+        keys = np.empty(len(self.documents), np.uint32)
         for at in range(0, len(self.documents), DOCUMENTS_AT_ONCE):
-            for document in self.documents[at : at + DOCUMENTS_AT_ONCE]:
+            for i, document in enumerate(self.documents[at : at + DOCUMENTS_AT_ONCE], at):
                 text = self.ids[int(self.ends[document["first"]]) : int(self.ends[document["last"]])]
-                sides[zlib.crc32(text.tobytes(), start) < limit].write(document.tobytes())
+                keys[i] = zlib.crc32(text.tobytes(), start)
             self.let_go()
+        if round(fraction * len(keys)):
+            limit = max(limit, int(keys.min()) + 1)
+        for at in range(0, len(self.documents), DOCUMENTS_AT_ONCE):
+            some, held_out = self.documents[at : at + DOCUMENTS_AT_ONCE], keys[at : at + DOCUMENTS_AT_ONCE] < limit
+            for side, chosen in zip(sides, (~held_out, held_out), strict=True):
+                side.write(some[chosen].tobytes())
         kept, held = (replace(self, documents=_mapped(side, DOCUMENTS)) for side in sides)
         return kept, held
 
