@@ -57,6 +57,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         reader=task.reader(source),
         check=audit,
         recorded=recorded,
+        usual=task.usual,
     )
     audit.finish()
     report = training.evaluate(serving.load(options.model_dir), table, "evaluating")

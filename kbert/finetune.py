@@ -200,6 +200,7 @@ def _tables(
             nested=task_type.nested,
             reader=task_type.reader(train.source),
             check=audit,
+            usual=task_type.usual,
         )
         if recorded is None:  # the training rows
             for note in audit.check_learnable():

@@ -82,8 +82,6 @@ def layout_of(
         start += len(first)
     else:
         layout.header = header.names
-    if not config.label_column and "label" in header.names and "label" not in columns:
-        log.warning("%s: its column 'label' is not read; --label_column=label reads it", name)
     stream.seek(start)
     layout.check_quotes(name, stream)
     return layout, start, first.count(b"\n") if header.first else 0
@@ -236,6 +234,10 @@ class JsonLines:
         if not isinstance(row, dict):
             raise ValueError(f"expected a JSON object, found {_shown(record, self.encoding)}")
         return tuple(self._value(row, column) for column in self.columns)
+
+    def keys(self, record: bytes) -> tuple[str, ...]:
+        """All of an object's keys, those that `values` does not read too."""
+        return tuple(json.loads(_line(record, self.encoding)))
 
     def _value(self, row: dict[str, Any], column: str) -> str:
         if column not in row:

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol
 
@@ -24,7 +24,7 @@ from kbert.answering import squad
 from kbert.config import Recorded, SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.file_settings import settle
-from kbert.formats import Layout, Questions, Text, byte_order_mark, layout_of
+from kbert.formats import JsonLines, Layout, Questions, Text, byte_order_mark, layout_of
 from kbert.progress import Progress, over
 
 log = logging.getLogger(__name__)
@@ -200,6 +200,7 @@ def open_table(
     reader: Reader | None = None,
     check: Callable[[tuple[str, ...]], str | None] | None = None,
     recorded: Recorded | None = None,
+    usual: Mapping[str, str] | None = None,
 ) -> Table:
     """Index a source, validating every row.
 
@@ -215,6 +216,8 @@ def open_table(
         check: called with each row's values; its ValueError is reported with the row's file and line, and what it
             returns is a warning, logged with these.
         recorded: what training said of its files, for what a file does not say itself; None where none was trained.
+        usual: columns that a task usually reads, each with the flag that reads it; one that is there and is not read is
+            named in a warning.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
@@ -256,6 +259,11 @@ def open_table(
                         raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
                     if note:
                         log.warning("%s: %s", _place(name, layout, record, line), note)
+                    if values and usual:
+                        there = layout.keys(record) if isinstance(layout, JsonLines) else getattr(layout, "names", ())
+                        for column in [column for column in usual if column in there and column not in columns]:
+                            log.warning("%s: its column %r is not read; %s reads it", name, column, usual[column])
+                        usual = None  # the first row is like the others
                     if values:
                         texts = values[:keyed_by][split_by]
                         if any(text in MISSING for text in texts):

@@ -21,6 +21,7 @@ from kbert.matching.audit import MatchAudit
 from kbert.options import MatchOptions
 from kbert.serving import Predictor
 from kbert.sources import open_table
+from kbert.tasks.classify import Classify
 from kbert.tasks.match import Match
 from kbert.text import Tokenizer
 
@@ -161,11 +162,20 @@ def test_what_has_no_effect_or_no_sense_is_said(checkpoint, tmp_path, capfd, wri
 
 def test_a_label_that_is_not_read_is_said(tmp_path, caplog):
     path = write_tsv(tmp_path / "a.tsv", [("a", "b", "0")], ("title", "text", "label"))
+    lines = tmp_path / "a.jsonl"
+    lines.write_text(json.dumps({"title": "a", "text": "b", "other": "c", "label": 0}) + "\n")
     for column, said in (("", True), ("label", False)):
-        caplog.clear()
         source = SourceConfig(text_columns=("title", "text"), label_column=column)
-        open_table(str(path), source, Match.columns(source), keyed_by=2)
-        assert ("its column 'label' is not read; --label_column=label reads it" in caplog.text) == said
+        for name in (path, lines):
+            caplog.clear()
+            open_table(str(name), source, Match.columns(source), keyed_by=2, usual=Match.usual)
+            assert (f"{name}: its column 'label' is not read; --label_column=label reads it" in caplog.text) == said
+    pair = SourceConfig(text_columns=("title", "other"), label_column="label")
+    open_table(str(lines), pair, Classify.columns(pair), keyed_by=2, usual=Classify.usual)
+    assert "its column 'text' is not read; --text_columns=text reads it" in caplog.text
+    caplog.clear()
+    open_table(str(lines), source, ("title", "text"), keyed_by=2)  # as kbert.predict reads it
+    assert not caplog.text
 
 
 def test_labelled_losses():
@@ -214,6 +224,15 @@ def test_labelled_losses():
 def test_options_that_do_not_go_together_are_refused(labels, options, said):
     with pytest.raises(UsageError, match=said):
         task(labels, **options)
+
+
+def test_no_gold_among_labels_is_named():
+    audit = MatchAudit("f", None)
+    for label in ("1", "0", "-1", "1", "-1"):
+        audit(("a", "b", label))
+    assert "f: 2 rows have the label -1 beside 0 and 1, so that labels are taken for grades" in audit.check_learnable()[0]
+    with pytest.raises(ValueError, match="'-1' is not among the model's labels: 0, 1; -1 may stand for no gold"):
+        MatchAudit("f", ("0", "1"))(("a", "b", "-1"))
 
 
 def test_labels_are_grades_or_a_range():
@@ -422,7 +441,7 @@ def test_one_class_can_be_measured_and_not_learnt(checkpoint, tmp_path, capfd):
     both = write_tsv(tmp_path / "both.tsv", [("a", "b", "1"), ("c", "d", "0")], ("headline", "body", "same"))
     more |= {"train_data": both, "epochs": 0}
     assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "model", **more)) == 0
-    assert f"{path}: all rows have the label 1; roc_auc is undefined" in capfd.readouterr().err
+    assert "cannot be computed on these rows: roc_auc" in capfd.readouterr().err
     written = tmp_path / "metrics.json"
     assert evaluate.main([f"--model_dir={tmp_path / 'model'}", f"--data={path}", f"--metrics_out={written}"]) == 0
     figures = json.loads(written.read_text())

@@ -3,7 +3,6 @@
 In: rows, one after the other. Out: the labels, in order; errors about a row or about all of them. No TensorFlow here.
 """
 
-import logging
 import math
 import zlib
 from array import array
@@ -12,8 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from kbert.errors import DataError, UsageError
-
-log = logging.getLogger(__name__)
 
 FIELDS = ("title", "text")
 BINARY = ("0", "1")
@@ -38,6 +35,7 @@ class MatchAudit:
         self.labelled = False
         self.low, self.high = math.inf, -math.inf
         self.numbers: set[float] = set()
+        self.minus = 0  # rows labelled -1
         self.pairs = array("Q")  # of the rows without labels: the hash of the title, and in the lower half of the text
         if allowed is not None:
             try:
@@ -60,8 +58,10 @@ class MatchAudit:
             self.labelled = True
             label = _number(values[-1])
             if self.allowed == BINARY and label not in (0, 1):
-                raise ValueError(f"label {values[-1]!r} is not among the model's labels: 0, 1")
+                hint = "; -1 may stand for no gold, and such rows cannot be measured" if label == -1 else ""
+                raise ValueError(f"label {values[-1]!r} is not among the model's labels: 0, 1{hint}")
             self.low, self.high = min(self.low, label), max(self.high, label)
+            self.minus += label == -1
             if len(self.numbers) <= GRADES:
                 self.numbers.add(label)
 
@@ -75,10 +75,9 @@ class MatchAudit:
         return _written(self.numbers) if len(self.numbers) <= GRADES else (repr(self.low), repr(self.high))
 
     def finish(self) -> None:
-        if self.labelled and self.low == self.high:
-            if self.low not in (0, 1) or (self.allowed and self.allowed != BINARY):
-                raise DataError(f"{self.source}: all rows have the grade {self.low:g}; there is no correlation to compute")
-            log.warning("%s: all rows have the label %g; roc_auc is undefined", self.source, self.low)
+        graded = self.low not in (0, 1) or (self.allowed and self.allowed != BINARY)
+        if self.labelled and self.low == self.high and graded:
+            raise DataError(f"{self.source}: all rows have the grade {self.low:g}; there is no correlation to compute")
         self._check_apart(self.measured_drawn)
 
     def check_learnable(self) -> list[str]:
@@ -88,6 +87,11 @@ class MatchAudit:
                 f"{self.source}: one label only ({self.low:g}); pairs that all belong together are trained on without "
                 "--label_column"
             )
+        if self.numbers == {-1, 0, 1}:
+            return [
+                f"{self.source}: {self.minus:,} rows have the label -1 beside 0 and 1, so that labels are taken for grades "
+                "from -1 to 1; GLUE writes -1 where there is no gold: leave such rows out, and 0 and 1 are labels"
+            ]
         return []
 
     def _check_apart(self, drawn: bool) -> None:

@@ -100,6 +100,10 @@ class Answer(Task):
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("answers",)
     split_by: ClassVar[slice] = slice(1, None)  # questions on one context stay together
+    usual: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("question", "context"), "--text_columns=question,context"),
+        "answers": "--label_column=answers",
+    }
     nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 

@@ -205,6 +205,8 @@ class Task(OnRows, Kept, Protocol):
 
     split_by: ClassVar[slice]  # the fields, one or two, of which dev rows set aside share no value with training rows
     former_split_by: ClassVar[slice | None] = None  # those of runs of data order 1, where they were others
+    # Columns that its rows usually have, each with the flag that reads it: where one is there and unread, a warning says so.
+    usual: ClassVar[dict[str, str]] = {"text": "--text_columns=text", "label": "--label_column=label"}
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
 
     @staticmethod

@@ -43,6 +43,12 @@ class Match(Task):
     """The task `match`; see `kbert.tasks.base.Task` for what each method is for."""
 
     gold: ClassVar[tuple[str, ...]] = ("label",)
+    usual: ClassVar[dict[str, str]] = {
+        "label": "--label_column=label",
+        "title": "--text_columns=title,text",
+        "text": "--text_columns=title,text",
+        "negative": "--text_columns=TITLE,TEXT,negative",
+    }
     nested: ClassVar[bool] = False
     split_by: ClassVar[slice] = slice(None)
     former_split_by: ClassVar[slice | None] = slice(1, None)
