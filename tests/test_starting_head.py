@@ -266,6 +266,36 @@ def test_heads_are_written_as_transformers_has_them(task, files, checkpoint, tmp
     )
 
 
+def test_a_table_of_more_rows_than_tokens_is_read_again_in_each_form(files, tmp_path, capfd):
+    """Four tokens were added to the vocabulary: its rows are kept, through a run and every form, and inspected."""
+    tensors = hugging_face_tensors()
+    table = tensors["embeddings.word_embeddings.weight"]
+    tensors["embeddings.word_embeddings.weight"] = np.concatenate([table, table[:4]])
+    path = write_hugging_face(tmp_path / "a", tensors, {"vocab_size": len(VOCABULARY) + 4, "hidden_act": "gelu_new"})
+    decoder = {str(len(VOCABULARY) + i): {"content": f"[NEW{i}]"} for i in range(4)}
+    (path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "added_tokens_decoder": decoder}))
+    model = tmp_path / "model"
+    assert run("classify", files, path, model, pooling="pooler") == 0
+    assert "4 added tokens are left out" in capfd.readouterr().err
+    was = open_checkpoint(str(model))
+    for form in checkpoints.FORMATS:
+        assert convert(model, tmp_path / form, form, *(["--encoder_only"] if form == "keras_preset" else [])) == 0
+        found = open_checkpoint(str(tmp_path / form))
+        assert found.vocabulary == VOCABULARY and found.encoder == was.encoder
+        assert all(np.array_equal(array, found.arrays()[name]) for name, array in was.arrays().items())
+        assert convert(tmp_path / form, tmp_path / f"{form} again", "google") == 0
+    for init in (model, tmp_path / "google again"):
+        assert inspect.main([f"--init={init}"]) == 0
+        assert "41 tokens and 4 unused rows" in capfd.readouterr().out
+    assert run("classify", files, model, tmp_path / "next", seed=3, pooling="pooler") == 0
+    assert ModelDir(tmp_path / "next").best().metrics == ModelDir(model).best().metrics
+    for place, file in (("google", "vocab.txt"), ("keras_preset", "assets/tokenizer/vocabulary.txt")):
+        lines = (tmp_path / place / file).read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / place / file).write_text("".join(lines[:-1]), encoding="utf-8")
+        assert inspect.main([f"--init={tmp_path / place}"]) == 1
+        assert "40 tokens, and kbert_tokens of tokenizer_config.json is 41" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("task", "settings", "said"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert import text
-from kbert.checkpoints.checkpoint import Checkpoint, only_value
+from kbert.checkpoints.checkpoint import TOKENS, Checkpoint, only_value
 from kbert.config import TextConfig, read_json
 from kbert.errors import DataError
 from kbert.files import write_json
@@ -22,7 +22,15 @@ ONLY_MODEL = {"continuing_subword_prefix": "##", "unk_token": text.UNKNOWN}
 
 def read_tokenizer(path: Path) -> dict[str, Any]:
     """tokenizer.json, or nothing where there is none."""
-    file = path / "tokenizer.json"
+    return _object(path / "tokenizer.json")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """tokenizer_config.json, or nothing where there is none."""
+    return _object(path / "tokenizer_config.json")
+
+
+def _object(file: Path) -> dict[str, Any]:
     found = read_json(file) if file.exists() else {}
     if not isinstance(found, dict):
         raise DataError(f"{file}: expected an object, found {type(found).__name__}")
@@ -32,9 +40,7 @@ def read_tokenizer(path: Path) -> dict[str, Any]:
 def read_casing(path: Path, config: dict[str, Any]) -> TextConfig:
     """From tokenizer_config.json, else tokenizer.json, else config.json; else uncased, as transformers has it."""
     file = path / "tokenizer_config.json"
-    settings = read_json(file) if file.exists() else {}
-    if not isinstance(settings, dict):
-        raise DataError(f"{file}: expected an object, found {type(settings).__name__}")
+    settings = read_settings(path)
     only_value({k: v.get("content") if isinstance(v, dict) else v for k, v in settings.items()}, ONLY, file)
     tokenizer = read_tokenizer(path)
     normalizer, model = tokenizer.get("normalizer"), tokenizer.get("model")
@@ -61,8 +67,20 @@ def _flag(source: dict[str, Any], key: str, where: Path) -> bool | None:
     return value
 
 
+def stated_tokens(path: Path) -> int | None:
+    """How many tokens the vocabulary has, where kbert has written that it has fewer than there are embeddings."""
+    found = read_settings(path).get(TOKENS)
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
+        raise DataError(f"{path / 'tokenizer_config.json'}: {TOKENS} is {found!r}; expected a whole number")
+    return found
+
+
 def write_tokenizer_config(checkpoint: Checkpoint, path: Path) -> None:
-    """Write tokenizer_config.json, which says the casing; in Google's directories too, which have no other place for it."""
+    """Write tokenizer_config.json, which says the casing; in others' directories too, which have no other place for it.
+
+    It also says of how many tokens the vocabulary is where that are fewer than there are embeddings: else a vocabulary that
+    was cut short could not be told from one that is whole.
+    """
     special = {"unk_token": text.UNKNOWN, "sep_token": text.SEP, "pad_token": text.PAD, "cls_token": text.CLS}
     if "[MASK]" in checkpoint.vocabulary:
         special["mask_token"] = "[MASK]"
@@ -74,4 +92,6 @@ def write_tokenizer_config(checkpoint: Checkpoint, path: Path) -> None:
         "model_max_length": checkpoint.encoder.max_sequence_length,
         **special,
     }
+    if len(checkpoint.vocabulary) < checkpoint.encoder.vocabulary_size:
+        settings[TOKENS] = len(checkpoint.vocabulary)
     write_json(path / "tokenizer_config.json", settings)

@@ -24,6 +24,8 @@ Shapes = dict[str, tuple[int, ...]]
 # Hugging Face's names of activations; `gelu_new` and Google's own gelu are the tanh approximation.
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tanh": "gelu_approximate", "relu": "relu"}
 
+# The key in tokenizer_config.json of how many tokens the vocabulary has, where kbert writes fewer than there are embeddings.
+TOKENS = "kbert_tokens"
 MOST_LAYERS = 1_000  # more is surely a damaged number
 
 # Our sizes under the names that Hugging Face and Google share.
@@ -165,25 +167,38 @@ def say_added(tokens: list[str], where: Path) -> None:
         log.warning("%s: %d added tokens are left out, texts that hold them are read without: %s", where, len(tokens), shown)
 
 
-def read_vocabulary(path: Path, encoder: EncoderConfig, added: int = 0) -> list[str]:
-    """The tokens of a `vocab.txt` that goes with an encoder, which has `added` more.
+def read_vocabulary(
+    path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Mapping[str, Path] | None = None
+) -> list[str]:
+    """The tokens of a `vocab.txt` that goes with an encoder.
 
     A last line without an end is said, since a cut through the last token cannot be told from it.
+
+    Args:
+        stated: how many there are, where another file says so.
+        added: tokens that the embedding table has rows for besides, each with the file that names it; they are left out, and
+            those that the vocabulary lacks are said.
 
     Raises:
         DataError: see `check_size`; or the file is no vocabulary.
     """
     vocabulary = text.read_vocabulary(path)
-    check_size(len(vocabulary) + added, encoder, path)
+    if stated not in (None, len(vocabulary)):
+        raise DataError(f"{path}: {len(vocabulary):,} tokens, and {TOKENS} of tokenizer_config.json is {stated:,}")
+    beyond = {token: where for token, where in (added or {}).items() if token not in set(vocabulary)}
+    for where in dict.fromkeys(beyond.values()):
+        say_added([token for token, file in beyond.items() if file == where], where)
+    full = stated is not None and len(vocabulary) <= encoder.vocabulary_size
+    check_size(encoder.vocabulary_size if full else len(vocabulary), encoder, path, len(beyond))
     if not path.read_bytes().endswith(b"\n"):
-        if len(vocabulary) + added < encoder.vocabulary_size:
+        if len(vocabulary) + len(beyond) < encoder.vocabulary_size:
             raise DataError(f"{path}: ends in the middle of line {len(vocabulary):,}; is the file cut short?")
         log.warning("%s: its last line has no end; if the file was cut there, its last token is wrong", path)
     return vocabulary
 
 
-def check_size(tokens: int, encoder: EncoderConfig, where: Path) -> None:
-    """Raise DataError unless the tokens fill the embedding table, up to what rounding its size up would add.
+def check_size(tokens: int, encoder: EncoderConfig, where: Path, added: int = 0) -> None:
+    """Raise DataError unless the tokens fill the embedding table, up to `added` ones and what rounding its size up would add.
 
     Tables are rounded up to a multiple of 8, 16, … 128 rows for the sake of GPUs, so that many rows less
     one can be unused; more of them say that the vocabulary is another's, or cut short.
@@ -192,5 +207,5 @@ def check_size(tokens: int, encoder: EncoderConfig, where: Path) -> None:
     if tokens > rows:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings")
     multiple = next((m for m in (128, 64, 32, 16, 8) if rows % m == 0), 1)
-    if rows - tokens >= multiple:
+    if rows - tokens - added >= multiple:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings; is the file cut short?")

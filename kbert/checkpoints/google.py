@@ -7,7 +7,7 @@ run_squad.py leaves one. Out: a `Checkpoint`; and the way back.
 from pathlib import Path
 
 from kbert.checkpoints import names
-from kbert.checkpoints.casing import read_casing, write_tokenizer_config
+from kbert.checkpoints.casing import read_casing, stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, written_sizes
 from kbert.checkpoints.foreign import Weights, match, once, sizes
 from kbert.checkpoints.head import Head
@@ -40,7 +40,7 @@ def read(path: Path) -> Checkpoint:
     found = sorted(path.glob("*.ckpt*.index"))
     if len(found) != 1:
         raise DataError(f"{path}: expected one *.ckpt.index file beside bert_config.json, found {len(found)}")
-    vocabulary = read_vocabulary(path / "vocab.txt", encoder)
+    vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path))
     prefix = found[0].with_suffix("")
     tensors = once((t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER))
     outputs = sizes(tensors, WRITTEN, "google")

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from kbert import text
 from kbert.checkpoints import names
-from kbert.checkpoints.casing import read_casing, read_tokenizer, write_tokenizer_config
+from kbert.checkpoints.casing import read_casing, read_settings, read_tokenizer, stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import (
     Arrays,
     Checkpoint,
@@ -186,12 +186,7 @@ def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
     """The tokens of vocab.txt, else of tokenizer.json."""
     file = path / "tokenizer.json"
     if (path / "vocab.txt").exists() or not file.exists():
-        beside = path / "added_tokens.json"
-        found = read_json(beside) if beside.exists() else {}
-        if not isinstance(found, dict):
-            raise DataError(f"{beside}: expected an object, found {type(found).__name__}")
-        say_added(list(found), beside)
-        return read_vocabulary(path / "vocab.txt", encoder, added=len(found))
+        return read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=_added(path))
     document = read_tokenizer(path)
     model, added = document.get("model"), document.get("added_tokens") or []
     if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece" or not isinstance(model.get("vocab"), dict):
@@ -206,8 +201,21 @@ def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
         raise DataError(f"{file}: the tokens' ids are not 0, 1, 2, … without gaps")
     text.check_vocabulary(tokens, str(file))
     say_added(beyond, file)
-    check_size(len(tokens) + len(beyond), encoder, file)
+    check_size(len(tokens), encoder, file, len(beyond))
     return tokens
+
+
+def _added(path: Path) -> dict[str, Path]:
+    """Tokens that were added to a vocabulary, as one of three files names them by version of transformers, with that file."""
+    beside, settings = path / "added_tokens.json", path / "tokenizer_config.json"
+    found = read_json(beside) if beside.exists() else {}
+    if not isinstance(found, dict):
+        raise DataError(f"{beside}: expected an object, found {type(found).__name__}")
+    decoder = read_settings(path).get("added_tokens_decoder")
+    listed = {settings: decoder.values() if isinstance(decoder, dict) else ()}
+    listed |= {path / "tokenizer.json": read_tokenizer(path).get("added_tokens") or ()}
+    contents = {token.get("content"): file for file, tokens in listed.items() for token in tokens if isinstance(token, dict)}
+    return {name: file for name, file in contents.items() if isinstance(name, str)} | dict.fromkeys(found, beside)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kbert.checkpoints import names
+from kbert.checkpoints.casing import stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
 from kbert.checkpoints.foreign import Tensor, Weights, match
 from kbert.config import EncoderConfig, TextConfig, read_json
@@ -43,7 +44,7 @@ def read(path: Path, config: Any) -> Checkpoint:
     lowercase, strip = settings.get("lowercase"), settings.get("strip_accents", False)
     if not isinstance(lowercase, bool) or not isinstance(strip, bool):
         raise DataError(f"{tokenizer}: lowercase is {lowercase!r} and strip_accents {strip!r}; expected true or false")
-    vocabulary = read_vocabulary(path / "assets" / "tokenizer" / "vocabulary.txt", encoder)
+    vocabulary = read_vocabulary(path / "assets" / "tokenizer" / "vocabulary.txt", encoder, stated=stated_tokens(path))
     table = [row for row in names.rows(encoder) if not row.of_head]
     places = {_h5_name(row.path): row.path for row in table}
     tensors = {places.get(name, name): tensor for name, tensor in _list(weights).items()}
@@ -209,6 +210,8 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     backbone.save_to_preset(str(path))
     casing = {"lowercase": checkpoint.text.lowercase, "strip_accents": checkpoint.text.strip_accents}
     keras_nlp.models.BertTokenizer(checkpoint.vocabulary, **casing).save_to_preset(str(path))
+    if len(checkpoint.vocabulary) < checkpoint.encoder.vocabulary_size:
+        write_tokenizer_config(checkpoint, path)
     left_out = [name for part, name in names.PRETRAINING.items() if any(p.startswith(part + "/") for p in checkpoint.shapes)]
     notices = [f"left out: {', '.join(left_out)}; a preset holds the encoder alone"] if left_out else []
     e = checkpoint.encoder
