@@ -174,6 +174,8 @@ def test_a_classifier_over_the_mean_is_refused_by_name(trained, tmp_path, capsys
     config = json.loads((trained / "config.json").read_text())
     config["model"]["options"]["pooling"] = "mean"
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    for file in (tmp_path / "m" / "checkpoints").glob("*/checkpoint.json"):  # as if it had been trained so
+        file.write_text(json.dumps({**json.loads(file.read_text()), "marks": {}}))
     assert "over --pooling=mean" in checkpoints.summary(open_checkpoint(str(tmp_path / "m")))
     for form in ("hugging_face", "google"):
         assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu") == 2

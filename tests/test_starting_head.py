@@ -283,8 +283,8 @@ def test_a_table_of_more_rows_than_tokens_is_read_again_in_each_form(files, tmp_
         found = open_checkpoint(str(tmp_path / form))
         assert found.vocabulary == VOCABULARY and found.encoder == was.encoder
         assert all(np.array_equal(array, found.arrays()[name]) for name, array in was.arrays().items())
-        assert convert(tmp_path / form, tmp_path / f"{form} again", "google") == 0
-    for init in (model, tmp_path / "google again"):
+    assert convert(tmp_path / "keras_preset", tmp_path / "again", "hugging_face") == 0
+    for init in (model, tmp_path / "again"):
         assert inspect.main([f"--init={init}"]) == 0
         assert "41 tokens and 4 unused rows" in capfd.readouterr().out
     assert run("classify", files, model, tmp_path / "next", seed=3, pooling="pooler") == 0
