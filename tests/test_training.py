@@ -13,7 +13,7 @@ import tensorflow as tf
 from test_boards import events, number
 from test_pipeline import CONFIG
 
-from kbert import optimizers, training
+from kbert import optimizers, reports, training
 from kbert.config import TrainConfig
 from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted
@@ -22,22 +22,17 @@ from kbert.model_dir import ModelDir
 PER_EPOCH = 8
 
 
-class Report:
+class Report(reports.Report):
     """Dev figures that are given."""
 
-    percent = False
-
     def __init__(self, figures):
-        self.metrics = figures if isinstance(figures, dict) else {"accuracy": figures}
+        super().__init__(figures if isinstance(figures, dict) else {"accuracy": figures})
 
     def scalars(self):
         return self.metrics
 
-    def matrices(self):
-        return {}
-
-    def texts(self):
-        return {}
+    def table(self):
+        return ""
 
     def calibration(self):
         return {"threshold": self.metrics["accuracy"] / 2}
