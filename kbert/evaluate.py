@@ -38,6 +38,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
 
     runtime.start()
     from kbert import serving, training
+    from kbert.lengths import CutRows
     from kbert.sources import open_table
     from kbert.tasks import fine_tuned
 
@@ -60,7 +61,11 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         usual=task.usual,
     )
     audit.finish()
-    report = training.evaluate(serving.load(options.model_dir), table, "evaluating")
+    predictor = serving.load(options.model_dir)
+    cut = CutRows(predictor.task)
+    report = training.evaluate(predictor, table, "evaluating", also=cut)
+    if cut.cut:
+        log.info("%s: %s", options.data, cut)
     for warning in report.warnings():
         log.warning("%s: %s", options.data, warning)
     print(f"{options.data} ({len(table):,} rows):\n{report.table()}")

@@ -59,7 +59,7 @@ def _train(
     run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any, directory: ModelDir, devices: "Devices"
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    from kbert import checkpoints, permutation, pipeline, training
+    from kbert import checkpoints, lengths, permutation, pipeline, training
     from kbert.encoder import frozen_table
     from kbert.serving import build
     from kbert.tasks import fine_tuned, starting_head
@@ -144,8 +144,9 @@ def _train(
         )
         for sentence in task.survey(pipeline.raw_rows(task, tables["train"], gold=True)):
             log.info("%s", sentence)
-    else:
-        _say_truncation(task, tables["train"])
+    told = lengths.survey(task, tables["train"])
+    if told:
+        log.info("%s", told)
     measure = training.dev_measure(task, model, checkpoint.vocabulary, tables["dev"], train.precision)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:
@@ -155,12 +156,15 @@ def _train(
 
 def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig) -> None:
     """Write and print the kept checkpoint's figures: dev's, which it has, and test's."""
-    from kbert import serving, training
+    from kbert import lengths, serving, training
 
     best, predictor = directory.best(), serving.load(directory.path)
     reports = {"dev": predictor.task.report(best.metrics)}
     if "test" in tables:
-        reports["test"] = training.evaluate(predictor, tables["test"], "test")
+        cut = lengths.CutRows(predictor.task)
+        reports["test"] = training.evaluate(predictor, tables["test"], "test", also=cut)
+        if cut.cut:
+            log.info("test: %s", cut)
     metrics = {split: report.metrics for split, report in reports.items()}
     directory.write_metrics({"step": best.step, "epoch": best.epoch, "test_data": train.test_data, **metrics})
     for split, report in reports.items():
@@ -251,23 +255,6 @@ def _labels_file(name: str | None) -> list[str] | None:
     if twice:
         raise DataError(f"--labels={name}: {min(twice)!r} stands twice")
     return labels
-
-
-def _say_truncation(task: "Task", table: "Table") -> None:
-    """How much of the text --max_length cuts, from up to 2,000 rows spread over the table."""
-    import tensorflow as tf
-
-    names = task.config.fields
-    rows = range(0, len(table), max(1, len(table) // 2000))
-    raw = dict(zip(names, (tf.constant(column) for column in table.read(rows).values()), strict=False))
-    lengths = task.encode(raw)["token_ids"].row_lengths()
-    cut = float(tf.reduce_mean(tf.cast(lengths >= task.config.max_length, tf.float32)))
-    log.info(
-        "texts have %d tokens on average; %.1f %% fill --max_length=%d and may be cut",
-        int(tf.reduce_mean(tf.cast(lengths, tf.float32))),
-        100 * cut,
-        task.config.max_length,
-    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Answers of a trained model: `python -m kbert.predict --model_dir=DIR --text="one sentence"`."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from kbert.model_dir import ModelDir
 from kbert.progress import Progress
 
 if TYPE_CHECKING:
+    from kbert.lengths import CutRows
     from kbert.serving import Predictor
     from kbert.tasks.base import Task
 
+log = logging.getLogger("kbert.predict")  # __name__ is "__main__" when it runs
+
 ABOUT = """
-Write a JSON line for each row of the input: its number (from 1), its id if it has one, its text, and the
-model's answer.
+Write a JSON line for each row of the input: its number (from 1), its id if it has one, its text, the model's answer, and
+"cut": true where the row is longer than what the model reads of it.
 """
 
 
@@ -62,30 +66,33 @@ def run(options: PredictFlags, overrides: Any) -> int:
 
     runtime.start()
     from kbert import pipeline, serving
+    from kbert.lengths import CutRows
     from kbert.sources import open_table
 
     with output(options.output) as file:
         if given:
             predictor = serving.load(options.model_dir, options.n_best)
             raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
-            _write(predictor, raw, 1, file)
+            _write(predictor, raw, 1, file, CutRows(predictor.task))
             return 0
         assert options.input is not None
         ids = (options.id_column,) if options.id_column else ()
         columns = (*source.text_columns, *ids)
         table = open_table(options.input, source, columns, keyed_by=len(model.fields), recorded=recorded)
         predictor = serving.load(options.model_dir, options.n_best)
-        row = 1
+        row, cut = 1, CutRows(predictor.task)
         beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up
         with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=beside) as bar:
             for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):
                 done = row
-                row = _write(predictor, raw, row, file)
+                row = _write(predictor, raw, row, file, cut)
                 bar.update(row - done)
+    if cut.cut:
+        log.info("%s: %s", options.input, cut)
     return 0
 
 
-def _write(predictor: "Predictor[Task]", raw: Any, row: int, file: IO[str]) -> int:
+def _write(predictor: "Predictor[Task]", raw: Any, row: int, file: IO[str], cut: "CutRows") -> int:
     """Write the rows' answers; returns the number of the next row."""
     import tensorflow as tf
 
@@ -93,9 +100,10 @@ def _write(predictor: "Predictor[Task]", raw: Any, row: int, file: IO[str]) -> i
     decoded = {name: value.numpy() for name, value in predictor(tensors).items()}
     texts = {name: tensors[name].numpy() for name in ("id", *predictor.task.config.fields) if name in tensors}
     count = len(next(iter(texts.values())))
+    not_whole = cut(texts)
     for i in range(count):
         shown = {name: column[i].decode("utf-8", "ignore") for name, column in texts.items()}
-        line = {"row": row + i, **shown, **predictor.task.present(decoded, i)}
+        line = {"row": row + i, **shown, **predictor.task.present(decoded, i), **({"cut": True} if not_whole[i] else {})}
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return row + count
 

@@ -52,14 +52,28 @@ OF_STAGES: dict[str, Any] = {
 AGREED = 10  # steps between two questions to the other workers whether one is to stop
 
 
-def evaluate(predictor: Predictor[Rows], table: Table, description: str, calibrates: bool = False) -> Report:
-    """The table's rows through the serving function, scored as a whole; `calibrates`: thresholds are found on them."""
+def evaluate(
+    predictor: Predictor[Rows],
+    table: Table,
+    description: str,
+    calibrates: bool = False,
+    also: Callable[[dict[str, np.ndarray]], Any] | None = None,
+) -> Report:
+    """The table's rows through the serving function, scored as a whole.
+
+    Args:
+        calibrates: thresholds are found on them.
+        also: called with the raw rows that are measured, some at a time.
+    """
     scorer = predictor.task.scorer(calibrates)
     rows, count = pipeline.measured_rows(predictor.task, table)
     with Progress(count, desc=description, unit="row", leave=False) as bar:
         for raw in rows:
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
-            scorer.update({name: column.numpy() for name, column in raw.items()}, predicted)
+            columns = {name: column.numpy() for name, column in raw.items()}
+            scorer.update(columns, predicted)
+            if also is not None:
+                also(columns)
             bar.update(len(next(iter(predicted.values()))))
     return scorer.result()
 

@@ -45,7 +45,9 @@ def test_frozen_weights_stay_bit_identical_and_the_others_move(checkpoint, data,
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", **more, epochs=1)) == 0
     out, err = capsys.readouterr()
     assert (
-        "Hugging Face BERT: 2 layers" in err and "train 192 rows, dev 40 rows, 2 labels" in err and "tokens on average" in err
+        "Hugging Face BERT: 2 layers" in err
+        and "train 192 rows, dev 40 rows, 2 labels" in err
+        and "lengths of texts in tokens: 50 % up to" in err
     )
     for part in ("embeddings", "frozen", "trained", "dev_accuracy", "precision", "macro", "epoch 1, the best on dev"):
         assert part in out

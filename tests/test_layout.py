@@ -98,7 +98,7 @@ FLOORS = [
     ],
     ["kbert.datasets", "kbert.datasets.reviews"],
     ["kbert.datasets.movie_snippets", "kbert.datasets.short_reviews_zh", "kbert.datasets.newspaper_zh"],
-    ["kbert.pipeline", "kbert.boards", "kbert.splits"],
+    ["kbert.pipeline", "kbert.boards", "kbert.splits", "kbert.lengths"],
     ["kbert.pretraining.tokens", "kbert.pretraining.masking", "kbert.pretraining.vocabulary"],
     ["kbert.pretraining.cutting"],
     ["kbert.pretraining.examples"],

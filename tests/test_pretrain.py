@@ -194,7 +194,7 @@ class TestFilling:
         text = "the [MASK] is good and " * 5
         assert predict.main([f"--model_dir={pretrained}", f"--text={text}"]) == 0
         row = json.loads(capsys.readouterr().out)
-        assert len(row["masks"]) == 4 and row["cut"] == 1  # 18 tokens are read
+        assert len(row["masks"]) == 4 and row["masks_cut"] == 1 and row["cut"]  # 18 tokens are read
 
     def test_the_exported_model_answers_the_same_without_kbert(self, pretrained, tmp_path, environment):
         assert export.main([f"--model_dir={pretrained}", f"--export_dir={tmp_path / 'served'}"]) == 0

@@ -25,7 +25,7 @@ from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.offsets import Places
 from kbert.options import AnswerOptions
-from kbert.tasks.base import Encoded, Task, Tensors
+from kbert.tasks.base import Encoded, Lengths, Task, Tensors
 from kbert.text import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -164,16 +164,20 @@ class Answer(Task):
         prefix = tf.gather(asked, row) + 2
         return {**packed, "row": row, "first": first, "prefix": prefix, "begins": begins, "ends": ends}
 
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        """Of the questions; contexts are read whole, in windows."""
+        whole, limit = tokens["question"][:, None], self.options.max_question_length
+        return Lengths(whole, np.minimum(whole, limit), "questions", f"--max_question_length={limit}")
+
     def survey(self, rows: Iterable[Tensors]) -> list[str]:
-        limit, most = self.options.max_question_length, self.options.max_answer_length
-        asked = cut = lost = long = 0
+        most = self.options.max_answer_length
+        asked = lost = long = 0
         for raw in rows:
-            lengths, tokens = (part.numpy() for part in self._surveyed(raw))
-            asked, cut = asked + len(lengths), cut + int((lengths > limit).sum())
+            tokens = self._surveyed(raw).numpy()
+            asked += len(tokens)
             answered = np.array([bool(squad.parse(document.decode())) for document in raw[self.gold[0]].numpy()])
             lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
         said = {
-            f"questions are longer than --max_question_length={limit} and cut": cut,
             "questions have an answer that is whole in no window and learnt as none: raise --doc_stride or --max_length": lost,
             f"questions have an answer of more than --max_answer_length={most} tokens: it is learnt, and never given": long,
         }
@@ -185,13 +189,12 @@ class Answer(Task):
             )
         return found
 
-    def _survey(self, raw: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
-        """How many tokens each question has, and the answer as it is learnt; 0 where it is not, [rows]."""
+    def _survey(self, raw: Tensors) -> tf.Tensor:
+        """How many tokens each answer has as it is learnt; 0 where it is not, [rows]."""
         encoded = self.encode(raw)
         first, last = tf.unstack(self.supervise(raw, encoded), axis=1)
         tokens = tf.where(first > 0, last - first + 1, 0)  # [windows]
-        questions = self.tokenizer.tokenize(raw["question"]).row_lengths()
-        return questions, tf.math.segment_max(tokens, encoded["row"])
+        return tf.math.segment_max(tokens, encoded["row"])
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         """First and last token of the answer, int32 [windows, 2]; 0 and 0, [CLS], where a window lacks a part of it."""

@@ -30,7 +30,7 @@ from kbert.encoder import Encoder
 from kbert.errors import DataError, UsageError
 from kbert.options import AspectOptions
 from kbert.sources import Table
-from kbert.tasks.base import Encoded, Signature, Stage, Task, Tensors
+from kbert.tasks.base import Encoded, Lengths, Signature, Stage, Task, Tensors
 from kbert.text import Tokenizer
 
 SURVEYED = 2000  # rows whose lengths are told in the log
@@ -177,6 +177,14 @@ class Aspect(Task):
         unknown = tf.strings.reduce_join(unknown, separator=", ")
         with _asserted(tf.reduce_all(tf.reduce_any(same, 1)), tf.strings.join([said, unknown])):
             return tf.argmax(same, 1, tf.int32)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        """Of texts beside the longest aspect, or the row's; where they do not fit, the filter chooses what is read."""
+        most = self.config.max_length
+        aspect = np.array(max(map(len, self._spelt))) if self.aspects else tokens["aspect"]
+        read = np.minimum(aspect, self.longest)
+        whole, read = tokens["text"] + aspect + 3, read + np.minimum(tokens["text"], most - 3 - read) + 3
+        return Lengths(whole[:, None], read[:, None], "texts with their aspect", f"--max_length={most}")
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         """Each input's label, int32 [inputs]."""

@@ -93,6 +93,23 @@ class Signature(NamedTuple):
     outputs: tuple[str, ...] | None = None  # None: all
 
 
+class Lengths(NamedTuple):
+    """How long inputs are, and how much of them is read: int64 [rows, parts], where each part has a limit of its own.
+
+    Tokens are counted with [CLS] and [SEP] where the limit counts them, so that one of `whole` would cut nothing.
+    """
+
+    whole: np.ndarray
+    read: np.ndarray
+    what: str  # whose lengths they are, for a message
+    limit: str  # the flag with its value
+
+    @property
+    def cut(self) -> np.ndarray:
+        """Whether a row is not read whole, bool [rows]."""
+        return np.asarray((self.whole > self.read).any(1))
+
+
 class Served(Protocol):
     """What a predictor runs: the part of a task that answers, or a way to make vectors."""
 
@@ -192,6 +209,14 @@ class Kept(Trained, Protocol):
     def calibrate(self, values: dict[str, float]) -> None:
         """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced; by default nothing."""
         return
+
+    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """The ids of whole texts, int32 [texts, (pieces)], as the task splits them."""
+        return self.tokenizer.tokenize(texts)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths | None:
+        """What is read of rows whose fields have so many tokens, int64 [rows] each; None: all of them, however many."""
+        return None
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""

@@ -22,7 +22,7 @@ from kbert.errors import DataError, UsageError
 from kbert.label_names import LabelNames
 from kbert.options import ClassifyOptions
 from kbert.reports import Matrix, Report
-from kbert.tasks.base import Encoded, Task, Tensors
+from kbert.tasks.base import Encoded, Lengths, Task, Tensors
 from kbert.text import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -184,6 +184,10 @@ class Classify(Task):
         length = self.config.max_length
         parts = [self.tokenizer.tokenize(raw[field], max_words=length) for field in self.config.fields]
         return self.tokenizer.pack(parts, length)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        whole = (1 + len(tokens) + sum(tokens.values()))[:, None]
+        return Lengths(whole, np.minimum(whole, self.config.max_length), "texts", f"--max_length={self.config.max_length}")
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         names = tf.constant(self.config.labels)

@@ -26,7 +26,7 @@ from kbert.matching.negatives import Drawing, LabelledPairs, OtherRows, RowsWith
 from kbert.matching.report import THRESHOLD, MatchReport, MatchScorer
 from kbert.options import MatchOptions
 from kbert.sources import Table
-from kbert.tasks.base import Encoded, Examples, Signature, Task, Tensors
+from kbert.tasks.base import Encoded, Examples, Lengths, Signature, Task, Tensors
 from kbert.text import Tokenizer
 
 POOL = 10  # hard negatives kept for each one that is drawn
@@ -198,6 +198,22 @@ class Match(Task):
 
     def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
         return inputs_of(pieces, room, self.options.long_text, self.options.stride, self.options.max_windows)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        """Of a cross-encoder's pairs, or of each text that the encoder reads by itself; in windows as many as there may be."""
+        options, most = self.options, self.config.max_length
+        windows = options.max_windows if options.long_text in ("max", "mean") else 1
+        limit = f"--max_length={most}" + (f" in {windows} windows" if windows > 1 else "")
+        if self.dual:
+            whole = np.stack([tokens[name] for name in FIELDS if name in tokens], 1)
+            return Lengths(whole + 2, np.minimum(whole, windows * (most - 2)) + 2, "texts", limit)
+        title, text = (tokens[name] for name in FIELDS)
+        if options.long_text == "head":
+            whole = (title + text + 3)[:, None]
+            return Lengths(whole, np.minimum(whole, most), "pairs", limit)
+        read = np.minimum(title, options.max_title_length)
+        read = read + np.minimum(text, windows * (most - 3 - read))
+        return Lengths((title + text + 3)[:, None], (read + 3)[:, None], "pairs", limit)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
         """What the loss has to know of each input, float32 [inputs, 5].

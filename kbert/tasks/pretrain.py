@@ -18,7 +18,7 @@ from kbert.encoder import Encoder
 from kbert.errors import DataError
 from kbert.options import PretrainOptions
 from kbert.reports import Report
-from kbert.tasks.base import Encoded, Kept, Tensors
+from kbert.tasks.base import Encoded, Kept, Lengths, Tensors
 from kbert.text import MASK, Tokenizer
 
 MASKS_AT_ONCE = 256  # whose logits over the vocabulary are in memory together
@@ -89,6 +89,13 @@ class Pretrain(Kept):
         self.n_best = min(self.options.n_best, len(tokenizer.vocabulary))
         self._head: heads.MaskedLM | None = None
 
+    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        return self.tokenizer.tokenize_with_masks(texts)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        whole = tokens["text"][:, None] + 2
+        return Lengths(whole, np.minimum(whole, self.config.max_length), "texts", f"--max_length={self.config.max_length}")
+
     def encode(self, raw: Tensors) -> Encoded:
         length = self.config.max_length
         return self.tokenizer.pack([self.tokenizer.tokenize_with_masks(raw["text"], max_words=length)], length)
@@ -137,7 +144,7 @@ class Pretrain(Kept):
                 [{"piece": p.decode(), "probability": probability} for p, probability in zip(*best, strict=True)]
                 for best in zip(*columns, strict=True)
             ],
-            **({"cut": cut} if cut else {}),
+            **({"masks_cut": cut} if cut else {}),
         }
 
     def report(self, metrics: dict[str, Any]) -> PretrainReport:
