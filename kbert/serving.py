@@ -29,7 +29,17 @@ from kbert.text import Tokenizer
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-TOKEN_BUDGET = 8192  # tokens, padding included, that pass through the encoder at once
+# Tokens, padding included, that pass through the encoder at once. Smaller chunks hold less padding and stay in the caches:
+# in place of 8,192, 1,024 took 20 to 28 % less processor time on short texts, 55 % on texts of up to 256 tokens (six
+# layers of 384 units, two cores with AVX512-BF16 and AMX). What starts each chunk anew on an accelerator wants them larger.
+TOKEN_BUDGET = 1024
+ACCELERATOR_TOKEN_BUDGET = 8192
+
+
+def token_budget() -> int:
+    """That of the devices at hand, at which an export stays, wherever it is served."""
+    accelerated = any(device.device_type in ("GPU", "TPU") for device in tf.config.list_physical_devices())
+    return ACCELERATOR_TOKEN_BUDGET if accelerated else TOKEN_BUDGET
 
 
 S = TypeVar("S", bound=Served)
@@ -40,15 +50,14 @@ class Predictor(tf.Module, Generic[S]):
     """The function from raw strings to decoded answers.
 
     Called with {field: strings [rows]}; returns the task's decoded outputs, [rows, ...] each. Rows go
-    through the encoder sorted by length, in chunks of at most `TOKEN_BUDGET` tokens (or those given), so
+    through the encoder sorted by length, in chunks of at most `token_budget()` tokens, so
     that memory does not depend on how many rows come at once.
     """
 
-    def __init__(self, task: S, model: keras.Model, token_budget: int | None = None):
+    def __init__(self, task: S, model: keras.Model):
         super().__init__(name="predictor")
         self.task = task
         self.model = task.served(model)
-        self.token_budget = token_budget
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
         self._graph = graphs.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]
@@ -65,7 +74,7 @@ class Predictor(tf.Module, Generic[S]):
             self.model.output,
             encoded,
             self.task.tokenizer.pad_id,
-            self.token_budget or TOKEN_BUDGET,
+            token_budget(),
         )
         return self.task.decode(outputs, encoded, raw)
 

@@ -112,6 +112,13 @@ def test_chunks_keep_to_the_token_budget(predictor, monkeypatch):
     assert sum(rows for rows, _ in seen) == 51
 
 
+def test_chunks_are_larger_on_an_accelerator(monkeypatch):
+    assert serving.token_budget() == serving.TOKEN_BUDGET == 1024
+    device = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [device])
+    assert serving.token_budget() == 8192
+
+
 def test_predict_writes_a_line_a_row(trained, predictor, tmp_path):
     path = tmp_path / "in.tsv"
     texts = [text for text in ODD if "\0" not in text and text] + [text for text, _ in reviews(30)]

@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 
 V = TypeVar("V", SentenceVectors, TokenVectors)
 
-# Tokens that go through the encoder at once: smaller chunks hold less padding, larger ones cost fewer calls.
-TOKEN_BUDGET = 1024
 EMBEDDINGS = "token_embedding/embeddings"
 
 
@@ -94,7 +92,7 @@ def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
     model = served.build(encoder)
     if not encoder.load(arrays, init):
         raise DataError(f"--pooling=pooler: {init} has no pooler; choose cls, mean or max")
-    return Predictor(served, model, TOKEN_BUDGET)
+    return Predictor(served, model)
 
 
 def write_sentences(

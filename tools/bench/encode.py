@@ -52,7 +52,7 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import checkpoints, encode
+        from kbert import checkpoints, encode, serving
         from kbert.config import SourceConfig
         from kbert.sources import open_table
         from kbert.vectors import encoding
@@ -61,7 +61,7 @@ class Ours:
         from kbert.vectors.sentences import SentenceVectors
 
         if budget:
-            vector_run.TOKEN_BUDGET = budget
+            serving.TOKEN_BUDGET = budget
         self.encoding = encoding
         checkpoint = checkpoints.open_checkpoint(init)
         self.table = open_table(str(path), SourceConfig(), ("text",), keyed_by=1)
