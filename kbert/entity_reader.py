@@ -82,12 +82,16 @@ class EntityReader:
             DataError: most entities cut words, or most of those do that another counting would place elsewhere.
         """
         self.surveying = False
+        self._check(name)
         if self.empty:
             log.warning("%s: %d entities hold nothing but blanks and are left out", name, self.empty)
         if self.blank:
             log.warning(
                 "%s: %d of %d entities begin or end with blanks, which are no part of them", name, self.blank, self.found
             )
+
+    def _check(self, name: str) -> None:
+        """Raise DataError, or warn, where entities cut words."""
         if self.cut < FEW:
             return
         better = [other for other in self.others if self.mended[other] >= FEW and self.mended[other] > self.moved[other] / 2]
@@ -95,14 +99,13 @@ class EntityReader:
         if not better and self.cut <= self.found / 2:
             return
         best = max(better, key=lambda other: self.mended[other], default=None)  # the simplest of equals
-        causes = (
-            "they may count UTF-16 units (--offsets=utf16, as JavaScript, Java and C# do) or bytes (--offsets=bytes), or name "
+        said = (
+            f"{name}: {self.cut} of {self.found} entities begin or end inside a word, as their places are read now:\n"
+            + "".join(f"  {row}\n" for row in self.rows)
+            + "They may count UTF-16 units, as JavaScript, Java and C# do (--offsets=utf16), or bytes (--offsets=bytes), or "
+            "name the last character (--ends=inclusive)"
+            + (f"; with {best.flags(self.counting)} {self.mended[best]} of these {self.cut} do not" if best else "")
         )
-        causes += "the last character (--ends=inclusive)"
-        if best:
-            causes = f"with {best.flags(self.counting)} {self.mended[best]} of these {self.cut} do not"
-        said = f"{name}: {self.cut} of {self.found} entities begin or end inside a word, read as they are now:\n"
-        said += "".join(f"  {row}\n" for row in self.rows) + causes
         if self.settled:
             log.warning("%s", said)
         else:

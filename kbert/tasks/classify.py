@@ -186,7 +186,7 @@ class Classify(Task):
         return self.tokenizer.pack(parts, length)
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
-        whole = (1 + len(tokens) + sum(tokens.values()))[:, None]
+        whole = 1 + len(tokens) + np.stack([*tokens.values()], 1).sum(1, keepdims=True)
         return Lengths(whole, np.minimum(whole, self.config.max_length), "texts", f"--max_length={self.config.max_length}")
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:

@@ -74,8 +74,15 @@ def run(options: Any, task_options: Any, source: Any) -> int:
     fields = task_type.fields(source)
     audit = task_type.audit(options.input, fields, None)
     columns_read = task_type.columns(source)
-    how = {"nested": task_type.nested, "reader": task_type.reader(source), "check": audit}
-    table = open_table(options.input, source, columns_read, keyed_by=len(fields), **how)
+    table = open_table(
+        options.input,
+        source,
+        columns_read,
+        keyed_by=len(fields),
+        nested=task_type.nested,
+        reader=task_type.reader(source),
+        check=audit,
+    )
     config = ModelConfig(
         task=name,
         fields=fields,
