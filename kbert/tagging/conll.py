@@ -1,37 +1,144 @@
-"""CoNLL columns: schemes of tags, and what a sentence's tokens and tags are as a text and its entities.
+"""CoNLL columns: a token a line with its tag in another column, a blank line between sentences.
 
-In: lines of a token and its tag (other columns between them are passed over). Out: a text, and spans of
-its characters. IOB1, IOB2, BIOES (BILOU) and BMES(O) are told apart by the prefixes that occur, and all
-are read as seqeval's default mode reads them, which also mends a broken sequence: a tag that does not
-continue the one before it begins an entity. Where no tag has a prefix (parts of speech), each token is an
-entity of its own; where all tags are prefixes (B, I, O; B, M, E, S), entities are of the one type `_`, seqeval's.
+In: lines, and which columns hold token and tag. Out: a sentence's text, where its tokens stand, and its gold: entities
+as spans of the text's characters, with the tags they were read from. Columns stand between tabs or blanks; CoNLL-U is
+read too. Comments (`# ...`), documents' marks (-DOCSTART-) and, in CoNLL-U, ranges (1-2) and empty nodes (1.1) hold no token.
 """
 
+import json
 import logging
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from kbert.errors import DataError
-from kbert.spans import Span
+from kbert.errors import DataError, UsageError
+from kbert.tagging.schemes import PREFIXES, Tags, scheme_of, typed
+from kbert.tagging.tokens import TokenCounts, Tokens, joined, placed
 
 log = logging.getLogger(__name__)
 
-Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare"]
 SHOWN = 3  # broken sequences that are named; more are counted
+SAMPLED = 5000  # lines of a file that are kept to be looked at
+ENDS = frozenset(".!?。！？")
 SEPARATOR = re.compile(r"[ \t]+")  # an ideographic or a no-break space can be a token
-PREFIXES = frozenset("BIESMLU")
-UNTYPED = "_"
-# Each scheme's prefixes, and the letters of BIOES they stand for.
-LETTERS: dict[Scheme, dict[str, str]] = {
-    "IOB2": {"O": "O", "B": "B", "I": "I"},
-    "BIOES": {"O": "O", "B": "B", "I": "I", "E": "E", "S": "S"},
-    "BILOU": {"O": "O", "B": "B", "I": "I", "L": "E", "U": "S"},
-    "BMES": {"O": "O", "B": "B", "M": "I", "E": "E", "S": "S"},
-    "bare": {"": "S"},  # no O: beside types it would leave open whether neighbours of one type are one entity
-}
+UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")  # the columns of CoNLL-U
+NODE = re.compile(r"\d+([-.]\d+)?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which of a line's columns are read.
+
+    Attributes:
+        word, tag: places of token and tag from 0, or from -1 at the end; no tag: texts alone are read.
+        names: of all columns, where they have some; each line has as many.
+        word_named, tag_named: whether the user chose them, so that nothing about them is doubted.
+        universal: whether the lines are CoNLL-U.
+        marked: tags of lines that begin with "#" and are tokens.
+    """
+
+    word: int = 0
+    tag: int | None = -1
+    names: tuple[str, ...] = ()
+    word_named: bool = False
+    tag_named: bool = False
+    universal: bool = False
+    marked: frozenset[str] = frozenset()
+
+    @classmethod
+    def chosen(cls, name: str, names: Sequence[str], word: str, tag: str | None, universal: bool) -> "Columns":
+        """The columns that names or numbers choose.
+
+        Args:
+            name: the file, for messages.
+            names: those of --columns, or none.
+            word, tag: a name, or a number from 1 (from -1 at the end); "text" and "label" are the first and the last
+                column, in CoNLL-U FORM and UPOS, where no column has that name.
+
+        Raises:
+            UsageError: there is no such column.
+        """
+        known = tuple(names) or (UNIVERSAL if universal else ())
+
+        def place(spec: str, default: str, otherwise: int, flag: str) -> tuple[int, bool]:
+            if spec in known:
+                return known.index(spec), True
+            if re.fullmatch(r"-?[1-9]\d*", spec):
+                number = int(spec)
+                if known and abs(number) > len(known):
+                    raise UsageError(f"{name}: {flag}={spec}: there are {len(known)} columns: {', '.join(known)}")
+                return number - (number > 0), True
+            if spec == default and not names:
+                return otherwise, False
+            hint = f"it has {', '.join(known)}" if known else "a file of columns names none; give their names with --columns"
+            raise UsageError(f"{name}: {flag}={spec}: no such column; {hint}, or a number (1 is the first, -1 the last)")
+
+        first, last = (known.index("FORM"), known.index("UPOS")) if known == UNIVERSAL else (0, -1)
+        at, word_named = place(word, "text", first, "--text_columns")
+        tag_at, tag_named = place(tag, "label", last, "--label_column") if tag is not None else (None, False)
+        return cls(at, tag_at, known, word_named, tag_named, universal)
+
+    def parts(self, line: str) -> list[str]:
+        """A line's columns, one or more; a token may hold blanks where a tab is behind it, and may be a blank itself.
+
+        Raises:
+            ValueError: there are fewer than are read, or not as many as have names.
+        """
+        if "\r" in line.strip(" \t\r\n"):
+            raise ValueError("a lone carriage return within the line; end lines with a line feed")
+        line = line.rstrip("\r\n")
+        if self.universal:
+            parts = line.split("\t")
+        else:
+            parts = _parts(line.rstrip(" \t"))
+        if self.names and len(parts) != len(self.names):
+            raise ValueError(f"{len(parts)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(line)}")
+        for at in (self.word, self.tag):
+            if at is not None and not -len(parts) <= at < len(parts):
+                raise ValueError(f"{len(parts)} columns, but column {at + (at >= 0)} is asked for: {_shown(line)}")
+        if self.tag is not None and len(parts) < 2:
+            raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag, with a tab or spaces between")
+        if not parts[self.word]:
+            raise ValueError(f"an empty token: {_shown(line)}")
+        return parts
+
+    def comment(self, line: str) -> bool:
+        """Whether a line holds no token though it is not blank; "#" with a tag that other lines have is a token."""
+        if self.universal:
+            node = line.partition("\t")[0]
+            return line.startswith("#") or (NODE.fullmatch(node) is not None and not node.isdigit())
+        if not line.startswith("#"):
+            return False
+        parts = _parts(line.rstrip(" \t\r\n"))
+        if len(parts) == 1:
+            return self.tag is not None
+        return parts[-1] != "#" and self.last(parts) not in self.marked
+
+    def last(self, parts: Sequence[str]) -> str:
+        """The column that shows whether a line that begins with "#" is a token."""
+        at = -1 if self.tag is None else self.tag
+        return parts[at] if -len(parts) <= at < len(parts) else ""
+
+
+@dataclass
+class Survey:
+    """What the lines of one file are like.
+
+    Attributes:
+        lines: the first of them: number, place in the sentence from 0, columns.
+        tags: how often each tag occurs.
+        widths: how often lines have so many columns.
+        ends: tokens that end a sentence (full stops and the like).
+    """
+
+    columns: Columns
+    counts: TokenCounts = field(default_factory=TokenCounts)
+    lines: list[tuple[int, int, list[str]]] = field(default_factory=list)
+    tags: Counter[str] = field(default_factory=Counter)
+    widths: Counter[int] = field(default_factory=Counter)
+    sentences: int = 0
+    ends: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,53 +146,71 @@ class Reading:
     """How a file's sentences are read.
 
     Attributes:
-        scheme: that of its tags.
-        characters: whether a token is a character of unspaced text.
-        untyped: whether its tags are prefixes alone.
+        columns: those of its lines.
+        tags: the scheme of its tags; None where texts alone are read.
+        tokens: whether a token is a word or a character of unspaced text.
+        counts: what its tokens are like.
     """
 
-    scheme: Scheme
-    characters: bool
-    untyped: bool = False
+    columns: Columns
+    tags: Tags | None
+    tokens: Tokens
+    counts: TokenCounts
 
-    def sentence(self, tokens: Sequence[str], tags: Sequence[str]) -> tuple[str, list[Span]]:
-        """The text of a sentence and its entities as spans of characters."""
-        text, places = joined(tokens, self.characters)
-        return text, [(places[a], places[b - 1] + len(tokens[b - 1]), kind) for a, b, kind in chunks(self.plain(tags))]
-
-    def plain(self, tags: Sequence[str]) -> list[tuple[str, str]]:
-        """Tags as letters of BIOES with their types."""
-        letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
-        if self.untyped:
-            tags = [typed(tag) for tag in tags]
-        return [(letters[prefix] if prefix != "O" else "O", kind) for prefix, kind in map(split, tags)]
-
-    def breaks(self, before: str, after: str) -> bool:
-        """Whether a tag cannot follow another one in the scheme; "" stands for a sentence's two ends."""
-        (letter, kind), (letter_after, kind_after) = self.plain((before or "O", after or "O"))
-        same = letter != "O" and kind == kind_after
-        if self.scheme == "IOB1":
-            return letter_after == "B" and not same
-        continues = letter_after in "IE"
-        if continues and not (letter in "BI" and same):
-            return True
-        return self.scheme != "IOB2" and not continues and letter in "BI"
+    def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
+        """The text of a sentence, where its tokens stand (see `placed`), and its gold; None where no token is there."""
+        rows = [self.columns.parts(line) for line in lines if not skipped(line) and not self.columns.comment(line)]
+        if not rows:
+            return None
+        words = [parts[self.columns.word] for parts in rows]
+        tag = self.columns.tag
+        return tokens_row(words, None if tag is None else [parts[tag] for parts in rows], self.tags, self.tokens)
 
 
-def survey(name: str, lines: Iterable[str], tagged: bool) -> Reading:
-    """How the sentences of a file are to be read; broken sequences are reported in the log.
+def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | None, kind: Tokens) -> tuple[str, str, str]:
+    """The text of tokens, where they stand, and their gold: JSON of entities over the text, and the tags themselves."""
+    text, starts = joined(words, kind)
+    written = placed(words, starts)
+    if tags is None or scheme is None:
+        return text, written, ""
+    found = scheme.chunks(tags)
+    gold = {
+        "start": [starts[first] for first, _, _ in found],
+        "end": [starts[stop - 1] + len(words[stop - 1]) for _, stop, _ in found],
+        "type": [kind for *_, kind in found],
+        "tags": list(tags),
+        "scheme": [scheme.scheme, *(["untyped"] if scheme.untyped else [])],
+    }
+    return text, written, json.dumps(gold, ensure_ascii=False)
+
+
+def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
+    """The tags that a row's gold was read from, with their scheme; None where it was given as entities."""
+    value = json.loads(gold)
+    if not isinstance(value, dict) or not isinstance(value.get("scheme"), list):
+        return None
+    scheme, *untyped = value["scheme"]
+    return Tags(scheme, bool(untyped)), value["tags"]
+
+
+def survey(name: str, lines: Iterable[str], columns: Columns) -> tuple[Survey, Tags | None]:
+    """Look through a file; broken sequences of tags are reported in the log.
 
     Args:
         name: the file, for messages.
         lines: its lines.
-        tagged: whether there have to be tags.
+        columns: those that are read.
+
+    Returns:
+        What the lines are like, and, where there are tags, their scheme.
 
     Raises:
         DataError: a line is malformed or tags are of mixed schemes, named as FILE:LINE.
     """
+    seen = Survey(columns)
     followed: dict[tuple[str, str], list[int]] = {}  # (tag, the next tag) -> count, line of the first
-    single, chinese, before = True, False, ""
-    number = 0
+    marked: set[str] = set()
+    before, place, number = "", 0, 0
 
     def follow(tag: str, line: int) -> None:
         followed.setdefault((before, tag), [0, line])[0] += 1
@@ -94,160 +219,83 @@ def survey(name: str, lines: Iterable[str], tagged: bool) -> Reading:
         if skipped(line):
             if before:
                 follow("", number - 1)
-            before = ""
+            before, place = "", 0
+            continue
+        if line.startswith("#") and not columns.universal and columns.comment(line):
+            tag = columns.last(_parts(line.rstrip(" \t\r\n")))
+            marked.add(tag)
+            if tag not in seen.tags:
+                continue
+        elif columns.comment(line):
             continue
         try:
-            word, tag = columns(line) if tagged else (token(line), "O")
+            parts = columns.parts(line)
         except ValueError as error:
             raise DataError(f"{name}:{number}: {error}") from None
-        single &= len(word) == 1
-        chinese |= wide(word[0])
-        follow(tag, number)
-        before = tag
-    follow("", number)
+        word, tag = parts[columns.word], columns.last(parts)
+        seen.counts.add(word)
+        if len(parts) > 1:
+            seen.tags[tag] += 1
+        seen.widths[len(parts)] += 1
+        seen.sentences += place == 0
+        seen.ends += word in ENDS
+        if len(seen.lines) < SAMPLED:
+            seen.lines.append((number, place, parts))
+        place += 1
+        if columns.tag is not None:
+            follow(tag, number)
+            before = tag
+    if before:
+        follow("", number)
+    seen.columns = replace(columns, marked=frozenset(marked & seen.tags.keys()))
+    return seen, scheme(name, followed) if columns.tag is not None else None
+
+
+def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
+    """The scheme of tags, from which tags follow which; broken sequences are reported in the log.
+
+    Raises:
+        DataError: they are of mixed schemes.
+    """
     untyped = {tag for pair in followed for tag in pair} - {"", "O"} <= PREFIXES
     schemed = {(typed(a), typed(b)): found for (a, b), found in followed.items()} if untyped else followed
     try:
-        reading = Reading(scheme_of(schemed), single and chinese, untyped)
+        tags = Tags(scheme_of(schemed), untyped)
     except ValueError as error:
         raise DataError(f"{name}:{error}") from None
-    broken = [(line, *pair, count) for pair, (count, line) in followed.items() if reading.breaks(*pair)]
+    broken = [(line, *pair, count) for pair, (count, line) in followed.items() if tags.breaks(*pair)]
     for place, tag, after, count in sorted(broken)[:SHOWN]:
         what = f"{after or 'the sentence ends'} behind {tag}" if tag else f"{after} at a sentence's beginning"
-        log.warning("%s:%d: %s, which %s does not know (%d times in the file)", name, place, what, reading.scheme, count)
+        log.warning("%s:%d: %s, which %s does not know (%d times in the file)", name, place, what, tags.scheme, count)
     if broken:
         total = sum(count for *_, count in broken)
         log.warning("%s: %d broken sequences of tags, each read as seqeval reads it", name, total)
-    return reading
+    return tags
 
 
 def skipped(line: str) -> bool:
-    """Whether a line holds no token: blank, or the mark of a document's start."""
+    """Whether a line ends a sentence: blank, or the mark of a document's start."""
     line = line.strip(" \t\r\n")
     return not line or line.startswith("-DOCSTART-")
 
 
-def token(line: str) -> str:
-    """A line's token."""
-    return _parts(line)[0]
-
-
-def columns(line: str) -> tuple[str, str]:
-    """A line's token and tag.
-
-    Raises:
-        ValueError: the line has one column, or is several.
-    """
-    if "\r" in line.strip(" \t\r\n"):
-        raise ValueError("a lone carriage return within the line; end lines with a line feed")
-    parts = _parts(line)
-    if len(parts) < 2:
-        raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag, with a tab or spaces between")
-    return parts[0], parts[-1]
+def is_universal(line: str) -> bool:
+    """Whether a line is a token of CoNLL-U."""
+    parts = line.rstrip("\r\n").split("\t")
+    return len(parts) == len(UNIVERSAL) and NODE.fullmatch(parts[0]) is not None
 
 
 def _parts(line: str) -> list[str]:
-    """A line's columns, one or more; a token may hold blanks where a tab is behind it, and may be a blank itself."""
-    line = line.rstrip(" \t\r\n")
+    """A line's columns between tabs, or else between blanks or tabs."""
     word, tab, rest = line.partition("\t")
     if tab and word:
-        return [word if word.isspace() else word.strip(" "), *SEPARATOR.split(rest.lstrip(" \t"))]
+        word = word if word.isspace() else word.strip(" ")
+        if "\t" in rest:
+            return [word, *(part.strip(" ") for part in rest.split("\t") if part.strip(" "))]
+        return [word, *SEPARATOR.split(rest.lstrip(" "))]
     parts = SEPARATOR.split(line.lstrip(" \t"))
     return [" ", *parts] if len(parts) == 1 and line.startswith("  ") else parts
 
 
-def typed(tag: str) -> str:
-    """A tag that may be a prefix alone, with a type."""
-    return f"{tag}-{UNTYPED}" if tag in PREFIXES else tag
-
-
-def split(tag: str) -> tuple[str, str]:
-    """`B-PER` as ("B", "PER"), `NOUN` as ("", "NOUN")."""
-    prefix, dash, kind = tag.partition("-")
-    if tag == "O" or (prefix in ("B", "I", "E", "S", "M", "L", "U") and dash and kind):
-        return prefix, kind
-    return "", tag
-
-
-def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
-    """The scheme of a file, from which tags follow which, how often, and on which line first.
-
-    IOB1 and IOB2 have the same letters: in IOB1 a B only parts two entities of one type.
-
-    Raises:
-        ValueError: prefixes of different schemes; the message begins with the line of the first that does not fit.
-    """
-    first: dict[str, int] = {}  # each prefix and the line it first stands on
-    shown: dict[str, str] = {}
-    begins: set[str] = set()  # prefixes of tags that do not follow one of their type
-    for (before, after), (_, line) in followed.items():
-        if after:
-            prefix, kind = split(after)
-            first[prefix] = min(line, first.get(prefix, line))
-            shown[prefix] = shown.get(prefix, _shown(prefix, kind))
-            if not before or split(before)[1] != kind:
-                begins.add(prefix)
-    fitting = [name for name, letters in LETTERS.items() if set(first) <= set(letters)]
-    if not fitting:
-        prefixes: set[str] = set()
-        for prefix, line in sorted(first.items(), key=lambda item: item[1]):
-            if not any(prefixes | {prefix} <= set(letters) for letters in LETTERS.values()):
-                found = ", ".join(sorted(prefix or "tags without one" for prefix in prefixes))
-                raise ValueError(
-                    f"{line}: {shown[prefix]} in a file that has {found}: mixed schemes; expected "
-                    "are IOB1 or IOB2 (B, I, O), BIOES, BILOU, BMES (with O), or types without a prefix and no O "
-                    "(S-TYPE is a type of a single token)"
-                )
-            prefixes.add(prefix)
-    if fitting[0] == "IOB2":
-        return "IOB1" if "I" in begins and "B" not in begins else "IOB2"
-    return fitting[0]  # where neither I nor M occurs, BIOES and BMES are the same
-
-
-def _shown(prefix: str, kind: str) -> str:
-    if prefix == "O":
-        return "tag 'O'"
-    return f"a tag with {prefix}-" if prefix else f"tag {kind!r} without a prefix"
-
-
-def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:
-    """Entities in tags of BIOES as (first, behind the last, type), read as seqeval's default mode does.
-
-    Source: `start_of_chunk` and `end_of_chunk` of seqeval 1.2.2 (`metrics/sequence_labeling.py`), after
-    the Perl script conlleval.
-    """
-    found: list[tuple[int, int, str]] = []
-    start = -1
-    before, kind_before = "O", ""
-    for i, (letter, kind) in enumerate([*tags, ("O", "")]):
-        begins = letter in "BS" or (letter in "IE" and (before in "EOS" or kind != kind_before))
-        if start >= 0 and (begins or letter == "O"):
-            found.append((start, i, kind_before))
-            start = -1
-        if begins:
-            start = i
-        before, kind_before = letter, kind
-    return found
-
-
-def joined(tokens: Sequence[str], characters: bool) -> tuple[str, list[int]]:
-    """The text of tokens, and the character each starts at.
-
-    A space stands between two tokens, but none beside a Chinese or Japanese character or a full-width
-    mark, and none at all where the file's tokens are the characters of unspaced text.
-    """
-    text, places = "", []
-    for token in tokens:
-        if text and not characters and not wide(text[-1]) and not wide(token[0]):
-            text += " "
-        places.append(len(text))
-        text += token
-    return text, places
-
-
-def wide(character: str) -> bool:
-    """Whether it is of a script that is written without spaces, or a full-width mark of one."""
-    code = ord(character)
-    if 0xAC00 <= code <= 0xD7AF or 0x1100 <= code <= 0x11FF:
-        return False  # Hangul, which has spaces
-    return (code >= 0x2E80 and unicodedata.east_asian_width(character) in "WF" and code < 0x1F000) or 0x20000 <= code < 0x40000
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= 80 else line[:80] + "…")

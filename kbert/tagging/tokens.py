@@ -1,0 +1,74 @@
+"""Texts that come as tokens: what their text is, and where in it each token stands.
+
+In: the tokens of a sentence. Out: a text, and each token's first character and the one behind its last.
+Whether tokens are the characters of unspaced text ("characters") or words is settled once, in training; where that
+has not been settled ("auto"), each sentence shows it by itself.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Tokens = Literal["auto", "words", "characters"]
+SINGLE = 0.9  # share of tokens that are one character, from which they are characters of unspaced text
+CHINESE = 0.2  # and share of Chinese ones among them
+
+
+@dataclass
+class TokenCounts:
+    """Tokens, those of one character, and those of one Chinese or Japanese character."""
+
+    tokens: int = 0
+    single: int = 0
+    wide: int = 0
+
+    def add(self, token: str) -> None:
+        """One token more."""
+        self.tokens += 1
+        if len(token) == 1:
+            self.single += 1
+            self.wide += wide(token)
+
+    def settled(self) -> Tokens:
+        """Whether these are characters: nearly all, since a file of characters can have an odd token of several."""
+        return "characters" if self.single >= SINGLE * self.tokens and self.wide >= CHINESE * self.tokens else "words"
+
+
+def joined(tokens: Sequence[str], kind: Tokens) -> tuple[str, list[int]]:
+    """The text of tokens, and the character each starts at.
+
+    A space stands between two words, but none beside a Chinese or Japanese character or a full-width mark; characters
+    of unspaced text have none between them.
+    """
+    if kind == "auto":
+        counts = TokenCounts()
+        for token in tokens:
+            counts.add(token)
+        kind = counts.settled()
+    text, places = "", []
+    for token in tokens:
+        if text and kind == "words" and not wide(text[-1]) and not wide(token[0]):
+            text += " "
+        places.append(len(text))
+        text += token
+    return text, places
+
+
+def placed(tokens: Sequence[str], starts: Sequence[int]) -> str:
+    """Where tokens stand, as a string: first character and the one behind the last of each, between blanks."""
+    return " ".join(f"{start} {start + len(token)}" for token, start in zip(tokens, starts, strict=True))
+
+
+def places(written: str) -> list[tuple[int, int]]:
+    """What `placed` has written."""
+    numbers = list(map(int, written.split()))
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def wide(character: str) -> bool:
+    """Whether it is of a script that is written without spaces, or a full-width mark of one."""
+    code = ord(character)
+    if 0xAC00 <= code <= 0xD7AF or 0x1100 <= code <= 0x11FF:
+        return False  # Hangul, which has spaces
+    return (code >= 0x2E80 and unicodedata.east_asian_width(character) in "WF" and code < 0x1F000) or 0x20000 <= code < 0x40000
