@@ -56,6 +56,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         keyed_by=len(model.fields),
         nested=task.nested,
         reader=task.reader(source),
+        tokens=task.tokens(model.options),
         check=audit,
         recorded=recorded,
         usual=task.usual,

@@ -15,13 +15,14 @@ from typing import IO, Literal, NamedTuple
 from kbert import encodings
 from kbert.config import Recorded, SourceConfig
 from kbert.errors import DataError, UsageError
-from kbert.tagging import conll
+from kbert.tagging import conll, schemes
+from kbert.tagging.tokens import wide
 
 Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
 SAMPLE = 1 << 18  # bytes of a file that are looked at
 ROWS = 200  # and lines of them
 ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad", ".seg": "terms"}
-ENDINGS |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
+ENDINGS |= dict.fromkeys((".conll", ".conllu", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
 ALL = "tsv|csv|jsonl|txt|conll|squad|terms"
 
 
@@ -35,6 +36,7 @@ class Settled:
     recorded_columns: tuple[str, ...] = ()  # as training's flags did
     delimiter: str = ","
     note: str = ""
+    later: bool = False  # whether a model has been trained, so that names may be those of its training
 
 
 def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Settled:
@@ -79,6 +81,7 @@ def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorde
         recorded.source.columns if recorded and not config.columns else (),
         character,
         f"read as {', '.join(notes)}" if notes else "",
+        recorded is not None,
     )
 
 
@@ -169,13 +172,13 @@ def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
 
 def _is_conll(head: Sequence[str], labels: Sequence[str]) -> bool:
     """Whether lines are tokens with one of a model's tags, or tokens alone with blank lines between sentences."""
-    kinds = {*labels, conll.UNTYPED}
+    kinds = {*labels, schemes.UNTYPED}
     lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line)]
-    tagged = [line for line in lines if any(c == "O" or conll.split(conll.typed(c))[1] in kinds for c in line[1:])]
+    tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
     if any(len(line) > 1 for line in lines):
         return 2 * len(tagged) > len(lines)
     blanks = sum(conll.skipped(line) for line in head)
-    short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not conll.wide(line[0][0])) for line in lines)
+    short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not wide(line[0][0])) for line in lines)
     return 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines)
 
 

@@ -84,7 +84,7 @@ def _train(
     if len(fields) > shape.num_segments:
         raise UsageError(f"--text_columns: the checkpoint knows {shape.num_segments} segment, a pair needs 2")
 
-    tables, labels = _tables(task_type, train, fields, task_options, checkpoint.text)
+    tables, labels, task_options = _tables(task_type, train, fields, task_options, checkpoint.text)
     model_config = ModelConfig(
         task=name,
         fields=fields,
@@ -181,8 +181,8 @@ def _measured(directory: ModelDir, train: TrainConfig) -> bool:
 
 def _tables(
     task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any], casing: TextConfig
-) -> tuple[dict[str, "Table"], tuple[str, ...]]:
-    """The tables by split, every row validated, and the labels in order."""
+) -> tuple[dict[str, "Table"], tuple[str, ...], dict[str, Any]]:
+    """The tables by split, every row validated, the labels in order, and the options with what the rows settle."""
     from kbert import splits
     from kbert.sources import open_table
 
@@ -203,6 +203,7 @@ def _tables(
             alike=None if former or recorded is not None or train.dev_data else splits.hashed(casing),
             nested=task_type.nested,
             reader=task_type.reader(train.source),
+            tokens=task_type.tokens(options),
             check=audit,
             usual=task_type.usual,
         )
@@ -215,6 +216,8 @@ def _tables(
     tables = {}
     tables["train"], audit = opened(train.train_data, _labels_file(train.labels), train.source)
     labels = audit.labels
+    if task_type.tokens(options) == "auto":
+        options = {**options, "tokens": tables["train"].settle_tokens()}
     # How the training rows are written, the other files may be, or say themselves that they are not.
     later = Recorded.of(train.source, train.train_data, labels).overridden()
     if train.dev_data:
@@ -230,7 +233,7 @@ def _tables(
         ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items())
         + (f", {len(labels):,} labels" if labels else ""),
     )
-    return tables, labels
+    return tables, labels, options
 
 
 def _labels_file(name: str | None) -> list[str] | None:

@@ -20,7 +20,10 @@ from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.file_settings import ROWS, Settled, header_row, repeats
 from kbert.label_names import hidden
-from kbert.tagging import conll
+from kbert.tagging.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey
+from kbert.tagging.schemes import Tags
+from kbert.tagging.suspicion import check
+from kbert.tagging.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +39,19 @@ class Layout(Protocol):
 
 
 def layout_of(
-    name: str, stream: IO[bytes], settled: Settled, config: SourceConfig, columns: Sequence[str], nested: Sequence[str]
+    name: str,
+    stream: IO[bytes],
+    settled: Settled,
+    config: SourceConfig,
+    columns: Sequence[str],
+    nested: Sequence[str],
+    tokens: Tokens | None,
 ) -> tuple[Layout, int, int]:
-    """The file's layout, the bytes in front of its first row, and the lines these hold."""
+    """The file's layout, the bytes in front of its first row, and the lines these hold.
+
+    Where `tokens` is not None, the values of a layout of tokens have a column more, behind the first: where these stand in
+    the text (see `kbert.tagging.tokens.placed`).
+    """
     kind, encoding = settled.format, settled.encoding
     if kind == "squad":
         return Questions("utf-8", columns, nested), 0, 0
@@ -51,7 +64,7 @@ def layout_of(
         if any(column != config.label_column for column in columns[1:]):
             raise UsageError(f"{name}: conll has a text and its tags, but {', '.join(columns)} are asked for")
         stream.seek(start)
-        return Conll.of(name, iter(stream), encoding, columns), start, 0
+        return Tokenised.of(name, stream, settled, columns, config, tokens), start, 0
     if kind == "terms":
         if len(columns) > 3 or (len(columns) > 1 and len(config.text_columns) != 2):
             raise UsageError(
@@ -254,39 +267,63 @@ class JsonLines:
         raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
 
 
-@dataclass
-class Conll:
+class Tokenised:
     """A sentence a block of lines: a token and its tag a line, a blank line behind; see `kbert.tagging.conll`.
 
-    Its columns are the text, whatever that is called, and the entities as spans of its characters.
+    Its columns are the text, where its tokens stand if that is asked for, and the gold.
     """
 
-    encoding: str
-    columns: Sequence[str]
-    reading: conll.Reading
+    def __init__(self, encoding: str, reading: Reading, placed: bool):
+        self.encoding, self.reading, self.placed = encoding, reading, placed
 
     @classmethod
-    def of(cls, name: str, lines: Iterator[bytes], encoding: str, columns: Sequence[str]) -> "Conll":
+    def of(
+        cls, name: str, stream: IO[bytes], settled: Settled, columns: Sequence[str], config: SourceConfig, tokens: Tokens | None
+    ) -> "Tokenised":
         """The layout of one file, which is read once to see what its tags and tokens are like.
 
+        Args:
+            stream: at the file's first line.
+
         Raises:
-            DataError: a line is malformed or tags are of mixed schemes, named as FILE:LINE.
+            DataError: a line is malformed, tags are of mixed schemes, named as FILE:LINE, or the columns that are read
+                look as if they were not meant.
+            UsageError: a column that the flags choose is not there.
         """
 
         def decoded() -> Iterator[str]:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(stream, 1):
                 try:
-                    yield _line(line, encoding)
+                    yield _line(line, settled.encoding)
                 except ValueError as error:
                     raise DataError(f"{name}:{number}: {error}") from None
 
-        return cls(encoding, columns, conll.survey(name, decoded(), tagged=len(columns) == 2))
+        start = stream.tell()
+        universal = is_universal(first_line(decoded()))
+        tagged = len(columns) > 1
+        chosen = Columns.chosen(
+            name,
+            settled.columns or settled.recorded_columns,
+            config.text_columns[0],
+            config.label_column if tagged else None,
+            universal=universal,
+            later=settled.later,
+        )
+        stream.seek(start)
+        seen = survey(name, decoded(), chosen)
+        try:
+            tags = scheme(name, seen.followed) if tagged else None
+        except DataError:
+            check(name, seen, Tags("bare"))  # names the cause where columns were surely not meant
+            raise
+        check(name, seen, tags)
+        return cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         block: list[bytes] = []
         ended = False
         for line in lines:
-            blank = conll.skipped(_line(line, self.encoding))
+            blank = skipped(_line(line, self.encoding))
             if ended and not blank:
                 yield b"".join(block)
                 block = []
@@ -296,13 +333,11 @@ class Conll:
             yield b"".join(block)
 
     def values(self, record: bytes) -> tuple[str, ...]:
-        lines = [line for line in _decode(record, self.encoding).split("\n") if not conll.skipped(line)]
-        if not lines:
+        found = self.reading.sentence(_decode(record, self.encoding).split("\n"))
+        if found is None:
             return ()
-        if len(self.columns) == 1:
-            return (conll.joined([conll.token(line) for line in lines], self.reading.characters)[0],)
-        text, spans = self.reading.sentence(*zip(*map(conll.columns, lines), strict=True))
-        return (text, json.dumps(spans))
+        text, places, gold = found
+        return (text, *([places] if self.placed else []), *([gold] if self.reading.tags else []))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from kbert.config import NO_LABELS, Labels
 from kbert.errors import UsageError
+from kbert.tagging.tokens import Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,13 @@ class TagOptions:
     stride: int = field(
         default=32,
         metadata={"help": "Tokens that neighbouring windows of a text longer than --max_length share at least.", "low": 0},
+    )
+    tokens: Tokens = field(
+        default="auto",
+        metadata={
+            "help": "Where texts come as tokens (conll), whether these are words, with spaces between, or characters of "
+            "unspaced text; auto goes by the training data, and what it finds is kept with the model."
+        },
     )
     head_dropout: float = field(
         default=0.1,

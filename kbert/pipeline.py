@@ -112,7 +112,7 @@ def _windows(task: OnRows, table: Table) -> np.ndarray:
         return np.full(len(table), task.inputs_each)
     count = graphs.function(
         lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
-        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}],
+        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}],
     )
     with Progress(len(table), desc="counting windows", unit="row", leave=False) as bar:
         counts = []
@@ -130,7 +130,7 @@ def training_examples(task: OnRows, table: Table, seed: int) -> Examples:
 
 def _columns(task: OnRows, table: Table, gold: bool) -> tuple[str, ...]:
     """The task's names for a table's columns: fields and, where the table has it, gold."""
-    return (task.config.fields + task.gold)[: len(table.columns)] if gold else task.config.fields
+    return (task.inputs + task.gold)[: len(table.columns)] if gold else task.inputs
 
 
 class TableBatches:

@@ -68,6 +68,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
     from kbert import pipeline, serving
     from kbert.lengths import CutRows
     from kbert.sources import open_table
+    from kbert.tasks import fine_tuned
 
     with output(options.output) as file:
         if given:
@@ -78,7 +79,8 @@ def run(options: PredictFlags, overrides: Any) -> int:
         assert options.input is not None
         ids = (options.id_column,) if options.id_column else ()
         columns = (*source.text_columns, *ids)
-        table = open_table(options.input, source, columns, keyed_by=len(model.fields), recorded=recorded)
+        tokens = fine_tuned(model.task).tokens(model.options)
+        table = open_table(options.input, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
         predictor = serving.load(options.model_dir, options.n_best)
         row, cut = 1, CutRows(predictor.task)
         beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up

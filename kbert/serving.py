@@ -60,12 +60,17 @@ class Predictor(tf.Module, Generic[S]):
         self.model = task.served(model)
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
         self._graph = graphs.function(
-            self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.config.fields}]
+            self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}]
         )
 
     def __call__(self, raw: Tensors) -> Tensors:
-        outputs: Tensors = self._graph({name: raw[name] for name in self.task.config.fields})
+        outputs: Tensors = self._graph(self._whole(raw))
         return outputs
+
+    def _whole(self, raw: Tensors) -> Tensors:
+        """The task's inputs; those that rows do not come with are empty."""
+        none = tf.zeros_like(raw[self.task.config.fields[0]])
+        return {name: raw.get(name, none) for name in self.task.inputs}
 
     def _predict(self, raw: Tensors) -> Tensors:
         encoded = self.task.encode(raw)
@@ -84,11 +89,11 @@ class Predictor(tf.Module, Generic[S]):
         def served(signature: Signature) -> Any:
             @graphs.function
             def serve(**raw: tf.Tensor) -> Tensors:
-                outputs = self._predict(raw)
+                outputs = self._predict(self._whole(raw if signature.raw is None else signature.raw(raw)))
                 return {name: outputs[name] for name in signature.outputs or outputs}
 
             return serve.get_concrete_function(
-                **{name: tf.TensorSpec([None], tf.string, name=name) for name in signature.fields}
+                **{name: tf.TensorSpec([None] * signature.dimensions, tf.string, name=name) for name in signature.fields}
             )
 
         signatures = self.task.signatures()

@@ -6,6 +6,7 @@ holds neither the text nor the index. What cannot be read at random (gzip, stdin
 once to such a file; the system deletes it when the process ends, however it ends.
 """
 
+import dataclasses
 import glob
 import gzip
 import json
@@ -24,14 +25,16 @@ from kbert.answering import squad
 from kbert.config import Recorded, SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.file_settings import settle
-from kbert.formats import JsonLines, Layout, Questions, Text, byte_order_mark, layout_of
+from kbert.formats import JsonLines, Layout, Questions, Text, Tokenised, byte_order_mark, layout_of
 from kbert.progress import Progress, over
+from kbert.tagging.tokens import TokenCounts, Tokens
 
 log = logging.getLogger(__name__)
 
 # One row of the index. `key` is a hash of the row's texts, `alike` of one or two of them as a model sees them.
 RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("alike", "<u4", 2), ("file", "<u2")])
 MISSING = frozenset(("nan", "NaN", "NaT", "<NA>"))
+PLACES = "places of tokens"
 CHUNK = 8192  # rows of the index held in memory at once
 STDIN = "-"
 
@@ -55,11 +58,14 @@ class _File:
     start: int  # bytes in front of the first row: byte order mark and header
     layout: Layout
     reader: Reader | None = None
+    unplaced: bool = False  # a column for the places of tokens is wanted, and the layout has none
 
     def values(self, record: bytes) -> tuple[str, ...]:
         """The values of a record's row; none where it is no row."""
         values = self.layout.values(record)
-        return self.reader(values) if values and self.reader else values
+        if values and self.reader:
+            values = self.reader(values)
+        return (values[0], "", *values[1:]) if values and self.unplaced else values
 
     def open(self) -> IO[bytes]:
         if self.copy is None:
@@ -174,6 +180,21 @@ class Table:
         first, second = (Table(self.name, self.columns, self._files, side, self.digest) for side in sides)
         return first, second
 
+    def settle_tokens(self) -> Tokens:
+        """Settle, once for all rows, whether tokens are words or characters of unspaced text, and read them so.
+
+        Returns:
+            Which; "auto" where no row comes with tokens.
+        """
+        counts = TokenCounts()
+        layouts = [file.layout for file in self._files if isinstance(file.layout, Tokenised)]
+        for layout in layouts:
+            counts.add_all(layout.reading.counts)
+        kind: Tokens = counts.settled() if counts.tokens else "auto"
+        for layout in layouts:
+            layout.reading = dataclasses.replace(layout.reading, tokens=kind)
+        return kind
+
     def _records(self, rows: Sequence[int] | np.ndarray | range) -> np.ndarray:
         size, index = RECORD.itemsize, self._index.fileno()
         if isinstance(rows, range) and rows.step == 1:
@@ -201,6 +222,7 @@ def open_table(
     check: Callable[[tuple[str, ...]], str | None] | None = None,
     recorded: Recorded | None = None,
     usual: Mapping[str, str] | None = None,
+    tokens: Tokens | None = None,
 ) -> Table:
     """Index a source, validating every row.
 
@@ -218,6 +240,8 @@ def open_table(
         recorded: what training said of its files, for what a file does not say itself; None where none was trained.
         usual: columns that a task usually reads, each with the flag that reads it; one that is there and is not read is
             named in a warning.
+        tokens: how tokens are read where rows come with them; there is a column `PLACES` then, behind the text, with where
+            they stand (see `kbert.tagging.tokens.placed`), "" in rows without. None: no such column.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
@@ -238,13 +262,15 @@ def open_table(
             copy = _spool_squad(name, copy, settled.encoding)
         with _opened(name, copy) as stream:
             size = os.fstat(stream.fileno()).st_size
-            layout, start, skipped = layout_of(name, stream, settled, config, columns, columns[keyed_by:] if nested else ())
+            may_nest = columns[keyed_by:] if nested else ()
+            layout, start, skipped = layout_of(name, stream, settled, config, columns, may_nest, tokens)
             mark = b"" if isinstance(layout, Questions) else byte_order_mark(settled.encoding)
             how = "; ".join(filter(None, (settled.note, getattr(layout, "note", ""))))
             if how and how not in said:
                 log.info("%s: %s", name, how)
                 said.add(how)
-            file = _File(name, copy, start, layout, None if settled.format in ("conll", "terms") else reader)
+            own = None if settled.format in ("conll", "terms") else reader
+            file = _File(name, copy, start, layout, own, tokens is not None and not isinstance(layout, Tokenised))
             files.append(file)
             offset, line = start, 1 + skipped
             stream.seek(start)
@@ -289,7 +315,8 @@ def open_table(
         log.warning("%s: texts that are nan, as pandas writes for a missing one: %d (%s)", source, len(missing), shown)
     if reader is not None:
         reader.finish(source)
-    return Table(source, tuple(columns), files, index, digest)
+    names = tuple(columns) if tokens is None else (columns[0], PLACES, *columns[1:])
+    return Table(source, names, files, index, digest)
 
 
 def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None]]:

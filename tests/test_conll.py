@@ -13,15 +13,19 @@ from hypothesis import strategies as st
 from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.sources import open_table
+from kbert.spans import read_spans
 from kbert.tagging import conll, entity_metrics
 from kbert.tagging.entity_metrics import Counts, mistakes_markdown
+from kbert.tagging.schemes import Tags
+from kbert.tagging.tokens import placed
+from kbert.tagging.tokens import places as read_places
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
 LETTERS = {"BILOU": {"E": "L", "S": "U"}, "BMES": {"I": "M"}}
 
 
 def entities(scheme, tags):
-    return conll.chunks(conll.Reading(scheme, False).plain(tags))
+    return Tags(scheme).chunks(tags)
 
 
 def respelt(scheme, tags):
@@ -94,7 +98,9 @@ def table(path, *columns):
 def rows(path):
     read = table(path)
     values = read.read(range(len(read)))
-    return [(text.decode(), json.loads(spans)) for text, spans in zip(values["text"], values["label"], strict=True)]
+    return [
+        (text.decode(), list(map(list, read_spans(gold)))) for text, gold in zip(values["text"], values["label"], strict=True)
+    ]
 
 
 def test_english_columns(tmp_path, caplog):
@@ -120,15 +126,19 @@ def test_chinese_characters(tmp_path):
 
 
 def test_words_stand_apart_unless_one_is_chinese():
-    assert conll.joined(["New", "York", "纽约", "A", "B", "。", "한국", "말"], False) == (
+    assert conll.joined(["New", "York", "纽约", "A", "B", "。", "한국", "말"], "words") == (
         "New York纽约A B。한국 말",
         [0, 4, 8, 10, 12, 13, 14, 17],
     )
 
 
-@given(st.lists(st.text("aB中。é", min_size=1, max_size=3), min_size=1, max_size=6), st.booleans())
-def test_tokens_stand_where_they_are_said_to(tokens, characters):
-    text, places = conll.joined(tokens, characters)
+@given(
+    st.lists(st.text("aB中。é", min_size=1, max_size=3), min_size=1, max_size=6),
+    st.sampled_from(["auto", "words", "characters"]),
+)
+def test_tokens_stand_where_they_are_said_to(tokens, kind):
+    text, places = conll.joined(tokens, kind)
+    assert [text[start:end] for start, end in read_places(placed(tokens, places))] == tokens
     assert [text[at : at + len(token)] for at, token in zip(places, tokens, strict=True)] == tokens
 
 
@@ -165,8 +175,8 @@ def test_odd_columns(tmp_path, lines, text, spans):
     ],
 )
 def test_schemes_are_told_apart(tags, scheme, tmp_path):
-    reading = conll.survey("f", [f"x {tag}" for tag in tags], tagged=True)
-    assert reading.scheme == scheme
+    seen = conll.survey("f", [f"x {tag}" for tag in tags], conll.Columns())
+    assert conll.scheme("f", seen.followed).scheme == scheme
 
 
 def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):

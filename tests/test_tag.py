@@ -98,7 +98,7 @@ def task(labels=("thing", "view"), max_length=20, **options) -> Tag:
 
 
 def raw(*texts):
-    return {"text": tf.constant(list(texts))}
+    return {"text": tf.constant(list(texts)), "tokens": tf.fill([len(texts)], "")}
 
 
 def rowwise(decoded):
@@ -200,9 +200,9 @@ def test_targets_are_the_first_pieces_tags_in_every_window():
 def outputs_of(tag, texts, wanted):
     """Encoded texts, and outputs that put each word's tag far above the others, wherever it stands."""
     encoded = tag.encode(raw(*texts))
-    word = encoded["word"].values
-    scores = tf.one_hot(tf.gather(tf.constant([*wanted, 0]), tf.where(word < 0, len(wanted), word)), 5, 20.0, 0.0)
-    return encoded, encoded["word"].with_values(scores)
+    shows = encoded["shows"].values
+    scores = tf.one_hot(tf.gather(tf.constant([*wanted, 0]), tf.where(shows < 0, len(wanted), shows)), 5, 20.0, 0.0)
+    return encoded, encoded["shows"].with_values(scores)
 
 
 @pytest.mark.parametrize("decoder", ["softmax", "crf"])
@@ -326,7 +326,8 @@ def test_evaluate_predict_and_export_say_the_same(learnt, folder, tmp_path, envi
     subprocess.run([sys.executable, "-c", program, *paths], check=True, cwd=tmp_path, env=environment)
     direct = {k: v.numpy() for k, v in predictor(raw(*(text for text in texts if "\0" not in text))).items()}
     with np.load(tmp_path / "served.npz", allow_pickle=True) as served:
-        for name, value in direct.items():
+        assert set(served) == {"type", "text", "start", "end", "score", "count"}
+        for name, value in ((name, direct[name]) for name in served):
             if name == "score":
                 assert np.abs(served[name] - value).max() < 1e-5
             else:
@@ -377,7 +378,7 @@ def test_bad_rows_are_named(case, tmp_path):
     path.write_text(json.dumps(good) + "\n" + json.dumps({"text": "good", "label": value}) + "\n")
     audit = Tag.audit("f", ("text",), None)
     measured = Tag.audit("f", ("text",), ["x"])
-    measured(("good", "[]"))
+    measured(("good", "", "[]"))
     measured.finish()  # rows that are only measured may have no entity
     with pytest.raises(DataError) as error:
         open_table(
@@ -387,6 +388,7 @@ def test_bad_rows_are_named(case, tmp_path):
             keyed_by=1,
             nested=True,
             reader=Tag.reader(SourceConfig()),
+            tokens="auto",
             check=audit,
         )
     assert str(error.value).startswith(f"{path}:2: ") and message in str(error.value)

@@ -47,7 +47,9 @@ class Columns:
     marked: frozenset[str] = frozenset()
 
     @classmethod
-    def chosen(cls, name: str, names: Sequence[str], word: str, tag: str | None, universal: bool) -> "Columns":
+    def chosen(
+        cls, name: str, names: Sequence[str], word: str, tag: str | None, *, universal: bool = False, later: bool = False
+    ) -> "Columns":
         """The columns that names or numbers choose.
 
         Args:
@@ -55,6 +57,8 @@ class Columns:
             names: those of --columns, or none.
             word, tag: a name, or a number from 1 (from -1 at the end); "text" and "label" are the first and the last
                 column, in CoNLL-U FORM and UPOS, where no column has that name.
+            universal: whether the file is CoNLL-U.
+            later: whether the names may be those of other files that a model was trained on; the same holds for them then.
 
         Raises:
             UsageError: there is no such column.
@@ -69,7 +73,7 @@ class Columns:
                 if known and abs(number) > len(known):
                     raise UsageError(f"{name}: {flag}={spec}: there are {len(known)} columns: {', '.join(known)}")
                 return number - (number > 0), True
-            if spec == default and not names:
+            if (spec == default or later) and not names:
                 return otherwise, False
             hint = f"it has {', '.join(known)}" if known else "a file of columns names none; give their names with --columns"
             raise UsageError(f"{name}: {flag}={spec}: no such column; {hint}, or a number (1 is the first, -1 the last)")
@@ -88,10 +92,7 @@ class Columns:
         if "\r" in line.strip(" \t\r\n"):
             raise ValueError("a lone carriage return within the line; end lines with a line feed")
         line = line.rstrip("\r\n")
-        if self.universal:
-            parts = line.split("\t")
-        else:
-            parts = _parts(line.rstrip(" \t"))
+        parts = line.split("\t") if self.universal else _parts(line.rstrip(" \t"))
         if self.names and len(parts) != len(self.names):
             raise ValueError(f"{len(parts)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(line)}")
         for at in (self.word, self.tag):
@@ -130,6 +131,7 @@ class Survey:
         tags: how often each tag occurs.
         widths: how often lines have so many columns.
         ends: tokens that end a sentence (full stops and the like).
+        followed: (tag, the next tag; "" at a sentence's ends) -> how often, and the line of the first.
     """
 
     columns: Columns
@@ -139,6 +141,7 @@ class Survey:
     widths: Counter[int] = field(default_factory=Counter)
     sentences: int = 0
     ends: int = 0
+    followed: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,27 +196,23 @@ def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
     return Tags(scheme, bool(untyped)), value["tags"]
 
 
-def survey(name: str, lines: Iterable[str], columns: Columns) -> tuple[Survey, Tags | None]:
-    """Look through a file; broken sequences of tags are reported in the log.
+def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
+    """Look through a file.
 
     Args:
         name: the file, for messages.
         lines: its lines.
         columns: those that are read.
 
-    Returns:
-        What the lines are like, and, where there are tags, their scheme.
-
     Raises:
-        DataError: a line is malformed or tags are of mixed schemes, named as FILE:LINE.
+        DataError: a line is malformed, named as FILE:LINE.
     """
     seen = Survey(columns)
-    followed: dict[tuple[str, str], list[int]] = {}  # (tag, the next tag) -> count, line of the first
     marked: set[str] = set()
     before, place, number = "", 0, 0
 
     def follow(tag: str, line: int) -> None:
-        followed.setdefault((before, tag), [0, line])[0] += 1
+        seen.followed.setdefault((before, tag), [0, line])[0] += 1
 
     for number, line in enumerate(lines, 1):
         if skipped(line):
@@ -248,7 +247,7 @@ def survey(name: str, lines: Iterable[str], columns: Columns) -> tuple[Survey, T
     if before:
         follow("", number)
     seen.columns = replace(columns, marked=frozenset(marked & seen.tags.keys()))
-    return seen, scheme(name, followed) if columns.tag is not None else None
+    return seen
 
 
 def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
@@ -277,6 +276,11 @@ def skipped(line: str) -> bool:
     """Whether a line ends a sentence: blank, or the mark of a document's start."""
     line = line.strip(" \t\r\n")
     return not line or line.startswith("-DOCSTART-")
+
+
+def first_line(lines: Iterable[str]) -> str:
+    """The first line that is not blank nor a comment."""
+    return next((line for line in lines if not skipped(line) and not line.startswith("#")), "")
 
 
 def is_universal(line: str) -> bool:

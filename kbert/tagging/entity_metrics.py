@@ -25,6 +25,7 @@ class Counts:
     rows: int = 0
     tokens: int = 0
     right_tokens: int = 0
+    strict: list[int] = field(default_factory=lambda: [0, 0])  # right, and gold, as the strict mode reads gold
     confusion: np.ndarray = field(init=False)  # [types + 1, types + 1], gold by predicted; the first is `OUTSIDE`
     mistakes: list[tuple[str, list[Span], list[Span]]] = field(default_factory=list)
 
@@ -32,9 +33,12 @@ class Counts:
         self.numbers = {kind: i for i, kind in enumerate(self.types, 1)}
         self.confusion = np.zeros((len(self.types) + 1,) * 2, np.int64)
 
-    def add(self, text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> None:
-        """One row's entities."""
+    def add(self, text: str, gold: Sequence[Span], predicted: Sequence[Span], strict: Sequence[Span] | None = None) -> None:
+        """One row's entities; `strict` are gold as seqeval's strict mode reads it, where that differs."""
         self.rows += 1
+        valid = set(gold if strict is None else strict)
+        self.strict[0] += len(valid & set(predicted))
+        self.strict[1] += len(valid)
         at = {(start, end): self.numbers[kind] for start, end, kind in gold}
         found = {(start, end): self.numbers[kind] for start, end, kind in predicted}
         for place in at.keys() | found.keys():
@@ -43,14 +47,15 @@ class Counts:
             self.mistakes.append((text, list(gold), list(predicted)))
 
     def add_tokens(self, count: int, right: int) -> None:
-        """Words, and those whose tag is right."""
+        """Tokens or words, and those whose tag is right."""
         self.tokens += count
         self.right_tokens += right
 
     def report(self) -> dict[str, Any]:
         """JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
         `per_type` hold precision, recall and f1, 0 where undefined; `confusion` has a row for each gold type,
-        a column for each predicted one, "O" first: no entity of any type stands at that very place.
+        a column for each predicted one, "O" first: no entity of any type stands at that very place. `strict` holds
+        seqeval's figures in strict mode, with the scheme of gold (of what is predicted both modes say the same).
         """
         right = np.diag(self.confusion)[1:]
         gold, predicted = self.confusion.sum(1)[1:], self.confusion.sum(0)[1:]
@@ -67,6 +72,7 @@ class Counts:
             "rows": self.rows,
             "micro": _scores(int(right.sum()), int(gold.sum()), int(predicted.sum())),
             "macro": {name: sum(scores[name] for scores in seen) / max(len(seen), 1) for name in ("precision", "recall", "f1")},
+            "strict": _scores(self.strict[0], self.strict[1], int(predicted.sum())),
             "token_accuracy": self.right_tokens / self.tokens if self.tokens else 0.0,
             "per_type": per_type,
             "gold": int(gold.sum()),
@@ -90,7 +96,8 @@ def table(report: dict[str, Any]) -> str:
     columns = [(name, name, 8 if name == "gold" else 10) for name in ("precision", "recall", "f1", "gold", "predicted")]
     averages = {name: {**report[name], "gold": report["gold"], "predicted": report["predicted"]} for name in ("macro", "micro")}
     lines = figures.table(columns, report["per_type"], averages)
-    lines.append(f"entities' f1 {report['micro']['f1']:.4f}   token accuracy {report['token_accuracy']:.4f}")
+    strict = f"   strict f1 {report['strict']['f1']:.4f}" if "strict" in report else ""  # older reports have none
+    lines.append(f"entities' f1 {report['micro']['f1']:.4f}{strict}   token accuracy {report['token_accuracy']:.4f}")
     return "\n".join(lines)
 
 

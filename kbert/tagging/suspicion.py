@@ -116,19 +116,18 @@ def _of_sentences(seen: Survey) -> Iterator[str]:
             f"sentences{sure}."
         )
     if seen.counts.tokens >= 1000 or (seen.counts.tokens >= 100 and seen.ends >= 5):
-        yield (
-            f"{seen.counts.tokens:,} tokens are a single sentence; a blank line has to stand between sentences{sure}."
-        )
+        yield (f"{seen.counts.tokens:,} tokens are a single sentence; a blank line has to stand between sentences{sure}.")
 
 
 def _column_of_entities(seen: Survey) -> int | None:
     """A column other than those read that has nothing but tags with prefixes and O, the last such one."""
-    width = min(min(seen.widths, default=0), BESIDE)
-    at = seen.columns.tag or 0
-    read = {seen.columns.word % width, at % width} if width else set()
-    for column in reversed([c for c in range(width) if c not in read]):
-        values = Counter(parts[column] for *_, parts in seen.lines)
-        if len(seen.widths) == 1 and all(v == "O" or split(v)[0] for v in values) and any(split(v)[0] not in ("", "O") for v in values):
+    if len(seen.widths) != 1:
+        return None
+    width = min(seen.widths)
+    read = {seen.columns.word % width, (seen.columns.tag or 0) % width}
+    for column in reversed([c for c in range(min(width, BESIDE)) if c not in read]):
+        prefixes = {split(parts[column])[0] for *_, parts in seen.lines}
+        if "" not in prefixes and prefixes != {"O"}:
             return column
     return None
 

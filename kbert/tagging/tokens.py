@@ -30,6 +30,14 @@ class TokenCounts:
             self.single += 1
             self.wide += wide(token)
 
+    def add_all(self, other: "TokenCounts") -> None:
+        """Those of other rows."""
+        self.tokens, self.single, self.wide = (
+            self.tokens + other.tokens,
+            self.single + other.single,
+            self.wide + other.wide,
+        )
+
     def settled(self) -> Tokens:
         """Whether these are characters: nearly all, since a file of characters can have an odd token of several."""
         return "characters" if self.single >= SINGLE * self.tokens and self.wide >= CHINESE * self.tokens else "words"
@@ -64,6 +72,14 @@ def places(written: str) -> list[tuple[int, int]]:
     """What `placed` has written."""
     numbers = list(map(int, written.split()))
     return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def wide_class() -> str:
+    """The characters that are `wide`, as ranges of a class of a regular expression."""
+    codes = [code for first, stop in ((0x2E80, 0x1F000), (0x20000, 0x40000)) for code in range(first, stop) if wide(chr(code))]
+    starts = [code for code, before in zip(codes, [-1, *codes], strict=False) if code != before + 1]
+    ends = [code for code, behind in zip(codes, [*codes[1:], -1], strict=True) if behind != code + 1]
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
 
 
 def wide(character: str) -> bool:

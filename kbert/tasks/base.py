@@ -12,7 +12,7 @@ that is `grouped` does so too, and its loss needs all of a row's inputs at once.
           Task          both: what `kbert.finetune` trains
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import keras
@@ -25,6 +25,7 @@ from kbert.encoder import Encoder
 from kbert.errors import UsageError
 from kbert.reports import Report
 from kbert.sources import Reader, Table
+from kbert.tagging.tokens import Tokens
 from kbert.text import Tokenizer
 
 Tensors = dict[str, tf.Tensor]
@@ -91,6 +92,8 @@ class Signature(NamedTuple):
 
     fields: tuple[str, ...]
     outputs: tuple[str, ...] | None = None  # None: all
+    raw: Callable[[Tensors], Tensors] | None = None  # makes the task's inputs of the fields where these are others
+    dimensions: int = 1  # of each field: 1 for strings [rows]
 
 
 class Lengths(NamedTuple):
@@ -115,6 +118,12 @@ class Served(Protocol):
 
     config: Any  # with `fields`, the raw inputs' names
     tokenizer: Tokenizer
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All that `encode` and `decode` may read of rows: the fields, and what readers of files add ("" where they do not)."""
+        fields: tuple[str, ...] = self.config.fields
+        return fields
 
     def encode(self, raw: Tensors) -> Encoded:
         """Ids from raw strings, batched, graph only.
@@ -258,6 +267,11 @@ class Task(OnRows, Kept, Protocol):
     def settled(options: Any, source: SourceConfig) -> Any:
         """The task's options, completed by what the source settings or a file say; they are stored with the model."""
         return options
+
+    @staticmethod
+    def tokens(options: dict[str, Any]) -> Tokens | None:
+        """How tokens are read of rows that come with them, by the option `tokens`; None: the task does not look at them."""
+        return None
 
     @staticmethod
     def audit(

@@ -1,9 +1,10 @@
 """Entities in a text: type, text and the characters they stand at.
 
 Raw `text` in; padded lists of `type`, `text`, `start`, `end` (exclusive) and `score`, and their `count`, out.
-What is tagged is a word as BERT splits them (a Chinese character is one); its tag sits on its first
-piece, as in Devlin et al. 2019, section 5.3. Long texts are read in windows, whose scores are joined before
-tags are chosen. An entity's score is the probability that all its words have these tags.
+What is tagged is a token where rows come with tokens (`tokens`, where they stand in the text), or else a word as BERT
+splits them (a Chinese character is one); its tag sits on its first piece, as in Devlin et al. 2019, section 5.3. Long
+texts are read in windows, whose scores are joined before tags are chosen. An entity's score is the probability that
+all its tokens or words have these tags.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,10 +25,16 @@ from kbert.options import TagOptions
 from kbert.reports import Matrix, Report
 from kbert.spans import Span, check_spans, read_spans, tag_names, tag_numbers
 from kbert.tagging import entity_metrics
+from kbert.tagging.conll import read_tags
 from kbert.tagging.crf import CRF
-from kbert.tasks.base import Encoded, Task, Tensors
+from kbert.tagging.schemes import Tags
+from kbert.tagging.tokens import Tokens, places
+from kbert.tagging.units import Units, joined, spread, units
+from kbert.tasks.base import Encoded, Signature, Task, Tensors
 from kbert.text import Tokenizer
 from kbert.windows import framed, windows
+
+ENTITY = ("type", "text", "start", "end", "score")  # what is answered of an entity
 
 
 class EntityAudit:
@@ -40,7 +47,7 @@ class EntityAudit:
         self.found: set[str] = set()
 
     def __call__(self, values: tuple[str, ...]) -> str | None:
-        text, gold = values
+        text, _, gold = values
         spans = read_spans(gold)
         check_spans(spans, text)
         notes = []
@@ -87,7 +94,11 @@ class TagReport(Report):
 
 
 class TagScorer:
-    """Counts of entities, and of words whose tag is right."""
+    """Counts of entities, and of tokens whose tag is right; of words, in rows without tokens.
+
+    In rows with tokens, predicted entities are written as tags in the scheme of the file's, and compared with them as they
+    stand there.
+    """
 
     def __init__(self, task: "Tag"):
         self.task = task
@@ -96,11 +107,22 @@ class TagScorer:
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
         gold = [read_spans(spans) for spans in raw["entities"]]
         found = [self._spans(predicted, row) for row in range(len(gold))]
-        for text, spans, others in zip(raw["text"], gold, found, strict=True):
-            self.counts.add(text.decode(), spans, others)
-        places = [values.numpy() for values in self.task.places(tf.constant(raw["text"]))]
-        tags, other_tags = (tag_numbers(spans, self.task.types, *places)[0] for spans in (gold, found))
-        self.counts.add_tokens(len(tags), int((tags == other_tags).sum()))
+        for row, (text, spans, others) in enumerate(zip(raw["text"], gold, found, strict=True)):
+            tags = read_tags(raw["entities"][row])
+            strict = None if tags is None else self._compared(raw["tokens"][row], others, *tags)
+            self.counts.add(text.decode(), spans, others, strict)
+        rest = [row for row in range(len(gold)) if not raw["tokens"][row]]
+        places = [values.numpy() for values in self.task.places(tf.constant(raw["text"][rest], tf.string))]
+        numbers, others = (tag_numbers([spans[row] for row in rest], self.task.types, *places)[0] for spans in (gold, found))
+        self.counts.add_tokens(len(numbers), int((numbers == others).sum()))
+
+    def _compared(self, tokens: bytes, found: list[Span], scheme: Tags, gold: list[str]) -> list[Span]:
+        """Count the tokens of a row whose tag is right; returns its gold entities as seqeval's strict mode reads them."""
+        where = places(tokens.decode())
+        first, behind = ({place[side]: i for i, place in enumerate(where)} for side in (0, 1))
+        tags = scheme.written([(first[start], behind[end] + 1, kind) for start, end, kind in found], len(where))
+        self.counts.add_tokens(len(gold), sum(a == b for a, b in zip(tags, gold, strict=True)))
+        return [(where[start][0], where[stop - 1][1], kind) for start, stop, kind in scheme.strict(gold)]
 
     def result(self) -> TagReport:
         return TagReport(self.counts.report(), self.counts.mistakes)
@@ -154,7 +176,7 @@ class Tag(Task):
         # WordPiece marks what continues a word; a text cannot spell the mark, since "#" is a word of its own.
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
         self._crf: CRF | None = None
-        self._places = graphs.function(self._words, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
@@ -171,53 +193,62 @@ class Tag(Task):
         return EntityReader(source)
 
     @staticmethod
+    def tokens(options: dict[str, Any]) -> Tokens:
+        read: TagOptions = from_json(TagOptions, options, "options")
+        return read.tokens
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (*self.config.fields, "tokens")
+
+    @staticmethod
     def audit(
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
     ) -> EntityAudit:
         return EntityAudit(source, labels)
 
     def encode(self, raw: Tensors) -> Encoded:
-        ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
-        opens, word_start, word_end = self._word_places(ids, starts, ends)
-        of_piece = tf.where(opens, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # [pieces]
+        ids, units = self._units(raw)
         cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.options.stride)
         pieces = cut.token.with_values(tf.gather(ids.values, cut.token.values))
-        word = cut.token.with_values(tf.gather(of_piece, cut.token.values))
+        shows = cut.token.with_values(tf.gather(units.shows, cut.token.values))
         return {
             **self.tokenizer.pack([pieces], self.config.max_length),
             "row": cut.row,
-            "word": framed(word, -1),  # the word a token opens, counted over all rows
+            "shows": framed(shows, -1),  # the unit a piece is the first of, counted over those of all rows that have one
             "owned": framed(cut.owned, False),
-            "word_start": word_start,  # int32 [rows, (words)]
-            "word_end": word_end,
+            "units": units,
         }
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.RaggedTensor:
-        starts, ends = encoded["word_start"], encoded["word_end"]
+        starts, ends = _own_places(encoded["units"])
 
-        def tags(gold: np.ndarray, starts: np.ndarray, ends: np.ndarray, words: np.ndarray) -> np.ndarray:
-            return tag_numbers([read_spans(spans) for spans in gold], self.types, starts, ends, words)[0]
+        def tags(gold: np.ndarray, starts: np.ndarray, ends: np.ndarray, units: np.ndarray) -> np.ndarray:
+            return tag_numbers([read_spans(spans) for spans in gold], self.types, starts, ends, units)[0]
 
         arguments = [raw["entities"], starts.values, ends.values, starts.row_lengths()]
-        of_word = tf.ensure_shape(tf.numpy_function(tags, arguments, tf.int32), [None])
-        word = encoded["word"]
-        none = tf.size(of_word)
-        return word.with_values(tf.gather(tf.concat([of_word, [-1]], 0), tf.where(word.values < 0, none, word.values)))
+        of_unit = tf.ensure_shape(tf.numpy_function(tags, arguments, tf.int32), [None])
+        shows = encoded["shows"]
+        none = tf.size(of_unit)
+        return shows.with_values(tf.gather(tf.concat([of_unit, [-1]], 0), tf.where(shows.values < 0, none, shows.values)))
 
     def survey(self, rows: Iterable[Tensors]) -> list[str]:
         entities = widened = lost = 0
         for raw in rows:
             spans = [read_spans(gold) for gold in raw["entities"].numpy()]
-            _, wide, none = tag_numbers(spans, self.types, *(values.numpy() for values in self.places(raw["text"])))
+            where = (values.numpy() for values in self.places(raw["text"], raw["tokens"]))
+            _, wide, none = tag_numbers(spans, self.types, *where)
             entities, widened, lost = entities + sum(map(len, spans)), widened + wide, lost + none
         return [
             f"{entities:,} entities: {widened:,} do not begin and end with words and are learnt as the words they touch, "
             f"{lost:,} have no word of their own and are not learnt"
         ]
 
-    def places(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Where words start and end, int32 [words] of all texts in order, and how many each text has, int64 [texts]."""
-        return self._places(texts)
+    def places(self, texts: tf.Tensor, tokens: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Where the units that have a piece of their own start and end, int32 [units] of all texts in order, and how many
+        each text has, int64 [texts]."""
+        starts, ends = self._places(texts, tf.zeros_like(texts) if tokens is None else tokens)
+        return starts.values, ends.values, starts.row_lengths()
 
     def build(self, encoder: Encoder) -> keras.Model:
         encoder.backbone.pooled_dense.trainable = False
@@ -246,48 +277,78 @@ class Tag(Task):
         return {"loss": TagLoss(self._crf)}
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        kept = (encoded["word"].values >= 0) & encoded["owned"].values
-        scores = tf.ensure_shape(tf.boolean_mask(outputs.values, kept), [None, 1 + 2 * len(self.types)])  # [words, tags]
-        starts, ends = encoded["word_start"], encoded["word_end"]
-        lengths = tf.cast(starts.row_lengths(), tf.int32)
-        row = starts.value_rowids()
-        tags = tf.argmax(scores, -1, output_type=tf.int32) if self._crf is None else self._crf.best(scores, lengths)
+        units: Units = encoded["units"]
+        kept = (encoded["shows"].values >= 0) & encoded["owned"].values
+        scores = tf.ensure_shape(tf.boolean_mask(outputs.values, kept), [None, 1 + 2 * len(self.types)])  # [own units, tags]
+        starts, ends, row = units.starts, units.ends, units.starts.value_rowids()
+        lengths = tf.cast(_own_places(units)[0].row_lengths(), tf.int32)
+        chosen = tf.argmax(scores, -1, output_type=tf.int32) if self._crf is None else self._crf.best(scores, lengths)
+        kind, goes_on = spread((chosen - 1) // 2, (chosen > 0) & (chosen % 2 == 0), row, units.own, units.inside)  # -1 outside
 
         # Read as seqeval reads: a tag that does not go on with the entity before it begins one.
-        kind = (tags - 1) // 2  # -1 outside
-        before = tf.concat([[-1], tf.where(row[1:] == row[:-1], kind[:-1], -1)], 0)[: tf.size(tags)]
-        opens = (kind >= 0) & ((tags % 2 == 1) | (kind != before))
-        part = tf.where(kind >= 0, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)
-        closes = (kind >= 0) & (part != tf.concat([part[1:], [-1]], 0))
+        before = tf.concat([[-1], tf.where(row[1:] == row[:-1], kind[:-1], -1)], 0)[: tf.size(kind)]
+        opens = (kind >= 0) & (~goes_on | (kind != before))
+        of_unit = tf.where(kind >= 0, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # which entity each is of
+        closes = (kind >= 0) & (of_unit != tf.concat([of_unit[1:], [-1]], 0))
+        part = tf.boolean_mask(of_unit, units.own)
         if self._crf is None:
-            each = tf.gather(tf.nn.log_softmax(scores), tags, batch_dims=1)
+            each = tf.gather(tf.nn.log_softmax(scores), chosen, batch_dims=1)
             logarithms = tf.math.unsorted_segment_sum(each, part, tf.reduce_sum(tf.cast(opens, tf.int32)))
         else:
-            logarithms = self._crf.log_probabilities(scores, tags, lengths, part)
+            logarithms = self._crf.log_probabilities(scores, chosen, lengths, part)
 
         start, end = tf.boolean_mask(starts.values, opens), tf.boolean_mask(ends.values, closes)
         by_row = tf.RaggedTensor.from_value_rowids(start, tf.boolean_mask(row, opens), nrows=starts.nrows(), validate=False)
         characters = tf.strings.unicode_decode(raw["text"], "UTF-8", errors="ignore")
-        at = tf.cast(tf.gather(characters.row_starts(), tf.boolean_mask(row, opens)), tf.int32)
-        cut = tf.ragged.range(at + start, at + end)
-        text = tf.strings.unicode_encode(cut.with_values(tf.gather(characters.values, cut.values)), "UTF-8")
+
+        def cut(first: tf.Tensor, stop: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+            at = tf.cast(tf.gather(characters.row_starts(), row), tf.int32)
+            codes = tf.ragged.range(at + first, at + stop)
+            return tf.strings.unicode_encode(codes.with_values(tf.gather(characters.values, codes.values)), "UTF-8")
+
+        number = tf.range(tf.size(kind)) - tf.cast(tf.gather(starts.row_starts(), row), tf.int32)  # within its row
+        given = tf.gather(raw["tokens"] != "", row)
+        tags = tf.where(kind >= 0, 2 + 2 * kind - tf.cast(opens, tf.int32), 0)
+        of_token = tf.RaggedTensor.from_value_rowids(tags[given], row[given], nrows=starts.nrows(), validate=False)
+        tokens = cut(starts.values[given], ends.values[given], row[given])
+        names = ["O", *(f"{prefix}-{kind}" for kind in self.config.labels for prefix in "BI")]
         return {
             "type": by_row.with_values(tf.gather(tf.constant(self.config.labels), tf.boolean_mask(kind, opens))).to_tensor(""),
-            "text": by_row.with_values(text).to_tensor(""),
+            "text": by_row.with_values(cut(start, end, tf.boolean_mask(row, opens))).to_tensor(""),
             "start": by_row.to_tensor(-1),
             "end": by_row.with_values(end).to_tensor(-1),
             "score": by_row.with_values(tf.minimum(tf.exp(logarithms), 1.0)).to_tensor(0.0),
             "count": tf.cast(by_row.row_lengths(), tf.int32),
+            # Of rows that come with tokens: an entity's tokens, counted from 0, and the tag of each token, in IOB2.
+            "start_token": by_row.with_values(number[opens]).to_tensor(-1),
+            "end_token": by_row.with_values(number[closes] + 1).to_tensor(-1),
+            "tokens": of_token.with_values(tokens).to_tensor(""),
+            "tags": of_token.with_values(tf.gather(tf.constant(names), of_token.values)).to_tensor(""),
+            "token_count": tf.cast(of_token.row_lengths(), tf.int32),
         }
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        names = ("type", "text", "start", "end", "score")
+        names = ENTITY
         columns = [decoded[name][row, : decoded["count"][row]].tolist() for name in names]
         return {
             "entities": [
                 {name: value.decode() if isinstance(value, bytes) else value for name, value in zip(names, values, strict=True)}
                 for values in zip(*columns, strict=True)
-            ]
+            ],
+            **{
+                name: [value.decode() for value in decoded[name][row, : decoded["token_count"][row]].tolist()]
+                for name in ("tokens", "tags")
+                if decoded["token_count"][row]
+            },
+        }
+
+    def signatures(self) -> dict[str, Signature]:
+        """`serving_default` answers texts; `tokens` texts cut into tokens, strings [rows, tokens] padded with ""."""
+        by_token = (*ENTITY, "start_token", "end_token", "count", "tags")
+        kind = self.options.tokens
+        return {
+            "serving_default": Signature(self.config.fields, (*ENTITY, "count")),
+            "tokens": Signature(("tokens",), by_token, raw=lambda raw: joined(raw["tokens"], kind), dimensions=2),
         }
 
     def scorer(self, calibrates: bool) -> TagScorer:
@@ -296,20 +357,19 @@ class Tag(Task):
     def report(self, metrics: dict[str, Any]) -> TagReport:
         return TagReport(metrics)
 
-    def _words(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        _, starts, ends = self._word_places(*self.tokenizer.tokenize_with_offsets(texts))
-        return starts.values, ends.values, starts.row_lengths()
+    def _own(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        return _own_places(self._units({"text": texts, "tokens": tokens})[1])
 
-    def _word_places(
-        self, ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor
-    ) -> tuple[tf.Tensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """Which pieces open a word, [pieces]; where words start and end, [rows, (words)]."""
-        opens = tf.gather(self._opens_word, ids.values)
-        closes = tf.concat([opens[1:], [True]], 0)[: tf.size(opens)]
-        of_row = tf.RaggedTensor.from_value_rowids(
-            tf.boolean_mask(starts.values, opens), tf.boolean_mask(ids.value_rowids(), opens), nrows=ids.nrows(), validate=False
-        )
-        return opens, of_row, of_row.with_values(tf.boolean_mask(ends.values, closes))
+    def _units(self, raw: Tensors) -> tuple[tf.RaggedTensor, Units]:
+        """Ids of all texts' pieces, [rows, (pieces)], and the units they are of."""
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
+        return ids, units(ids, starts, ends, raw["tokens"], tf.gather(self._opens_word, ids.values))
+
+
+def _own_places(units: Units) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Where the units that have a piece of their own start and end, [rows, (own units)] each."""
+    own = units.starts.with_values(units.own)
+    return tf.ragged.boolean_mask(units.starts, own), tf.ragged.boolean_mask(units.ends, own)
 
 
 TASK = Tag

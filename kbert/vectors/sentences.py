@@ -92,6 +92,10 @@ class SentenceVectors:
         self.whitening = whitening
         self.survey = survey
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.config.fields
+
     def encode(self, raw: Tensors) -> Encoded:
         length = self.config.max_length
         return self.tokenizer.pack([self.tokenizer.tokenize(raw["text"], max_words=length)], length)

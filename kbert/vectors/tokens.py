@@ -38,6 +38,10 @@ class TokenVectors:
         self.tokenizer = tokenizer
         self.by_row = by_row
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.config.fields
+
     def encode(self, raw: Tensors) -> Encoded:
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
         cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.config.max_length - 2, self.config.stride)
