@@ -55,7 +55,8 @@ class Counts:
         """JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
         `per_type` hold precision, recall and f1, 0 where undefined; `confusion` has a row for each gold type,
         a column for each predicted one, "O" first: no entity of any type stands at that very place. `strict` holds
-        seqeval's figures in strict mode, with the scheme of gold (of what is predicted both modes say the same).
+        seqeval's figures in strict mode, with the scheme of gold (of what is predicted both modes say the same);
+        `warnings`, where there are some, say what makes the figures say little.
         """
         right = np.diag(self.confusion)[1:]
         gold, predicted = self.confusion.sum(1)[1:], self.confusion.sum(0)[1:]
@@ -67,6 +68,14 @@ class Counts:
             }
             for i, kind in enumerate(self.types)
         }
+        warnings = []
+        if not gold.any():
+            warnings.append("no entity in any row: precision, recall and F1 say nothing")
+        elif not predicted.any():
+            warnings.append(f"no entity predicted in {self.rows:,} rows, where gold has {int(gold.sum()):,}")
+        elif np.count_nonzero(predicted) == 1 < np.count_nonzero(gold):
+            only = self.types[int(predicted.argmax())]
+            warnings.append(f"entities of one type alone are predicted ({only!r}), where gold has {np.count_nonzero(gold)} types")
         seen = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
         return {
             "rows": self.rows,
@@ -78,6 +87,7 @@ class Counts:
             "gold": int(gold.sum()),
             "predicted": int(predicted.sum()),
             "confusion": self.confusion.tolist(),
+            **({"warnings": warnings} if warnings else {}),
         }
 
 

@@ -64,7 +64,9 @@ class EntityAudit:
         return tuple(sorted(self.found) if self.allowed is None else self.allowed)
 
     def finish(self) -> None:
-        """Nothing: rows that are measured may have no entity."""
+        """Raise DataError where no row has an entity: precision, recall and F1 have no value then."""
+        if not self.found:
+            raise DataError(f"{self.source}: no entity in any row, so that nothing can be measured")
 
     def check_learnable(self) -> list[str]:
         if not self.found:
@@ -81,7 +83,8 @@ class TagReport(Report):
 
     def scalars(self) -> dict[str, float]:
         m = self.metrics
-        return {**m["micro"], "macro_f1": m["macro"]["f1"], "token_accuracy": m["token_accuracy"]}
+        strict = {"strict_f1": m["strict"]["f1"]} if "strict" in m else {}  # older reports have none
+        return {**m["micro"], **strict, "macro_f1": m["macro"]["f1"], "token_accuracy": m["token_accuracy"]}
 
     def table(self) -> str:
         return entity_metrics.table(self.metrics)
