@@ -75,7 +75,8 @@ class Counts:
             warnings.append(f"no entity predicted in {self.rows:,} rows, where gold has {int(gold.sum()):,}")
         elif np.count_nonzero(predicted) == 1 < np.count_nonzero(gold):
             only = self.types[int(predicted.argmax())]
-            warnings.append(f"entities of one type alone are predicted ({only!r}), where gold has {np.count_nonzero(gold)} types")
+            of = np.count_nonzero(gold)
+            warnings.append(f"entities of one type alone are predicted ({only!r}), where gold has {of} types")
         seen = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
         return {
             "rows": self.rows,

@@ -81,6 +81,7 @@ def run(options: Any, task_options: Any, source: Any) -> int:
         keyed_by=len(fields),
         nested=task_type.nested,
         reader=task_type.reader(source),
+        tokens=task_type.tokens({}),
         check=audit,
     )
     config = ModelConfig(
@@ -93,7 +94,7 @@ def run(options: Any, task_options: Any, source: Any) -> int:
         max_length=options.max_length,
     )
     task = task_type(config, Tokenizer(vocabulary, lowercase=options.lowercase, strip_accents=options.lowercase))
-    names = (*fields, *task.gold)
+    names = (*task.inputs, *task.gold)
     numbers = np.resize(np.arange(len(table)), max(options.rows, len(table)))
     columns = dict(zip(names, table.read(numbers).values(), strict=True))
 
