@@ -234,6 +234,8 @@ def _begin(
         if options.pairs is None:
             encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
         return
+    if checkpoint.head is not None:
+        log.warning("the checkpoint's %s is set aside: it answers another task", checkpoint.head)
     init = checkpoint.format
     if not encoder.load(checkpoint.arrays(), init):
         log.warning("the checkpoint has no pooler, which pairs are learnt with: it starts at random values")

@@ -188,6 +188,32 @@ def test_a_classifier_over_the_mean_is_refused_by_name(trained, tmp_path, capsys
         assert found.heads() == {} and same(found.arrays(), open_checkpoint(str(tmp_path / "m")).arrays())
 
 
+def test_dropout_of_attention_weights_is_read_run_and_written(tmp_path, capsys):
+    source(tmp_path / "a", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.5)
+    found = open_checkpoint(str(tmp_path / "a")).encoder
+    assert (found.dropout, found.attention_dropout, found.attention_rate) == (0.0, 0.5, 0.5)
+    encoder = Encoder(found)
+    layer = encoder.backbone.transformer_layers[0]
+    rates = [
+        layer._self_attention_layer._dropout_layer.rate,
+        layer._self_attention_dropout.rate,
+        layer._feedforward_dropout.rate,
+    ]
+    assert rates == [0.5, 0.0, 0.0] and encoder.backbone.embeddings_dropout.rate == 0.0
+    plain, *dropped = (np.asarray(encoder(batch(), training=training)) for training in (False, True, True))
+    assert np.abs(plain - dropped[0]).max() > 1e-3 and np.abs(dropped[0] - dropped[1]).max() > 1e-3
+    for form, file in (("hugging_face", "config.json"), ("google", "bert_config.json")):
+        assert convert(tmp_path / "a", tmp_path / form, form) == 0
+        written = json.loads((tmp_path / form / file).read_text())
+        assert (written["hidden_dropout_prob"], written["attention_probs_dropout_prob"]) == (0.0, 0.5)
+        assert open_checkpoint(str(tmp_path / form)).encoder == found
+    capsys.readouterr()
+    assert convert(tmp_path / "a", tmp_path / "keras", "keras_preset") == 0
+    assert "a preset has one dropout, 0.0: that of attention weights, 0.5, is not written" in capsys.readouterr().err
+    source(tmp_path / "b", attention_probs_dropout_prob=0.1)
+    assert open_checkpoint(str(tmp_path / "b")).encoder.attention_dropout is None  # as everywhere else
+
+
 def test_exact_gelu_is_not_written_as_another_unless_told(tmp_path, capsys):
     source(tmp_path / "a", act="gelu")
     for form in ("google", "keras_preset"):

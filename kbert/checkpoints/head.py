@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kbert.checkpoints.names import OUTPUTS
+
 SHOWN = 8  # labels that a message lists
 
 
@@ -40,6 +42,10 @@ class Head:
     task: str | None = None
     max_length: int | None = None
     calibration: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        kind = OUTPUTS.get(self.kind, self.kind.replace("_", " "))
+        return f"{kind} of --task={self.task}" if self.task else kind
 
     @property
     def names(self) -> tuple[str, ...]:

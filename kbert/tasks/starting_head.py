@@ -10,7 +10,6 @@ import keras
 
 from kbert.checkpoints import Checkpoint
 from kbert.checkpoints.head import Head, Unfit
-from kbert.checkpoints.names import OUTPUTS
 from kbert.encoder import Encoder
 from kbert.tasks.base import Task
 
@@ -33,7 +32,7 @@ def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoi
     own = {weight.path: weight for weight in model.weights if id(weight) not in inside}
     random = "; the new head starts at random values" if own else ""
     if new:
-        log.info("--new_head: the %s of --init=%s is set aside%s", named(head), init, random)
+        log.info("--new_head: the %s of --init=%s is set aside%s", head, init, random)
         return
     try:
         if not checkpoint.has_pooler and head.options.get("pooling") == "pooler":
@@ -44,7 +43,7 @@ def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoi
                 raise Unfit(f"{path} has shape {array.shape}, and this run's {tuple(own[path].shape)}")
     except Unfit as reason:
         if head.size or head.task == task.config.task:
-            log.warning("--init=%s: its %s is set aside: %s%s", init, named(head), reason, random)
+            log.warning("--init=%s: its %s is set aside: %s%s", init, head, reason, random)
         return
     for path, array in taken.items():
         own[path].assign(array)
@@ -52,13 +51,7 @@ def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoi
     beside = f", but for {', '.join(left)}" if left else ""
     other = _other(head, task)
     trained = f"; it was trained with {other}" if other else ""
-    log.info("--init=%s: its %s is kept%s%s", init, named(head), beside, trained)
-
-
-def named(head: Head) -> str:
-    """A head in words."""
-    kind = OUTPUTS.get(head.kind, head.kind.replace("_", " "))
-    return f"{kind} of --task={head.task}" if head.task else kind
+    log.info("--init=%s: its %s is kept%s%s", init, head, beside, trained)
 
 
 def _other(head: Head, task: Task) -> str:
