@@ -28,6 +28,9 @@ class Progress:
         quiet: show nothing.
         figures: what a line shows besides; called when one is due.
         clock: seconds, for tests.
+
+    Attributes:
+        done: units so far.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Progress:
         settings: dict[str, Any] = {"total": total, "unit": unit, "unit_scale": unit_scale, "initial": initial}
         self._bar = tqdm(desc=desc, leave=leave, delay=delay, disable=quiet or None, **settings)
         self._settings, self._quiet = {**settings, "prefix": desc}, quiet
-        self._done, self._figures, self._clock = initial, figures, clock
+        self.done, self._figures, self._clock = initial, figures, clock
         self._began = self._said = clock()
 
     def __enter__(self) -> "Progress":
@@ -58,7 +61,7 @@ class Progress:
 
     def update(self, units: int = 1) -> None:
         """Count units as done."""
-        self._done += units
+        self.done += units
         self._bar.update(units)
         if self._bar.disable and not self._quiet and self._clock() >= self._said + EVERY:
             self._said = self._clock()
@@ -73,7 +76,7 @@ class Progress:
         figures = {} if self._figures is None else self._figures()
         form = (SCALED if self._settings["unit_scale"] else COUNTED) if self._settings["total"] else OPEN
         postfix = ", ".join(f"{name} {value:.4f}" for name, value in figures.items()) or None
-        line = tqdm.format_meter(self._done, elapsed=elapsed, bar_format=form, postfix=postfix, **self._settings)
+        line = tqdm.format_meter(self.done, elapsed=elapsed, bar_format=form, postfix=postfix, **self._settings)
         return " ".join(str(line).split())
 
 

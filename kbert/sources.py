@@ -302,7 +302,7 @@ def open_table(
                         if filled == CHUNK:
                             index.write(buffer.tobytes())
                             filled = 0
-                            bar.update(offset - bar.n)
+                            bar.update(offset - bar.done)
                     digest = zlib.crc32(record, digest)
                     offset += len(record)
                     line += record.count(b"\n")

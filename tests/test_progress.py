@@ -1,5 +1,7 @@
 """Progress where there is no terminal: a line every half minute."""
 
+from kbert import progress, sources
+from kbert.config import SourceConfig
 from kbert.progress import EVERY, Progress, over
 
 
@@ -34,3 +36,14 @@ def test_what_is_quick_or_quiet_shows_nothing(capsys):
         bar.update()
     assert list(over(range(5), desc="counting", unit="row", total=5)) == [0, 1, 2, 3, 4]
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_file_says_how_far_it_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(sources, "CHUNK", 2)
+    (tmp_path / "x.txt").write_text("a text\n" * 8)
+    assert len(sources.open_table(str(tmp_path / "x.txt"), SourceConfig(), ("text",), keyed_by=1)) == 8
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" (")[0].rpartition("x.txt: ")[2] for line in lines] == [
+        f"{at}B of 56.0B" for at in ("7.00", "21.0", "35.0", "49.0")
+    ]
