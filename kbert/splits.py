@@ -61,13 +61,13 @@ def divided(table: Table, names: tuple[str, ...] | None, fraction: float, made: 
             problem = str(error)
             continue
         return rest, dev
-    for rest, dev, audit, error in doubtful:
+    for rest, dev, audit, doubt in doubtful:
         try:
             audit.finish()
         except KbertError as worse:
             problem = str(worse)
             continue
-        log.warning("%s; name better dev rows with --dev_data, or set more aside with --dev_fraction", error)
+        log.warning("%s; name better dev rows with --dev_data, or set more aside with --dev_fraction", doubt)
         return rest, dev
     raise DataError(
         f"{table.name}: no dev rows can be set aside ({problem}); name them with --dev_data, or change --dev_fraction"
