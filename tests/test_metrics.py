@@ -58,6 +58,18 @@ def test_a_class_called_like_an_average_keeps_its_row():
     assert rows == ["macro", "micro", "macro (average)", "micro (average)"]
 
 
+def test_a_type_that_does_not_occur_has_no_figures_and_many_types_no_matrix():
+    counts = entity_metrics.Counts(("a", "b"))
+    counts.add("x", [(0, 1, "a")], [(0, 1, "a")])
+    report = counts.report()
+    assert report["per_type"]["b"] == {**entity_metrics.ABSENT, "gold": 0, "predicted": 0} and report["macro"]["f1"] == 1
+    assert re.search(r"^b( +-){3} +0 +0$", entity_metrics.table(report), re.M)
+    many = entity_metrics.Counts([f"type {number}" for number in range(500)])
+    many.add("x", [(0, 1, "type 3")], [(0, 1, "type 4"), (1, 2, "type 5")])
+    report = many.report()
+    assert "confusion" not in report and report["most_confused"] == [["O", "type 5", 1], ["type 3", "type 4", 1]]
+
+
 def test_one_answer_for_all_rows_and_rows_of_one_label_are_warned_of():
     rows, one, two = np.arange(4) % 2, np.zeros(4, int), ("a", "b")
     answered = metrics.classification(rows, one, np.ones(4), two)

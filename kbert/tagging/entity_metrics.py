@@ -15,6 +15,7 @@ from kbert.spans import Span
 
 OUTSIDE = "O"  # in the confusion table: no entity at that place
 MISTAKES = 50
+ABSENT = {"precision": None, "recall": None, "f1": None}  # of a type that neither gold nor prediction has
 
 
 @dataclass
@@ -53,8 +54,9 @@ class Counts:
 
     def report(self) -> dict[str, Any]:
         """JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
-        `per_type` hold precision, recall and f1, 0 where undefined; `confusion` has a row for each gold type,
-        a column for each predicted one, "O" first: no entity of any type stands at that very place. `strict` holds
+        `per_type` hold precision, recall and f1, 0 where undefined, None for a type that does not occur; `confusion` has a row
+        for each gold type, a column for each predicted one, "O" first: no entity of any type stands at that very place (of
+        very many types in its place `most_confused`, see `kbert.figures.confusion`). `strict` holds
         seqeval's figures in strict mode, with the scheme of gold (of what is predicted both modes say the same);
         `warnings`, where there are some, say what makes the figures say little.
         """
@@ -62,7 +64,7 @@ class Counts:
         gold, predicted = self.confusion.sum(1)[1:], self.confusion.sum(0)[1:]
         per_type = {
             kind: {
-                **_scores(int(right[i]), int(gold[i]), int(predicted[i])),
+                **(_scores(int(right[i]), int(gold[i]), int(predicted[i])) if gold[i] or predicted[i] else ABSENT),
                 "gold": int(gold[i]),
                 "predicted": int(predicted[i]),
             }
@@ -77,6 +79,7 @@ class Counts:
             only = self.types[int(predicted.argmax())]
             of = np.count_nonzero(gold)
             warnings.append(f"entities of one type alone are predicted ({only!r}), where gold has {of} types")
+        pairs = np.nonzero(self.confusion)
         seen = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
         return {
             "rows": self.rows,
@@ -87,7 +90,7 @@ class Counts:
             "per_type": per_type,
             "gold": int(gold.sum()),
             "predicted": int(predicted.sum()),
-            "confusion": self.confusion.tolist(),
+            **figures.confusion("confusion", *pairs, self.confusion[pairs], (OUTSIDE, *self.types)),
             **({"warnings": warnings} if warnings else {}),
         }
 

@@ -90,6 +90,8 @@ class TagReport(Report):
         return entity_metrics.table(self.metrics)
 
     def matrices(self) -> dict[str, Matrix]:
+        if "confusion" not in self.metrics:  # too many types
+            return {}
         return {"confusion": (np.array(self.metrics["confusion"]), (entity_metrics.OUTSIDE, *self.metrics["per_type"]))}
 
     def texts(self) -> dict[str, str]:
