@@ -426,7 +426,9 @@ def test_from_squad_files_to_a_fresh_process(asked, checkpoint, tmp_path, capfd,
     assert finetune.main(["--task=answer", *(f"--{name}={value}" for name, value in flags.items())]) == 0
     shown = capfd.readouterr()
     assert "windows of up to 20 tokens" in shown.err
-    assert re.search(r"lengths of questions in tokens: .*, the longest 18; --max_question_length=6 cuts 0.6 % of the rows", shown.err)
+    assert re.search(
+        r"lengths of questions in tokens: .*, the longest 18; --max_question_length=6 cuts 0.6 % of the rows", shown.err
+    )
     assert "exact match" in shown.out
     metrics = json.loads((model / "metrics.json").read_text())["dev"]
     assert metrics["f1"] > 80 and metrics["unanswerable"]["rows"] == 8 and "no_answer_threshold" in metrics
@@ -436,6 +438,13 @@ def test_from_squad_files_to_a_fresh_process(asked, checkpoint, tmp_path, capfd,
     assert evaluate.main([f"--model_dir={model}", dev, f"--metrics_out={out}"]) == 0
     again = json.loads(out.read_text())
     assert again == {**metrics, "f1": pytest.approx(metrics["f1"])}
+
+    for said, code in ((False, 1), (True, 0)):
+        qas = [{"question": "is?", "answers": [], "is_impossible": said}] * 2
+        (tmp_path / "none.json").write_text(json.dumps({"data": [{"paragraphs": [{"context": "a film", "qas": qas}]}]}))
+        assert evaluate.main([f"--model_dir={model}", f"--data={tmp_path / 'none.json'}"]) == code
+        error = capfd.readouterr().err
+        assert ("none of 2 questions has a gold answer" in error) != said and ("no question has an answer" in error) == said
 
     answers = tmp_path / "answers.jsonl"
     assert predict.main([f"--model_dir={model}", f"--input={asked / 'dev.json'}", f"--output={answers}"]) == 0

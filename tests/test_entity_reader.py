@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbert import evaluate, finetune
 from kbert.config import SourceConfig
 from kbert.entity_reader import Counting, EntityReader, placed
 from kbert.errors import DataError, UsageError
@@ -167,3 +168,35 @@ def test_tasks_without_places_refuse_the_flags():
     for task in ("classify", "match", "aspect"):
         with pytest.raises(UsageError, match="--offsets=utf16: the rows of this task have no places in a text"):
             fine_tuned(task).reader(SourceConfig(offsets="utf16"))
+
+
+def test_commands(checkpoint, tmp_path, capsys):
+    """Blanks change no figure; flags of training hold for later files, and flags of evaluate for its own."""
+    texts = ["the film is very good .", "a dull plot , and bad film .", "😀 fine film is fine"] * 4
+    for name, counting, blank in (
+        ("inclusive", {"offsets": "utf16", "ends": "inclusive"}, 0),
+        ("blank", {}, 1),
+        ("plain", {}, 0),
+    ):
+        rows = [{"text": text, "label": written(text, {"thing": "film"}, blank=blank, **counting)} for text in texts]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    files = [f"--train_data={tmp_path / 'inclusive.jsonl'}", f"--dev_data={tmp_path / 'inclusive.jsonl'}"]
+    flags = [f"--init={checkpoint}", *files, f"--model_dir={tmp_path / 'm'}", "--epochs=0", "--max_length=20", "--stride=4"]
+    assert finetune.main(["--task=tag", *flags]) == 1
+    error = capsys.readouterr().err
+    assert "12 of 12 entities begin or end inside a word" in error and "with --ends=inclusive" in error
+    assert finetune.main(["--task=classify", *flags[:-1], "--ends=inclusive"]) == 2
+    assert finetune.main(["--task=tag", *flags, "--offsets=utf16", "--ends=inclusive"]) == 0
+    capsys.readouterr()
+    figures = []
+    for name, more in (
+        ("inclusive", []),
+        ("blank", ["--ends=exclusive"]),
+        ("plain", ["--ends=exclusive", "--offsets=characters"]),
+    ):
+        more = [*more, "--offsets=characters"] if name == "blank" else more
+        out = f"--metrics_out={tmp_path / 'metrics.json'}"
+        assert evaluate.main([f"--model_dir={tmp_path / 'm'}", f"--data={tmp_path / f'{name}.jsonl'}", out, *more]) == 0
+        figures.append(json.loads((tmp_path / "metrics.json").read_text()))
+        assert ("12 of 12 entities begin or end with blanks" in capsys.readouterr().err) == (name == "blank")
+    assert figures[0] == figures[1] == figures[2] and figures[0]["gold"] == 12
