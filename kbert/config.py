@@ -143,10 +143,18 @@ class SourceConfig:
     """How rows are read from a SOURCE."""
 
     columns: tuple[str, ...] = flag(
-        (), help="Names of the columns, comma-separated, for tsv/csv files that have no header row."
+        (), help="Names of the columns, comma-separated, for tsv/csv files that have no header row, and for conll."
     )
-    text_columns: tuple[str, ...] = flag(("text",), help="Column holding the text; two, comma-separated, for pairs of texts.")
-    label_column: str = flag("label", help="Column holding the label, or what else is to be learnt.")
+    text_columns: tuple[str, ...] = flag(
+        ("text",),
+        help="Column holding the text; two, comma-separated, for pairs of texts. In conll that of the tokens, by its name in "
+        "--columns or its number (1 is the first, -1 the last), the first unless given (FORM in CoNLL-U).",
+    )
+    label_column: str = flag(
+        "label",
+        help="Column holding the label, or what else is to be learnt. In conll that of the tags, by name or number, the last "
+        "unless given (UPOS in CoNLL-U).",
+    )
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     delimiter: str = flag(",", help="Character between the columns of csv; `tab` for a tab.")
     format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"] = flag(

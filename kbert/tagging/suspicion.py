@@ -104,11 +104,8 @@ def _of_tags(seen: Survey, tags: Tags) -> Iterator[str]:
 def _of_sentences(seen: Survey) -> Iterator[str]:
     if seen.sentences > 1:
         return
-    at = seen.columns.tag
-    many = [
-        (parts[seen.columns.word], parts[at]) for *_, parts in seen.lines if at is not None and " " in parts[seen.columns.word]
-    ]
-    pairs = sum(len(word.split()) == len(tag.split()) for word, tag in many)
+    # As many tags as the token has words: `a film <tab> O B-X`.
+    pairs = sum(1 < len(parts[seen.columns.word].split()) == len(parts) - 1 for *_, parts in seen.lines)
     sure = " (a file that is one sentence is read as such with --text_columns= and --label_column= as numbers of its columns)"
     if len(seen.lines) >= 2 and (pairs > MOST * len(seen.lines) or (len(seen.lines) >= 5 and len(seen.widths) > 2)):
         yield (

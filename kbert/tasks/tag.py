@@ -117,9 +117,9 @@ class TagScorer:
             strict = None if tags is None else self._compared(raw["tokens"][row], others, *tags)
             self.counts.add(text.decode(), spans, others, strict)
         rest = [row for row in range(len(gold)) if not raw["tokens"][row]]
-        places = [values.numpy() for values in self.task.places(tf.constant(raw["text"][rest], tf.string))]
-        numbers, others = (tag_numbers([spans[row] for row in rest], self.task.types, *places)[0] for spans in (gold, found))
-        self.counts.add_tokens(len(numbers), int((numbers == others).sum()))
+        where = [values.numpy() for values in self.task.places(tf.constant(raw["text"][rest], tf.string))]
+        wanted, given = (tag_numbers([spans[row] for row in rest], self.task.types, *where)[0] for spans in (gold, found))
+        self.counts.add_tokens(len(wanted), int((wanted == given).sum()))
 
     def _compared(self, tokens: bytes, found: list[Span], scheme: Tags, gold: list[str]) -> list[Span]:
         """Count the tokens of a row whose tag is right; returns its gold entities as seqeval's strict mode reads them."""
