@@ -1,9 +1,8 @@
 """Labels that cannot be told apart by eye, that are missing cells, or that are no classes."""
 
-import logging
-
 import pytest
 from conftest import write_tsv
+from test_file_settings import said  # noqa: F401
 
 from kbert import finetune
 from kbert.config import SourceConfig
@@ -57,11 +56,10 @@ def audited(tmp_path, rows, audit):
     return audit.check_learnable()
 
 
-def test_rows_are_named(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("kbert"), "propagate", True)
+def test_rows_are_named(tmp_path, said):  # noqa: F811
     rows = [("a", "pos"), ("b", "neg"), ("c", "Pos"), ("d", "None"), ("e", "Pos")]
     assert audited(tmp_path, rows, LabelAudit("f.tsv", None)) == []
-    assert [record.getMessage().removeprefix(str(tmp_path)) for record in caplog.records] == [
+    assert [line.removeprefix(str(tmp_path)) for line in said()] == [
         "/f.tsv:4: label 'Pos' is another than 'pos', from which it differs by case only",
         "/f.tsv:5: label 'None' is taken as one of that name; is it a missing value?",
     ]
@@ -72,13 +70,11 @@ def test_rows_are_named(tmp_path, monkeypatch, caplog):
     ):
         with pytest.raises(DataError, match=message):
             audited(tmp_path, [("a", "pos"), ("b", label)], LabelAudit("f.tsv", None))
-    caplog.clear()
-    audited(tmp_path, [("a", '[[0, 1, "LOC"]]'), ("b", '[[0, 1, "Loc"]]')], EntityAudit("f.tsv", None))
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/f.tsv:3: type 'Loc' is another than 'LOC', from which it differs by case only"
-    ]
-    with pytest.raises(DataError, match=r"f\.tsv:2: type 'LOC\\u200b' holds U\+200B"):
-        audited(tmp_path, [("a", '[[0, 1, "LOC\u200b"]]')], EntityAudit("f.tsv", None))
+    audit = EntityAudit("f.tsv", None)
+    assert not audit(("a", "", '[[0, 1, "LOC"]]'))
+    assert audit(("b", "", '[[0, 1, "Loc"]]')) == "type 'Loc' is another than 'LOC', from which it differs by case only"
+    with pytest.raises(ValueError, match=r"type 'LOC\\u200b' holds U\+200B"):
+        audit(("a", "", '[[0, 1, "LOC\u200b"]]'))
 
 
 def test_labels_that_are_no_classes(tmp_path):
@@ -107,5 +103,5 @@ def test_a_file_of_labels(tmp_path, checkpoint, capsys):
     assert finetune.main(flags) == 1 and f"--labels={path}:2: label 'pos\\u200b' holds U+200B" in capsys.readouterr().err
     path.write_text("neg\nPos\nNEG\n")
     assert finetune.main(flags) == 1
-    said = capsys.readouterr().err
-    assert f"--labels={path}:3: label 'NEG' is another than 'neg'" in said and "label 'pos' is not among" in said
+    shown = capsys.readouterr().err
+    assert f"--labels={path}:3: label 'NEG' is another than 'neg'" in shown and "label 'pos' is not among" in shown
