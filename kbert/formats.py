@@ -6,6 +6,7 @@ as strings. What is malformed is a ValueError that says what was found; the call
 
 import contextlib
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -20,10 +21,10 @@ from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.file_settings import ROWS, Settled, header_row, repeats
 from kbert.label_names import hidden
-from kbert.tagging.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey
+from kbert.tagging.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey, tokens_row
 from kbert.tagging.schemes import Tags
 from kbert.tagging.suspicion import check
-from kbert.tagging.tokens import Tokens
+from kbert.tagging.tokens import TokenCounts, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ def layout_of(
     mark = byte_order_mark(encoding)
     stream.seek(0)
     start = len(mark) if mark and stream.read(len(mark)) == mark else 0
+    if kind == "jsonl" and tokens is not None:
+        stream.seek(start)
+        if TokenLists.holds(stream, encoding, columns[0]):
+            stream.seek(start)
+            return TokenLists.of(name, stream, settled, columns, config, tokens), start, 0
     if kind == "jsonl":
         return JsonLines(encoding, columns, nested), start, 0
     if kind == "conll":
@@ -338,6 +344,85 @@ class Tokenised:
             return ()
         text, places, gold = found
         return (text, *([places] if self.placed else []), *([gold] if self.reading.tags else []))
+
+
+class TokenLists(Tokenised):
+    """JSON lines whose text is a list of tokens, and whose gold a list of their tags."""
+
+    def __init__(self, encoding: str, reading: Reading, placed: bool, columns: Sequence[str], tagged: bool):
+        super().__init__(encoding, reading, placed)
+        self.lines, self.tagged = JsonLines(encoding, columns, columns[: 1 + tagged]), tagged
+
+    @classmethod
+    def holds(cls, stream: IO[bytes], encoding: str, column: str) -> bool:
+        """Whether the first row's text is a list."""
+        try:
+            row = json.loads(_decode(next((line for line in stream if line.strip()), b""), encoding))
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(row, dict) and isinstance(row.get(column), list)
+
+    @classmethod
+    def of(
+        cls, name: str, stream: IO[bytes], settled: Settled, columns: Sequence[str], config: SourceConfig, tokens: Tokens | None
+    ) -> "TokenLists":
+        """The layout of one file, which is read once to see what its tags and tokens are like.
+
+        Args:
+            stream: at the file's first line.
+
+        Raises:
+            DataError: a row is malformed, or tags are of mixed schemes, named as FILE:LINE.
+        """
+        counts, followed = TokenCounts(), dict[tuple[str, str], list[int]]()
+        tagged = tuple(columns[1:2]) == (config.label_column,)
+        found = cls(settled.encoding, Reading(Columns(), None, tokens or "auto", counts), tokens is not None, columns, tagged)
+        for number, line in enumerate(stream, 1):
+            try:
+                words, tags, _ = found.lists(line)
+            except ValueError as error:
+                raise DataError(f"{name}:{number}: {error}") from None
+            for word in words:
+                counts.add(word)
+            for pair in itertools.pairwise(["", *tags, ""]):
+                followed.setdefault(pair, [0, number])[0] += 1
+        if tagged:
+            found.reading = dataclasses.replace(found.reading, tags=scheme(name, followed))
+        return found
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return lines
+
+    def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
+        """A row's tokens, its tags, and its other columns."""
+        values = self.lines.values(record)
+        if not values:
+            return [], [], ()
+        words = self._strings(values[0], "tokens")
+        if not self.tagged:
+            return words, [], values[1:]
+        tags = self._strings(values[1], "tags")
+        if len(words) != len(tags):
+            raise ValueError(f"{len(words)} tokens, but {len(tags)} tags")
+        return words, tags, values[2:]
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        words, tags, others = self.lists(record)
+        if not words:
+            return ()
+        text, places, gold = tokens_row(words, tags, self.reading.tags, self.reading.tokens)
+        return (text, *([places] if self.placed else []), *([gold] if self.tagged else []), *others)
+
+    @staticmethod
+    def _strings(value: str, what: str) -> list[str]:
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = value
+        if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
+            hint = "; tags that are numbers have names in the data set's features" if what == "tags" else ""
+            raise ValueError(f"expected a list of {what}, strings that are not empty, found {value[:80]}{hint}")
+        return found
 
 
 @dataclass

@@ -269,7 +269,7 @@ def open_table(
             if how and how not in said:
                 log.info("%s: %s", name, how)
                 said.add(how)
-            own = None if settled.format in ("conll", "terms") else reader
+            own = None if settled.format == "terms" or isinstance(layout, Tokenised) else reader
             file = _File(name, copy, start, layout, own, tokens is not None and not isinstance(layout, Tokenised))
             files.append(file)
             offset, line = start, 1 + skipped

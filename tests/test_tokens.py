@@ -302,6 +302,26 @@ def test_files_that_are_as_they_should_be_raise_no_doubt(tmp_path):
         assert len(opened(path)) >= 1
 
 
+def test_lists_of_tokens_are_read_as_columns_are(tmp_path):
+    path = tmp_path / "t.jsonl"
+    row = {"id": "7", "tokens": ["St.", "Ives", "is"], "ner_tags": ["B-X", "I-X", "O"]}
+    flags = {"format": "auto", "text_columns": ("tokens",), "label_column": "ner_tags"}
+    path.write_text(json.dumps(row) + "\n\n" + json.dumps({**row, "tokens": ["a"], "ner_tags": ["O"]}) + "\n")
+    found = rows(opened(path, **flags))
+    assert [each[:2] for each in found] == [("St. Ives is", "0 3 4 8 9 11"), ("a", "0 1")]
+    assert read_spans(found[0][2]) == [(0, 8, "X")] and read_tags(found[0][2])[1] == row["ner_tags"]
+    alone = open_table(str(path), SourceConfig(**flags), ("tokens", "id"), keyed_by=1, tokens="words")
+    assert rows(alone)[0] == ("St. Ives is", "0 3 4 8 9 11", "7")
+    for bad, message in (
+        ({"ner_tags": [3, 4, 0]}, "expected a list of tags, strings that are not empty"),
+        ({"tokens": ["a"]}, "1 tokens, but 3 tags"),
+        ({"tokens": "a"}, "expected a list of tokens"),
+    ):
+        path.write_text(json.dumps(row) + "\n" + json.dumps({**row, **bad}) + "\n")
+        with pytest.raises(DataError, match=f"t.jsonl:2: {message}"):
+            opened(path, **flags)
+
+
 def test_the_places_of_tokens_are_a_column(tmp_path):
     path = tmp_path / "t.conll"
     path.write_text("St. B-X\nFranco-African I-X\n")
