@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -177,6 +177,10 @@ class SourceConfig:
         help="Whether the `end` of an entity is behind its last character or is that character.",
         otherwise="exclusive; inclusive in CLUENER's layout",
     )
+
+    def read_by(self, fields: Sequence[str]) -> "SourceConfig":
+        """The same for a trained model with these raw inputs: without further columns, which training alone reads."""
+        return dataclasses.replace(self, text_columns=self.text_columns[: len(fields)])
 
     @property
     def label_columns(self) -> tuple[str, ...]:

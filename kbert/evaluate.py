@@ -42,7 +42,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     from kbert.sources import open_table
     from kbert.tasks import fine_tuned
 
-    source, recorded = Recorded.of(train.source, train.train_data, model.labels).overridden(overrides)
+    source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
     read, known = source.label_columns, train.source.label_columns
     if read != known and len(read) == len(known) > 1:

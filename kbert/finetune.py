@@ -186,17 +186,17 @@ def _tables(
     from kbert import splits
     from kbert.sources import open_table
 
-    former = train.data_order == 1
+    former, columns = train.data_order == 1, task_type.columns(train.source)
 
     def opened(
         source: str, labels: Sequence[str] | None, config: SourceConfig, recorded: Recorded | None = None
     ) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels, options)
-        columns = task_type.columns(train.source)
+        learnt = task_type.learnt_columns(train.source)
         table = open_table(
             source,
             config,
-            columns,
+            learnt if recorded is None else columns,
             recorded=recorded,
             keyed_by=len(fields),
             split_by=(former and task_type.former_split_by) or task_type.split_by,
@@ -204,7 +204,7 @@ def _tables(
             nested=task_type.nested,
             reader=task_type.reader(train.source),
             tokens=task_type.tokens(options),
-            check=audit,
+            check=lambda values: audit(values[: len(columns)]),
             usual=task_type.usual,
         )
         if recorded is None:  # the training rows
@@ -225,7 +225,8 @@ def _tables(
     else:
         made = lambda name: task_type.audit(name, fields, labels, options)  # noqa: E731
         names = None if former else fields[task_type.split_by]
-        tables["train"], tables["dev"] = splits.divided(tables["train"], names, train.dev_fraction or 0.1, made)
+        fraction = train.dev_fraction or 0.1
+        tables["train"], tables["dev"] = splits.divided(tables["train"], len(columns), names, fraction, made)
     if train.test_data:
         tables["test"], _ = opened(train.test_data, labels, *later)
     log.info(

@@ -36,6 +36,7 @@ from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig, to
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
 from kbert.lock import Held, Lock
+from kbert.options import OPTIONS, PretrainOptions
 from kbert.permutation import ORDER
 
 log = logging.getLogger(__name__)
@@ -272,6 +273,9 @@ class ModelDir:
         ways_out = "use --overwrite to start anew, or another --model_dir"
         if was_model.task != model.task:
             raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
+        kind = OPTIONS.get(model.task, PretrainOptions)
+        since = {f.name: f.default for f in dataclasses.fields(kind)}  # what options were before they could be given
+        was_model = dataclasses.replace(was_model, options={**since, **was_model.options})
         for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
             unknown = name == "dev_data_crc32" and was is None  # a run from before it was kept
             if name not in MAY_CHANGE and not unknown:

@@ -59,7 +59,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
     if given and len(given) != len(model.fields):
         wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
         raise UsageError(f"the model needs {wanted}")
-    source, recorded = Recorded.of(train.source, train.train_data, model.labels).overridden(overrides)
+    source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
     if options.output != "-":
         check_output("--output", options.output, {"--input": options.input})

@@ -451,3 +451,54 @@ def test_one_class_can_be_measured_and_not_learnt(checkpoint, tmp_path, capfd):
     seen = capfd.readouterr()
     assert re.search(r"^roc_auc +-$", seen.out, re.M) and figures["warnings"][-1] in seen.err
     assert figures["warnings"][-1] == "cannot be computed on these rows: roc_auc"
+
+
+def test_negatives_that_rows_name_are_learnt_from(tmp_path):
+    path = tmp_path / "t.tsv"
+    rows = [("film", "good", "bad"), ("plot", "fine", " "), ("film", "dull", "good"), ("cafe", "x", "not x")]
+    write_tsv(path, rows, ("query", "positive", "negative"))
+    source = SourceConfig(text_columns=("query", "positive", "negative"), label_column="")
+    table = open_table(str(path), source, Match.learnt_columns(source), keyed_by=2)
+    options = Match.settled(MatchOptions(scorer="dual"), source)
+    assert options.own_negatives == 1 and Match.columns(source) == ("query", "positive")
+    cross = task(scorer="cross", own_negatives=1, negatives=0)
+    examples = cross.examples(table, 0)
+    for epoch in range(5):
+        columns = examples.read(np.arange(len(examples)), 0, epoch)[0]
+        found = sorted(zip(*(columns[name].tolist() for name in examples.columns), strict=True))
+        assert len(found) == 8 and [row[:2] for row in found if row[2] == b"1"] == sorted(
+            (a.encode(), b.encode()) for a, b, _ in rows
+        )
+        wrong = {(title, text) for title, text, label in found if label == b"0"}
+        assert (b"film", b"bad") in wrong and (b"cafe", b"not x") in wrong
+        # No text, or one that is right for the title elsewhere: another row's stands in.
+        assert (b"film", b"good") not in wrong and len([pair for pair in wrong if pair[0] == b"plot"]) == 1
+    dual = task(scorer="dual", own_negatives=1)
+    examples = dual.examples(table, 0)
+    columns = examples.read(np.arange(4), 0, 0)[0]
+    assert examples.columns == ("title", "text", "negative_title_1", "negative_1")
+    raw = strings(**{name: values.tolist() for name, values in columns.items()})
+    encoded, known = featurised(dual, raw)
+    assert encoded["part"].numpy().tolist() == [0, 1, 2] * 4 and b"not x" in columns["negative_1"]
+    assert np.isfinite(dual.compile_args()["loss"](known, outputs(known))).all()
+    assert dual.measured(table.narrowed(2)) is None and len(cross.measured(table.narrowed(2))) == 8
+
+
+@pytest.mark.parametrize("scorer", ["cross", "dual"])
+def test_triples_from_the_command_line(checkpoint, tmp_path, capfd, scorer):
+    texts = [f"{a} {b}" for a in WORDS[:6] for b in WORDS[6:12]]
+    write_tsv(tmp_path / "train.tsv", [(t, f"{t} {t}", f"not {t}") for t in texts], ("query", "positive", "negative"))
+    write_tsv(tmp_path / "dev.tsv", [(t, f"very {t}") for t in texts[:5]], ("query", "positive"))
+    more = {"text_columns": "query,positive,negative", "scorer": scorer, "steps": 1}
+    given = [flag for flag in flags(checkpoint, tmp_path, tmp_path / "m", **more) if not flag.startswith("--dev_data")]
+    assert finetune.main([*given, "--dev_fraction=0.3"]) == 0
+    assert evaluate.main([f"--model_dir={tmp_path / 'm'}", f"--data={tmp_path / 'dev.tsv'}"]) == 0
+    out = tmp_path / "out.jsonl"
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", f"--input={tmp_path / 'dev.tsv'}", f"--output={out}"]) == 0
+    assert len(out.read_text().splitlines()) == 5
+    capfd.readouterr()
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "n", **more, label_column="label")) == 2
+    assert "negative would be a column of negatives, for rows without --label_column" in capfd.readouterr().err
+    more = {"text_columns": "query,positive", "scorer": scorer, "epochs": 0}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "o", **more)) == 0
+    assert "its column 'negative' is not read; --text_columns=TITLE,TEXT,negative reads it" in capfd.readouterr().err

@@ -66,6 +66,11 @@ class OtherRows:
         at = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
         return np.asarray(same | (self._pairs[at] == pairs))
 
+    def is_pair(self, row: int, text: bytes) -> bool:
+        """Whether a text stands with the title of a row in some row."""
+        pair = _pair(self._titles[row : row + 1], np.array([zlib.crc32(text)], np.uint32))
+        return bool((self._pairs[np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)] == pair)[0])
+
     def draw(self, row: int, random: np.random.Generator) -> int:
         """Another row whose text is a negative for this row's title: one of `DRAWS`, or else of all that there are.
 
@@ -88,10 +93,10 @@ class OtherRows:
 
 
 class Drawing:
-    """Negatives of rows: some at random, some from the row's pool of hard ones.
+    """Negatives of rows: some at random, some from the row's pool of hard ones, and those that the row names itself.
 
     Args:
-        others: the rows.
+        others: the rows; columns of their table behind the title and the text hold the row's own negatives, each a text.
         random: texts drawn from all rows.
         hard: texts drawn from the row's pool; from all rows where the pool has too few.
         pools: row numbers, int32 [rows, pool], padded with -1; None where `hard` is 0.
@@ -101,6 +106,7 @@ class Drawing:
         self.others = others
         self.random, self.hard = random, hard
         self.pools = pools
+        self.own = others.table.columns[2:]
 
     def __call__(self, row: int, seed: int, epoch: int) -> list[int]:
         """The rows that lend their texts to this row's title in this epoch: the random ones, then the hard ones."""
@@ -112,6 +118,20 @@ class Drawing:
             drawn += chosen + [self.others.draw(row, generator) for _ in range(self.hard - len(chosen))]
         return drawn
 
+    def named(self, rows: np.ndarray, place: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The texts that rows name as negatives in one of the columns for them, and the titles that these stand with, if any.
+
+        Where a row names none, or one that stands with its title elsewhere, a text of another row takes its place.
+        """
+        columns = list(self.others.table.read(rows).values())
+        texts = columns[2 + place].copy()
+        titles = np.full(len(rows), b"", object)
+        for i, row in enumerate(rows.tolist()):
+            if not texts[i].strip() or self.others.is_pair(row, texts[i]):
+                lent = self.others.draw(row, np.random.default_rng([seed, epoch, row, place]))
+                titles[i], texts[i] = (column[0] for column in list(self.others.table.read([lent]).values())[:2])
+        return titles, texts
+
 
 class LabelledPairs:
     """Every row's own pair, labelled 1, and behind it its title with each of its negatives, labelled 0."""
@@ -121,7 +141,8 @@ class LabelledPairs:
     def __init__(self, drawing: Drawing):
         self.drawing = drawing
         self.table = drawing.others.table
-        self._each = 1 + drawing.random + drawing.hard
+        self._drawn = 1 + drawing.random + drawing.hard
+        self._each = self._drawn + len(drawing.own)
 
     @property
     def bytes_each(self) -> float:
@@ -137,20 +158,24 @@ class LabelledPairs:
     def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """See `kbert.tasks.base.Examples`."""
         row, number = np.divmod(permuted(positions, len(self), seed, epoch), self._each)
+        number = np.where(number < self._drawn, number, -1 - (number - self._drawn))  # below 0: the row's own negatives
         drawn = {r: [r, *self.drawing(r, seed, epoch)] for r in np.unique(row[number > 0]).tolist()}
-        other = np.array([drawn[r][k] if k else r for r, k in zip(row.tolist(), number.tolist(), strict=True)], np.int64)
+        other = np.array([drawn[r][k] if k > 0 else r for r, k in zip(row.tolist(), number.tolist(), strict=True)], np.int64)
         titles, texts = _read(self.table, row, other)
-        label = np.where(number > 0, b"0", b"1").astype(object)
+        for place in range(len(self.drawing.own)):
+            at = np.flatnonzero(number == -1 - place)
+            texts[at] = self.drawing.named(row[at], place, seed, epoch)[1]
+        label = np.where(number != 0, b"0", b"1").astype(object)
         return {"title": titles, "text": texts, "label": label}, *_each_its_own(len(positions))
 
 
 class RowsWithNegatives:
-    """Every row with its hard negatives: their titles and texts are further columns."""
+    """Every row with its hard negatives, those it names last: their titles and texts are further columns."""
 
     def __init__(self, drawing: Drawing):
         self.drawing = drawing
         self.table = drawing.others.table
-        self.columns = ("title", "text", *negative_columns(drawing.hard))
+        self.columns = ("title", "text", *negative_columns(drawing.hard + len(drawing.own)))
 
     @property
     def bytes_each(self) -> float:
@@ -170,6 +195,8 @@ class RowsWithNegatives:
         rows = np.concatenate([row[:, None], drawn], 1)  # [examples, 1 + hard]
         titles, texts = (column.reshape(rows.shape) for column in _read(self.table, rows.ravel(), rows.ravel()))
         values = [part[:, i] for i in range(rows.shape[1]) for part in (titles, texts)]
+        for place in range(len(self.drawing.own)):
+            values += self.drawing.named(row, place, seed, epoch)
         return dict(zip(self.columns, values, strict=True)), *_each_its_own(len(positions))
 
 

@@ -263,6 +263,11 @@ class Task(OnRows, Kept, Protocol):
                 raise UsageError(f"--{name}={getattr(source, name)}: the rows of this task have no places in a text")
         return None
 
+    @classmethod
+    def learnt_columns(cls, source: SourceConfig) -> tuple[str, ...]:
+        """Names of the columns that are read of training rows: those of `columns`, and behind them what only training needs."""
+        return cls.columns(source)
+
     @staticmethod
     def settled(options: Any, source: SourceConfig) -> Any:
         """The task's options, completed by what the source settings or a file say; they are stored with the model."""

@@ -6,6 +6,7 @@ can be kept: such a model serves `encode(text) -> vector` too. Pairs are labelle
 together and the texts of other rows are what does not.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -60,6 +61,7 @@ class Match(Task):
         self.tokenizer = tokenizer
         self.dual = self.options.scorer == "dual"
         self.labelled = bool(config.labels)
+        self._negatives = negative_columns(self.options.hard_negatives + self.options.own_negatives)
         low, high = (float(label) for label in (config.labels[0], config.labels[-1])) if self.labelled else (0.0, 1.0)
         self.low, self.scale = low, high - low
         self.binary = not self.labelled or config.labels == BINARY
@@ -79,8 +81,8 @@ class Match(Task):
             raise UsageError(f"--loss=contrastive: needs labels 0 and 1, found {', '.join(self.config.labels)}")
         if self.labelled and options.hard_negatives:
             raise UsageError(f"--hard_negatives={options.hard_negatives}: the rows are labelled; no negatives are drawn")
-        if not self.labelled and not self.dual and not options.negatives + options.hard_negatives:
-            raise UsageError("--negatives=0: --scorer=cross on rows without labels needs --negatives or --hard_negatives")
+        if not (self.labelled or self.dual or options.negatives + options.hard_negatives + options.own_negatives):
+            raise UsageError("--negatives=0: --scorer=cross on rows without labels needs negatives")
         beside = 2 if self.dual else 3 + options.max_title_length
         least = options.stride if options.long_text in ("max", "mean") else 1
         if options.long_text != "head" and length - beside <= least:
@@ -102,8 +104,11 @@ class Match(Task):
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
-        if len(source.text_columns) != 2:
-            raise UsageError(f"--text_columns={','.join(source.text_columns)}: two are needed, of the title and of the text")
+        if len(source.text_columns) < 2:
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: two are needed, of the title and of the text; further ones "
+                "hold texts that are wrong for the title"
+            )
         return FIELDS
 
     @staticmethod
@@ -120,11 +125,21 @@ class Match(Task):
             value = getattr(options, name)
             if idle and value != getattr(MatchOptions, name):
                 raise UsageError(f"--{name}={value}: {why}")
-        return options
+        own = source.text_columns[len(FIELDS) :]
+        if own and labelled:
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: {own[0]} would be a column of negatives, for rows without "
+                "--label_column"
+            )
+        return dataclasses.replace(options, own_negatives=len(own))
 
     @staticmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
-        return (*source.text_columns, *([source.label_column] if source.label_column else []))
+        return (*source.text_columns[: len(FIELDS)], *([source.label_column] if source.label_column else []))
+
+    @classmethod
+    def learnt_columns(cls, source: SourceConfig) -> tuple[str, ...]:
+        return (*cls.columns(source), *source.text_columns[len(FIELDS) :])
 
     @staticmethod
     def audit(
@@ -132,11 +147,12 @@ class Match(Task):
     ) -> MatchAudit:
         known: MatchOptions = from_json(MatchOptions, options or {}, "options")
         dual = known.scorer == "dual"
-        return MatchAudit(source, labels, measured_drawn=not dual, learnt_drawn=not dual or known.hard_negatives > 0)
+        drawn = not dual or known.hard_negatives + known.own_negatives > 0
+        return MatchAudit(source, labels, measured_drawn=not dual, learnt_drawn=drawn)
 
     def examples(self, table: Table, seed: int) -> Examples | None:
         options = self.options
-        if len(table.columns) > len(FIELDS) or (self.dual and not options.hard_negatives):
+        if self.labelled or (self.dual and not options.hard_negatives + options.own_negatives):
             return None
         others = OtherRows(table)
         others.say_duplicates()
@@ -152,7 +168,7 @@ class Match(Task):
         # A cross-encoder can compare no title with all texts of a set; it is measured on negatives that stay the same.
         if self.dual or len(table.columns) > len(FIELDS):
             return None
-        drawn = self.options.negatives + self.options.hard_negatives
+        drawn = self.options.negatives + self.options.hard_negatives + self.options.own_negatives
         return LabelledPairs(Drawing(OtherRows(table), random=drawn, hard=0))
 
     def encode(self, raw: Tensors) -> Encoded:
@@ -193,7 +209,7 @@ class Match(Task):
 
     def _columns(self, raw: Tensors) -> list[str]:
         """The columns that are read: those of the fields and of the negatives' texts that are there."""
-        texts = negative_columns(self.options.hard_negatives)[1::2]
+        texts = self._negatives[1::2]
         return [name for name in (*FIELDS, *texts) if name in raw]
 
     def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
@@ -222,7 +238,7 @@ class Match(Task):
         there is none). The title of a row's own text is the row's; that of a negative, the one it stands with.
         """
         rows = tf.size(raw["title"])
-        names = negative_columns(self.options.hard_negatives) if "negative_1" in raw else ()
+        names = self._negatives if "negative_1" in raw else ()
         titles, texts = ([raw[name] for name in (own, *names[first::2])] for first, own in enumerate(FIELDS))
         numbers = [tf.unique(tf.concat(columns, 0))[1] for columns in (titles, texts)]
         # The title itself has the numbers of its own pair.
