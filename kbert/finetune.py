@@ -186,13 +186,13 @@ def _tables(
     from kbert import splits
     from kbert.sources import open_table
 
-    former, columns = train.data_order == 1, task_type.columns(train.source)
+    former, columns, learnt = train.data_order == 1, task_type.columns(train.source), task_type.learnt_columns(train.source)
+    extra = len(learnt) - len(columns)
 
     def opened(
         source: str, labels: Sequence[str] | None, config: SourceConfig, recorded: Recorded | None = None
     ) -> tuple["Table", "Audit"]:
         audit = task_type.audit(source, fields, labels, options)
-        learnt = task_type.learnt_columns(train.source)
         table = open_table(
             source,
             config,
@@ -204,7 +204,7 @@ def _tables(
             nested=task_type.nested,
             reader=task_type.reader(train.source),
             tokens=task_type.tokens(options),
-            check=lambda values: audit(values[: len(columns)]),
+            check=audit if recorded is not None or not extra else lambda values: audit(values[:-extra]),
             usual=task_type.usual,
         )
         if recorded is None:  # the training rows
@@ -226,7 +226,7 @@ def _tables(
         made = lambda name: task_type.audit(name, fields, labels, options)  # noqa: E731
         names = None if former else fields[task_type.split_by]
         fraction = train.dev_fraction or 0.1
-        tables["train"], tables["dev"] = splits.divided(tables["train"], len(columns), names, fraction, made)
+        tables["train"], tables["dev"] = splits.divided(tables["train"], extra, names, fraction, made)
     if train.test_data:
         tables["test"], _ = opened(train.test_data, labels, *later)
     log.info(

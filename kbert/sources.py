@@ -163,8 +163,8 @@ class Table:
         return Table(self.name, self.columns, self._files, index, self.digest)
 
     def narrowed(self, columns: int) -> "Table":
-        """The same rows with the first columns alone."""
-        return Table(self.name, self.columns[:columns], self._files, self._index, self.digest)
+        """The same rows without so many of the last columns."""
+        return Table(self.name, self.columns[: len(self.columns) - columns], self._files, self._index, self.digest)
 
     def hashes(self, name: Literal["key", "alike"]) -> np.ndarray:
         """`key`, of each row's texts, uint32 [rows], or `alike`, of one or two as a model sees them, uint32 [rows, 2]."""

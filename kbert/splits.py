@@ -25,13 +25,13 @@ MOST = 0.5  # of the rows that may hang together, text by text
 
 
 def divided(
-    table: Table, columns: int, names: tuple[str, ...] | None, fraction: float, made: Callable[[str], Audit]
+    table: Table, extra: int, names: tuple[str, ...] | None, fraction: float, made: Callable[[str], Audit]
 ) -> tuple[Table, Table]:
     """Training rows and the dev rows set aside, by the first of the draws that leaves something to learn and to measure.
 
     Args:
         table: the rows.
-        columns: how many of its columns dev rows have and audits see; behind them is what training alone reads.
+        extra: how many of its last columns training alone reads; audits and dev rows are without them.
         names: of the texts that `Table.hashes` has `alike` of; None to go by the exact texts, as in runs of data order 1.
         fraction: of the rows to set aside, about.
         made: a new audit of rows, given their name.
@@ -49,11 +49,11 @@ def divided(
     doubtful: list[tuple[Table, Table, Audit, str]] = []  # can be measured perhaps, but show little
     for aside in draws:
         rest, dev = table.split(aside)
-        dev = dev.narrowed(columns)
+        dev = dev.narrowed(extra)
         if not len(rest) or not len(dev):
             continue
         try:
-            _audited(rest.narrowed(columns), made(f"{table.name}, without its dev rows")).check_learnable()
+            _audited(rest.narrowed(extra), made(f"{table.name}, without its dev rows")).check_learnable()
             audit = _audited(dev, made(f"{table.name}, its {len(dev):,} dev rows"))
             try:
                 audit.check_learnable()
