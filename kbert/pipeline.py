@@ -197,7 +197,8 @@ class TableBatches:
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         lengths = encoded["token_ids"].row_lengths()
         if task.grouped:
-            inputs_of = tf.RaggedTensor.from_value_rowids(tf.range(tf.size(lengths)), encoded["row"], tf.size(positions))
+            numbers, rows = tf.range(tf.size(lengths)), tf.size(positions)
+            inputs_of = tf.RaggedTensor.from_value_rowids(numbers, encoded["row"], rows, validate=False)
             lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
         drawn = [int(self.seed), tf.cast(number, tf.int32)]
         blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - BLUR, 1 + BLUR)

@@ -319,7 +319,7 @@ def _encoded(letters: tf.RaggedTensor) -> tf.Tensor:
 
 
 def _column(rows: Any, value: int) -> tf.RaggedTensor:
-    return tf.RaggedTensor.from_uniform_row_length(tf.fill([rows], value), 1, nrows=rows)
+    return tf.RaggedTensor.from_uniform_row_length(tf.fill([rows], value), 1, nrows=rows, validate=False)
 
 
 def _head(ragged: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:

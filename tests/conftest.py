@@ -61,6 +61,39 @@ def collected():
     gc.collect()
 
 
+def _as_it_is(model_dir: str | Path) -> tuple:
+    """What a loaded model is made of: the directory's files, and kbert's constants, which tests change."""
+    files = (path for path in sorted(Path(model_dir).rglob("*")) if path.is_file() and not {"tb", "metrics.json"} & {*path.parts})
+    stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    modules = [(name, module) for name, module in sorted(sys.modules.items()) if name.startswith("kbert.")]
+    numbers = [(n, key, value) for n, m in modules for key, value in vars(m).items() if key.isupper() and isinstance(value, int)]
+    return str(model_dir), *stats, *numbers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """`serving.load` gives the same model for the same files: commands one after another trace its graph once.
+
+    A file or a constant that has changed is read and traced again. Off for a test that sets `serving.load` itself.
+    """
+    from kbert import serving
+
+    kept: dict[tuple, serving.Predictor] = {}
+
+    def once(model_dir: str | Path, n_best: int | None = None) -> serving.Predictor:
+        key = n_best, *_as_it_is(model_dir)
+        predictor = kept.pop(key, None) or load(model_dir, n_best)
+        kept[key] = predictor
+        for old in list(kept)[:-2]:
+            del kept[old]
+        return predictor
+
+    load = serving.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "load", once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def vocabulary() -> list[str]:
     return list(VOCABULARY)

@@ -86,7 +86,7 @@ def test_classes_by_scikit_learn(checkpoint, tmp_path):
         lines += [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in news(rows, rows, shares)]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     columns = {"text_columns": "title,description", "label_column": "label"}
-    model = trained(checkpoint, tmp_path, ".csv", **columns, max_length=30)
+    model = trained(checkpoint, tmp_path, ".csv", **columns, max_length=30, epochs=5, learning_rate=0.01)
     found, rows = measured(model, tmp_path / "test.csv"), answered(model, tmp_path / "test.csv")
     gold = [kind for kind, _, _ in news(90, 90, [0.5, 0.3, 0.2, 0.0])]
     said = [row["label"] for row in rows]

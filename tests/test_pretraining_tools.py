@@ -117,13 +117,11 @@ class TestShards:
         }
         return [f"--{name}={value}" for name, value in flags.items()]
 
-    def run(self, folder, environment, **more):
-        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *self.arguments(folder, **more)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+    def run(self, folder, **more):
+        return tool("make_pretraining_data").main(self.arguments(folder, **more))
 
     def test_written_resumed_and_read(self, folder, environment, capsys):
-        done = self.run(folder, environment)
-        assert done.returncode == 0, done.stderr
+        assert self.run(folder) == 0
         out = folder / "out"
         manifest = json.loads((out / "manifest.json").read_text())
         assert sorted(p.name for p in out.glob("*.tfrecord")) == sorted(manifest["examples"])
@@ -143,15 +141,16 @@ class TestShards:
         (out / "train-00001-of-00003.tfrecord").unlink()
         (out / ".train-00002-of-00003.tfrecord.12").write_bytes(b"half")
         kept = os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns
-        done = self.run(folder, environment, processes=2)
+        command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *self.arguments(folder, processes=2)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert {path.name: path.read_bytes() for path in out.glob("*.tfrecord")} == before
         assert os.stat(out / "train-00000-of-00003.tfrecord").st_mtime_ns == kept and not list(out.glob(".train*"))
 
-    def test_a_run_on_shards(self, folder, tmp_path, environment, capsys):
+    def test_a_run_on_shards(self, folder, tmp_path, capsys):
         """Whole ones, a damaged one, and with flags that are for making them."""
         shards = tmp_path / "shards"
-        assert self.run(folder, environment, output=shards, objective="mlm+sop").returncode == 0
+        assert self.run(folder, output=shards, objective="mlm+sop") == 0
         more = {"train_data": shards / "train-*.tfrecord", "dev_data": shards / "dev-*.tfrecord", "max_length": 32, "steps": 3}
 
         def trained(name: str, **others: object) -> int:
@@ -166,11 +165,10 @@ class TestShards:
         assert trained("missing") == 1
         assert f"{shard}: no such file, though manifest.json has it" in capsys.readouterr().err
         (folder / "text.txt").write_text(text(80, 1), encoding="utf-8")
-        done = self.run(folder, environment, output=shards, objective="mlm+sop")
-        assert done.returncode == 2 and "was begun with input_bytes " in done.stderr
+        assert self.run(folder, output=shards, objective="mlm+sop") == 2
+        assert "was begun with input_bytes " in capsys.readouterr().err
         (folder / "text.txt").write_text(text(80), encoding="utf-8")
-        done = self.run(folder, environment, output=shards, objective="mlm+sop")
-        assert done.returncode == 0 and shard.read_bytes() == content
+        assert self.run(folder, output=shards, objective="mlm+sop") == 0 and shard.read_bytes() == content
         shard.write_bytes(shard.read_bytes()[:-9])
         assert trained("damaged") == 1 and not (tmp_path / "damaged" / "config.json").exists()
         said = capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PATIENCE, ROOT, reviews, write_tsv
+from conftest import PATIENCE, ROOT, reviews, tool, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert import chunks, evaluate, export, finetune, predict, serving
@@ -270,15 +270,14 @@ def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
 
 
 def test_ask_tool(exported, capsys, environment):
-    tool = [sys.executable, str(ROOT / "tools" / "ask.py")]
-    done = subprocess.run([*tool, str(exported), "a good film", "bad"], env=environment, capture_output=True, text=True)
+    command = [sys.executable, str(ROOT / "tools" / "ask.py"), str(exported), "a good film", "bad"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [a["label"] for a in answers] == ["positive", "negative"] and answers[0]["input"] == "a good film"
-    assert subprocess.run(tool, env=environment, capture_output=True).returncode == 2
-    wrong = subprocess.run([*tool, str(exported), "a", "b\tc"], env=environment, capture_output=True, text=True)
-    assert wrong.returncode == 2 and "reads 1 texts a row (text), found 2" in wrong.stderr
-    assert subprocess.run([*tool, str(ROOT / "tests"), "x"], env=environment, capture_output=True).returncode == 1
+    ask = tool("ask").main
+    assert ask([]) == 2 and ask([str(ROOT / "tests"), "x"]) == 1 and ask([str(exported), "a", "b\tc"]) == 2
+    assert "reads 1 texts a row (text), found 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
