@@ -277,7 +277,8 @@ class ModelDir:
         since = {f.name: f.default for f in dataclasses.fields(kind)}  # what options were before they could be given
         was_model = dataclasses.replace(was_model, options={**since, **was_model.options})
         for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
-            unknown = name == "dev_data_crc32" and was is None  # a run from before it was kept
+            # Runs from before these were kept; rows without tokens are read as then.
+            unknown = was is None and (name == "dev_data_crc32" or (name, now) == ("tokens", "auto"))
             if name not in MAY_CHANGE and not unknown:
                 raise UsageError(f"--model_dir={self.path} has a run with {name} {_short(was)}, not {_short(now)}; {ways_out}")
         if last is not None:
