@@ -1,6 +1,7 @@
 """Figures of `kbert.evaluate --metrics_out` beside those that others compute from what `kbert.predict` answers.
 
 Files like AG News, SQuAD 2, graded pairs and CoNLL-2003 are written here, a tiny model learns a little of each, and every figure
+of the JSON is computed once more: by scikit-learn, SciPy, seqeval, a port of SQuAD's own script. They agree to 1e-6.
 """
 
 import collections
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from conftest import finetune_flags
 from scipy.stats import pearsonr, spearmanr
+from seqeval import scheme as schemes
+from seqeval.metrics import sequence_labeling as seqeval
+from seqeval.metrics import v1
 from sklearn import metrics as sk
 
 from kbert import evaluate, finetune, predict
@@ -291,3 +295,119 @@ def test_labelled_pairs_and_ranks_by_scikit_learn(checkpoint, tmp_path):
     ranked = {"kind": "retrieval", "titles": 12, "texts": len(texts), **ranked, "mrr": float((1 / places).mean())}
     assert len(set(places)) > 2
     agree(measured(model, tmp_path / "belong.tsv", "--label_column="), ranked)
+
+
+NAMES = {
+    "LOC": [["N.M."], ["St.", "film"]],
+    "MISC": [["un-like"], ["good-bad"], ["Franco-African"]],
+    "ORG": [["cafe"], ["fine.s.", "film", "x-e"]],
+    "PER": [["dull"], ["e", "s."]],
+}
+Chunk = tuple[int, int, str]  # first token, behind the last, type
+
+
+def sentences(rows: int, seed: int) -> list[tuple[list[str], list[Chunk]]]:
+    """Tokens that are several words of BERT, and entities, some of which touch another of their type."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(rows):
+        tokens: list[str] = []
+        chunks = []
+        for _ in range(int(rng.integers(1, 5))):
+            tokens += [str(word) for word in rng.choice(["the", "is", "very", "not", "."], int(rng.integers(0, 3)))]
+            kind = str(rng.choice(list(NAMES)))
+            words = NAMES[kind if rng.random() < 0.9 else str(rng.choice(list(NAMES)))]
+            name = words[int(rng.integers(len(words)))]
+            chunks.append((len(tokens), len(tokens) + len(name), kind))
+            tokens += name
+        out.append(([*tokens, "plot"], chunks))
+    return out
+
+
+def written(chunks: list[Chunk], count: int, scheme: str) -> list[str]:
+    """Entities as tags."""
+    tags, before = ["O"] * count, (0, 0, "")
+    for first, behind, kind in chunks:
+        inner = ["I"] * (behind - first)
+        if scheme == "IOB2" or (scheme == "IOB1" and before[1:] == (first, kind)):
+            inner[0] = "B"
+        elif scheme == "IOBES":
+            inner = ["B", *inner[1:-1], "E"] if len(inner) > 1 else ["S"]
+        tags[first:behind] = [f"{letter}-{kind}" for letter in inner]
+        before = first, behind, kind
+    return tags
+
+
+def chunks_of(tags: list[str]) -> list[Chunk]:
+    """The entities of tags in IOB2."""
+    ends = [i for i, (tag, after) in enumerate(zip(tags, [*tags[1:], "O"], strict=True)) if tag != "O" and after[0] != "I"]
+    starts = [i for i, tag in enumerate(tags) if tag[0] == "B"]
+    return [(first, last + 1, tags[first][2:]) for first, last in zip(starts, ends, strict=True)]
+
+
+def write_conll(path: Path, rows: list[tuple[list[str], list[Chunk]]], scheme: str) -> list[list[str]]:
+    """Columns as CoNLL-2003 has them; returns the tags."""
+    tags = [written(chunks, len(tokens), scheme) for tokens, chunks in rows]
+    blocks = ["-DOCSTART- -X- -X- O\n"]
+    blocks += [
+        "".join(f"{t} NN I-NP {tag}\n" for t, tag in zip(row[0], of, strict=True)) for row, of in zip(rows, tags, strict=True)
+    ]
+    path.write_text("\n".join(blocks), encoding="utf-8")
+    return tags
+
+
+def test_entities_by_seqeval(checkpoint, tmp_path):
+    """Over the file's tokens, in its own scheme; also where its tags break the scheme."""
+    write_conll(tmp_path / "train.conll", sentences(160, 1), "IOB2")
+    write_conll(tmp_path / "dev.conll", sentences(20, 2), "IOB2")
+    columns = {"columns": "token,pos,chunk,tag", "label_column": "tag", "text_columns": "token"}
+    model = trained(checkpoint, tmp_path, ".conll", task="tag", **columns, max_length=30, stride=8, epochs=12, learning_rate=0.01)
+    rows = sentences(50, 3)
+    types = sorted(NAMES)
+    for scheme in ("IOB1", "IOB2", "IOBES", "broken"):
+        path = tmp_path / f"{scheme}.conll"
+        gold = write_conll(path, rows, "IOB2" if scheme == "broken" else scheme)
+        if scheme == "broken":  # every third sentence begins its entities with I-
+            gold = [[tag.replace("B-", "I-") for tag in tags] if i % 3 == 0 else tags for i, tags in enumerate(gold)]
+            lines = path.read_text(encoding="utf-8").split("\n\n")
+            lines[1::3] = [block.replace(" B-", " I-") for block in lines[1::3]]
+            path.write_text("\n\n".join(lines), encoding="utf-8")
+        found, answers = measured(model, path), answered(model, path)
+        assert [row["tokens"] for row in answers] == [tokens for tokens, _ in rows]
+        chunks = [chunks_of(row["tags"]) for row in answers]
+        other = "IOB2" if scheme == "broken" else scheme
+        said = [written(of, len(tags), other) for of, tags in zip(chunks, gold, strict=True)]
+
+        def named(values: tuple) -> dict[str, float]:
+            return {name: float(value) for name, value in zip(("precision", "recall", "f1"), values, strict=False)}
+
+        def default(average: str | None, gold=gold, said=said) -> tuple:
+            return seqeval.precision_recall_fscore_support(gold, said, average=average, zero_division=0)
+
+        strict = v1.precision_recall_fscore_support(
+            gold, said, average="micro", zero_division=0, scheme=getattr(schemes, other)
+        )
+        each = {kind: [column[i] for column in default(None)] for i, kind in enumerate(types)}
+        places = [[{(a, b): kind for kind, a, b in seqeval.get_entities(tags)} for tags in side] for side in (gold, said)]
+        names = ["O", *types]
+        confusion = np.zeros((5, 5), int)
+        for at, of in zip(*places, strict=True):
+            for place in {*at, *of}:
+                confusion[names.index(at.get(place, "O")), names.index(of.get(place, "O"))] += 1
+        expected = {
+            "rows": 50,
+            "micro": named(default("micro")),
+            "macro": named(default("macro")),
+            "strict": named(strict),
+            "token_accuracy": seqeval.accuracy_score(gold, said),
+            "per_type": {
+                kind: {**named(each[kind]), "gold": each[kind][3], "predicted": confusion[:, 1 + i].sum()}
+                for i, kind in enumerate(types)
+            },
+            "gold": confusion[1:].sum(),
+            "predicted": confusion[:, 1:].sum(),
+            "confusion": confusion.tolist(),
+        }
+        assert 0.1 < expected["micro"]["f1"] < 0.99
+        assert (scheme == "broken") == (expected["strict"] != pytest.approx(expected["micro"], abs=1e-9))
+        agree(found, expected)
