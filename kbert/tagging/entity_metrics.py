@@ -79,8 +79,8 @@ class Counts:
             only = self.types[int(predicted.argmax())]
             of = np.count_nonzero(gold)
             warnings.append(f"entities of one type alone are predicted ({only!r}), where gold has {of} types")
-        pairs = np.nonzero(self.confusion)
-        seen = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
+        at, found = np.nonzero(self.confusion)
+        seen: list[Any] = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
         return {
             "rows": self.rows,
             "micro": _scores(int(right.sum()), int(gold.sum()), int(predicted.sum())),
@@ -90,7 +90,7 @@ class Counts:
             "per_type": per_type,
             "gold": int(gold.sum()),
             "predicted": int(predicted.sum()),
-            **figures.confusion("confusion", *pairs, self.confusion[pairs], (OUTSIDE, *self.types)),
+            **figures.confusion("confusion", at, found, self.confusion[at, found], (OUTSIDE, *self.types)),
             **({"warnings": warnings} if warnings else {}),
         }
 
