@@ -9,21 +9,17 @@ from conftest import ROOT
 
 from kbert import flags
 
-FOLDERS = (".", "tools/bench")
-READMES = {
-    f"{folder}/{name}": (ROOT / folder / name).read_text(encoding="utf-8")
-    for folder in FOLDERS
-    for name in ("README.md", "README.zh-CN.md")
-}
+PAGES = ("README", "tools/bench/README", "docs/reading")
+READMES = {name: (ROOT / name).read_text(encoding="utf-8") for page in PAGES for name in (f"{page}.md", f"{page}.zh-CN.md")}
 
 
 def blocks(text: str) -> list[str]:
     return re.findall(r"```\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_both_have_the_same_commands_and_sections(folder):
-    english, chinese = (READMES[f"{folder}/{name}"] for name in ("README.md", "README.zh-CN.md"))
+@pytest.mark.parametrize("page", PAGES)
+def test_both_have_the_same_commands_and_sections(page):
+    english, chinese = (READMES[f"{page}{language}.md"] for language in ("", ".zh-CN"))
 
     def commands(text):
         return [re.findall(r"--[a-z][a-z_]*|kbert\.\w+|make \w+|docker|curl", block) for block in blocks(text)]
