@@ -174,7 +174,7 @@ class SourceConfig:
     )
     ends: Ends | None = flag(
         None,
-        help="Whether the `end` of an entity is behind its last character or is that character.",
+        help="Whether the `end` of an entity follows its last character or is that character.",
         otherwise="exclusive; inclusive in CLUENER's layout",
     )
 

@@ -144,9 +144,9 @@ def _train(
         )
         for sentence in task.survey(pipeline.raw_rows(task, tables["train"], gold=True)):
             log.info("%s", sentence)
-    told = lengths.survey(task, tables["train"])
-    if told:
-        log.info("%s", told)
+    found = lengths.survey(task, tables["train"])
+    if found:
+        log.info("%s", found)
     measure = training.dev_measure(task, model, checkpoint.vocabulary, tables["dev"], train.precision)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:

@@ -178,7 +178,7 @@ class Tsv:
         return tuple(fields[i] for i in self.chosen)
 
     def check_quotes(self, file: str, lines: Iterable[bytes]) -> None:
-        """Say in the log where most cells of a column that is read stand in double quotes, which are read as part of them."""
+        """Say in the log where most cells of a column that is read are in double quotes, which are read as part of them."""
         rows = []
         for record in itertools.islice(lines, ROWS):
             with contextlib.suppress(ValueError):  # which is reported where the row is read
@@ -187,7 +187,7 @@ class Tsv:
             quoted = sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
             if quoted > max(1, len(cells) / 2):
                 log.warning(
-                    "%s: %d of the first %d cells of its column %r stand in double quotes, which tsv reads as part of them; "
+                    "%s: %d of the first %d cells of its column %r are in double quotes, which tsv reads as part of them; "
                     "--format=csv --delimiter=tab reads what is inside",
                     file,
                     quoted,

@@ -14,7 +14,7 @@ from kbert.permutation import permuted
 from kbert.sources import Table
 from kbert.tasks.base import Kept, Lengths
 
-SURVEYED = 2000  # rows whose lengths are told before training, drawn from all
+SURVEYED = 2000  # rows whose lengths are reported before training, drawn from all
 SURVEYED_BYTES = 1 << 25  # and about as many bytes of them
 AT_ONCE = 64  # rows that are tokenized together, which may be long
 SHARES = (50, 90, 99)
@@ -78,10 +78,10 @@ def survey(task: Kept, table: Table) -> str | None:
     each = whole.reshape(-1)
     # The length that so many of the texts do not exceed.
     at = np.percentile(each, SHARES, method="inverted_cdf").astype(int).tolist()
-    told = ", ".join(f"{share} % up to {length:,}" for share, length in zip(SHARES, at, strict=True))
+    upto = ", ".join(f"{share} % up to {length:,}" for share, length in zip(SHARES, at, strict=True))
     cut, lost = (whole > kept).any(1).mean(), (whole - kept).sum() / max(1, whole.sum())
     sampled = f" (of {len(whole):,} rows drawn from {len(table):,})" if len(whole) < len(table) else ""
     return (
-        f"lengths of {parts[0].what} in tokens: {told}, the longest {each.max():,}; {parts[0].limit} cuts {100 * cut:.1f} % of "
+        f"lengths of {parts[0].what} in tokens: {upto}, the longest {each.max():,}; {parts[0].limit} cuts {100 * cut:.1f} % of "
         f"the rows and loses {100 * lost:.1f} % of the tokens{sampled}"
     )

@@ -275,10 +275,16 @@ class ModelDir:
             raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
         kind = OPTIONS.get(model.task, PretrainOptions)
         since = {f.name: f.default for f in dataclasses.fields(kind)}  # what options were before they could be given
+        missing = since.keys() - was_model.options.keys()
         was_model = dataclasses.replace(was_model, options={**since, **was_model.options})
         for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
-            # Runs from before these were kept; rows without tokens are read as then.
-            unknown = was is None and (name == "dev_data_crc32" or (name, now) == ("tokens", "auto"))
+            if name == "tokens" and name in missing:
+                raise UsageError(
+                    f"--model_dir={self.path} has a run of an older kbert, which learnt and measured words where rows come "
+                    "with tokens; kbert now learns and measures the tokens, so that the figures do not compare. "
+                    f"--init={self.path} with another --model_dir continues from its weights; --overwrite begins a new run"
+                )
+            unknown = was is None and name == "dev_data_crc32"  # a run from before it was kept
             if name not in MAY_CHANGE and not unknown:
                 raise UsageError(f"--model_dir={self.path} has a run with {name} {_short(was)}, not {_short(now)}; {ways_out}")
         if last is not None:

@@ -218,7 +218,7 @@ def test_negatives_are_found_however_few_there_are(tmp_path):
         assert {others.draw(row, np.random.default_rng([row, i])) for i in range(3)} <= {400, 403}
     assert {others.draw(7, np.random.default_rng(i)) for i in range(40)} == {400, 403}
     assert others.draw(7, np.random.default_rng(3)) == others.draw(7, np.random.default_rng(3))
-    with pytest.raises(DataError, match=r"q\.tsv:5: its title stands with every text there is; no negative can be drawn"):
+    with pytest.raises(DataError, match=r"q\.tsv:5: its title is paired with every text of the file; no negative can be drawn"):
         alone.draw(3, np.random.default_rng(0))
 
 
@@ -236,7 +236,7 @@ def test_titles_with_every_text_cannot_be_told_from_others():
     rows = [("a", "x"), ("a", "y"), ("b", "x"), ("a", "z"), ("a", "x")]
     audited(rows, measured_drawn=False, learnt_drawn=False).finish()  # b is told from y and z
     for check in (MatchAudit.finish, MatchAudit.check_learnable):
-        with pytest.raises(DataError, match=r"the title of row 1 stands with every text there is \(3\)"):
+        with pytest.raises(DataError, match=r"the title of row 1 is paired with every text of the file \(3\)"):
             check(audited(rows))
     audited([*rows, ("b", "u")]).finish()
 

@@ -10,7 +10,7 @@ from conftest import finetune_flags
 
 from kbert import evaluate, export, finetune, predict, recorded
 from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig, to_json
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.options import RECORDED, Aspect
 
@@ -176,3 +176,21 @@ def test_a_damaged_directory_is_never_answered_from(trained, checkpoint, data, t
     assert about.pop("marks")
     saved.write_text(json.dumps(about))
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
+
+
+def test_a_run_that_learnt_words_of_tokens_is_not_continued_with_tokens(tmp_path):
+    path = tmp_path / "config.json"
+    whole = document(path, "tag")
+    del whole["model"]["options"]["tokens"]  # as an older kbert wrote it
+    path.write_text(json.dumps(whole))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    model, train = recorded.read(path)
+    directory = ModelDir(tmp_path)
+
+    def check(tokens: str) -> None:
+        now = dataclasses.replace(model, options={**model.options, "tokens": tokens})
+        directory.check_same(now, train, ["[PAD]"])
+
+    check("auto")  # its rows come without tokens, and are read as before
+    with pytest.raises(UsageError, match="learnt and measured words where rows come with tokens; .*--init=.* continues"):
+        check("words")

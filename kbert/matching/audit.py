@@ -58,7 +58,7 @@ class MatchAudit:
             self.labelled = True
             label = _number(values[-1])
             if self.allowed == BINARY and label not in (0, 1):
-                hint = "; -1 may stand for no gold, and such rows cannot be measured" if label == -1 else ""
+                hint = "; -1 may mean no gold, and such rows cannot be measured" if label == -1 else ""
                 raise ValueError(f"label {values[-1]!r} is not among the model's labels: 0, 1{hint}")
             self.low, self.high = min(self.low, label), max(self.high, label)
             self.minus += label == -1
@@ -108,8 +108,8 @@ class MatchAudit:
         if len(alone) == len(titles) or (drawn and len(alone)):
             row = int(np.isin(np.array(self.pairs) >> np.uint64(32), alone).argmax())
             raise DataError(
-                f"{self.source}: the title of row {row + 1} stands with every text there is ({texts:,}), so that none is wrong "
-                "for it; leave its rows out, or label pairs and name --label_column"
+                f"{self.source}: the title of row {row + 1} is paired with every text of the file ({texts:,}), so that none is "
+                "wrong for it; leave its rows out, or label pairs and name --label_column"
             )
 
 

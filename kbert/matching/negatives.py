@@ -83,7 +83,9 @@ class OtherRows:
             return int(others[np.argmax(allowed)])
         rows = self._allowed(int(self._titles[row]))
         if not len(rows):
-            raise DataError(f"{self.table.where(row)}: its title stands with every text there is; no negative can be drawn")
+            raise DataError(
+                f"{self.table.where(row)}: its title is paired with every text of the file; no negative can be drawn"
+            )
         return int(rows[random.integers(len(rows))])
 
     def _allowed_rows(self, title: int) -> np.ndarray:

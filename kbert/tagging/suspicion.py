@@ -50,7 +50,7 @@ def _of_tokens(seen: Survey) -> Iterator[str]:
             number = (seen.columns.word % len(seen.lines[0][2])) + 2
             yield (
                 f"the tokens are the numbers {start}, {start + 1}, {start + 2}: a column that counts them. "
-                f"--text_columns={number} takes the column behind it (--text_columns={number - 1} these numbers)."
+                f"--text_columns={number} takes the column after it (--text_columns={number - 1} these numbers)."
             )
     if len(words) >= FEW and _share(word == "O" or bool(split(word)[0]) for word in words) > MOST:
         yield (
@@ -109,11 +109,10 @@ def _of_sentences(seen: Survey) -> Iterator[str]:
     sure = " (a file that is one sentence is read as such with --text_columns= and --label_column= as numbers of its columns)"
     if len(seen.lines) >= 2 and (pairs > MOST * len(seen.lines) or (len(seen.lines) >= 5 and len(seen.widths) > 2)):
         yield (
-            "each line looks like a whole sentence; a line is a token and its tag, and a blank line stands between "
-            f"sentences{sure}."
+            f"each line looks like a whole sentence; a line is a token and its tag, and a blank line separates sentences{sure}."
         )
     if seen.counts.tokens >= 1000 or (seen.counts.tokens >= 100 and seen.ends >= 5):
-        yield (f"{seen.counts.tokens:,} tokens are a single sentence; a blank line has to stand between sentences{sure}.")
+        yield (f"{seen.counts.tokens:,} tokens are a single sentence; a blank line has to separate sentences{sure}.")
 
 
 def _column_of_entities(seen: Survey) -> int | None:
