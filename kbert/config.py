@@ -93,6 +93,15 @@ class EncoderConfig:
         """Dropout of attention weights, a fraction."""
         return self.dropout if self.attention_dropout is None else self.attention_dropout
 
+    @property
+    def rounding(self) -> int:
+        """What the rows of the embedding table are a multiple of.
+
+        Tables are rounded up to a multiple of 8, 16, … 128 rows for the sake of GPUs, so that many rows less one can be
+        unused; more of them say that the vocabulary is another's, or cut short.
+        """
+        return next((m for m in (128, 64, 32, 16, 8) if self.vocabulary_size % m == 0), 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:

@@ -250,6 +250,11 @@ class ModelDir:
         rows = model.encoder.vocabulary_size
         if len(vocabulary) > rows:
             raise DataError(f"{self.path / 'vocab.txt'}: {len(vocabulary):,} tokens, but the model has {rows:,} embeddings")
+        if not saved.marks and rows - len(vocabulary) >= model.encoder.rounding:  # of an older kbert: nothing else tells
+            log.warning(
+                "%s: %s tokens, but the model has %s embeddings; is the file cut short?",
+                *(self.path / "vocab.txt", f"{len(vocabulary):,}", f"{rows:,}"),
+            )
         return model, vocabulary
 
     def finished(self, train: RunConfig) -> str | None:

@@ -175,7 +175,10 @@ def test_a_damaged_directory_is_never_answered_from(trained, checkpoint, data, t
     about = json.loads(saved.read_text())
     assert about.pop("marks")
     saved.write_text(json.dumps(about))
+    (path / "vocab.txt").write_bytes(b"".join(lines[:-1]))
+    capsys.readouterr()
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}"]) == 0
+    assert "embeddings; is the file cut short?" in capsys.readouterr().err
 
 
 def test_a_run_that_learnt_words_of_tokens_is_not_continued_with_tokens(tmp_path):

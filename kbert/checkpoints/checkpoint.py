@@ -198,14 +198,9 @@ def read_vocabulary(
 
 
 def check_size(tokens: int, encoder: EncoderConfig, where: Path, added: int = 0) -> None:
-    """Raise DataError unless the tokens fill the embedding table, up to `added` ones and what rounding its size up would add.
-
-    Tables are rounded up to a multiple of 8, 16, … 128 rows for the sake of GPUs, so that many rows less
-    one can be unused; more of them say that the vocabulary is another's, or cut short.
-    """
+    """Raise DataError unless tokens fill the embedding table, up to `added` ones and what rounding its size up would add."""
     rows = encoder.vocabulary_size
     if tokens > rows:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings")
-    multiple = next((m for m in (128, 64, 32, 16, 8) if rows % m == 0), 1)
-    if rows - tokens - added >= multiple:
+    if rows - tokens - added >= encoder.rounding:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings; is the file cut short?")

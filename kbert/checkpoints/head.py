@@ -44,7 +44,7 @@ class Head:
     calibration: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        kind = OUTPUTS.get(self.kind, self.kind.replace("_", " "))
+        kind = {**OUTPUTS, "vectors": "way to make vectors"}.get(self.kind, self.kind.replace("_", " "))
         return f"{kind} of --task={self.task}" if self.task else kind
 
     @property

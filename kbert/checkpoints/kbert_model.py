@@ -4,11 +4,10 @@ In: a model directory. Out: a `Checkpoint` of the kept epoch, with the vocabular
 trained with, and its head: every array beside the encoder's.
 """
 
-import logging
 from pathlib import Path
 
 from kbert.checkpoints import names
-from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, check_size, encoder_config, read_vocabulary
+from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, encoder_config, read_vocabulary
 from kbert.checkpoints.foreign import Weights, match
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
@@ -17,8 +16,6 @@ from kbert.config import ModelConfig, to_json
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir, Saved
 from kbert.spans import tag_names
-
-log = logging.getLogger(__name__)
 
 OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 
@@ -39,11 +36,6 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     kept = directory.best() if saved is None else Saved.read(saved)
     tokens = len(directory.read_model(kept)[1])
     vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=tokens)
-    if not kept.marks:  # of an older kbert, whose vocabulary nothing vouches for
-        try:
-            check_size(tokens, encoder, path / "vocab.txt")
-        except DataError as error:
-            log.warning("%s", error)
     file = kept.path / "weights.safetensors"
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}
     table = list(names.rows(encoder))
