@@ -262,4 +262,4 @@ def _plain(name: str) -> str:
 
 def repeats(fields: Sequence[str], header: Sequence[str]) -> bool:
     """Whether a row is a header once more, as where files with headers were joined."""
-    return len(fields) > 1 and [f.removeprefix("\ufeff") for f in fields] == list(header)
+    return len(fields) > 1 and [_plain(f.removeprefix("\ufeff")) for f in fields] == [*map(_plain, header)]

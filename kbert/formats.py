@@ -21,10 +21,10 @@ from kbert.config import SourceConfig
 from kbert.errors import DataError, UsageError
 from kbert.file_settings import ROWS, Settled, header_row, repeats
 from kbert.label_names import hidden
-from kbert.tagging.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey, tokens_row
+from kbert.tagging.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey, tokens_row
 from kbert.tagging.schemes import Tags
-from kbert.tagging.suspicion import check
-from kbert.tagging.tokens import TokenCounts, Tokens
+from kbert.tagging.suspicion import check, check_lists
+from kbert.tagging.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -374,7 +374,8 @@ class TokenLists(Tokenised):
         Raises:
             DataError: a row is malformed, or tags are of mixed schemes, named as FILE:LINE.
         """
-        counts, followed = TokenCounts(), dict[tuple[str, str], list[int]]()
+        seen, followed = Survey(Columns()), dict[tuple[str, str], list[int]]()
+        counts = seen.counts
         tagged = tuple(columns[1:2]) == (config.label_column,)
         found = cls(settled.encoding, Reading(Columns(), None, tokens or "auto", counts), tokens is not None, columns, tagged)
         for number, line in enumerate(stream, 1):
@@ -384,10 +385,17 @@ class TokenLists(Tokenised):
                 raise DataError(f"{name}:{number}: {error}") from None
             for word in words:
                 counts.add(word)
+            seen.tags.update(tags)
+            if len(seen.lines) < SAMPLED:
+                rows = zip(words, tags, strict=True) if tagged else ()
+                seen.lines.extend((number, place, list(row)) for place, row in enumerate(rows))
             for pair in itertools.pairwise(["", *tags, ""]):
                 followed.setdefault(pair, [0, number])[0] += 1
         if tagged:
-            found.reading = dataclasses.replace(found.reading, tags=scheme(name, followed))
+            seen.widths[2] = counts.tokens
+            kind = scheme(name, followed)
+            check_lists(name, seen, kind)
+            found.reading = dataclasses.replace(found.reading, tags=kind)
         return found
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,9 +1,11 @@
 """Names of classes, types and columns as people write them: what cannot be seen in them, and which of them look alike."""
 
+import re
 import unicodedata
 
 EMPTY = frozenset(("nan", "<na>", "nat"))  # what pandas writes for a missing cell, in any case
 PERHAPS_EMPTY = frozenset(("none", "null", "na", "n/a", "nil", "undefined"))  # or a class of that name
+NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]+)?")
 JOINERS = "\u200c\u200d"  # which spelling needs in Persian and Hindi, and emoji have
 # Letters and marks without a shape: soft hyphen and byte order mark are format characters (Cf) already.
 SHAPELESS = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -71,10 +73,14 @@ class LabelNames:
 
 
 def _look(name: str) -> str:
+    if NUMBER.fullmatch(name):
+        return repr(float(name))
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if not c.isspace() and c not in JOINERS)
 
 
 def _difference(one: str, other: str) -> str:
+    if NUMBER.fullmatch(one):
+        return "how the number is written"
     if one.casefold() == other.casefold():
         return "case"
     if "".join(one.split()) == "".join(other.split()):

@@ -141,6 +141,9 @@ def test_a_first_row_that_repeats_the_names(tmp_path, said):
         write_tsv(path, [*ROWS, columns, *ROWS])
         with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) once more; were files with headers joined"):
             read(path, **more)
+        write_tsv(path, [*ROWS, ("Text", "LABEL"), *ROWS])
+        with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) once more"):
+            read(path, **more)
     write_tsv(path, [ROWS[0], ("\ufefftext", "label")])
     with pytest.raises(DataError, match=r"f\.tsv:3: a byte-order mark \(U\+FEFF\) within the file; were files joined"):
         read(path)

@@ -41,6 +41,7 @@ def test_what_cannot_be_seen(name, found):
         ("caf\u00e9", "cafe\u0301", "Unicode form"),
         ("Ａ", "A", "Unicode form"),
         ("Ａ b", "ab", "case, blanks or Unicode form"),
+        ("1", "1.0", "how the number is written"),
     ],
 )
 def test_names_that_look_alike(one, other, by):

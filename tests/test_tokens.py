@@ -240,7 +240,7 @@ def test_columns_are_chosen_by_name_or_number(tmp_path):
 def file_of(line, sentences=12, **columns):
     rng = random.Random(1)
     out = []
-    for _ in range(sentences):
+    for s in range(sentences):
         words = [
             ("Ada", "NNP", "B-PER"),
             ("Osei", "NNP", "I-PER"),
@@ -250,7 +250,23 @@ def file_of(line, sentences=12, **columns):
         ]
         words.insert(2, (rng.choice(["still", "now", "well", "also", "too"]), "RB", "O"))
         out.append(
-            "".join(line.format(i=i, w=w, p=p, t=t, l=t.lower(), b=t[2:] or "0") + "\n" for i, (w, p, t) in enumerate(words, 1))
+            "".join(
+                line.format(
+                    i=i,
+                    j=i - 1,
+                    n=6 * s + i,
+                    d=97 * i * (s + 2) % 991,
+                    s=s,
+                    w=w,
+                    p=p,
+                    t=t,
+                    l=t.lower(),
+                    b=t[2:] or "0",
+                    o=t[2:] or "NONE",
+                )
+                + "\n"
+                for i, (w, p, t) in enumerate(words, 1)
+            )
         )
     return "\n".join(out)
 
@@ -258,6 +274,11 @@ def file_of(line, sentences=12, **columns):
 LONG = ("film O\n" * 19 + ". O\n") * 10
 SUSPICIOUS = {
     "an index": (file_of("{i} {w} {t}"), "the tokens are the numbers 1, 2, 3", {"text_columns": ("2",)}),
+    "an index from 0": (file_of("{j} {w} {t}"), "the tokens are the numbers 0, 1, 2", {"text_columns": ("2",)}),
+    "an index of the whole file": (file_of("{n} {w} {t}"), "the tokens are the numbers 1, 2, 3", {"text_columns": ("2",)}),
+    "an index with stops": (file_of("{i}. {w} {t}"), "the tokens are the numbers 1., 2., 3.", {"text_columns": ("2",)}),
+    "identifiers": (file_of("{d} {w} {t}"), "nearly all tokens are numbers", {"text_columns": ("2",)}),
+    "names of sentences": (file_of("s{s} {w} {t}"), "the tokens of a sentence are all the same", {"text_columns": ("2",)}),
     "swapped": (file_of("{t} {w}"), "the tokens look like tags", {"text_columns": ("2",), "label_column": "1"}),
     "swapped parts of speech": (file_of("{p} {w}"), "the tags look like words", {"text_columns": ("2",), "label_column": "1"}),
     "lemmas": (file_of("{w} {p} {w}"), "the tags look like words", {"label_column": "2"}),
@@ -265,6 +286,10 @@ SUSPICIOUS = {
     "nothing": (file_of("{w} {p} _"), "72 of 72 tokens have the tag '_'", {"label_column": "2"}),
     "one type": (file_of("{w} B-X"), "72 of 72 tokens have the tag 'B-X'", {"label_column": "2"}),
     "zero": (file_of("{w} {b}"), "the tags are '0' and types", {"label_column": "2"}),
+    "none": (file_of("{w} {o}"), "the tags are 'NONE' and types", {"label_column": "2"}),
+    "tokens with their tags": ("Ada/B-PER lives/O in/O Oslo/B-LOC\n" * 5, "each line looks like a whole sentence", None),
+    "a header": ("token ner\n" + file_of("{w} {t}"), "line 1 (token, ner) is a header", None),
+    "a header of types": ("Word Tag\n" + file_of("{w} {p}"), "line 1 (Word, Tag) is a header", None),
     "lower case": (file_of("{w} {l}"), "the tags are lower-case b-, i-, o", {"label_column": "2"}),
     "no blank lines": (
         LONG.replace("film O", "film B-X", 1),
@@ -284,9 +309,21 @@ def test_columns_that_were_not_meant(case, tmp_path):
     with pytest.raises(DataError) as error:
         opened(path)
     said = str(error.value)
-    assert message in said and "--" in said and "line 1: token" in said and "line 2: token" in said
+    assert message in said and ("--" in said or "Remove it" in said) and "line 1: token" in said and "line 2: token" in said
     if settled is not None:
         assert len(opened(path, **settled)) >= 1
+
+
+def test_lists_of_tokens_that_were_not_meant_are_warned_of(tmp_path, caplog):
+    path = tmp_path / "t.jsonl"
+    for tags, message in ((["0", "PER"], "the tags are '0' and types"), (["o", "b-per"], "the tags are lower-case b-, i-, o")):
+        caplog.clear()
+        path.write_text(json.dumps({"tokens": ["Hi", "Ada"], "tags": tags}) + "\n")
+        assert len(opened(path, format="jsonl", text_columns=("tokens",), label_column="tags")) == 1
+        assert message in caplog.text and "line 1: token 'Hi'" in caplog.text
+    caplog.clear()
+    path.write_text(json.dumps({"tokens": ["Hi", "Ada"], "tags": ["O", "B-PER"]}) + "\n")
+    assert len(opened(path, format="jsonl", text_columns=("tokens",), label_column="tags")) == 1 and not caplog.text
 
 
 def test_files_that_are_as_they_should_be_raise_no_doubt(tmp_path):
