@@ -71,7 +71,7 @@ class Figures:
         stopped: early stopping ended a run of this many steps here; 0 when it did not.
         metrics: the dev report; empty where dev was not measured.
         calibration: what the dev rows settled for `decode`, such as a threshold.
-        marks: checksums of vocabulary and model settings (`kbert.recorded.marks`); empty in stages and older directories.
+        marks: checksums of vocabulary, settings and calibration (`kbert.recorded`); empty in stages and older directories.
     """
 
     step: int = within(low=0)
@@ -247,6 +247,7 @@ class ModelDir:
         """
         model, vocabulary = self.read_config()[0], self.vocabulary()
         recorded.check_marks(saved.marks, model, vocabulary, self.path, saved.path)
+        recorded.check_calibration(saved.marks, saved.calibration, saved.path / "checkpoint.json")
         rows = model.encoder.vocabulary_size
         if len(vocabulary) > rows:
             raise DataError(f"{self.path / 'vocab.txt'}: {len(vocabulary):,} tokens, but the model has {rows:,} embeddings")
@@ -425,7 +426,8 @@ class ModelDir:
         self._write_figures(saved.path, figures)
 
     def _write_figures(self, path: Path, figures: Figures) -> None:
-        write_json(path / "checkpoint.json", to_json(dataclasses.replace(figures, marks=self._marks)))
+        marks = {**self._marks, **recorded.calibration_mark(figures.calibration)} if self._marks else {}
+        write_json(path / "checkpoint.json", to_json(dataclasses.replace(figures, marks=marks)))
 
     def drop(self, keep: int) -> None:
         """Drop the checkpoints that are neither best nor among the `keep` newest."""

@@ -23,6 +23,7 @@ from kbert.options import RECORDED
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 VOCABULARY = "vocab.txt"  # its mark's name, beside those of settings
+CALIBRATION = "calibration"  # the same of a checkpoint's own thresholds
 
 
 def write(path: Path, model: ModelConfig, train: RunConfig) -> None:
@@ -115,6 +116,17 @@ def marks(model: ModelConfig, vocabulary: list[str]) -> dict[str, int]:
     return {VOCABULARY: _mark(vocabulary), **{name: _mark(value) for name, value in settings.items()}}
 
 
+def calibration_mark(calibration: Mapping[str, float]) -> dict[str, int]:
+    """The checksum, by its name, of what dev rows settled for a checkpoint, such as a threshold."""
+    return {CALIBRATION: _mark({name: float(value) for name, value in sorted(calibration.items())})}
+
+
+def check_calibration(kept: Mapping[str, int], calibration: Mapping[str, float], where: Path) -> None:
+    """Raise DataError when a checkpoint's thresholds are not those it was written with; `where` is their file."""
+    if CALIBRATION in kept and kept[CALIBRATION] != calibration_mark(calibration)[CALIBRATION]:
+        raise DataError(f"{where}: calibration: {json.dumps(calibration)[:200]} is not what dev rows gave; undo the change")
+
+
 def check_marks(kept: Mapping[str, int], model: ModelConfig, vocabulary: list[str], directory: Path, trained: Path) -> None:
     """Raise DataError when the vocabulary or a setting is not what a checkpoint was trained with.
 
@@ -130,7 +142,7 @@ def check_marks(kept: Mapping[str, int], model: ModelConfig, vocabulary: list[st
                 f"{directory / VOCABULARY}: not the vocabulary that {trained.name} was trained with (found "
                 f"{len(vocabulary):,} tokens, the model has {model.encoder.vocabulary_size:,}); was it cut short or edited?"
             )
-        if name != VOCABULARY and mark != _mark(settings.get(name)):
+        if name not in (VOCABULARY, CALIBRATION) and mark != _mark(settings.get(name)):
             found = json.dumps(settings.get(name), ensure_ascii=False)
             raise DataError(
                 f"{directory / 'config.json'}: model: {name}: {found[:200]} is not what {trained.name} was trained with; "

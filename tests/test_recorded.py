@@ -5,13 +5,14 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from conftest import finetune_flags
 
 from kbert import evaluate, export, finetune, predict, recorded
 from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
-from kbert.model_dir import ModelDir
+from kbert.model_dir import Figures, ModelDir
 from kbert.options import RECORDED, Aspect
 
 LABELS = {"classify": ("a", "b"), "tag": ("PER",), "match": ("0", "1"), "aspect": ("negative", "positive")}
@@ -197,3 +198,23 @@ def test_a_run_that_learnt_words_of_tokens_is_not_continued_with_tokens(tmp_path
     check("auto")  # its rows come without tokens, and are read as before
     with pytest.raises(UsageError, match="learnt and measured words where rows come with tokens; .*--init=.* continues"):
         check("words")
+
+
+def test_edited_thresholds_are_not_answered_from(tmp_path):
+    document(tmp_path / "config.json", "match")
+    (tmp_path / "checkpoints").mkdir()
+    directory, vocabulary = ModelDir(tmp_path), [f"[{i}]" for i in range(40)]
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary))
+    model, train = recorded.read(tmp_path / "config.json")
+    directory.write_config(model, train, vocabulary)
+    arrays = {"a": np.zeros(1, np.float32)}
+    figures = Figures(step=3, per_epoch=3, score=0.5, calibration={"threshold": 0.3550029993057251})
+    path = directory.save(arrays, arrays, figures) / "checkpoint.json"
+    assert directory.read_model(directory.best()) == (model, vocabulary)
+    about = json.loads(path.read_text())
+    for edited in ({"threshold": 7.0}, {"threshold": float("nan")}, {"limit": 0.3550029993057251}, {}):
+        path.write_text(json.dumps({**about, "calibration": edited}))
+        with pytest.raises(DataError, match="checkpoint.json: calibration: .* is not what dev rows gave; undo the change"):
+            directory.read_model(directory.best())
+    path.write_text(json.dumps({**about, "calibration": {"threshold": 7.0}, "marks": {}}))  # of an older kbert
+    assert directory.read_model(directory.best())
