@@ -1,4 +1,4 @@
-"""A run that is killed again and again: `killed_run.py COMMAND FOLDER MODEL_DIR KILLS SEED`.
+"""A run that is killed again and again: `killed_run.py COMMAND FOLDER WHOLE MODEL_DIR KILLS SEED`; and one that is not, in WHOLE.
 
 Each attempt is a process of its own that runs `kbert.pretrain` or `kbert.finetune`, as COMMAND has it, on what lies in
 FOLDER, and is sent SIGKILL at a random moment, until there were KILLS of them; the last attempt runs to the end. Attempts are forked after the imports, which
@@ -45,20 +45,26 @@ def attempt(command: str, folder: str, model_dir: str) -> int:
     return child
 
 
+def written(model_dir: str) -> int:
+    """The last checkpoint's step by its name: what is asked all the time should cost the run nothing."""
+    return max((int(path.name.removeprefix("step-")) for path in Path(model_dir, "checkpoints").glob("step-*")), default=0)
+
+
 def reached(model_dir: str) -> int:
     last = ModelDir(model_dir).last()
     return 0 if last is None else last.step
 
 
-def main(command: str, folder: str, model_dir: str, kills: str, seed: str) -> None:
+def main(command: str, folder: str, whole: str, model_dir: str, kills: str, seed: str) -> None:
+    assert os.waitpid(attempt(command, folder, whole), 0)[1] == 0
     chance = random.Random(int(seed))
     steps = []
     # Each attempt gets a little further than the one before: to any step, and any moment of it.
     for goal in sorted(chance.sample(range(STEPS[command] - 20), int(kills))):
         child = attempt(command, folder, model_dir)
-        while reached(model_dir) < goal:
+        while written(model_dir) < goal:
             assert os.waitpid(child, os.WNOHANG) == (0, 0), "an attempt ended by itself"
-            time.sleep(0.001)
+            time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.02))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
