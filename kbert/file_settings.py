@@ -37,6 +37,8 @@ class Settled:
     delimiter: str = ","
     note: str = ""
     later: bool = False  # whether a model has been trained, so that names may be those of its training
+    labels: tuple[str, ...] = ()  # those of the model
+    label_column: str = ""  # as training named it
 
 
 def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Settled:
@@ -82,6 +84,8 @@ def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorde
         character,
         f"read as {', '.join(notes)}" if notes else "",
         recorded is not None,
+        recorded.labels if recorded else (),
+        recorded.source.label_column if recorded else "",
     )
 
 
@@ -138,7 +142,7 @@ def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequenc
     if not lines:
         return "no"
     if kind == "conll":
-        return "yes" if _is_conll(head, recorded.labels) else "no"
+        return _is_conll(head, recorded.labels)
     if kind == "terms":
         return "yes" if "$T$" in lines[0] else "no"
     if kind == "squad":
@@ -170,16 +174,22 @@ def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
     return any(not cell or cell in recorded.labels or cell[0] in "[{-0123456789" for cell in cells)
 
 
-def _is_conll(head: Sequence[str], labels: Sequence[str]) -> bool:
+def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no", "unsure"]:
     """Whether lines are tokens with one of a model's tags, or tokens alone with blank lines between sentences."""
     kinds = {*labels, schemes.UNTYPED}
     lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line)]
     tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
     if any(len(line) > 1 for line in lines):
-        return 2 * len(tagged) > len(lines)
+        return "yes" if 2 * len(tagged) > len(lines) else "unsure" if _columned(lines) else "no"
     blanks = sum(conll.skipped(line) for line in head)
     short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not wide(line[0][0])) for line in lines)
-    return 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines)
+    return "yes" if 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines) else "no"
+
+
+def _columned(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether lines are columns of which the last holds tags with prefixes, those of other types."""
+    widths, last = {len(line) for line in lines}, [line[-1] for line in lines]
+    return len(widths) == 1 and all(tag == "O" or schemes.split(tag)[0] for tag in last) and {*last} != {"O"}
 
 
 def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
@@ -252,6 +262,13 @@ def header_row(name: str, first: Sequence[str], settled: Settled, columns: Seque
             f"{name}: its first row ({', '.join(first)[:80]}) looks like a header and is not what {source}: "
             f"{', '.join(given)}; remove it, or leave --columns out, or name in it what the first row does"
         )
+    if not settled.columns and len(first) == len(given) and settled.label_column in given:
+        text, label = first[list(given).index(columns[0])], first[list(given).index(settled.label_column)]
+        if text in settled.labels and label and label not in settled.labels:
+            raise DataError(
+                f"{name}: its columns would be {', '.join(given)} as in training, but its first row has a label of the model "
+                f"as text ({text!r}) and none as label ({label[:40]!r}); are they in another order? --columns= names them"
+            )
     taken = "" if settled.columns else f"its columns are {', '.join(given)} as in training, and its first row is one of data"
     return Header(given, False, source, taken)
 

@@ -43,6 +43,9 @@ def test_a_text_file_after_columns_of_tokens(tmp_path, said):
     path.write_text(CONLL)
     assert later(path, **trained) == [("Ada sits",), ("Oslo",)]
     assert said() == [f"{path}: read as conll as in training"]
+    path.write_text("Ada B-X\nsits O\n\nOslo B-Y\n")  # of types that the model does not know
+    with pytest.raises(DataError, match="may be conll, as training read, or texts; --format=conll or --format=txt"):
+        later(path, **trained)
     path.write_text("中 \n文 \n\n电\n影\n好\n")  # tokens without tags
     assert later(path, **trained) == [("中文",), ("电影好",)]
     path.write_text("汤不错\n太咸\n")
@@ -96,6 +99,13 @@ def test_files_after_a_table_without_header(tmp_path, said):
     (tmp_path / "f.data").write_text("fine\n")
     with pytest.raises(UsageError, match=r"the ending \.data says no format and the rows are not tsv as in training; add"):
         later(tmp_path / "f.data", **trained)
+    path = tmp_path / "swapped.tsv"
+    path.write_text("good\tthe soup was warm\nbad\tthe soup was cold\n")
+    with pytest.raises(
+        DataError, match=r"has a label of the model as text \('good'\) and none as label \('the soup was warm'\)"
+    ):
+        later(path, **trained)
+    assert later(path, flags={"columns": ("label", "text")}, **trained)[0] == ("the soup was warm",)
 
 
 def test_standard_input_is_looked_at(monkeypatch):
