@@ -258,6 +258,7 @@ def open_table(
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
     said: set[str] = set()  # notes that are alike for many files
+    unread = dict(usual or {})  # columns that no file was seen to have yet
     missing: list[str] = []  # where texts are what pandas writes for none
     for number, (name, copy) in enumerate(_resolve(source, config)):
         with _opened(name, copy) as stream:
@@ -276,7 +277,7 @@ def open_table(
             own = None if settled.format == "terms" or isinstance(layout, Tokenised) else reader
             file = _File(name, copy, start, layout, own, tokens is not None and not isinstance(layout, Tokenised))
             files.append(file)
-            offset, line = start, 1 + skipped
+            offset, line, first = start, 1 + skipped, True
             stream.seek(start)
             with Progress(size, unit="B", unit_scale=True, desc=f"reading {name}") as bar:
                 for record in _located(layout.records(iter(stream)), name, line):
@@ -289,11 +290,11 @@ def open_table(
                         raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
                     if note:
                         log.warning("%s: %s", _place(name, layout, record, line), note)
-                    if values and usual:
+                    if values and unread and first:
                         there = layout.keys(record) if isinstance(layout, JsonLines) else getattr(layout, "names", ())
-                        for column in [column for column in usual if column in there and column not in columns]:
-                            log.warning("%s: its column %r is not read; %s reads it", name, column, usual[column])
-                        usual = None  # the first row is like the others
+                        for column in [column for column in unread if column in there and column not in columns]:
+                            log.warning("%s: its column %r is not read; %s reads it", name, column, unread.pop(column))
+                        first = False  # a file's other rows are like its first
                     if values:
                         texts = values[:keyed_by][split_by]
                         if any(text in MISSING for text in texts):

@@ -223,3 +223,13 @@ def test_unreadable_file(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(DataError, match=r"f\.tsv: Permission denied"):
         table(path)
+
+
+def test_a_column_that_is_not_read_is_named_in_whichever_file_it_is(tmp_path, caplog):
+    (tmp_path / "1.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    (tmp_path / "2.jsonl").write_text('{"text": "c", "label": "x"}\n')
+    (tmp_path / "3.jsonl").write_text('{"text": "d", "label": "y"}\n')
+    usual = {"text": "--text_columns=text", "label": "--label_column=label"}
+    open_table(str(tmp_path / "*.jsonl"), SourceConfig(), ("text",), keyed_by=1, usual=usual)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message == f"{tmp_path / '2.jsonl'}: its column 'label' is not read; --label_column=label reads it"
