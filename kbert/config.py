@@ -217,11 +217,13 @@ class Recorded:
         source: training's flags; where a later command has a flag of its own, that.
         ending: of the training file, for example .tsv.
         labels: the model's.
+        given: the flags that a later command has of its own; None where the command is training's.
     """
 
     source: SourceConfig
     ending: str = ""
     labels: tuple[str, ...] = ()
+    given: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, source: SourceConfig, file: str, labels: tuple[str, ...]) -> "Recorded":
@@ -240,7 +242,9 @@ class Recorded:
         if sorted(both.label_columns) == sorted(self.source.label_columns):
             both = dataclasses.replace(both, label_column=self.source.label_column)
         own = {name: given.get(name, getattr(SourceConfig(), name)) for name in WRITTEN}
-        return dataclasses.replace(both, **own), dataclasses.replace(self, source=both)
+        return dataclasses.replace(both, **own), dataclasses.replace(
+            self, source=both, given=None if overrides is None else tuple(given)
+        )
 
 
 WRITTEN = ("columns", "encoding", "format", "delimiter")  # of a SourceConfig: how files are written

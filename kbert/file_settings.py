@@ -23,6 +23,7 @@ SAMPLE = 1 << 18  # bytes of a file that are looked at
 ROWS = 200  # and lines of them
 ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad", ".seg": "terms"}
 ENDINGS |= dict.fromkeys((".conll", ".conllu", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
+CHOOSING = frozenset(("text_columns", "label_column"))  # the flags that choose the columns of tokens and tags
 ALL = "tsv|csv|jsonl|txt|conll|squad|terms"
 
 
@@ -36,7 +37,8 @@ class Settled:
     recorded_columns: tuple[str, ...] = ()  # as training's flags did
     delimiter: str = ","
     note: str = ""
-    later: bool = False  # whether a model has been trained, so that names may be those of its training
+    lenient: frozenset[str] = frozenset()  # flags that a model's training gave, whose names may be those of other files
+    taken: frozenset[str] = frozenset()  # those of them that the command does not give, so that a number may not fit
     labels: tuple[str, ...] = ()  # those of the model
     label_column: str = ""  # as training named it
 
@@ -83,7 +85,8 @@ def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorde
         recorded.source.columns if recorded and not config.columns else (),
         character,
         f"read as {', '.join(notes)}" if notes else "",
-        recorded is not None,
+        CHOOSING.difference(recorded.given or ()) if recorded else frozenset(),
+        CHOOSING.difference(recorded.given) if recorded and recorded.given is not None else frozenset(),
         recorded.labels if recorded else (),
         recorded.source.label_column if recorded else "",
     )

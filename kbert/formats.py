@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
@@ -281,6 +282,7 @@ class Tokenised:
 
     def __init__(self, encoding: str, reading: Reading, placed: bool):
         self.encoding, self.reading, self.placed = encoding, reading, placed
+        self.note = ""  # which columns are read because training did
 
     @classmethod
     def of(
@@ -313,7 +315,8 @@ class Tokenised:
             config.text_columns[0],
             config.label_column if tagged else None,
             universal=universal,
-            later=settled.later,
+            lenient=settled.lenient,
+            taken=settled.taken - {"label_column"},  # tags of another column are none that the model knows
         )
         stream.seek(start)
         seen = survey(name, decoded(), chosen)
@@ -323,7 +326,15 @@ class Tokenised:
             check(name, seen, Tags("bare"))  # names the cause where columns were surely not meant
             raise
         check(name, seen, tags)
-        return cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
+        found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
+        words, tag = config.text_columns[0], config.label_column if tagged else ""
+        numbers = [
+            f"{what} in column {spec}"
+            for key, what, spec in (("text_columns", "tokens", words), ("label_column", "tags", tag))
+            if key in settled.taken and re.fullmatch(r"-?\d+", spec)
+        ]
+        found.note = f"{', '.join(numbers)} as in training" if numbers else ""
+        return found
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         block: list[bytes] = []

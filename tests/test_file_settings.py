@@ -65,6 +65,22 @@ def test_a_text_file_after_columns_of_tokens(tmp_path, said):
     assert later(path, "train.tsv", format="conll", labels=("PER",)) == [("Ada",)]
 
 
+def test_columns_of_tokens_that_training_chose(tmp_path, said):
+    trained = {"trained_on": "train.conll", "text_columns": ("2",), "label_column": "3", "labels": ("LOC", "PER")}
+    path = tmp_path / "f.conll"
+    path.write_text("1 Ada B-PER\n2 sits O\n\n1 Oslo B-LOC\n")
+    assert later(path, wanted=("2",), **trained) == [("Ada sits",), ("Oslo",)]
+    assert said() == [f"{path}: tokens in column 2 as in training"]
+    path.write_text("Ada B-PER\nsits O\n\nOslo B-LOC\n\n" * 9)
+    with pytest.raises(DataError, match="the tokens look like tags"):  # another file than that of training
+        later(path, wanted=("2",), **trained)
+    assert len(later(path, wanted=("1",), flags={"text_columns": ("1",)}, **trained)) == 18
+    trained |= {"text_columns": ("text",), "label_column": "entities"}  # a name that columns of tokens do not have
+    assert len(later(path, wanted=("text", "entities"), **trained)) == 18
+    with pytest.raises(UsageError, match="--label_column=ner: no such column"):
+        later(path, wanted=("text", "ner"), flags={"label_column": "ner"}, **trained)
+
+
 def test_files_after_a_table_without_header(tmp_path, said):
     trained = {"trained_on": "train.txt", "format": "tsv", "columns": ("text", "label"), "labels": ("good", "bad")}
     for name, text in (

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from kbert.errors import DataError, UsageError
@@ -48,7 +48,15 @@ class Columns:
 
     @classmethod
     def chosen(
-        cls, name: str, names: Sequence[str], word: str, tag: str | None, *, universal: bool = False, later: bool = False
+        cls,
+        name: str,
+        names: Sequence[str],
+        word: str,
+        tag: str | None,
+        *,
+        universal: bool = False,
+        lenient: Container[str] = (),
+        taken: Container[str] = (),
     ) -> "Columns":
         """The columns that names or numbers choose.
 
@@ -58,29 +66,31 @@ class Columns:
             word, tag: a name, or a number from 1 (from -1 at the end); "text" and "label" are the first and the last
                 column, in CoNLL-U FORM and UPOS, where no column has that name.
             universal: whether the file is CoNLL-U.
-            later: whether the names may be those of other files that a model was trained on; the same holds for them then.
+            lenient: flags whose names may be those of other files that a model was trained on; the default holds then.
+            taken: flags that training gave and not the user now, so that what they choose may be doubted.
 
         Raises:
             UsageError: there is no such column.
         """
         known = tuple(names) or (UNIVERSAL if universal else ())
 
-        def place(spec: str, default: str, otherwise: int, flag: str) -> tuple[int, bool]:
+        def place(spec: str, default: str, otherwise: int, key: str) -> tuple[int, bool]:
+            flag, named = f"--{key}", key not in taken
             if spec in known:
-                return known.index(spec), True
+                return known.index(spec), named
             if re.fullmatch(r"-?[1-9]\d*", spec):
                 number = int(spec)
                 if known and abs(number) > len(known):
                     raise UsageError(f"{name}: {flag}={spec}: there are {len(known)} columns: {', '.join(known)}")
-                return number - (number > 0), True
-            if (spec == default or later) and not names:
+                return number - (number > 0), named
+            if (spec == default or key in lenient) and not names:
                 return otherwise, False
             hint = f"it has {', '.join(known)}" if known else "a file of columns names none; give their names with --columns"
             raise UsageError(f"{name}: {flag}={spec}: no such column; {hint}, or a number (1 is the first, -1 the last)")
 
         first, last = (known.index("FORM"), known.index("UPOS")) if known == UNIVERSAL else (0, -1)
-        at, word_named = place(word, "text", first, "--text_columns")
-        tag_at, tag_named = place(tag, "label", last, "--label_column") if tag is not None else (None, False)
+        at, word_named = place(word, "text", first, "text_columns")
+        tag_at, tag_named = place(tag, "label", last, "label_column") if tag is not None else (None, False)
         return cls(at, tag_at, known, word_named, tag_named, universal)
 
     def parts(self, line: str) -> list[str]:
