@@ -187,9 +187,8 @@ class Run:
         self.devices.spread_seeds(self.model)
         name, mode = self.task.best
         better = "higher" if mode == "max" else "lower"
-        log.info(
-            "best on dev: %s, the %s the better; of equals the lower loss, where dev has one, then the earlier", name, better
-        )
+        ties = "" if name == "loss" else "the lower loss, where dev has one, then to "
+        log.info("best on dev: %s, the %s the better; ties go to %sthe earlier checkpoint", name, better, ties)
         self.board.start(self.task.config, self.config, name, str(self.directory.path))
         try:
             if not self.steps and last is None:  # the model as it is, as a checkpoint
