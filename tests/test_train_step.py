@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kbert.cluster import check
 from kbert.errors import UsageError
 from kbert.loss_watch import SPAN, LossWatch, LostLoss
 from kbert.objective import Objective
-from kbert.strategies import check, devices
+from kbert.strategies import devices
 from kbert.train_step import TrainStep
 
 ROWS = 22  # the last of three parts of 8 has 6
