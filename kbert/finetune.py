@@ -216,8 +216,7 @@ def _tables(
     tables = {}
     tables["train"], audit = opened(train.train_data, _labels_file(train.labels), train.source)
     labels = audit.labels
-    if task_type.tokens(options) == "auto":
-        options = {**options, "tokens": tables["train"].settle_tokens()}
+    options = task_type.settled_on(tables["train"], options)
     # How the training rows are written, the other files may be, or say themselves that they are not.
     later = Recorded.of(train.source, train.train_data, labels).overridden()
     if train.dev_data:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from kbert.config import NO_LABELS, Labels
 from kbert.errors import UsageError
+from kbert.tagging.schemes import Scheme
 from kbert.tagging.tokens import Tokens
 
 
@@ -62,6 +63,9 @@ class TagOptions:
             "unspaced text; auto goes by the training data, and what it finds is kept with the model."
         },
     )
+    # Those of the training rows' tags, in which `kbert.predict` writes tags; found by `Tag.settled_on`, and no flags.
+    scheme: Scheme = "IOB2"
+    untyped: bool = False
     head_dropout: float = field(
         default=0.1,
         metadata={"help": "Dropout in front of the tagger, a fraction.", "low": 0.0, "high": 0.9},

@@ -27,6 +27,7 @@ from kbert.errors import DataError, UsageError
 from kbert.file_settings import settle
 from kbert.formats import JsonLines, Layout, Questions, Text, Tokenised, byte_order_mark, layout_of
 from kbert.progress import Progress, over
+from kbert.tagging.schemes import Tags
 from kbert.tagging.tokens import TokenCounts, Tokens
 
 log = logging.getLogger(__name__)
@@ -198,6 +199,11 @@ class Table:
         for layout in layouts:
             layout.reading = dataclasses.replace(layout.reading, tokens=kind)
         return kind
+
+    def scheme(self) -> Tags | None:
+        """The scheme of its first file of tags; None where there is none."""
+        readings = [file.layout.reading for file in self._files if isinstance(file.layout, Tokenised)]
+        return next((reading.tags for reading in readings if reading.tags is not None), None)
 
     def _records(self, rows: Sequence[int] | np.ndarray | range) -> np.ndarray:
         size, index = RECORD.itemsize, self._index.fileno()

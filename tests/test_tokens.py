@@ -16,7 +16,7 @@ from kbert.spans import read_spans
 from kbert.tagging import tokens, units
 from kbert.tagging.conll import read_tags, tokens_row
 from kbert.tagging.schemes import Tags
-from kbert.tasks.tag import TagScorer
+from kbert.tasks.tag import Tag, TagScorer
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
 
@@ -183,6 +183,41 @@ def test_whether_tokens_are_characters_is_settled_once(tmp_path):
     english = tmp_path / "english.conll"
     english.write_text("I O\na O\n. O\n\nNew O\nYork O\n")
     assert opened(english).settle_tokens() == "words"
+
+
+@pytest.mark.parametrize(
+    ("written", "scheme", "untyped"),
+    [
+        (["S-thing", "O", "B-view", "E-view"], "BIOES", False),
+        (["S-thing", "O", "B-view", "M-view", "E-view"], "BMES", False),
+        (["I-thing", "O", "I-view", "I-view"], "IOB1", False),
+        (["NOUN", "DET"], "bare", False),
+        (["B", "I", "O", "B"], "IOB2", True),
+    ],
+)
+def test_tags_are_answered_in_the_scheme_of_the_training_rows(tmp_path, written, scheme, untyped):
+    path = tmp_path / "train.conll"
+    path.write_text(
+        "".join(f"{word} {tag}\n" for word, tag in zip("abcde", written, strict=False)) + "\nx y\n".replace("y", written[0])
+    )
+    table = opened(path)
+    options = Tag.settled_on(table, {"tokens": "auto"})
+    assert options == {"tokens": "words", "scheme": scheme, "untyped": untyped}
+    tag = task(**options)
+    entities = Tags(scheme, untyped).chunks(written)
+    first, stop, kinds = (np.array([column]) for column in zip(*entities, strict=True))
+    decoded = {
+        **{name: np.zeros((1, len(entities)), int) for name in ("start", "end", "score")},
+        "type": np.char.encode(kinds, "utf-8").astype(object),
+        "text": np.full((1, len(entities)), b"", object),
+        "count": np.array([len(entities)]),
+        "start_token": first,
+        "end_token": stop,
+        "tokens": np.array([[b"a"] * len(written) + [b""]], object),
+        "token_count": np.array([len(written)]),
+    }
+    assert tag.present(decoded, 0)["tags"] == written
+    assert "tags" not in tag.present({**decoded, "token_count": np.array([0])}, 0)
 
 
 CONLLU = """# sent_id = 1

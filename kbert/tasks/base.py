@@ -279,6 +279,11 @@ class Task(OnRows, Kept, Protocol):
         return None
 
     @staticmethod
+    def settled_on(table: Table, options: dict[str, Any]) -> dict[str, Any]:
+        """The options, completed by what the training rows are like; they are stored with the model."""
+        return options
+
+    @staticmethod
     def audit(
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
     ) -> Audit:

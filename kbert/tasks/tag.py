@@ -23,6 +23,7 @@ from kbert.errors import DataError, UsageError
 from kbert.label_names import LabelNames
 from kbert.options import TagOptions
 from kbert.reports import Matrix, Report
+from kbert.sources import Table
 from kbert.spans import Span, check_spans, read_spans, tag_names, tag_numbers
 from kbert.tagging import entity_metrics
 from kbert.tagging.conll import read_tags
@@ -202,6 +203,13 @@ class Tag(Task):
         read: TagOptions = from_json(TagOptions, options, "options")
         return read.tokens
 
+    @staticmethod
+    def settled_on(table: Table, options: dict[str, Any]) -> dict[str, Any]:
+        if options["tokens"] == "auto":
+            options = {**options, "tokens": table.settle_tokens()}
+        found = table.scheme()
+        return options if found is None else {**options, "scheme": found.scheme, "untyped": found.untyped}
+
     @property
     def inputs(self) -> tuple[str, ...]:
         return (*self.config.fields, "tokens")
@@ -340,11 +348,19 @@ class Tag(Task):
                 {name: value.decode() if isinstance(value, bytes) else value for name, value in zip(names, values, strict=True)}
                 for values in zip(*columns, strict=True)
             ],
-            **{
-                name: [value.decode() for value in decoded[name][row, : decoded["token_count"][row]].tolist()]
-                for name in ("tokens", "tags")
-                if decoded["token_count"][row]
-            },
+            **self._tokens(decoded, row),
+        }
+
+    def _tokens(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        """The tokens of a row that came with them, and their tags in the scheme of the training rows."""
+        count = int(decoded["token_count"][row])
+        if not count:
+            return {}
+        places = (decoded[name][row, : decoded["count"][row]].tolist() for name in ("start_token", "end_token", "type"))
+        entities = [(first, stop, kind.decode()) for first, stop, kind in zip(*places, strict=True)]
+        return {
+            "tokens": [token.decode() for token in decoded["tokens"][row, :count].tolist()],
+            "tags": Tags(self.options.scheme, self.options.untyped).written(entities, count),
         }
 
     def signatures(self) -> dict[str, Signature]:
