@@ -352,7 +352,7 @@ def test_mistakes_are_named(checkpoint, wide, tmp_path, capsys, monkeypatch, row
     arguments = flags(checkpoint, wide, tmp_path / "m", **{"train_data": file, "dev_data": file, **changed})
     assert finetune.main(arguments) == code
     assert message in capsys.readouterr().err
-    assert not list((tmp_path / "m").glob("*"))
+    assert not list((tmp_path / "m").glob("[!.]*"))  # but for the lock
 
 
 def test_a_checkpoint_of_one_segment(tmp_path, wide, capsys):

@@ -269,14 +269,15 @@ def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
     assert not list((tmp_path / "s").iterdir())
 
 
-def test_ask_tool(exported, capsys, environment):
+def test_ask_tool(exported, capsys, environment, monkeypatch):
     command = [sys.executable, str(ROOT / "tools" / "ask.py"), str(exported), "a good film", "bad"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [a["label"] for a in answers] == ["positive", "negative"] and answers[0]["input"] == "a good film"
-    ask = tool("ask").main
-    assert ask([]) == 2 and ask([str(ROOT / "tests"), "x"]) == 1 and ask([str(exported), "a", "b\tc"]) == 2
+    for arguments, code in (([], 2), ([str(ROOT / "tests"), "x"], 1), ([str(exported), "a", "b\tc"], 2)):
+        monkeypatch.setattr(sys, "argv", ["ask.py", *arguments])
+        assert tool("ask").main() == code
     assert "reads 1 texts a row (text), found 2" in capsys.readouterr().err
 
 

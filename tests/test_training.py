@@ -126,7 +126,8 @@ def same(a, b) -> bool:
 
 def curves(path) -> dict[str, dict[int, float]]:
     found = {tag: points for tag, points in events(path / "tb").items() if "/" in tag[:6]}
-    scalars = {tag: points for tag, points in found.items() if not points[0][1].tensor.tensor_shape.dim}
+    tensors = {tag: points[0][1].tensor for tag, points in found.items()}
+    scalars = {tag: found[tag] for tag, first in tensors.items() if not first.tensor_shape.dim and first.dtype == tf.float32}
     return {tag: {step: number(value) for step, value in points} for tag, points in scalars.items()}
 
 
