@@ -201,7 +201,7 @@ def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
     try:
         return list(csv.reader((line + "\n" for line in lines), delimiter=delimiter))
     except csv.Error:
-        return []
+        return [""]
 
 
 def _head(sample: bytes, encoding: str) -> list[str]:
@@ -210,7 +210,10 @@ def _head(sample: bytes, encoding: str) -> list[str]:
     if len(lines) > 1 and not lines[-1].endswith(b"\n"):
         last = lines.pop()
         lines += [last] if len(sample) < SAMPLE and len(lines) < ROWS else []
-    text = b"".join(lines[:ROWS]).decode(encoding, "replace").removeprefix("\ufeff")
+    try:
+        text = b"".join(lines[:ROWS]).decode(encoding, "replace").removeprefix("\ufeff")
+    except UnicodeError:  # idna and punycode know no "replace"
+        return [""]
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import N_BEST_HELP, SOURCE_HELP, Recorded, SourceOverrides, flag
+from kbert.config import N_BEST_HELP, SOURCE_HELP, TRAINED_BY, Recorded, SourceOverrides, flag
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
@@ -79,7 +79,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
         assert options.input is not None
         ids = (options.id_column,) if options.id_column else ()
         columns = (*source.text_columns, *ids)
-        tokens = fine_tuned(model.task).tokens(model.options)
+        tokens = None if model.task in TRAINED_BY else fine_tuned(model.task).tokens(model.options)
         table = open_table(options.input, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
         predictor = serving.load(options.model_dir, options.n_best)
         row, cut = 1, CutRows(predictor.task)

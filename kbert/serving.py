@@ -69,8 +69,9 @@ class Predictor(tf.Module, Generic[S]):
 
     def _whole(self, raw: Tensors) -> Tensors:
         """The task's inputs; those that rows do not come with are empty."""
-        none = tf.zeros_like(raw[self.task.config.fields[0]])
-        return {name: raw.get(name, none) for name in self.task.inputs}
+        none = tf.zeros_like(next(iter(raw.values())))
+        read = {name: raw[name] for name in self.task.inputs if name in raw}  # of a signature, maybe not all fields
+        return {**{name: none for name in self.task.inputs if name not in self.task.config.fields}, **read}
 
     def _predict(self, raw: Tensors) -> Tensors:
         encoded = self.task.encode(raw)

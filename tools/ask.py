@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 
-def main() -> int:
-    model, *texts = sys.argv[1:] or [""]
+def main(argv: list[str] | None = None) -> int:
+    model, *texts = (sys.argv[1:] if argv is None else argv) or [""]
     signature = "serving_default"
     if texts and texts[0].startswith("--signature="):  # by hand, since a text may begin with a hyphen
         signature, *texts = texts[0].removeprefix("--signature="), *texts[1:]
