@@ -64,14 +64,14 @@ class Predictor(tf.Module, Generic[S]):
         )
 
     def __call__(self, raw: Tensors) -> Tensors:
-        outputs: Tensors = self._graph(self._whole(raw))
+        whole = self._whole(raw)
+        outputs: Tensors = self._graph({name: whole[name] for name in self.task.inputs})
         return outputs
 
     def _whole(self, raw: Tensors) -> Tensors:
-        """The task's inputs; those that rows do not come with are empty."""
+        """The raw inputs, which a signature may have others of, and empty ones for what rows need not come with."""
         none = tf.zeros_like(next(iter(raw.values())))
-        read = {name: raw[name] for name in self.task.inputs if name in raw}  # of a signature, maybe not all fields
-        return {**{name: none for name in self.task.inputs if name not in self.task.config.fields}, **read}
+        return {**{name: none for name in self.task.inputs if name not in self.task.config.fields}, **raw}
 
     def _predict(self, raw: Tensors) -> Tensors:
         encoded = self.task.encode(raw)
