@@ -62,7 +62,7 @@ def flags(checkpoint: Path, wide: Path, model_dir: Path, **more: object) -> list
         "filter_learning_rate": 0.02,
         "filter_epochs": 8,
         "filter_dropout": 0,
-        "filter_threshold": 0.1,
+        "filter_threshold": 0.3,
         "max_length": 24,
         "epochs": 10,
         "learning_rate": 0.005,
