@@ -1,4 +1,4 @@
-"""Character encodings of the files that users name: which there are, and files that are UTF-8 whatever is said of them."""
+"""Character encodings of the files that users name: which exist, and files whose bytes are UTF-8 under any name."""
 
 import codecs
 from collections.abc import Iterable

@@ -201,7 +201,7 @@ def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
     try:
         return list(csv.reader((line + "\n" for line in lines), delimiter=delimiter))
     except csv.Error:
-        return [""]
+        return []
 
 
 def _head(sample: bytes, encoding: str) -> list[str]:

@@ -142,7 +142,7 @@ class Tsv:
         self.names: Sequence[str] = ()
         self.chosen: Sequence[int] = ()
         self.header: Sequence[str] = ()  # a row that names the columns, the first perhaps
-        self.note = ""  # what is said of it
+        self.note = ""  # a line for the log on how it is read
 
     def choose(self, file: str, names: Sequence[str], columns: Sequence[str], source: str) -> None:
         """Settle which columns `values` returns; `source` says where the names are from."""

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: errors that every `finally` sees, or notes that a training run acts on between two steps.
 
 Signals reach a process's main thread alone; in another one nothing is changed here. What a user has a process ignore, as
-shells do with Ctrl-C for jobs in the background, it goes on to ignore.
+shells do with Ctrl-C for jobs in the background, stays ignored.
 """
 
 import contextlib

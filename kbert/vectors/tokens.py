@@ -7,7 +7,7 @@ are read in windows; a piece has the vector of the window that sees most on both
 
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -22,7 +22,6 @@ from kbert.vectors.sentences import VectorConfig
 from kbert.windows import framed, windows
 
 Granularity = Literal["piece", "character", "word"]
-GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
 class TokenVectors:
