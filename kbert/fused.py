@@ -39,7 +39,7 @@ def attention(
     seed = dropout.seed_generator.next() if drops else None
     dtype = value.dtype
 
-    @tf.custom_gradient
+    @graphs.custom_gradient
     def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         # Products of 16 bits would be rounded to 16 bits, by some per cent of a weight where scores are large.
         scores = tf.matmul(tf.cast(query, tf.float32), tf.cast(key, tf.float32), transpose_b=True) + bias
@@ -85,7 +85,7 @@ def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     classes, shape = logits.shape[-1], tf.shape(targets)
     targets = tf.cast(tf.reshape(targets, [-1]), tf.int32)
 
-    @tf.custom_gradient
+    @graphs.custom_gradient
     def entropy(logits: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         def at(values: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
             return tf.gather(values, classes, batch_dims=1)
@@ -118,7 +118,7 @@ def compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
             result = function(*arguments)
         return list(tape.gradient(result, arguments, upstream))
 
-    @tf.custom_gradient
+    @graphs.custom_gradient
     def call(*arguments: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         return forward(*arguments), lambda upstream: backward(upstream, *arguments)
 
@@ -160,7 +160,7 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
     """
     dtype = x.dtype
 
-    @tf.custom_gradient
+    @graphs.custom_gradient
     def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         wide = tf.cast(x, tf.float32)
         centred = wide - tf.reduce_mean(wide, -1, keepdims=True)

@@ -5,11 +5,13 @@ and the reading took more than a third of the time that a command needs before i
 """
 
 import functools
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops  # the registry of gradients has no public name
 
 WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which a training step of fewer does not give back
 
@@ -17,6 +19,39 @@ WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which a trainin
 function = functools.partial(tf.function, autograph=False)
 # Decorates a function that builds a `tf.data.Dataset`: what it gives to `map` and `flat_map` is traced as it is written.
 builds_dataset = tf.autograph.experimental.do_not_convert
+
+
+def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function as `tf.custom_gradient` does, without keeping its graph in memory for good.
+
+    TensorFlow registers such a gradient globally in each graph that is traced. The entry holds the graph, and with it the
+    weights, until the process ends: every model that was loaded or trained stays in memory. Here the graph holds the
+    gradient, and the entry goes when the graph goes.
+
+    Args:
+        function: takes tensors, returns one tensor and the function from its gradient to those of the arguments.
+    """
+    call = tf.custom_gradient(function)
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any) -> Any:
+        result = call(*arguments)
+        if not tf.executing_eagerly():
+            _tie_gradient_to_graph(result)
+        return result
+
+    return wrapped
+
+
+def _tie_gradient_to_graph(result: tf.Tensor) -> None:
+    name = result.op.get_attr("_gradient_op_type").decode()
+    entries = ops.gradient_registry._registry
+    graph = weakref.ref(result.graph)
+    if not hasattr(result.graph, "_kbert_gradients"):
+        result.graph._kbert_gradients = {}
+    result.graph._kbert_gradients[name] = entries[name]["type"]
+    entries[name]["type"] = lambda op, *upstream: graph()._kbert_gradients[name](op, *upstream)  # type: ignore[union-attr]
+    weakref.finalize(result.graph, entries.pop, name, None)
 
 
 def worth_compiling(variables: Sequence[Any]) -> bool:

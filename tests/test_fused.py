@@ -1,5 +1,8 @@
 """The encoder's hand-written derivatives against automatic ones, and its dropout."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -151,3 +154,21 @@ def test_dropout_drops_the_share_asked_for_and_keeps_the_mean(dtype):
     np.testing.assert_array_equal(tf.cast(fused.dropped(x, again, training=True), tf.float32), first)
     assert fused.dropped(x, layer, training=False) is x
     assert fused.dropped(x, keras.layers.Dropout(0.0), training=True) is x
+
+
+def test_a_graph_with_derivatives_by_hand_can_be_freed():
+    """TensorFlow's own `custom_gradient` keeps it, and the weights it reads, until the process ends."""
+    weights = tf.Variable(tf.ones([4]))
+
+    @tf.function(autograph=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(fused.layer_norm(x, weights, tf.zeros(4), 1e-6))
+        return tape.gradient(loss, weights)
+
+    np.testing.assert_allclose(step(tf.constant([[0.0, 0.0, 2.0, 2.0]])), [-1, -1, 1, 1], atol=1e-4)
+    graph = weakref.ref(step.get_concrete_function(tf.TensorSpec([1, 4])).graph)
+    assert graph() is not None
+    del step
+    gc.collect()
+    assert graph() is None

@@ -18,6 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert import graphs
+
 GAIN = 100.0
 IMPOSSIBLE = -1e9  # finite, so that no gradient or difference becomes NaN
 
@@ -109,7 +111,7 @@ class CRF(keras.layers.Layer):
         )
 
 
-@tf.custom_gradient
+@graphs.custom_gradient
 def log_normaliser(
     words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions: tf.Tensor, end: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[..., Any]]:
