@@ -1,6 +1,6 @@
 """kbert: BERT in Keras, from raw text to a served model.
 
-Importing this package imports nothing else: `kbert.encoder`, `kbert.text` and the rest load
+Importing this package imports nothing else: `kbert.model.encoder`, `kbert.data.tokenizer` and the rest load
 TensorFlow when they are imported themselves, the command lines only once their flags are parsed.
 
 A line of text goes table -> encode -> batch -> encoder -> head -> decode. Roughly from below (a file imports only from floors

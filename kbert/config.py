@@ -318,7 +318,7 @@ class RunConfig:
     )
     train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
     dev_data_crc32: int | None = None  # nor the best checkpoint chosen by others
-    # How rows are ordered and dev rows set aside (`kbert.permutation`, `kbert.splits`): 1 in runs from before it was kept.
+    # How rows are ordered and dev rows set aside (`kbert.permutation`, `kbert.tasks.splits`); 1 where the run did not keep it.
     data_order: int = 1
 
     def total_steps(self, per_epoch: int) -> int:

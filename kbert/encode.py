@@ -16,7 +16,7 @@ from kbert.vectors.formats import VectorFormat, format_of
 if TYPE_CHECKING:
     from kbert.checkpoints import Checkpoint
     from kbert.checkpoints.sentence_transformers import SentenceSettings
-    from kbert.sources import Table
+    from kbert.data.table import Table
     from kbert.vectors.run import Output
     from kbert.vectors.sentences import VectorConfig
 
@@ -44,7 +44,7 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
 
     runtime.start()
     from kbert import checkpoints
-    from kbert.sources import open_table
+    from kbert.data.table import open_table
 
     checkpoint = checkpoints.open_checkpoint(options.init)
     log.info("%s", checkpoints.describe(checkpoint))
@@ -184,7 +184,7 @@ def _tokens(
     table: "Table",
     form: "VectorFormat",
 ) -> None:
-    from kbert.segmenters import segmenter
+    from kbert.data.segmenters import segmenter
     from kbert.vectors import encoding
     from kbert.vectors import run as vector_run
     from kbert.vectors.tokens import TokenVectors

@@ -37,10 +37,11 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         check_output("--metrics_out", options.metrics_out, {"--data": options.data})
 
     runtime.start()
-    from kbert import serving, training
-    from kbert.lengths import CutRows
-    from kbert.sources import open_table
+    from kbert import serving
+    from kbert.data.table import open_table
     from kbert.tasks import fine_tuned
+    from kbert.tasks.lengths import CutRows
+    from kbert.train import run as training
 
     source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)

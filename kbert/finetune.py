@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from kbert import cluster, flags, runtime
 from kbert.config import ModelConfig, ModelFlags, Recorded, RunFlags, SourceConfig, TextConfig, TrainConfig, to_json
+from kbert.data.label_names import LabelNames
 from kbert.errors import DataError, UsageError
-from kbert.label_names import LabelNames
 from kbert.model_dir import ModelDir
-from kbert.options import OPTIONS
+from kbert.tasks import OPTIONS
 
 if TYPE_CHECKING:
-    from kbert.sources import Table
-    from kbert.strategies import Devices
+    from kbert.data.table import Table
     from kbert.tasks.base import Audit, Task
+    from kbert.train.strategies import Devices
 
 log = logging.getLogger("kbert.finetune")  # __name__ is "__main__" when it runs
 
@@ -48,7 +48,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     cluster.check(train.strategy, train.batch_size)
     with directory.held(cluster.is_chief(train.strategy)):
         runtime.start()
-        from kbert import strategies
+        from kbert.train import strategies
 
         with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
             _train(run_flags, train, model_flags, options, directory, devices)
@@ -59,10 +59,12 @@ def _train(
     run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any, directory: ModelDir, devices: "Devices"
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    from kbert import checkpoints, lengths, permutation, pipeline, training
-    from kbert.encoder import frozen_table
+    from kbert import checkpoints, permutation
+    from kbert.model.encoder import frozen_table
     from kbert.serving import build
-    from kbert.tasks import fine_tuned, starting_head
+    from kbert.tasks import fine_tuned, lengths, starting_head
+    from kbert.train import batches as pipeline
+    from kbert.train import run as training
 
     if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
@@ -156,7 +158,9 @@ def _train(
 
 def _measure(directory: ModelDir, tables: dict[str, "Table"], train: TrainConfig) -> None:
     """Write and print the kept checkpoint's figures: dev's, which it has, and test's."""
-    from kbert import lengths, serving, training
+    from kbert import serving
+    from kbert.tasks import lengths
+    from kbert.train import run as training
 
     best, predictor = directory.best(), serving.load(directory.path)
     reports = {"dev": predictor.task.report(best.metrics)}
@@ -183,8 +187,8 @@ def _tables(
     task_type: "type[Task]", train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any], casing: TextConfig
 ) -> tuple[dict[str, "Table"], tuple[str, ...], dict[str, Any]]:
     """The tables by split, every row validated, the labels in order, and the options with what the rows settle."""
-    from kbert import splits
-    from kbert.sources import open_table
+    from kbert.data.table import open_table
+    from kbert.tasks import splits
 
     former, columns, learnt = train.data_order == 1, task_type.columns(train.source), task_type.learnt_columns(train.source)
     extra = len(learnt) - len(columns)

@@ -181,7 +181,7 @@ def _task(arguments: Sequence[str]) -> str:
 
 
 def _define_task(values: absl_flags.FlagValues) -> None:
-    from kbert.options import OPTIONS
+    from kbert.tasks import OPTIONS
 
     absl_flags.DEFINE_enum("task", "classify", list(OPTIONS), "What to train.", flag_values=values)
 
@@ -252,7 +252,7 @@ def _help(program: str, about: str, classes: Sequence[type], takes_task: bool, d
     lines = [f"usage: {program} [--flagfile=FILE] [--flag=value ...]", "", about.strip(), "", "flags:"]
     rows: list[tuple[str, str]] = []
     if takes_task:
-        from kbert.options import OPTIONS
+        from kbert.tasks import OPTIONS
 
         rows.append((f"--task={'|'.join(OPTIONS)}", "What to train. Default: classify."))
     for cls in classes:

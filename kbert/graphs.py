@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops  # the registry of gradients has no public name
+from tensorflow.python.framework.func_graph import FuncGraph  # nor has what a traced function's graph is
 
 WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which a training step of fewer does not give back
 
@@ -52,6 +53,24 @@ def _tie_gradient_to_graph(result: tf.Tensor) -> None:
     result.graph._kbert_gradients[name] = entries[name]["type"]
     entries[name]["type"] = lambda op, *upstream: graph()._kbert_gradients[name](op, *upstream)  # type: ignore[union-attr]
     weakref.finalize(result.graph, entries.pop, name, None)
+
+
+def numpy_function(function: Callable[..., Any], arguments: Sequence[Any], types: Any) -> Any:
+    """Call Python from a graph as `tf.numpy_function` does, without keeping the function in memory for good.
+
+    TensorFlow's global graph keeps each such function, and what it refers to (a table, a task, a model), until the process
+    ends. Here the graph of the `tf.data` pipeline or `tf.function` that is traced keeps it.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    if not isinstance(graph, FuncGraph):
+        return tf.numpy_function(function, arguments, types)
+    while isinstance(graph.outer_graph, FuncGraph):  # an inner graph is gone when the outer one has been traced
+        graph = graph.outer_graph
+    if not hasattr(graph, "_kbert_functions"):
+        graph._kbert_functions = []
+    graph._kbert_functions.append(function := functools.partial(function))  # a bound method cannot be referred to weakly
+    reference = weakref.ref(function)
+    return tf.numpy_function(lambda *values: reference()(*values), arguments, types)  # type: ignore[misc]
 
 
 def worth_compiling(variables: Sequence[Any]) -> bool:

@@ -55,8 +55,8 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     import tensorflow as tf
 
     from kbert import checkpoints, graphs
-    from kbert.sources import open_table
-    from kbert.text import Tokenizer, read_vocabulary
+    from kbert.data.table import open_table
+    from kbert.data.tokenizer import Tokenizer, read_vocabulary
 
     if options.vocab:
         vocabulary = read_vocabulary(Path(options.vocab).expanduser())

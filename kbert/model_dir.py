@@ -36,8 +36,9 @@ from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig, to
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
 from kbert.lock import Held, Lock
-from kbert.options import OPTIONS, PretrainOptions
 from kbert.permutation import ORDER
+from kbert.tasks import OPTIONS
+from kbert.tasks.pretrain.options import PretrainOptions
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Saved(Figures):
         return _load(self.path / "weights.safetensors")
 
     def state(self) -> dict[str, np.ndarray]:
-        """Optimizer, seed and other arrays, as `kbert.training` named them."""
+        """Optimizer, seed and other arrays, as `kbert.train.run` named them."""
         return _load(self.path / "state.safetensors")
 
     @classmethod

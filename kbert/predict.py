@@ -15,9 +15,9 @@ from kbert.model_dir import ModelDir
 from kbert.progress import Progress
 
 if TYPE_CHECKING:
-    from kbert.lengths import CutRows
     from kbert.serving import Predictor
     from kbert.tasks.base import Task
+    from kbert.tasks.lengths import CutRows
 
 log = logging.getLogger("kbert.predict")  # __name__ is "__main__" when it runs
 
@@ -65,10 +65,11 @@ def run(options: PredictFlags, overrides: Any) -> int:
         check_output("--output", options.output, {"--input": options.input})
 
     runtime.start()
-    from kbert import pipeline, serving
-    from kbert.lengths import CutRows
-    from kbert.sources import open_table
+    from kbert import serving
+    from kbert.data.table import open_table
     from kbert.tasks import fine_tuned
+    from kbert.tasks.lengths import CutRows
+    from kbert.train import batches as pipeline
 
     with output(options.output) as file:
         if given:

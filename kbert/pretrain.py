@@ -12,18 +12,18 @@ from kbert import cluster, flags, runtime
 from kbert.config import EncoderConfig, ModelConfig, ModelFlags, PretrainConfig, RunFlags, TextConfig, flag
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
-from kbert.options import PretrainOptions
+from kbert.tasks.pretrain.options import PretrainOptions
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
     from kbert.checkpoints import Checkpoint
-    from kbert.encoder import Encoder
+    from kbert.model.encoder import Encoder
     from kbert.pretraining.examples import Examples
-    from kbert.reports import Report
-    from kbert.strategies import Devices
-    from kbert.tasks.pretrain import Pretrain
+    from kbert.tasks.pretrain.task import Pretrain
+    from kbert.tasks.reports import Report
+    from kbert.train.strategies import Devices
 
 log = logging.getLogger("kbert.pretrain")  # __name__ is "__main__" when it runs
 
@@ -83,7 +83,7 @@ def run(
     cluster.check(train.strategy, train.batch_size)
     with directory.held(cluster.is_chief(train.strategy)):
         runtime.start()
-        from kbert import strategies
+        from kbert.train import strategies
 
         with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
             _train(run_flags, start, train, model_flags, options, directory, devices)
@@ -100,14 +100,15 @@ def _train(
     devices: "Devices",
 ) -> None:
     """What `run` does, in each of the processes that do it together."""
-    from kbert import checkpoints, graphs, permutation, training
-    from kbert.encoder import frozen_table
+    from kbert import checkpoints, graphs, permutation
+    from kbert.data.tokenizer import read_vocabulary
+    from kbert.model.encoder import frozen_table
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import unigram
     from kbert.pretraining.sources import learnt_and_held_out
     from kbert.serving import build
-    from kbert.tasks.pretrain import Pretrain
-    from kbert.text import read_vocabulary
+    from kbert.tasks.pretrain.task import Pretrain
+    from kbert.train import run as training
 
     if devices.chief and not run_flags.overwrite:
         directory.set_damaged_aside()
@@ -263,7 +264,7 @@ def _measure(
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import measurer
     from kbert.serving import build, set_weights
-    from kbert.tasks.pretrain import Pretrain
+    from kbert.tasks.pretrain.task import Pretrain
 
     options = PretrainOptions(**task.config.options)
     # Measured on one device and in one part, however large the batches of training are.

@@ -19,7 +19,7 @@ from kbert import config
 from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json
-from kbert.options import RECORDED
+from kbert.tasks import RECORDED
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
 VOCABULARY = "vocab.txt"  # its mark's name, beside those of settings

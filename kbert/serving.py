@@ -19,13 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import config, graphs
-from kbert.chunks import in_chunks
-from kbert.encoder import Encoder
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
+from kbert.model.chunks import in_chunks
+from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.tasks import task_class
 from kbert.tasks.base import Kept, Served, Signature, Tensors
-from kbert.text import Tokenizer
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}

@@ -54,11 +54,12 @@ def wait_for(condition: Callable[[], object], *children: subprocess.Popen) -> No
         time.sleep(0.01)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def collected():
-    """Graphs are cycles, which the rare collections above leave behind: gigabytes by the end of all modules."""
+    """Free the graphs that a test has traced. They are cycles, and the rare collections above leave gigabytes of them."""
     yield
-    gc.collect()
+    if gc.get_count()[0] > 30_000 or gc.get_count()[1]:
+        gc.collect()
 
 
 def _as_it_is(model_dir: str | Path) -> tuple:

@@ -14,14 +14,15 @@ from conftest import VOCABULARY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert import evaluate, export, finetune, pipeline, predict
-from kbert.answering import answer_spans
+from kbert import evaluate, export, finetune, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.data.table import open_table
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
-from kbert.options import AnswerOptions
-from kbert.sources import open_table
-from kbert.tasks.answer import Answer
-from kbert.text import Tokenizer
+from kbert.tasks.answer import answer_spans
+from kbert.tasks.answer.options import AnswerOptions
+from kbert.tasks.answer.task import Answer
+from kbert.train import batches as pipeline
 
 ARTICLES = ("a", "an", "the")
 COLUMNS = ("question", "context", "answers")
@@ -212,7 +213,7 @@ def test_a_threshold_lets_the_model_say_nothing():
 
 
 def test_the_loss_is_the_mean_of_both_ends():
-    from kbert.tasks.answer import span_loss
+    from kbert.tasks.answer.task import span_loss
 
     logits = np.random.default_rng(0).normal(size=(2, 5, 2)).astype(np.float32)
     logits[1, 3:] -= 1e9

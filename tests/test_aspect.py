@@ -13,8 +13,8 @@ from conftest import finetune_flags, tool, write_hugging_face
 
 from kbert import evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
+from kbert.data.table import open_table
 from kbert.model_dir import ModelDir
-from kbert.sources import open_table
 
 ASPECTS = ("film_music", "film_plot")
 SAID = {"1": "good", "-1": "bad"}

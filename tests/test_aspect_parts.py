@@ -9,26 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import VOCABULARY
 
-from kbert import pipeline, splits
-from kbert.aspects import labels, metrics, names, three_lines, word_weights
-from kbert.aspects.aspect_attention import AspectAttention
-from kbert.aspects.audit import AspectAudit
-from kbert.aspects.bearing import BearingSentences
-from kbert.aspects.filtering import MOST, Filtering, mention_loss, some, text_logits
-from kbert.aspects.report import SENTENCES, AspectScorer
-from kbert.aspects.selecting import joined, keep, positional_scores
-from kbert.aspects.sentences import LONGEST, NARROW, SHORTEST, sentences
-from kbert.aspects.text_filter import TextFilter
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.data import three_lines
+from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
-from kbert.options import Aspect, AspectOptions
-from kbert.sources import open_table
-from kbert.tasks.aspect import TASK
+from kbert.tasks import splits
+from kbert.tasks.aspect import labels, metrics, names, word_weights
+from kbert.tasks.aspect.aspect_attention import AspectAttention
+from kbert.tasks.aspect.audit import AspectAudit
+from kbert.tasks.aspect.filtering import MOST, Filtering, mention_loss, some, text_logits
+from kbert.tasks.aspect.options import Aspect, AspectOptions
+from kbert.tasks.aspect.report import SENTENCES, AspectScorer
+from kbert.tasks.aspect.selecting import joined, keep, positional_scores
+from kbert.tasks.aspect.sentence_recall import BearingSentences
+from kbert.tasks.aspect.sentences import LONGEST, NARROW, SHORTEST, sentences
+from kbert.tasks.aspect.task import TASK
+from kbert.tasks.aspect.text_filter import TextFilter
+from kbert.train import batches as pipeline
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from kbert.text import Tokenizer
+    from kbert.data.tokenizer import Tokenizer
 
     return Tokenizer(VOCABULARY, lowercase=True, strip_accents=True)
 

@@ -10,8 +10,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from kbert import boards, finetune
+from kbert import finetune
 from kbert.model_dir import ModelDir
+from kbert.train import boards
 
 
 def events(path) -> dict[str, list]:
@@ -111,7 +112,7 @@ def test_mistakes_are_shown(run):
 
 
 def test_a_panel_of_mistakes_is_bounded():
-    from kbert.tasks.classify import MISTAKES, ClassifyScorer
+    from kbert.tasks.classify.task import MISTAKES, ClassifyScorer
 
     scorer = ClassifyScorer(("a", "b"), ("text", "text_b"))
     for _ in range(3):
@@ -123,7 +124,7 @@ def test_a_panel_of_mistakes_is_bounded():
 
 
 def test_percentages_are_fractions_among_the_curves(tmp_path):
-    from kbert.answering.squad_report import AnswerReport
+    from kbert.tasks.answer.report import AnswerReport
 
     board = boards.Board(tmp_path)
     board.report("dev", 1, AnswerReport({"exact_match": 50.0, "f1": 75.0, "rows": 2, "rules": "squad"}, [], None))

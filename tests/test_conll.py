@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbert.config import SourceConfig
+from kbert.data import conll
+from kbert.data.schemes import Tags
+from kbert.data.spans import read_spans
+from kbert.data.table import open_table
+from kbert.data.tokens import placed
+from kbert.data.tokens import places as read_places
 from kbert.errors import DataError, UsageError
-from kbert.sources import open_table
-from kbert.spans import read_spans
-from kbert.tagging import conll, entity_metrics
-from kbert.tagging.entity_metrics import Counts, mistakes_markdown
-from kbert.tagging.schemes import Tags
-from kbert.tagging.tokens import placed
-from kbert.tagging.tokens import places as read_places
+from kbert.tasks.tag import entity_metrics
+from kbert.tasks.tag.entity_metrics import Counts, mistakes_markdown
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
 LETTERS = {"BILOU": {"E": "L", "S": "U"}, "BMES": {"I": "M"}}

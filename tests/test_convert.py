@@ -15,7 +15,7 @@ from tiny import batch, full_tensors
 
 from kbert import checkpoints
 from kbert.checkpoints import FORMATS, open_checkpoint
-from kbert.encoder import Encoder
+from kbert.model.encoder import Encoder
 
 spec = importlib.util.spec_from_file_location("convert_checkpoint", ROOT / "tools" / "convert_checkpoint.py")
 assert spec and spec.loader

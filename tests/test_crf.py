@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from kbert.tagging import crf
+from kbert.model import crf
 
 TAGS = 5  # O, B-a, I-a, B-b, I-b
 FIRST = np.array([True, True, False, True, False])

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from kbert import finetune
 from kbert.config import SourceConfig
+from kbert.data.spans import read_spans
+from kbert.data.table import open_table
 from kbert.datasets import movie_snippets, newspaper_zh, reviews
-from kbert.sources import open_table
-from kbert.spans import read_spans
-from kbert.tasks.tag import Tag
+from kbert.tasks.tag.task import Tag
 
 
 @given(st.text(min_size=1))

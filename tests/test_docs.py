@@ -50,7 +50,7 @@ def test_files_and_flags_exist(text, capsys):
     for path in re.findall(r"(?:configs|tools)/[\w/.-]+\.\w+", text):
         assert (ROOT / path).exists(), path
     from kbert import encode, evaluate, export, finetune, inspect, predict, pretrain
-    from kbert.options import OPTIONS
+    from kbert.tasks import OPTIONS
 
     for command in (finetune, pretrain, evaluate, predict, export, inspect, encode):
         command.main(["--help"])

@@ -125,8 +125,8 @@ def test_of_few_documents_one_is_held_out(tmp_path):
 
     from tiny import VOCABULARY
 
+    from kbert.data.tokenizer import Tokenizer
     from kbert.pretraining import tokens
-    from kbert.text import Tokenizer
 
     path = tmp_path / "f.txt"
     path.write_text("\n\n".join(f"good {'bad ' * i}" for i in range(12)), encoding="utf-8")

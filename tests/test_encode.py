@@ -21,10 +21,10 @@ from kbert import encode, finetune, serving
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
 from kbert.config import SourceConfig
-from kbert.encoder import Encoder
+from kbert.data.table import Table, open_table
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
-from kbert.sources import Table, open_table
-from kbert.text import Tokenizer
+from kbert.model.encoder import Encoder
 from kbert.vectors import encoding
 from kbert.vectors.sentences import SentenceVectors, VectorConfig, layer_numbers
 from kbert.vectors.store import VectorStore

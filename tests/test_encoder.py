@@ -9,9 +9,9 @@ import tensorflow as tf
 from conftest import hugging_face_tensors, write_hugging_face
 
 from kbert.checkpoints import open_checkpoint
-from kbert.encoder import Encoder, frozen_table
 from kbert.errors import DataError, UsageError
-from kbert.heads import Pool, inputs
+from kbert.model.encoder import Encoder, frozen_table
+from kbert.model.heads import Pool, inputs
 
 IDS = np.array([[2, 5, 7, 9, 3], [2, 6, 3, 0, 0]], np.int32)
 SEGMENTS = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]], np.int32)

@@ -12,8 +12,8 @@ from test_sources import ROWS, rows_of
 
 from kbert import finetune, predict
 from kbert.config import Recorded, SourceConfig, SourceOverrides
+from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
-from kbert.sources import open_table
 
 
 @pytest.fixture

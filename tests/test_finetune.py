@@ -11,10 +11,11 @@ from conftest import PATIENCE, VOCABULARY, finetune_flags, reviews, wait_for, wr
 from safetensors.numpy import load_file
 from tiny import hugging_face_tensors
 
-from kbert import evaluate, finetune, model_dir, training
+from kbert import evaluate, finetune, model_dir
 from kbert.checkpoints import open_checkpoint
 from kbert.model_dir import ModelDir
-from kbert.tasks.classify import LabelAudit
+from kbert.tasks.classify.task import LabelAudit
+from kbert.train import run as training
 
 
 def weights(path) -> dict[str, np.ndarray]:
@@ -333,7 +334,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(checkpoint, data, tmp_path, c
 
 
 def test_a_file_that_changes_during_training_is_reported(checkpoint, data, tmp_path, capsys, monkeypatch):
-    from kbert.pipeline import permuted
+    from kbert.train.batches import permuted
 
     train = tmp_path / "train.tsv"
     shutil.copy(data / "train.tsv", train)
@@ -342,7 +343,7 @@ def test_a_file_that_changes_during_training_is_reported(checkpoint, data, tmp_p
         train.write_text("short")
         return permuted(*args)
 
-    monkeypatch.setattr("kbert.pipeline.permuted", cut)
+    monkeypatch.setattr("kbert.train.batches.permuted", cut)
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", train_data=train)) == 1
     err = capsys.readouterr().err
     assert "train.tsv:" in err and "did the file change?" in err and "Traceback" not in err
@@ -421,7 +422,7 @@ def test_a_pooler_that_starts_at_random_is_said(data, tmp_path, monkeypatch, cap
     def stop(_run):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kbert.training.Run.fit", stop)
+    monkeypatch.setattr("kbert.train.run.Run.fit", stop)
     assert finetune.main(finetune_flags(bare, data, tmp_path / "m", pooling=pooling)) == 130
     notice = f"--init={bare} has no pooler, which the task reads: it starts at random values, as the head does"
     assert (notice in capsys.readouterr().err) == said

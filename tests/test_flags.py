@@ -15,7 +15,8 @@ from conftest import ROOT
 from kbert import evaluate, export, finetune, flags, predict, pretrain
 from kbert.config import ModelFlags, PretrainConfig, RunFlags, SourceOverrides, TrainConfig, flag
 from kbert.errors import DataError, UsageError
-from kbert.options import OPTIONS, PretrainOptions
+from kbert.tasks import OPTIONS
+from kbert.tasks.pretrain.options import PretrainOptions
 
 COMMANDS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "export": export}
 

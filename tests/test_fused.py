@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kbert import fused
+from kbert.model import fused
 
 RNG = np.random.default_rng(0)
 

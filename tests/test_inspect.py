@@ -133,7 +133,7 @@ def test_a_named_pipe(vocab, texts, tmp_path, capsys):
 
 
 def test_ids_that_differ_with_places_are_a_fault(vocab, texts, monkeypatch, capsys):
-    from kbert.text import Tokenizer
+    from kbert.data.tokenizer import Tokenizer
 
     monkeypatch.setattr(Tokenizer, "tokenize", lambda self, t: self._careful(t, None)[:, :1])
     assert inspect.main([f"--vocab={vocab}", "--lowercase", f"--input={texts}"]) == 1

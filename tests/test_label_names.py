@@ -6,11 +6,11 @@ from test_file_settings import said  # noqa: F401
 
 from kbert import finetune
 from kbert.config import SourceConfig
+from kbert.data.label_names import LabelNames, hidden
+from kbert.data.table import open_table
 from kbert.errors import DataError
-from kbert.label_names import LabelNames, hidden
-from kbert.sources import open_table
-from kbert.tasks.classify import LabelAudit
-from kbert.tasks.tag import EntityAudit
+from kbert.tasks.classify.task import LabelAudit
+from kbert.tasks.tag.task import EntityAudit
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from conftest import VOCABULARY, write_tsv
 
 from kbert import evaluate, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
-from kbert.lengths import CutRows, survey
-from kbert.options import OPTIONS, PretrainOptions
-from kbert.sources import open_table
-from kbert.tasks import task_class
-from kbert.text import Tokenizer
+from kbert.data.table import open_table
+from kbert.data.tokenizer import Tokenizer
+from kbert.tasks import OPTIONS, task_class
+from kbert.tasks.lengths import CutRows, survey
+from kbert.tasks.pretrain.options import PretrainOptions
 
 TOKENIZER = Tokenizer(VOCABULARY, lowercase=True, strip_accents=True)
 
@@ -128,7 +128,7 @@ def test_the_survey_tells_true_lengths(tmp_path):
 def test_a_survey_of_many_rows_draws_some(tmp_path, monkeypatch):
     path = write_tsv(tmp_path / "f.tsv", [("good " * (1 + n // 100), "a") for n in range(2000)])
     table = open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1)
-    monkeypatch.setattr("kbert.lengths.SURVEYED", 500)
+    monkeypatch.setattr("kbert.tasks.lengths.SURVEYED", 500)
     said = survey(task("classify", max_length=12), table)
     assert said.endswith("(of 500 rows drawn from 2,000)") and ", the longest 22;" in said, "from all of the file"
 

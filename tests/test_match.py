@@ -12,18 +12,19 @@ import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, tool, write_tsv
 
-from kbert import evaluate, export, finetune, pipeline, predict
+from kbert import evaluate, export, finetune, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
-from kbert.encoder import Encoder
+from kbert.data.table import open_table
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
-from kbert.matching import contrastive
-from kbert.matching.audit import MatchAudit
-from kbert.options import MatchOptions
+from kbert.model.encoder import Encoder
 from kbert.serving import Predictor
-from kbert.sources import open_table
-from kbert.tasks.classify import Classify
-from kbert.tasks.match import Match
-from kbert.text import Tokenizer
+from kbert.tasks.classify.task import Classify
+from kbert.tasks.match import contrastive
+from kbert.tasks.match.audit import MatchAudit
+from kbert.tasks.match.options import MatchOptions
+from kbert.tasks.match.task import Match
+from kbert.train import batches as pipeline
 
 TOKENIZER = Tokenizer(VOCABULARY, lowercase=True, strip_accents=True)
 SHAPE = EncoderConfig(vocabulary_size=len(VOCABULARY), num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=8, dropout=0.0)

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from kbert.config import SourceConfig
+from kbert.data.table import open_table
 from kbert.errors import DataError
-from kbert.matching import contrastive, mining
-from kbert.matching import metrics as match_metrics
-from kbert.matching.audit import MatchAudit
-from kbert.matching.gradient_cache import InParts
-from kbert.matching.long_text import inputs_of
-from kbert.matching.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
-from kbert.matching.report import MatchReport, MatchScorer
-from kbert.sources import open_table
+from kbert.model.gradient_cache import InParts
+from kbert.tasks.match import contrastive, mining
+from kbert.tasks.match import metrics as match_metrics
+from kbert.tasks.match.audit import MatchAudit
+from kbert.tasks.match.long_text import inputs_of
+from kbert.tasks.match.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
+from kbert.tasks.match.report import MatchReport, MatchScorer
 
 
 def unit(rng, *shape):

@@ -6,11 +6,11 @@ import re
 import numpy as np
 from sklearn.metrics import recall_score
 
-from kbert import metrics
-from kbert.aspects import metrics as aspect_metrics
-from kbert.figures import MOST_CONFUSED
-from kbert.tagging import entity_metrics
-from kbert.tasks.classify import ClassifyReport
+from kbert.tasks.aspect import metrics as aspect_metrics
+from kbert.tasks.classify import metrics
+from kbert.tasks.classify.task import ClassifyReport
+from kbert.tasks.figures import MOST_CONFUSED
+from kbert.tasks.tag import entity_metrics
 
 
 def test_by_hand():

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from tensorflow.python.eager import context
 
-from kbert import graphs, optimizers
+from kbert import graphs
 from kbert.checkpoints import open_checkpoint
 from kbert.config import TrainConfig
-from kbert.encoder import Encoder
-from kbert.optimizers import Lamb, WarmupDecay, optimizer
+from kbert.model.encoder import Encoder
+from kbert.train import optimizers
+from kbert.train.optimizers import Lamb, WarmupDecay, optimizer
 
 
 def test_optimizer_settings(checkpoint):

@@ -10,11 +10,12 @@ from conftest import VOCABULARY, reviews, write_tsv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbert import permutation, pipeline
+from kbert import permutation
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
-from kbert.sources import Table, open_table
-from kbert.tasks.classify import Classify
-from kbert.text import Tokenizer
+from kbert.data.table import Table, open_table
+from kbert.data.tokenizer import Tokenizer
+from kbert.tasks.classify.task import Classify
+from kbert.train import batches as pipeline
 
 CONFIG = ModelConfig(
     task="classify",

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 from test_training import curves
 from tiny import full_tensors, hugging_face_tensors
 
-from kbert import checkpoints, export, finetune, fused, graphs, predict, pretrain
+from kbert import checkpoints, export, finetune, graphs, predict, pretrain
 from kbert.config import PretrainConfig
+from kbert.model import fused
 from kbert.model_dir import ModelDir
 
 PHRASE = "the film is very good and the plot is not bad ."  # what can be learnt by heart
@@ -221,7 +222,7 @@ class TestFilling:
         np.testing.assert_allclose(decoded["probabilities"][0, 0], found["probabilities"][0][0], atol=1e-6)
 
     def test_masks_in_the_tokenizer(self, vocabulary):
-        from kbert.text import Tokenizer
+        from kbert.data.tokenizer import Tokenizer
 
         tokenizer = Tokenizer(vocabulary, lowercase=True, strip_accents=True)
         texts = ["a [MASK]", "", "[MASK]", "good[MASK]bad[MASK][MASK]", "[mask]"]

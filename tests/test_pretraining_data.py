@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbert.config import PretrainConfig
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
-from kbert.options import PretrainOptions
 from kbert.permutation import seed_of
 from kbert.pretraining import corpus, masking, records, sources
 from kbert.pretraining import tokens as token_files
@@ -30,7 +30,7 @@ from kbert.pretraining.examples import Arrays, TextExamples, warn
 from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.sentences import sentences
-from kbert.text import Tokenizer
+from kbert.tasks.pretrain.options import PretrainOptions
 
 WORDS = ["good", "bad", "film", "fine", "dull", "a", "the", "very", "plot", "unlikely", "cafe", "is", "电影", "很", "好"]
 IDS = {token: i for i, token in enumerate(VOCABULARY)}
@@ -577,7 +577,7 @@ class TestShards:
         found = self.opened(shard)
         assert len(found) == 50 and found.where(3) == f"{shard}: record 4"
         again = found.read(np.arange(50), 0)
-        from kbert.pipeline import permuted
+        from kbert.train.batches import permuted
 
         drawn = permuted(np.arange(10, 60), 2 * len(made), 5, 0)
         expected = made.read(drawn % len(made), drawn // len(made))

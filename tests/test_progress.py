@@ -1,7 +1,8 @@
 """Progress where there is no terminal: a line every half minute."""
 
-from kbert import progress, sources
+from kbert import progress
 from kbert.config import SourceConfig
+from kbert.data import table as sources
 from kbert.progress import EVERY, Progress, over
 
 

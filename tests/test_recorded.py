@@ -13,7 +13,8 @@ from kbert import evaluate, export, finetune, predict, recorded
 from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig, to_json
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import Figures, ModelDir
-from kbert.options import RECORDED, Aspect
+from kbert.tasks import RECORDED
+from kbert.tasks.aspect.options import Aspect
 
 LABELS = {"classify": ("a", "b"), "tag": ("PER",), "match": ("0", "1"), "aspect": ("negative", "positive")}
 ENCODER = EncoderConfig(vocabulary_size=40, num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32)

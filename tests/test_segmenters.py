@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbert.data.segmenters import segmenter
 from kbert.errors import DataError, UsageError
-from kbert.segmenters import segmenter
 
 
 def test_words_of_chinese_english_and_mixtures():

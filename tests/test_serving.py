@@ -16,11 +16,12 @@ import tensorflow as tf
 from conftest import PATIENCE, ROOT, reviews, tool, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kbert import chunks, evaluate, export, finetune, predict, serving
+from kbert import evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
+from kbert.data.table import open_table
+from kbert.model import chunks
 from kbert.model_dir import ModelDir
-from kbert.sources import open_table
-from kbert.tasks.classify import Classify
+from kbert.tasks.classify.task import Classify
 
 ODD = ["", "[CLS] good", "x" * 300, "good " * 100, "中文很好", "Café\u0301 \ufffd", "naïve 🎉", "\0", "bad film."]
 
@@ -339,7 +340,7 @@ def test_damaged_model_directories(trained, tmp_path, capsys):
 
 def test_memory_of_a_set_of_rows_is_not_held(trained, predictor, tmp_path):
     """Ten thousand rows come through `raw_rows` in parts, in order."""
-    from kbert import pipeline
+    from kbert.train import batches as pipeline
 
     (tmp_path / "f.txt").write_text("".join(f"good {i}\n" for i in range(10_000)))
     table = open_table(str(tmp_path / "f.txt"), SourceConfig(), ("text",), keyed_by=1)
@@ -348,7 +349,7 @@ def test_memory_of_a_set_of_rows_is_not_held(trained, predictor, tmp_path):
 
 
 def test_long_rows_come_fewer_at_a_time(trained, predictor, tmp_path, monkeypatch):
-    from kbert import pipeline
+    from kbert.train import batches as pipeline
 
     monkeypatch.setattr(pipeline, "READ_BYTES", 1000)
     monkeypatch.setattr(pipeline, "READ_ROWS", 4)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbert.config import SourceConfig
+from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
-from kbert.sources import open_table
 
 ROWS = [("a fine film", "pos"), ("中文 很好", "pos"), ('say "no", twice', "neg"), ("naïve 🎉", "neg")]
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from conftest import finetune_flags, reviews, write_tsv
 
-from kbert import finetune, splits
+from kbert import finetune
 from kbert.config import TextConfig, read_json, to_json
 from kbert.files import write_json
 from kbert.model_dir import ModelDir
 from kbert.permutation import ORDER
+from kbert.tasks import splits
 
 UNCASED, CASED = (TextConfig(lowercase=x, strip_accents=x) for x in (True, False))
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.answering import squad
 from kbert.config import SourceConfig
+from kbert.data import squad
+from kbert.data.table import open_table
 from kbert.errors import DataError
-from kbert.sources import open_table
-from kbert.tasks.answer import Answer
+from kbert.tasks.answer.task import Answer
 
 COLUMNS = ("question", "context", "answers")
 

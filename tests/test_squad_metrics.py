@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kbert.answering import squad_metrics
-from kbert.answering.squad_report import AnswerScorer
+from kbert.tasks.answer import metrics as squad_metrics
+from kbert.tasks.answer.report import AnswerScorer
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "squad.json").read_text(encoding="utf-8"))
 

@@ -10,7 +10,7 @@ from conftest import VOCABULARY, finetune_flags, reviews, write_hugging_face, wr
 from test_convert import RECORDED, convert
 from tiny import batch, full_tensors, hugging_face_tensors
 
-from kbert import checkpoints, finetune, inspect, options
+from kbert import checkpoints, finetune, inspect, tasks
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.head import Head, Unfit, order
 from kbert.config import ModelConfig, to_json
@@ -149,7 +149,7 @@ def built(task, labels, init, **settings):
         task=task,
         fields=("text",),
         labels=labels,
-        options=to_json(dataclasses.replace(options.OPTIONS[task](), **settings)),
+        options=to_json(dataclasses.replace(tasks.OPTIONS[task](), **settings)),
         encoder=found.encoder,
         text=found.text,
         max_length=40,

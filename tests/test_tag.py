@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from kbert import evaluate, export, finetune, predict, serving
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
-from kbert.entity_reader import EntityReader
+from kbert.data.entity_reader import EntityReader
+from kbert.data.spans import read_spans, tag_numbers
+from kbert.data.table import open_table
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
+from kbert.model.windows import windows
 from kbert.model_dir import ModelDir
-from kbert.objective import Objective
-from kbert.sources import open_table
-from kbert.spans import read_spans, tag_numbers
-from kbert.tasks.tag import Tag, TagLoss
-from kbert.text import Tokenizer
-from kbert.windows import windows
+from kbert.tasks.tag.task import Tag, TagLoss
+from kbert.train.objective import Objective
 
 ODD = [
     "",
@@ -240,7 +240,7 @@ def test_softmax_repairs_and_crf_never_breaks():
 
 
 def serving_model(tag):
-    from kbert.encoder import Encoder
+    from kbert.model.encoder import Encoder
 
     return tag.build(Encoder(tag.config.encoder))
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import BertWordPieceTokenizer
 
+from kbert.data.tokenizer import PLAIN, Tokenizer, check_vocabulary, read_vocabulary
 from kbert.errors import DataError
-from kbert.text import PLAIN, Tokenizer, check_vocabulary, read_vocabulary
 
 TOKENIZERS = {
     (lower, strip): Tokenizer(VOCABULARY, lowercase=lower, strip_accents=strip)

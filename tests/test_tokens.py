@@ -10,13 +10,14 @@ import tensorflow as tf
 from test_tag import rowwise, serving_model, task
 
 from kbert.config import SourceConfig
+from kbert.data import tokens
+from kbert.data.conll import read_tags, tokens_row
+from kbert.data.schemes import Tags
+from kbert.data.spans import read_spans
+from kbert.data.table import PLACES, open_table
 from kbert.errors import DataError, UsageError
-from kbert.sources import PLACES, open_table
-from kbert.spans import read_spans
-from kbert.tagging import tokens, units
-from kbert.tagging.conll import read_tags, tokens_row
-from kbert.tagging.schemes import Tags
-from kbert.tasks.tag import Tag, TagScorer
+from kbert.tasks.tag import units
+from kbert.tasks.tag.task import Tag, TagScorer
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
 
@@ -153,7 +154,7 @@ def test_figures_over_tokens_are_seqevals(scheme):
 
 
 def test_degenerate_figures_are_said():
-    from kbert.tagging.entity_metrics import Counts
+    from kbert.tasks.tag.entity_metrics import Counts
 
     counts = Counts(("a", "b"))
     counts.add("x", [(0, 1, "a")], [])

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from kbert.cluster import check
 from kbert.errors import UsageError
-from kbert.loss_watch import SPAN, LossWatch, LostLoss
-from kbert.objective import Objective
-from kbert.strategies import devices
-from kbert.train_step import TrainStep
+from kbert.train.loss_watch import SPAN, LossWatch, LostLoss
+from kbert.train.objective import Objective
+from kbert.train.step import TrainStep
+from kbert.train.strategies import devices
 
 ROWS = 22  # the last of three parts of 8 has 6
 

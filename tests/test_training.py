@@ -13,11 +13,13 @@ import tensorflow as tf
 from test_boards import events, number
 from test_pipeline import CONFIG
 
-from kbert import optimizers, reports, training
 from kbert.config import TrainConfig
 from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted
 from kbert.model_dir import ModelDir
+from kbert.tasks import reports
+from kbert.train import optimizers
+from kbert.train import run as training
 
 PER_EPOCH = 8
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import witness_text
 from conftest import VOCABULARY
 
-from kbert.text import Tokenizer
+from kbert.data.tokenizer import Tokenizer
 
 # Pieces of many scripts in their normalised forms, so that an id says which letters were read.
 LETTERS = [
@@ -58,7 +58,7 @@ def test_the_witness_sees_a_difference():
 
 
 def test_the_table_is_what_its_generator_makes(monkeypatch):
-    from kbert import make_unicode_table as generator
+    from kbert.data import make_unicode_table as generator
 
     monkeypatch.setattr(generator, "unicodedata", witness_text.google().unicodedata)
     tokenizers = {v: Tokenizer(VOCABULARY, lowercase=bool(v & 1), strip_accents=bool(v & 2)) for v in range(4)}

@@ -130,7 +130,7 @@ def differences(vocabulary: list[str], lowercase: bool, texts: Iterator[bytes]) 
     """The number of texts, and those to which kbert's graph gives other ids than Google's code."""
     import tensorflow as tf
 
-    from kbert.text import Tokenizer
+    from kbert.data.tokenizer import Tokenizer
 
     witness = full_tokenizer(vocabulary, lowercase)
     tokenizer = Tokenizer(vocabulary, lowercase=lowercase, strip_accents=lowercase)
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--strings", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    from kbert.text import read_vocabulary
+    from kbert.data.tokenizer import read_vocabulary
 
     vocabulary = read_vocabulary(args.vocab)
     failed = False

@@ -76,7 +76,7 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
 
 def _rows(name: str, source: SourceConfig, recorded: Recorded | None = None) -> tuple[list[str], np.ndarray]:
     """Texts (a pair is joined) and labels of a SOURCE."""
-    from kbert.sources import open_table
+    from kbert.data.table import open_table
 
     columns = (*source.text_columns, source.label_column)
     table = open_table(name, source, columns, keyed_by=len(source.text_columns), recorded=recorded)

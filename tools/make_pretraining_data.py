@@ -181,7 +181,7 @@ def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
 
 
 def _vocabulary(options: DataFlags) -> list[str]:
-    from kbert.text import read_vocabulary
+    from kbert.data.tokenizer import read_vocabulary
 
     return read_vocabulary(Path(options.vocab).expanduser())
 
@@ -212,9 +212,9 @@ def _end_with_parent() -> None:
 def _encode(block: Any) -> Any:
     """A block's ids, as `kbert.pretraining.tokens.Encode` gives them."""
     if "encode" not in _tools:
+        from kbert.data.segmenters import segmenter
+        from kbert.data.tokenizer import Tokenizer
         from kbert.pretraining.tokens import Encode
-        from kbert.segmenters import segmenter
-        from kbert.text import Tokenizer
 
         options: DataFlags = _tools["options"]
         tokenizer = Tokenizer(_vocabulary(options), lowercase=options.lowercase, strip_accents=options.lowercase)

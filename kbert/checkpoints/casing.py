@@ -6,9 +6,9 @@ In: a directory. Out: a `TextConfig`; DataError names the file that states what 
 from pathlib import Path
 from typing import Any
 
-from kbert import text
 from kbert.checkpoints.checkpoint import TOKENS, Checkpoint, only_value
 from kbert.config import TextConfig, read_json
+from kbert.data import tokenizer as text
 from kbert.errors import DataError
 from kbert.files import write_json
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from kbert import text
 from kbert.checkpoints.head import Head
 from kbert.config import EncoderConfig, TextConfig
+from kbert.data import tokenizer as text
 from kbert.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from pathlib import Path
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import read_casing, stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, written_sizes
-from kbert.checkpoints.foreign import Weights, match, once, sizes
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
+from kbert.checkpoints.tensor_matching import Weights, match, once, sizes
 from kbert.config import TextConfig, read_json
 from kbert.errors import DataError
 from kbert.files import write_json, write_text

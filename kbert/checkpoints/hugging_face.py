@@ -13,7 +13,6 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from kbert import text
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import read_casing, read_settings, read_tokenizer, stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import (
@@ -26,11 +25,12 @@ from kbert.checkpoints.checkpoint import (
     say_added,
     written_sizes,
 )
-from kbert.checkpoints.foreign import Tensor, Weights, match, once, sizes
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
+from kbert.checkpoints.tensor_matching import Tensor, Weights, match, once, sizes
 from kbert.config import EncoderConfig, read_json
+from kbert.data import tokenizer as text
 from kbert.errors import DataError
 from kbert.files import write_json, write_text
 

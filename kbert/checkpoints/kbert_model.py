@@ -8,14 +8,14 @@ from pathlib import Path
 
 from kbert.checkpoints import names
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, encoder_config, read_vocabulary
-from kbert.checkpoints.foreign import Weights, match
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
+from kbert.checkpoints.tensor_matching import Weights, match
 from kbert.config import ModelConfig, to_json
+from kbert.data.spans import tag_names
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir, Saved
-from kbert.spans import tag_names
 
 OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 

@@ -15,7 +15,7 @@ import numpy as np
 from kbert.checkpoints import names
 from kbert.checkpoints.casing import stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
-from kbert.checkpoints.foreign import Tensor, Weights, match
+from kbert.checkpoints.tensor_matching import Tensor, Weights, match
 from kbert.config import EncoderConfig, TextConfig, read_json
 from kbert.errors import DataError, UsageError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from kbert.config import read_json
 from kbert.errors import DataError
-from kbert.pooling import POOLINGS
+from kbert.model.pooling import POOLINGS
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class SentenceSettings:
     """What a sentence-transformers directory states.
 
     Attributes:
-        pooling: names of `kbert.pooling`, whose vectors are joined in this order; special tokens count in them.
+        pooling: names of `kbert.model.pooling`, whose vectors are joined in this order; special tokens count in them.
         normalize: whether vectors are scaled to length 1.
         max_length: longest input in tokens, special tokens included; None where it is not stated.
     """

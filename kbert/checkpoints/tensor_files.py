@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from safetensors import SafetensorError, safe_open
 
-from kbert.checkpoints.foreign import Tensor
+from kbert.checkpoints.tensor_matching import Tensor
 from kbert.errors import DataError
 
 # What TensorFlow's reader raises for damaged files, beside its own errors: Python's, by the kind of damage.

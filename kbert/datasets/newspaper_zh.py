@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from kbert.data.spans import Span
 from kbert.datasets.reviews import SHARES, normalised, split_of
-from kbert.spans import Span
 
 RAW = "199801.txt"
 TYPES = {"nr": "person", "ns": "place", "nt": "organisation"}

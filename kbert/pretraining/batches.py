@@ -1,7 +1,7 @@
 """Examples as the batches of a training run.
 
 In: `Examples`. Out: batches of a model's inputs, targets and weights, the same wherever a run starts. As in
-`kbert.pipeline`, an epoch is a permutation of all examples, read in windows whose rows are sorted by length, so that
+`kbert.train.batches`, an epoch is a permutation of all examples, read in windows whose rows are sorted by length, so that
 rows of like length share a batch; the batches of a window come in shuffled order.
 """
 
@@ -71,7 +71,7 @@ class PretrainingBatches:
             return [np.asarray(getattr(arrays, name), np.int32) for name in FIELDS]
 
         def batches(number: tf.Tensor) -> tf.data.Dataset:
-            columns = tf.numpy_function(read, [number], [tf.int32] * len(FIELDS))
+            columns = graphs.numpy_function(read, [number], [tf.int32] * len(FIELDS))
             window = {
                 name: tf.ensure_shape(column, [None, None] if name in MATRICES else [None])
                 for name, column in zip(FIELDS, columns, strict=True)

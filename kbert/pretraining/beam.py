@@ -31,6 +31,8 @@ from kbert.pretraining.flags import ShardFlags
 
 runtime.start()
 
+from kbert.data.segmenters import segmenter  # noqa: E402
+from kbert.data.tokenizer import Tokenizer, read_vocabulary  # noqa: E402
 from kbert.pretraining import tokens  # noqa: E402
 from kbert.pretraining.corpus import Block, decoded  # noqa: E402
 from kbert.pretraining.cutting import Cut  # noqa: E402
@@ -38,8 +40,6 @@ from kbert.pretraining.documents import Layout, documents  # noqa: E402
 from kbert.pretraining.examples import TextExamples  # noqa: E402
 from kbert.pretraining.masking import Masking, Special  # noqa: E402
 from kbert.pretraining.records import AT_ONCE, serialised  # noqa: E402
-from kbert.segmenters import segmenter  # noqa: E402
-from kbert.text import Tokenizer, read_vocabulary  # noqa: E402
 
 Document = list[bytes]  # its sentences, UTF-8
 

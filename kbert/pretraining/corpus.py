@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from kbert import encodings
+from kbert.data import encodings
 from kbert.errors import DataError
 from kbert.pretraining.documents import Layout, documents
 from kbert.progress import Progress

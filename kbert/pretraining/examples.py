@@ -12,13 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
+from kbert.data.tokenizer import CLS, PAD, SEP, UNKNOWN
 from kbert.errors import DataError
 from kbert.pretraining import cutting, masking
 from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut
 from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.tokens import Tokens, continues, let_go, pieces
-from kbert.text import CLS, PAD, SEP, UNKNOWN
 
 log = logging.getLogger(__name__)
 

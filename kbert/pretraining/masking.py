@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from kbert.errors import DataError
 from kbert.pretraining.randomness import bits, bits_at, unit
-from kbert.text import CLS, MASK, PAD, SEP, UNKNOWN
 
 MaskUnit = Literal["piece", "word", "span"]
 

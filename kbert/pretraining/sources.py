@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kbert.config import ExampleFlags, ModelConfig, PretrainConfig, read_json
+from kbert.data.segmenters import segmenter
+from kbert.data.tokenizer import Tokenizer, read_vocabulary
 from kbert.errors import DataError, UsageError
-from kbert.options import PretrainOptions
 from kbert.pretraining import corpus
 from kbert.pretraining.cutting import Cut, Objective
 from kbert.pretraining.examples import Examples, TextExamples, warn
 from kbert.pretraining.masking import Masking
 from kbert.pretraining.records import RecordExamples, is_records
 from kbert.pretraining.tokens import Encode, Tokens, tokenized
-from kbert.segmenters import segmenter
-from kbert.text import Tokenizer, read_vocabulary
+from kbert.tasks.pretrain.options import PretrainOptions
 
 log = logging.getLogger(__name__)
 

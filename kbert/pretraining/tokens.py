@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
+from kbert.data.segmenters import Segmenter
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError
 from kbert.pretraining.corpus import Block
-from kbert.segmenters import Segmenter
-from kbert.text import Tokenizer
 
 # A document: its sentences, from and up to but without; where it begins.
 DOCUMENTS = np.dtype([("first", "<u8"), ("last", "<u8"), ("file", "<u4"), ("line", "<u8")])

@@ -2,8 +2,8 @@
 
 In: blocks of sentences, and the casing they are to be read with. Out: the tokens in the order of their ids: special ones,
 unused ones, characters that are words by themselves (Chinese ones, punctuation), and pieces of all other words. Words are
-counted as `kbert.text` splits and normalises them, so that the vocabulary fits the tokenizer; pieces are learnt by Hugging
-Face `tokenizers` (tensorflow-text's trainer, in Python, needs minutes where it needs seconds).
+counted as `kbert.data.tokenizer` splits and normalises them, so that the vocabulary fits the tokenizer; pieces are learnt by
+Hugging Face `tokenizers` (tensorflow-text's trainer, in Python, needs minutes where it needs seconds).
 """
 
 import logging
@@ -14,9 +14,9 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from kbert import graphs
+from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN, Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.pretraining.corpus import Block
-from kbert.text import CLS, MASK, PAD, SEP, UNKNOWN, Tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -1,26 +1,51 @@
-"""The tasks, by name; a task's module is imported only when it is asked for."""
+"""The tasks by name: their options, and their classes, which load TensorFlow and are imported when they are asked for.
+
+A task's options are a frozen dataclass, `kbert.tasks.NAME.options`: what the task adds to the flags that all tasks share.
+They are part of the model (changing one after training would change predictions) and are stored in its `config.json`.
+`DEFAULTS` are the task's own defaults of shared flags; `check` raises, before anything is read, for what does not
+go with a `--max_length`. `FIELDS` are the raw inputs that the task's models can have, `LABELS` how many labels.
+"""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from kbert.errors import UsageError
-from kbert.tasks.base import Kept, Task
+from kbert.tasks.answer.options import AnswerOptions
+from kbert.tasks.aspect.options import AspectOptions
+from kbert.tasks.classify.options import ClassifyOptions
+from kbert.tasks.match.options import MatchOptions
+from kbert.tasks.pretrain.options import PretrainOptions
+from kbert.tasks.tag.options import TagOptions
 
-MODULES = {name: f"kbert.tasks.{name}" for name in ("classify", "tag", "answer", "match", "aspect", "pretrain")}
+if TYPE_CHECKING:
+    from kbert.tasks.base import Kept, Task
+
+# Fine-tuned on tables; the order is that of the flags' help.
+OPTIONS: dict[str, type] = {
+    "classify": ClassifyOptions,
+    "tag": TagOptions,
+    "answer": AnswerOptions,
+    "match": MatchOptions,
+    "aspect": AspectOptions,
+}
+
+# Of all models that a directory can hold.
+RECORDED: dict[str, Any] = {**OPTIONS, "pretrain": PretrainOptions}
 
 
-def task_class(name: str) -> type[Kept]:
-    """The class of a task named in `MODULES`."""
-    found: type[Kept] = importlib.import_module(MODULES[name]).TASK
+def task_class(name: str) -> "type[Kept]":
+    """Import the class of a task named in `RECORDED`."""
+    found: type[Kept] = importlib.import_module(f"kbert.tasks.{name}.task").TASK
     return found
 
 
-def fine_tuned(name: str) -> type[Task]:
-    """The class of a task that learns from tables and is measured on them.
+def fine_tuned(name: str) -> "type[Task]":
+    """Import the class of a task that learns from tables and is measured on them.
 
     Raises:
         UsageError: it is `pretrain`.
     """
-    if name == "pretrain":
+    if name not in OPTIONS:
         raise UsageError("a pre-trained model is measured on text that was held out: see its metrics.json (kbert.pretrain)")
-    found: type[Task] = importlib.import_module(MODULES[name]).TASK
+    found: type[Task] = importlib.import_module(f"kbert.tasks.{name}.task").TASK
     return found

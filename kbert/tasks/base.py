@@ -21,12 +21,12 @@ import tensorflow as tf
 
 from kbert.checkpoints.head import Head, Unfit
 from kbert.config import ModelConfig, SourceConfig
-from kbert.encoder import Encoder
+from kbert.data.table import Reader, Table
+from kbert.data.tokenizer import Tokenizer
+from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
-from kbert.reports import Report
-from kbert.sources import Reader, Table
-from kbert.tagging.tokens import Tokens
-from kbert.text import Tokenizer
+from kbert.model.encoder import Encoder
+from kbert.tasks.reports import Report
 
 Tensors = dict[str, tf.Tensor]
 Encoded = dict[str, Any]  # tensors and ragged tensors

@@ -10,7 +10,7 @@ import keras
 
 from kbert.checkpoints import Checkpoint
 from kbert.checkpoints.head import Head, Unfit
-from kbert.encoder import Encoder
+from kbert.model.encoder import Encoder
 from kbert.tasks.base import Task
 
 log = logging.getLogger(__name__)

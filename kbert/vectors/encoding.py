@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kbert.data.table import Table
 from kbert.progress import Progress
 from kbert.serving import Predictor
-from kbert.sources import Table
 from kbert.vectors.formats import Part
 from kbert.vectors.sentences import SentenceVectors
 from kbert.vectors.tokens import Granularity, TokenVectors, means, occurrences, surface

@@ -12,13 +12,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kbert import heads
 from kbert.config import EncoderConfig, Precision, TextConfig
-from kbert.encoder import Encoder
+from kbert.data.tokenizer import UNKNOWN, Tokenizer
 from kbert.errors import UsageError
-from kbert.pooling import counted, normalized, pool
+from kbert.model import heads
+from kbert.model.encoder import Encoder
+from kbert.model.pooling import counted, normalized, pool
 from kbert.tasks.base import Encoded, Signature, Tensors
-from kbert.text import UNKNOWN, Tokenizer
 from kbert.vectors.whitening import Whitening
 
 LayerMode = Literal["concat", "mean"]
@@ -34,7 +34,7 @@ class VectorConfig:
         layer_mode: whether several layers' vectors are joined or averaged.
         max_length: longest input in tokens, special tokens included.
         stride: tokens that windows of a longer text share; for vectors of tokens.
-        pooling: names whose vectors are joined; those of `kbert.pooling`, or "pooler"; for vectors of sentences.
+        pooling: names whose vectors are joined; those of `kbert.model.pooling`, or "pooler"; for vectors of sentences.
         special_tokens: whether [CLS] and [SEP] count in them.
         normalize: whether vectors are scaled to length 1.
     """

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kbert import heads
-from kbert.encoder import Encoder
+from kbert.data.tokenizer import Tokenizer
+from kbert.model import heads
+from kbert.model.encoder import Encoder
+from kbert.model.windows import framed, windows
 from kbert.tasks.base import Encoded, Signature, Tensors
-from kbert.text import Tokenizer
 from kbert.vectors.sentences import VectorConfig
-from kbert.windows import framed, windows
 
 Granularity = Literal["piece", "character", "word"]
 

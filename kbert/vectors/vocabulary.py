@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
+from kbert.data.table import Table
+from kbert.data.tokenizer import UNKNOWN, Tokenizer
 from kbert.errors import DataError
 from kbert.serving import Predictor
-from kbert.sources import Table
-from kbert.text import UNKNOWN, Tokenizer
 from kbert.vectors.encoding import WINDOW_BYTES, Segmenter, token_windows, windows
 from kbert.vectors.formats import Part
 from kbert.vectors.store import Progress, VectorStore

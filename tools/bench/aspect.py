@@ -8,9 +8,9 @@ trained by `kbert.finetune` and answers test.csv by `kbert.predict`; what is don
 same command goes on with more seeds. "full" reads the head of the text at 512 tokens. The table has, over the seeds, mean and
 standard deviation, and for the first filter named its differences to the others, with 95 % intervals of a paired bootstrap
 over the texts (the seeds' figures are averaged within each sample). `sentences` is the share of the aspect-bearing sentences
-that were read (`kbert.aspects.bearing`). `seconds` is the time that test.csv takes end to end, text in, filter included, by
-a model that is loaded and warm, the models taking turns; the median over the rounds. "random" picks the same places in all
-texts of as many sentences, and with each seed, so that its spread is that of the classifier alone.
+that were read (`kbert.tasks.aspect.sentence_recall`). `seconds` is the time that test.csv takes end to end, text in, filter
+included, by a model that is loaded and warm, the models taking turns; the median over the rounds. "random" picks the same
+places in all texts of as many sentences, and with each seed, so that its spread is that of the classifier alone.
 """
 
 import argparse

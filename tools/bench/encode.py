@@ -54,7 +54,7 @@ class Ours:
         runtime.start()
         from kbert import checkpoints, encode, serving
         from kbert.config import SourceConfig
-        from kbert.sources import open_table
+        from kbert.data.table import open_table
         from kbert.vectors import encoding
         from kbert.vectors import run as vector_run
         from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve()
-ROWS = 1024  # at once, as `kbert.pipeline.READ_ROWS`
+ROWS = 1024  # at once, as `kbert.train.batches.READ_ROWS`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code."""
     from kbert import flags
     from kbert.config import SOURCE_HELP, SourceConfig, flag
-    from kbert.options import OPTIONS
+    from kbert.tasks import OPTIONS
 
     @dataclass(frozen=True, kw_only=True)
     class BenchFlags:
@@ -54,7 +54,7 @@ def run(options: Any, task_options: Any, source: Any) -> int:
 
     from kbert import runtime
     from kbert.errors import UsageError
-    from kbert.options import OPTIONS
+    from kbert.tasks import OPTIONS
 
     name = next(task for task, cls in OPTIONS.items() if isinstance(task_options, cls))
     if name not in ("answer", "tag"):
@@ -65,9 +65,9 @@ def run(options: Any, task_options: Any, source: Any) -> int:
     import tensorflow as tf
 
     from kbert.config import EncoderConfig, ModelConfig, TextConfig
-    from kbert.sources import open_table
+    from kbert.data.table import open_table
+    from kbert.data.tokenizer import Tokenizer, read_vocabulary
     from kbert.tasks import fine_tuned
-    from kbert.text import Tokenizer, read_vocabulary
 
     vocabulary = read_vocabulary(Path(options.vocab))
     task_type = fine_tuned(name)

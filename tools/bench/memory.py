@@ -33,13 +33,15 @@ def run(path: str, init: str, steps: int) -> None:
     from kbert import runtime
 
     runtime.start()
-    from kbert import checkpoints, optimizers, pipeline
+    from kbert import checkpoints
     from kbert.config import ModelConfig, SourceConfig, TrainConfig
-    from kbert.objective import Objective
+    from kbert.data.table import open_table
     from kbert.serving import build
-    from kbert.sources import open_table
-    from kbert.tasks.classify import Classify
-    from kbert.train_step import TrainStep
+    from kbert.tasks.classify.task import Classify
+    from kbert.train import batches as pipeline
+    from kbert.train import optimizers
+    from kbert.train.objective import Objective
+    from kbert.train.step import TrainStep
 
     start = time.monotonic()
     table = open_table(path, SourceConfig(), ("text", "label"), keyed_by=1)

@@ -46,8 +46,8 @@ def ours(init: str, path: Path, count: int, ids: Path, outputs: Path) -> None:
     import tensorflow as tf
 
     from kbert import checkpoints
-    from kbert.encoder import Encoder
-    from kbert.text import Tokenizer
+    from kbert.data.tokenizer import Tokenizer
+    from kbert.model.encoder import Encoder
 
     checkpoint = checkpoints.open_checkpoint(init)
     longest = checkpoint.encoder.max_sequence_length

@@ -64,19 +64,21 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import graphs, optimizers, training
+        from kbert import graphs
         from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig
-        from kbert.objective import Objective
-        from kbert.options import PretrainOptions
+        from kbert.data.tokenizer import read_vocabulary
         from kbert.pretraining import corpus, tokens
         from kbert.pretraining.batches import PretrainingBatches
         from kbert.pretraining.cutting import Cut
         from kbert.pretraining.examples import TextExamples
         from kbert.pretraining.masking import Masking
         from kbert.serving import build
-        from kbert.tasks.pretrain import Pretrain
-        from kbert.text import read_vocabulary
-        from kbert.train_step import TrainStep
+        from kbert.tasks.pretrain.options import PretrainOptions
+        from kbert.tasks.pretrain.task import Pretrain
+        from kbert.train import optimizers
+        from kbert.train import run as training
+        from kbert.train.objective import Objective
+        from kbert.train.step import TrainStep
 
         training.seed(0)
         vocabulary = read_vocabulary(Path(args.vocab))

@@ -28,11 +28,11 @@ def ours(args: argparse.Namespace, output: Path) -> Callable[[], int]:
     """What makes kbert's examples, and returns their number."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from kbert.data.tokenizer import Tokenizer, read_vocabulary
     from kbert.pretraining import corpus, records, tokens
     from kbert.pretraining.cutting import Cut
     from kbert.pretraining.examples import TextExamples
     from kbert.pretraining.masking import Masking
-    from kbert.text import Tokenizer, read_vocabulary
 
     vocabulary = read_vocabulary(Path(args.vocab))
     encode = tokens.Encode(Tokenizer(vocabulary, lowercase=args.lowercase, strip_accents=args.lowercase), None)

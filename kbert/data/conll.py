@@ -1,0 +1,315 @@
+"""CoNLL columns: a token a line with its tag in another column, a blank line between sentences.
+
+In: lines, and which columns hold token and tag. Out: a sentence's text, where its tokens stand, and its gold: entities
+as spans of the text's characters, with the tags they were read from. Columns stand between tabs or blanks; CoNLL-U is
+read too. Comments (`# ...`), documents' marks (-DOCSTART-) and, in CoNLL-U, ranges (1-2) and empty nodes (1.1) hold no token.
+"""
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from kbert.data.schemes import PREFIXES, Tags, scheme_of, typed
+from kbert.data.tokens import TokenCounts, Tokens, joined, placed
+from kbert.errors import DataError, UsageError
+
+log = logging.getLogger(__name__)
+
+SHOWN = 3  # broken sequences that are named; more are counted
+SAMPLED = 5000  # lines of a file that are kept to be looked at
+ENDS = frozenset(".!?。！？")
+SEPARATOR = re.compile(r"[ \t]+")  # an ideographic or a no-break space can be a token
+UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")  # the columns of CoNLL-U
+NODE = re.compile(r"\d+([-.]\d+)?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which of a line's columns are read.
+
+    Attributes:
+        word, tag: places of token and tag from 0, or from -1 at the end; no tag: texts alone are read.
+        names: of all columns, where they have some; each line has as many.
+        word_named, tag_named: whether the user chose them, so that nothing about them is doubted.
+        universal: whether the lines are CoNLL-U.
+        marked: tags of lines that begin with "#" and are tokens.
+    """
+
+    word: int = 0
+    tag: int | None = -1
+    names: tuple[str, ...] = ()
+    word_named: bool = False
+    tag_named: bool = False
+    universal: bool = False
+    marked: frozenset[str] = frozenset()
+
+    @classmethod
+    def chosen(
+        cls,
+        name: str,
+        names: Sequence[str],
+        word: str,
+        tag: str | None,
+        *,
+        universal: bool = False,
+        lenient: Container[str] = (),
+        taken: Container[str] = (),
+    ) -> "Columns":
+        """The columns that names or numbers choose.
+
+        Args:
+            name: the file, for messages.
+            names: those of --columns, or none.
+            word, tag: a name, or a number from 1 (from -1 at the end); "text" and "label" are the first and the last
+                column, in CoNLL-U FORM and UPOS, where no column has that name.
+            universal: whether the file is CoNLL-U.
+            lenient: flags whose names may be those of other files that a model was trained on; the default holds then.
+            taken: flags that training gave and not the user now, so that what they choose may be doubted.
+
+        Raises:
+            UsageError: there is no such column.
+        """
+        known = tuple(names) or (UNIVERSAL if universal else ())
+
+        def place(spec: str, default: str, otherwise: int, key: str) -> tuple[int, bool]:
+            flag, named = f"--{key}", key not in taken
+            if spec in known:
+                return known.index(spec), named
+            if re.fullmatch(r"-?[1-9]\d*", spec):
+                number = int(spec)
+                if known and abs(number) > len(known):
+                    raise UsageError(f"{name}: {flag}={spec}: there are {len(known)} columns: {', '.join(known)}")
+                return number - (number > 0), named
+            if (spec == default or key in lenient) and not names:
+                return otherwise, False
+            hint = f"it has {', '.join(known)}" if known else "a file of columns names none; give their names with --columns"
+            raise UsageError(f"{name}: {flag}={spec}: no such column; {hint}, or a number (1 is the first, -1 the last)")
+
+        first, last = (known.index("FORM"), known.index("UPOS")) if known == UNIVERSAL else (0, -1)
+        at, word_named = place(word, "text", first, "text_columns")
+        tag_at, tag_named = place(tag, "label", last, "label_column") if tag is not None else (None, False)
+        return cls(at, tag_at, known, word_named, tag_named, universal)
+
+    def parts(self, line: str) -> list[str]:
+        """A line's columns, one or more; a token may hold blanks where a tab is behind it, and may be a blank itself.
+
+        Raises:
+            ValueError: there are fewer than are read, or not as many as have names.
+        """
+        if "\r" in line.strip(" \t\r\n"):
+            raise ValueError("a lone carriage return within the line; end lines with a line feed")
+        line = line.rstrip("\r\n")
+        parts = line.split("\t") if self.universal else _parts(line.rstrip(" \t"))
+        if self.names and len(parts) != len(self.names):
+            raise ValueError(f"{len(parts)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(line)}")
+        for at in (self.word, self.tag):
+            if at is not None and not -len(parts) <= at < len(parts):
+                raise ValueError(f"{len(parts)} columns, but column {at + (at >= 0)} is asked for: {_shown(line)}")
+        if self.tag is not None and len(parts) < 2:
+            raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag, with a tab or spaces between")
+        if not parts[self.word]:
+            raise ValueError(f"an empty token: {_shown(line)}")
+        return parts
+
+    def comment(self, line: str) -> bool:
+        """Whether a line holds no token though it is not blank; "#" with a tag that other lines have is a token."""
+        if self.universal:
+            node = line.partition("\t")[0]
+            return line.startswith("#") or (NODE.fullmatch(node) is not None and not node.isdigit())
+        if not line.startswith("#"):
+            return False
+        parts = _parts(line.rstrip(" \t\r\n"))
+        if len(parts) == 1:
+            return self.tag is not None
+        return parts[-1] != "#" and self.last(parts) not in self.marked
+
+    def last(self, parts: Sequence[str]) -> str:
+        """The column that shows whether a line that begins with "#" is a token."""
+        at = -1 if self.tag is None else self.tag
+        return parts[at] if -len(parts) <= at < len(parts) else ""
+
+
+@dataclass
+class Survey:
+    """What the lines of one file are like.
+
+    Attributes:
+        lines: the first of them: number, place in the sentence from 0, columns.
+        tags: how often each tag occurs.
+        widths: how often lines have so many columns.
+        ends: tokens that end a sentence (full stops and the like).
+        followed: (tag, the next tag; "" at a sentence's ends) -> how often, and the line of the first.
+    """
+
+    columns: Columns
+    counts: TokenCounts = field(default_factory=TokenCounts)
+    lines: list[tuple[int, int, list[str]]] = field(default_factory=list)
+    tags: Counter[str] = field(default_factory=Counter)
+    widths: Counter[int] = field(default_factory=Counter)
+    sentences: int = 0
+    ends: int = 0
+    followed: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file's sentences are read.
+
+    Attributes:
+        columns: those of its lines.
+        tags: the scheme of its tags; None where texts alone are read.
+        tokens: whether a token is a word or a character of unspaced text.
+        counts: what its tokens are like.
+    """
+
+    columns: Columns
+    tags: Tags | None
+    tokens: Tokens
+    counts: TokenCounts
+
+    def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
+        """The text of a sentence, where its tokens stand (see `placed`), and its gold; None where no token is there."""
+        rows = [self.columns.parts(line) for line in lines if not skipped(line) and not self.columns.comment(line)]
+        if not rows:
+            return None
+        words = [parts[self.columns.word] for parts in rows]
+        tag = self.columns.tag
+        return tokens_row(words, None if tag is None else [parts[tag] for parts in rows], self.tags, self.tokens)
+
+
+def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | None, kind: Tokens) -> tuple[str, str, str]:
+    """The text of tokens, where they stand, and their gold: JSON of entities over the text, and the tags themselves."""
+    text, starts = joined(words, kind)
+    written = placed(words, starts)
+    if tags is None or scheme is None:
+        return text, written, ""
+    found = scheme.chunks(tags)
+    gold = {
+        "start": [starts[first] for first, _, _ in found],
+        "end": [starts[stop - 1] + len(words[stop - 1]) for _, stop, _ in found],
+        "type": [kind for *_, kind in found],
+        "tags": list(tags),
+        "scheme": [scheme.scheme, *(["untyped"] if scheme.untyped else [])],
+    }
+    return text, written, json.dumps(gold, ensure_ascii=False)
+
+
+def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
+    """The tags that a row's gold was read from, with their scheme; None where it was given as entities."""
+    value = json.loads(gold)
+    if not isinstance(value, dict) or not isinstance(value.get("scheme"), list):
+        return None
+    scheme, *untyped = value["scheme"]
+    return Tags(scheme, bool(untyped)), value["tags"]
+
+
+def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
+    """Look through a file.
+
+    Args:
+        name: the file, for messages.
+        lines: its lines.
+        columns: those that are read.
+
+    Raises:
+        DataError: a line is malformed, named as FILE:LINE.
+    """
+    seen = Survey(columns)
+    marked: set[str] = set()
+    before, place, number = "", 0, 0
+
+    def follow(tag: str, line: int) -> None:
+        seen.followed.setdefault((before, tag), [0, line])[0] += 1
+
+    for number, line in enumerate(lines, 1):
+        if skipped(line):
+            if before:
+                follow("", number - 1)
+            before, place = "", 0
+            continue
+        if line.startswith("#") and not columns.universal and columns.comment(line):
+            tag = columns.last(_parts(line.rstrip(" \t\r\n")))
+            marked.add(tag)
+            if tag not in seen.tags:
+                continue
+        elif columns.comment(line):
+            continue
+        try:
+            parts = columns.parts(line)
+        except ValueError as error:
+            raise DataError(f"{name}:{number}: {error}") from None
+        word, tag = parts[columns.word], columns.last(parts)
+        seen.counts.add(word)
+        if len(parts) > 1:
+            seen.tags[tag] += 1
+        seen.widths[len(parts)] += 1
+        seen.sentences += place == 0
+        seen.ends += word in ENDS
+        if len(seen.lines) < SAMPLED:
+            seen.lines.append((number, place, parts))
+        place += 1
+        if columns.tag is not None:
+            follow(tag, number)
+            before = tag
+    if before:
+        follow("", number)
+    seen.columns = replace(columns, marked=frozenset(marked & seen.tags.keys()))
+    return seen
+
+
+def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
+    """The scheme of tags, from which tags follow which; broken sequences are reported in the log.
+
+    Raises:
+        DataError: they are of mixed schemes.
+    """
+    untyped = {tag for pair in followed for tag in pair} - {"", "O"} <= PREFIXES
+    schemed = {(typed(a), typed(b)): found for (a, b), found in followed.items()} if untyped else followed
+    try:
+        tags = Tags(scheme_of(schemed), untyped)
+    except ValueError as error:
+        raise DataError(f"{name}:{error}") from None
+    broken = [(line, *pair, count) for pair, (count, line) in followed.items() if tags.breaks(*pair)]
+    for place, tag, after, count in sorted(broken)[:SHOWN]:
+        what = f"{after or 'the sentence ends'} behind {tag}" if tag else f"{after} at a sentence's beginning"
+        log.warning("%s:%d: %s, which %s does not know (%d times in the file)", name, place, what, tags.scheme, count)
+    if broken:
+        total = sum(count for *_, count in broken)
+        log.warning("%s: %d broken sequences of tags, each read as seqeval reads it", name, total)
+    return tags
+
+
+def skipped(line: str) -> bool:
+    """Whether a line ends a sentence: blank, or the mark of a document's start."""
+    line = line.strip(" \t\r\n")
+    return not line or line.startswith("-DOCSTART-")
+
+
+def first_line(lines: Iterable[str]) -> str:
+    """The first line that is not blank nor a comment."""
+    return next((line for line in lines if not skipped(line) and not line.startswith("#")), "")
+
+
+def is_universal(line: str) -> bool:
+    """Whether a line is a token of CoNLL-U."""
+    parts = line.rstrip("\r\n").split("\t")
+    return len(parts) == len(UNIVERSAL) and NODE.fullmatch(parts[0]) is not None
+
+
+def _parts(line: str) -> list[str]:
+    """A line's columns between tabs, or else between blanks or tabs."""
+    word, tab, rest = line.partition("\t")
+    if tab and word:
+        word = word if word.isspace() else word.strip(" ")
+        if "\t" in rest:
+            return [word, *(part.strip(" ") for part in rest.split("\t") if part.strip(" "))]
+        return [word, *SEPARATOR.split(rest.lstrip(" "))]
+    parts = SEPARATOR.split(line.lstrip(" \t"))
+    return [" ", *parts] if len(parts) == 1 and line.startswith("  ") else parts
+
+
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= 80 else line[:80] + "…")

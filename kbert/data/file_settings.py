@@ -1,0 +1,287 @@
+"""How one file is to be read, where flags, the file itself and training's settings each say something.
+
+In: a file and the settings of its source. Out: the format, encoding, delimiter and columns that hold for this file. A flag
+of the command comes first, then what the file says itself (its ending, its header row, bytes that are UTF-8), then what
+training recorded, then the default. Where an ending says nothing certain (.txt, none), the first rows decide.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from kbert.config import Recorded, SourceConfig
+from kbert.data import conll, encodings, schemes
+from kbert.data.tokens import wide
+from kbert.errors import DataError, UsageError
+
+Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
+SAMPLE = 1 << 18  # bytes of a file that are looked at
+ROWS = 200  # and lines of them
+ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad", ".seg": "terms"}
+ENDINGS |= dict.fromkeys((".conll", ".conllu", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
+CHOOSING = frozenset(("text_columns", "label_column"))  # the flags that choose the columns of tokens and tags
+ALL = "tsv|csv|jsonl|txt|conll|squad|terms"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What holds for one file; `note` says what was taken from training."""
+
+    format: Format
+    encoding: str
+    columns: tuple[str, ...] = ()  # as flags name them
+    recorded_columns: tuple[str, ...] = ()  # as training's flags did
+    delimiter: str = ","
+    note: str = ""
+    lenient: frozenset[str] = frozenset()  # flags that a model's training gave, whose names may be those of other files
+    taken: frozenset[str] = frozenset()  # those of them that the command does not give, so that a number may not fit
+    labels: tuple[str, ...] = ()  # those of the model
+    label_column: str = ""  # as training named it
+
+
+def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Settled:
+    """The settings of one file.
+
+    Args:
+        name: the file; `<stdin>` has no ending.
+        stream: its bytes, which can be read again.
+        config: what flags say, else defaults.
+        recorded: what training's flags said; None where there was no training.
+        columns: the columns wanted.
+
+    Raises:
+        UsageError: nothing says the format, or an encoding or a delimiter is none or not that of the file.
+        DataError: the first rows fit training's format in part.
+    """
+    if name.startswith("tfds:"):
+        return Settled("jsonl", "utf-8")  # as kbert copied it
+    notes = []
+    encoding = _encoding(name, stream, config.encoding, recorded)
+    if recorded and recorded.source.encoding != config.encoding:
+        notes.append(f"{encoding} {'as in training' if encoding != config.encoding else 'unlike in training'}")
+    stream.seek(0)
+    head = _head(stream.read(SAMPLE), encoding)
+    kind = _format(name, head, config, recorded, columns)
+    if recorded and config.format == "auto" and kind != ENDINGS.get(_ending(name), "txt"):
+        notes.append(f"{kind} as in training")
+    delimiter = config.delimiter
+    if recorded and kind == "csv" and recorded.source.delimiter != delimiter:
+        taken = recorded.source.delimiter
+        wide = [max(map(len, _cells(head[:1], "csv", _character(each))), default=0) for each in (taken, delimiter)]
+        if wide[0] >= wide[1]:
+            delimiter = taken
+            notes.append(f"delimiter {taken} as in training")
+    character = _character(delimiter)
+    if config.delimiter != "," and kind != "csv":
+        raise UsageError(f"{name}: --delimiter={config.delimiter} is for csv, and the file is read as {kind}; add --format=csv")
+    return Settled(
+        kind,
+        encoding,
+        config.columns,
+        recorded.source.columns if recorded and not config.columns else (),
+        character,
+        f"read as {', '.join(notes)}" if notes else "",
+        CHOOSING.difference(recorded.given or ()) if recorded else frozenset(),
+        CHOOSING.difference(recorded.given) if recorded and recorded.given is not None else frozenset(),
+        recorded.labels if recorded else (),
+        recorded.source.label_column if recorded else "",
+    )
+
+
+def _ending(name: str) -> str:
+    return Path(name.removesuffix(".gz")).suffix.lower()
+
+
+def _character(delimiter: str) -> str:
+    found = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(delimiter, delimiter)
+    if len(found) != 1 or found in '"\r\n':
+        raise UsageError(f"--delimiter={delimiter}: expected one character between the columns of csv, or tab")
+    return found
+
+
+def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Format:
+    if config.format != "auto":
+        return config.format
+    ending = _ending(name)
+    if ending in (".xlsx", ".xls", ".ods"):
+        raise UsageError(f"{name}: a spreadsheet; save it as CSV in UTF-8")
+    own = "txt" if name == "<stdin>" else ENDINGS.get(ending)
+    trained = None
+    if recorded:
+        trained = ENDINGS.get(recorded.ending) if recorded.source.format == "auto" else recorded.source.format
+    certain = own not in (None, "txt")
+    # An ending that training, too, read as something else says nothing of its own.
+    if recorded and trained and trained != own and (not certain or ending == recorded.ending):
+        if own == "txt" and len(columns) > 1:
+            return trained  # plain text has one column
+        found = fits(trained, head, recorded, columns)
+        if found == "yes":
+            return trained
+        if found == "unsure" and not certain:
+            raise DataError(
+                f"{name}: its first rows may be {trained}, as training read, or texts; "
+                f"--format={trained} or --format=txt says which"
+            )
+    if own is None:
+        hint = f" and the rows are not {trained} as in training;" if trained else ";"
+        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format{hint} add --format={ALL}")
+    return own
+
+
+def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequence[str]) -> Literal["yes", "no", "unsure"]:
+    """Whether a file's first lines look like rows of training's format.
+
+    Args:
+        kind: the format.
+        head: the lines.
+        recorded: names the columns and labels.
+        columns: those wanted.
+    """
+    lines = [line for line in head if line.strip()]
+    if not lines:
+        return "no"
+    if kind == "conll":
+        return _is_conll(head, recorded.labels)
+    if kind == "terms":
+        return "yes" if "$T$" in lines[0] else "no"
+    if kind == "squad":
+        return "yes" if lines[0].lstrip().startswith("{") and any('"paragraphs"' in line for line in lines) else "no"
+    if kind == "jsonl":
+        try:
+            row = json.loads(lines[0])
+        except (ValueError, RecursionError):
+            return "no"
+        return "yes" if isinstance(row, dict) and set(columns) <= set(row) else "no"
+    rows = _cells(lines, kind, _character(recorded.source.delimiter))
+    if rows and set(columns) <= set(rows[0]):
+        return "yes"  # a header row
+    names = recorded.source.columns
+    whole = [row for row in rows if len(row) == len(names)]
+    if len(names) < 2 or not whole:
+        return "no"
+    if kind == "csv" and any(cell.startswith(" ") for row in whole for cell in row[1:]):
+        return "no"  # the commas of sentences
+    return "yes" if len(whole) == len(rows) and (kind == "tsv" or _labelled(whole, recorded)) else "unsure"
+
+
+def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
+    """Whether one of the rows has a label that the model knows, or no label that could be known."""
+    names, label = recorded.source.columns, recorded.source.label_column
+    if label not in names or not recorded.labels:
+        return True
+    cells = [row[names.index(label)].strip() for row in rows]
+    return any(not cell or cell in recorded.labels or cell[0] in "[{-0123456789" for cell in cells)
+
+
+def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no", "unsure"]:
+    """Whether lines are tokens with one of a model's tags, or tokens alone with blank lines between sentences."""
+    kinds = {*labels, schemes.UNTYPED}
+    lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line)]
+    tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
+    if any(len(line) > 1 for line in lines):
+        return "yes" if 2 * len(tagged) > len(lines) else "unsure" if _columned(lines) else "no"
+    blanks = sum(conll.skipped(line) for line in head)
+    short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not wide(line[0][0])) for line in lines)
+    return "yes" if 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines) else "no"
+
+
+def _columned(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether lines are columns of which the last holds tags with prefixes, those of other types."""
+    widths, last = {len(line) for line in lines}, [line[-1] for line in lines]
+    return len(widths) == 1 and all(tag == "O" or schemes.split(tag)[0] for tag in last) and {*last} != {"O"}
+
+
+def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
+    if kind == "tsv":
+        return [line.split("\t") for line in lines]
+    try:
+        return list(csv.reader((line + "\n" for line in lines), delimiter=delimiter))
+    except csv.Error:
+        return []
+
+
+def _head(sample: bytes, encoding: str) -> list[str]:
+    """The first lines of a file, whole ones unless it has one only."""
+    lines = sample.splitlines(keepends=True)[: ROWS + 1]
+    if len(lines) > 1 and not lines[-1].endswith(b"\n"):
+        last = lines.pop()
+        lines += [last] if len(sample) < SAMPLE and len(lines) < ROWS else []
+    try:
+        text = b"".join(lines[:ROWS]).decode(encoding, "replace").removeprefix("\ufeff")
+    except UnicodeError:  # idna and punycode know no "replace"
+        return [""]
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | None) -> str:
+    """The file's encoding; UTF-8 where it is that, whatever training read."""
+    given, wanted = (_without_mark(each) for each in (given, recorded.source.encoding if recorded else given))
+    for each in (wanted, given):
+        if not encodings.check(each):
+            return each  # which only a document of questions may be in
+    stream.seek(0)
+    blocks = iter(lambda: stream.read(1 << 20), b"")
+    if wanted == given:
+        encodings.check_not_utf8(name, given, blocks)
+        return given
+    return given if any(encodings.utf8_characters(blocks)) else wanted
+
+
+def _without_mark(encoding: str) -> str:
+    """The encoding; UTF-8 for the one that has a byte order mark, which is skipped anyway."""
+    return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
+
+
+class Header(NamedTuple):
+    """Whose names a table's columns have; `note` says so where it is not plain."""
+
+    names: Sequence[str]
+    first: bool  # whether its first row holds them
+    source: str
+    note: str = ""
+
+
+def header_row(name: str, first: Sequence[str], settled: Settled, columns: Sequence[str]) -> Header:
+    """The names of a table's columns, which flags give, its first row or training.
+
+    Raises:
+        DataError: the first row looks like a header that the flags contradict.
+    """
+    given = settled.columns
+    if not given:
+        if not settled.recorded_columns or set(columns) <= set(first):
+            note = "its first row names its columns" if settled.recorded_columns else ""
+            return Header(first, True, "its first row names", note)
+        given = settled.recorded_columns
+    source = "--columns names" if settled.columns else "--columns named in training"
+    if not set(columns) <= set(given):
+        return Header(given, False, source)  # which is an error in itself
+    alike = [_plain(a) == _plain(b) for a, b in zip(first, given, strict=False)]
+    if alike and all(alike) and len(first) == len(given):
+        return Header(given, True, source, "its first row names the columns and is no row of data")
+    if any(alike) or (len(first) > 1 and sorted(map(_plain, first)) == sorted(map(_plain, given))):
+        raise DataError(
+            f"{name}: its first row ({', '.join(first)[:80]}) looks like a header and is not what {source}: "
+            f"{', '.join(given)}; remove it, or leave --columns out, or name in it what the first row does"
+        )
+    if not settled.columns and len(first) == len(given) and settled.label_column in given:
+        text, label = first[list(given).index(columns[0])], first[list(given).index(settled.label_column)]
+        if text in settled.labels and label and label not in settled.labels:
+            raise DataError(
+                f"{name}: its columns would be {', '.join(given)} as in training, but its first row has a label of the model "
+                f"as text ({text!r}) and none as label ({label[:40]!r}); are they in another order? --columns= names them"
+            )
+    taken = "" if settled.columns else f"its columns are {', '.join(given)} as in training, and its first row is one of data"
+    return Header(given, False, source, taken)
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def repeats(fields: Sequence[str], header: Sequence[str]) -> bool:
+    """Whether a row is a header once more, as where files with headers were joined."""
+    return len(fields) > 1 and [_plain(f.removeprefix("\ufeff")) for f in fields] == [*map(_plain, header)]

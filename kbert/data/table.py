@@ -1,0 +1,465 @@
+"""A SOURCE of rows (tsv, csv, jsonl, txt, conll, squad, gzipped or not, globs, stdin, TFDS) as an indexed table.
+
+In: the source's name and how to read it. Out: a `Table`, which hands out any rows by number.
+One pass validates every row and writes the byte range of each to an unnamed temporary file; memory
+holds neither the text nor the index. What cannot be read at random (gzip, stdin, squad, TFDS) is copied
+once to such a file; the system deletes it when the process ends, however it ends.
+"""
+
+import dataclasses
+import glob
+import gzip
+import json
+import logging
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal, Protocol
+
+import numpy as np
+
+from kbert.config import Recorded, SourceConfig
+from kbert.data import squad
+from kbert.data.file_settings import settle
+from kbert.data.formats import JsonLines, Layout, Questions, Text, Tokenised, byte_order_mark, layout_of
+from kbert.data.schemes import Tags
+from kbert.data.tokens import TokenCounts, Tokens
+from kbert.errors import DataError, UsageError
+from kbert.progress import Progress, over
+
+log = logging.getLogger(__name__)
+
+# One row of the index. `key` is a hash of the row's texts, `alike` of one or two of them as a model sees them.
+RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("alike", "<u4", 2), ("file", "<u2")])
+MISSING = frozenset(("nan", "NaN", "NaT", "<NA>"))
+PLACES = "places of tokens"
+CHUNK = 8192  # rows of the index held in memory at once
+STDIN = "-"
+
+
+class Reader(Protocol):
+    """Makes of a row's values, as a file writes them, what a task reads."""
+
+    def __call__(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """The row's values; ValueError where they are malformed."""
+
+    def finish(self, name: str) -> None:
+        """Say what was found in all rows of a source; raise DataError where they cannot be meant as they were read."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A readable stretch of bytes: a named file, or the copy of one that cannot be read at random."""
+
+    name: str  # as the user knows it
+    copy: IO[bytes] | None
+    start: int  # bytes in front of the first row: byte order mark and header
+    layout: Layout
+    reader: Reader | None = None
+    unplaced: bool = False  # a column for the places of tokens is wanted, and the layout has none
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        """The values of a record's row; none where it is no row."""
+        values = self.layout.values(record)
+        if values and self.reader:
+            values = self.reader(values)
+        return (values[0], "", *values[1:]) if values and self.unplaced else values
+
+    def open(self) -> IO[bytes]:
+        if self.copy is None:
+            return open(self.name, "rb")
+        return os.fdopen(os.dup(self.copy.fileno()), "rb")
+
+
+class Table:
+    """Rows of text, by number. Memory does not grow with their count.
+
+    Attributes:
+        name: the source as the user wrote it.
+        columns: the columns that `read` returns, in order.
+        digest: CRC-32 of the source's rows.
+    """
+
+    def __init__(self, name: str, columns: tuple[str, ...], files: Sequence[_File], index: IO[bytes], digest: int):
+        self.name = name
+        self.columns = columns
+        self.digest = digest
+        self._files = files
+        self._index = index
+        self._open: dict[int, IO[bytes]] = {}
+
+    def __len__(self) -> int:
+        return os.fstat(self._index.fileno()).st_size // RECORD.itemsize
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """The rows of these numbers: column -> UTF-8 bytes, an object array of shape [rows]."""
+        records = self._records(rows)
+        values: list[tuple[str, ...]] = [()] * len(records)
+        # In file order, so that a shuffled chunk still reads its files from front to back.
+        for i in np.lexsort((records["offset"], records["file"])):
+            record = records[i]
+            file = int(record["file"])
+            raw = os.pread(self._descriptor(file), int(record["length"]), int(record["offset"]))
+            try:
+                values[i] = self._files[file].values(raw)
+                if not values[i]:
+                    raise ValueError("no row is there")
+            except ValueError as error:
+                raise DataError(f"{self.where(int(rows[i]))}: {error} (did the file change?)") from None
+        columns = {}
+        for c, name in enumerate(self.columns):
+            column = np.empty(len(values), dtype=object)
+            column[:] = [_utf8(row[c]) for row in values]
+            columns[name] = column
+        return columns
+
+    def where(self, row: int) -> str:
+        """`FILE:LINE` of a row, lines counted from 1 as editors do; in a document of questions, the question."""
+        record = self._records([row])[0]
+        file = self._files[int(record["file"])]
+        if isinstance(file.layout, Questions):
+            raw = os.pread(self._descriptor(int(record["file"])), int(record["length"]), int(record["offset"]))
+            return _place(file.name, file.layout, raw, 0)
+        line, left = 1, int(record["offset"])
+        with file.open() as stream:
+            stream.seek(0)
+            while left and (block := stream.read(min(left, 1 << 20))):
+                line += block.count(b"\n")
+                left -= len(block)
+        return f"{file.name}:{line}"
+
+    @property
+    def row_bytes(self) -> float:
+        """Bytes of a row in the source, on average."""
+        parts = range(0, len(self), CHUNK)
+        sizes = (self._records(range(start, min(start + CHUNK, len(self))))["length"].sum(dtype=np.int64) for start in parts)
+        return float(sum(sizes) / max(1, len(self)))
+
+    def stretches(self, rows: int, size: int) -> np.ndarray:
+        """Cuts of the table into stretches of neighbouring rows: their first rows and, last, the table's length.
+
+        Args:
+            rows: the most rows of one.
+            size: the most bytes of one in the source, but for a row that has more by itself.
+        """
+        cuts, first, held = [0], 0, 0
+        for start in range(0, len(self), CHUNK):
+            for row, length in enumerate(self._records(range(start, min(start + CHUNK, len(self))))["length"].tolist(), start):
+                if row > first and (row - first >= rows or held + length > size):
+                    cuts.append(row)
+                    first, held = row, 0
+                held += length
+        return np.array([*cuts, len(self)])
+
+    def once(self) -> "Table":
+        """The first of the rows whose texts are equal (by 32 bits of them)."""
+        first = np.sort(np.unique(self.hashes("key"), return_index=True)[1])
+        index = _temporary()
+        for start in range(0, len(first), CHUNK):
+            index.write(self._records(first[start : start + CHUNK]).tobytes())
+        index.flush()
+        return Table(self.name, self.columns, self._files, index, self.digest)
+
+    def narrowed(self, columns: int) -> "Table":
+        """The same rows without so many of the last columns."""
+        return Table(self.name, self.columns[: len(self.columns) - columns], self._files, self._index, self.digest)
+
+    def hashes(self, name: Literal["key", "alike"]) -> np.ndarray:
+        """`key`, of each row's texts, uint32 [rows], or `alike`, of one or two as a model sees them, uint32 [rows, 2]."""
+        parts = (self._records(range(start, min(start + CHUNK, len(self)))) for start in range(0, len(self), CHUNK))
+        return np.concatenate([part[name] for part in parts])
+
+    def split(self, aside: np.ndarray) -> tuple["Table", "Table"]:
+        """Two tables: the rows that are not set aside, and those that are; `aside` is bool [rows]."""
+        sides = _temporary(), _temporary()
+        for start in range(0, len(self), CHUNK):
+            records = self._records(range(start, min(start + CHUNK, len(self))))
+            chosen = aside[start : start + CHUNK]
+            sides[0].write(records[~chosen].tobytes())
+            sides[1].write(records[chosen].tobytes())
+        for side in sides:
+            side.flush()
+        first, second = (Table(self.name, self.columns, self._files, side, self.digest) for side in sides)
+        return first, second
+
+    def settle_tokens(self) -> Tokens:
+        """Settle, once for all rows, whether tokens are words or characters of unspaced text, and read them so.
+
+        Returns:
+            Which; "auto" where no row comes with tokens.
+        """
+        counts = TokenCounts()
+        layouts = [file.layout for file in self._files if isinstance(file.layout, Tokenised)]
+        for layout in layouts:
+            counts.add_all(layout.reading.counts)
+        kind: Tokens = counts.settled() if counts.tokens else "auto"
+        for layout in layouts:
+            layout.reading = dataclasses.replace(layout.reading, tokens=kind)
+        return kind
+
+    def scheme(self) -> Tags | None:
+        """The scheme of its first file of tags; None where there is none."""
+        readings = [file.layout.reading for file in self._files if isinstance(file.layout, Tokenised)]
+        return next((reading.tags for reading in readings if reading.tags is not None), None)
+
+    def _records(self, rows: Sequence[int] | np.ndarray | range) -> np.ndarray:
+        size, index = RECORD.itemsize, self._index.fileno()
+        if isinstance(rows, range) and rows.step == 1:
+            return np.frombuffer(os.pread(index, len(rows) * size, rows.start * size), RECORD)
+        return np.frombuffer(b"".join(os.pread(index, size, int(row) * size) for row in rows), RECORD)
+
+    def _descriptor(self, file: int) -> int:
+        if file not in self._open:
+            if len(self._open) >= 64:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[file] = self._files[file].open()
+        return self._open[file].fileno()
+
+
+def open_table(
+    source: str,
+    config: SourceConfig,
+    columns: Sequence[str],
+    *,
+    keyed_by: int,
+    split_by: slice = slice(None),
+    alike: Callable[[str], int] | None = None,
+    nested: bool = False,
+    reader: Reader | None = None,
+    check: Callable[[tuple[str, ...]], str | None] | None = None,
+    recorded: Recorded | None = None,
+    usual: Mapping[str, str] | None = None,
+    tokens: Tokens | None = None,
+) -> Table:
+    """Index a source, validating every row.
+
+    Args:
+        source: files (globs work), `-` for stdin, or `tfds:name[/config]:split`.
+        config: names, encoding and format of the columns.
+        columns: the columns wanted, in this order; all values are strings.
+        keyed_by: how many of the leading columns are text.
+        split_by: those of these that `Table.hashes` are of.
+        alike: 32 bits of a text as a model sees it; None where nobody asks for them.
+        nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
+        reader: reads each row's values where a file writes them as its author likes; conll and terms leave nothing open.
+        check: called with each row's values; its ValueError is reported with the row's file and line, and what it
+            returns is a warning, logged with these.
+        recorded: what training said of its files, for what a file does not say itself; None where none was trained.
+        usual: columns that a task usually reads, each with the flag that reads it; one that is there and is not read is
+            named in a warning.
+        tokens: how tokens are read where rows come with them; there is a column `PLACES` then, behind the text, with where
+            they stand (see `kbert.data.tokens.placed`), "" in rows without. None: no such column.
+
+    Raises:
+        DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
+            malformed (named as FILE:LINE), or there is no row at all.
+        UsageError: the format cannot be told from the name, or the flags contradict it.
+    """
+    if len(set(columns)) < len(columns):
+        raise UsageError(f"--text_columns and --label_column: a column is named twice in {', '.join(columns)}")
+    files, index, digest = [], _temporary(), 0
+    buffer = np.empty(CHUNK, RECORD)
+    filled = rows = 0
+    said: set[str] = set()  # notes that are alike for many files
+    unread = dict(usual or {})  # columns that no file was seen to have yet
+    missing: list[str] = []  # where texts are what pandas writes for none
+    for number, (name, copy) in enumerate(_resolve(source, config)):
+        with _opened(name, copy) as stream:
+            settled = settle(name, stream, config, recorded, columns)
+        if settled.format == "squad":
+            copy = _spool_squad(name, copy, settled.encoding)
+        with _opened(name, copy) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            may_nest = columns[keyed_by:] if nested else ()
+            layout, start, skipped = layout_of(name, stream, settled, config, columns, may_nest, tokens)
+            mark = b"" if isinstance(layout, Questions) else byte_order_mark(settled.encoding)
+            how = "; ".join(filter(None, (settled.note, getattr(layout, "note", ""))))
+            if how and how not in said:
+                log.info("%s: %s", name, how)
+                said.add(how)
+            own = None if settled.format == "terms" or isinstance(layout, Tokenised) else reader
+            file = _File(name, copy, start, layout, own, tokens is not None and not isinstance(layout, Tokenised))
+            files.append(file)
+            offset, line, first = start, 1 + skipped, True
+            stream.seek(start)
+            with Progress(size, unit="B", unit_scale=True, desc=f"reading {name}") as bar:
+                for record in _located(layout.records(iter(stream)), name, line):
+                    try:
+                        if mark and (record.startswith(mark) or b"\n" + mark in record):
+                            raise ValueError("a byte-order mark (U+FEFF) within the file; were files joined? Remove it")
+                        values = file.values(record)
+                        note = check(values) if values and check is not None else None
+                    except ValueError as error:
+                        raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
+                    if note:
+                        log.warning("%s: %s", _place(name, layout, record, line), note)
+                    if values and unread and first:
+                        there = layout.keys(record) if isinstance(layout, JsonLines) else getattr(layout, "names", ())
+                        for column in [column for column in unread if column in there and column not in columns]:
+                            log.warning("%s: its column %r is not read; %s reads it", name, column, unread.pop(column))
+                        first = False  # a file's other rows are like its first
+                    if values:
+                        texts = values[:keyed_by][split_by]
+                        if any(text in MISSING for text in texts):
+                            missing.append(_place(name, layout, record, line))
+                        key = zlib.crc32(b"\x1f".join(map(_utf8, texts)))
+                        seen = [alike(text) for text in texts] if alike else [0]
+                        buffer[filled] = (offset, len(record), key, (seen[0], seen[-1]), number)
+                        filled += 1
+                        rows += 1
+                        if filled == CHUNK:
+                            index.write(buffer.tobytes())
+                            filled = 0
+                            bar.update(offset - bar.done)
+                    digest = zlib.crc32(record, digest)
+                    offset += len(record)
+                    line += record.count(b"\n")
+    index.write(buffer[:filled].tobytes())
+    index.flush()
+    if not rows:
+        raise DataError(f"{source}: no rows")
+    if missing:
+        shown = ", ".join(missing[:3])
+        log.warning("%s: texts that are nan, as pandas writes for a missing one: %d (%s)", source, len(missing), shown)
+    if reader is not None:
+        reader.finish(source)
+    names = tuple(columns) if tokens is None else (columns[0], PLACES, *columns[1:])
+    return Table(source, names, files, index, digest)
+
+
+def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """The files of a source as (name, copy of what cannot be read at random)."""
+    if source.startswith("tfds:"):
+        yield source, _spool_tfds(source, config)
+        return
+    if source == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed; name a file")
+        yield "<stdin>", _spool("<stdin>", sys.stdin.buffer)
+        return
+    path = os.path.expanduser(source)
+    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+    if not names:
+        raise DataError(f"{source}: no such file")
+    if len(names) > np.iinfo(RECORD["file"]).max:
+        raise DataError(f"{source}: {len(names):,} files; join them into at most {np.iinfo(RECORD['file']).max:,}")
+    for name in names:
+        if os.path.isdir(name):
+            raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.tsv")
+        packed = name.endswith(".gz")
+        if not packed and os.path.isfile(name):
+            yield name, None
+            continue
+        try:
+            # A pipe can be read once only, as what is packed can be from its beginning only.
+            with gzip.open(name) if packed else open(name, "rb") as stream:
+                copy = _spool(name, stream)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{name}: not readable{' as gzip' if packed else ''}: {error}") from None
+        yield name, copy
+
+
+def _temporary() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="kbert-")
+
+
+def _spool(name: str, stream: Any) -> IO[bytes]:
+    copy = _temporary()
+    with Progress(unit="B", unit_scale=True, desc=f"copying {name}") as bar:
+        while block := stream.read(1 << 20):
+            copy.write(block)
+            bar.update(len(block))
+    copy.flush()
+    return copy
+
+
+def _opened(name: str, copy: IO[bytes] | None) -> IO[bytes]:
+    try:
+        return _File(name, copy, 0, Text()).open()
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror}") from None
+
+
+def _located(records: Iterator[bytes], name: str, line: int) -> Iterator[bytes]:
+    """The records; a record that cannot even be cut off is reported with its first line."""
+    while True:
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except ValueError as error:
+            raise DataError(f"{name}:{line}: {error}") from None
+        line += record.count(b"\n")
+        yield record
+
+
+def _place(name: str, layout: Layout, record: bytes, line: int) -> str:
+    return f"{name}: {layout.place(record)}" if isinstance(layout, Questions) else f"{name}:{line}"
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # JSON can spell half a character
+        return squad.whole(text).encode()
+
+
+def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
+    """The questions of a document as JSON lines.
+
+    The document is read whole, for a moment: the largest in use (SQuAD v2.0, 42 MB) takes 0.2 GB.
+    """
+    lines = _temporary()
+    try:
+        with _opened(name, copy) as stream:
+            stream.seek(0)
+            document = json.loads(stream.read().decode(encoding).removeprefix("\ufeff"))
+        for row in squad.rows(document):
+            lines.write(json.dumps(row).encode() + b"\n")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: not a document in SQuAD's layout ({error}); JSON lines need --format=jsonl") from None
+    lines.flush()
+    return lines
+
+
+def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
+    """The rows of a TFDS split as JSON lines; class labels by their names."""
+    import tensorflow_datasets as tfds
+
+    name, _, split = source.removeprefix("tfds:").partition(":")
+    if not name or not split:
+        raise UsageError(f"{source}: expected tfds:name[/config]:split")
+    folder = None if config.tfds_dir is None else os.path.expanduser(config.tfds_dir)
+    try:
+        builder = tfds.builder(name, data_dir=folder)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise DataError(
+            f"{source}: TFDS has no data set {name!r} prepared under {folder or 'its default folder'}, and none "
+            f"it could download by that name ({str(error).splitlines()[0]}); kbert's demo sets are made by tools/fetch_demo.py"
+        ) from None
+    try:
+        if not builder.is_prepared():
+            builder.download_and_prepare()
+        data = builder.as_dataset(split=split)
+    except Exception as error:  # TFDS has no base class for what downloading and split names can raise
+        raise DataError(f"{source}: {str(error).splitlines()[0]}") from None
+    features = builder.info.features
+    copy = _temporary()
+    for row in over(tfds.as_numpy(data), desc=f"copying {source}", unit="row"):
+        plain = {column: _plain(features[column], value) for column, value in row.items()}
+        copy.write(json.dumps(plain, ensure_ascii=False).encode() + b"\n")
+    copy.flush()
+    return copy
+
+
+def _plain(feature: Any, value: Any) -> Any:
+    if hasattr(feature, "int2str") and np.ndim(value) == 0 and value >= 0:
+        return feature.int2str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):  # lists of TFDS's own kind: {name: array}
+        return {name: [_plain(feature[name], item) for item in column] for name, column in value.items()}
+    return value.item() if np.ndim(value) == 0 else None

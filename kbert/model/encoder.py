@@ -1,0 +1,229 @@
+"""The keras-nlp BERT backbone as a Keras layer whose lower layers can be frozen.
+
+In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of the last layer, or of
+those asked for, float32 [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they
+are run: with the checkpoint's own activation, frozen layers without dropout and without gradients. In mixed
+precision products, attention weights and activations are narrow; embeddings, sums along the residual path and
+layer norm are float32, as PyTorch's autocast has it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_nlp
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from kbert.config import EncoderConfig
+from kbert.errors import DataError, UsageError
+from kbert.model import fused
+
+ACTIVATIONS = {
+    # As PyTorch writes it; Keras's own goes through erfc, which TensorFlow computes half as fast on a CPU.
+    "gelu": lambda x: 0.5 * x * (1.0 + ops.erf(x * 0.7071067811865476)),
+    "gelu_approximate": lambda x: keras.activations.gelu(x, approximate=True),
+    "relu": keras.activations.relu,
+}
+
+
+class Encoder(keras.layers.Layer):
+    """A BERT encoder.
+
+    Args:
+        config: its shape and activation.
+        dtype: a Keras dtype policy, for example "float32" or "mixed_bfloat16".
+
+    Attributes:
+        compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It does
+            so anew for each length of a batch (tenths of a second), so that it is for batches of few lengths.
+    """
+
+    compiled = False
+
+    def __init__(self, config: EncoderConfig, dtype: str = "float32"):
+        super().__init__(name="encoder", dtype="float32")  # nothing is cast but where `_transform` does
+        self.config = config
+        self.policy = keras.dtype_policies.get(dtype)
+        self.backbone = keras_nlp.models.BertBackbone(
+            vocabulary_size=config.vocabulary_size,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            hidden_dim=config.hidden_dim,
+            intermediate_dim=config.intermediate_dim,
+            dropout=max(config.dropout, config.attention_rate),  # KerasHub has one for both; a layer without has no seeds
+            max_sequence_length=config.max_sequence_length,
+            num_segments=config.num_segments,
+            dtype=dtype,
+            name="backbone",
+        )
+        b = self.backbone
+        self.embedding_layers = (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm)
+        b.embeddings_dropout.rate = config.dropout
+        for layer in b.transformer_layers:
+            layer._self_attention_dropout.rate = layer._feedforward_dropout.rate = config.dropout
+            layer._self_attention_layer._dropout_layer.rate = config.attention_rate
+        self.num_frozen = 0
+        self.frozen_embeddings = False
+        activation = ACTIVATIONS[config.activation]
+        self._activated = fused.compiled(lambda flat, bias: tf.cast(activation(tf.cast(flat, tf.float32) + bias), flat.dtype))
+
+    def freeze_lower(self, num_layers: int, embeddings: bool = False) -> None:
+        """Freeze the lowest `num_layers` layers and the embeddings below them, or the embeddings alone.
+
+        Frozen parts run without dropout: dropout teaches weights not to lean on single units, and
+        weights that cannot learn would only be handed noise. Call it before `compile`.
+
+        Raises:
+            UsageError: the encoder has fewer layers.
+        """
+        depth = self.config.num_layers
+        if not 0 <= num_layers <= depth:
+            raise UsageError(f"--freeze_layers={num_layers}: the checkpoint has {depth} layers; 0 to {depth} can be frozen")
+        self.num_frozen = num_layers
+        self.frozen_embeddings = embeddings or num_layers > 0
+        b = self.backbone
+        for layer in self.embedding_layers:
+            layer.trainable = not self.frozen_embeddings
+        for i, layer in enumerate(b.transformer_layers):
+            layer.trainable = i >= num_layers
+
+    def call(
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        first_only: bool = False,
+        layers: Sequence[int] | None = None,
+    ) -> Any:
+        """Hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens].
+
+        With `first_only`, only [CLS] is computed there: [batch, 1, hidden]. Keys and values still come
+        from all tokens, so that its vector is the same, for a sixth of the layer's work. With `layers`, a list
+        of the hidden states of these is returned instead: 0 are the embeddings, 1 the first layer's.
+        """
+        b = self.backbone
+        tables = (b.token_embedding.embeddings, b.position_embedding.position_embeddings, b.segment_embedding.embeddings)
+        tokens, positions, segments = map(ops.convert_to_tensor, tables)
+        x = ops.cast(ops.take(tokens, inputs["token_ids"], axis=0), "float32")
+        x = x + ops.cast(positions[: ops.shape(x)[1]], "float32")
+        x = x + ops.cast(ops.take(segments, inputs["segment_ids"], axis=0), "float32")
+        x = normalised(b.embeddings_layer_norm, x)
+        x = fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
+        # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
+        bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
+        states = [x]
+        for i, layer in enumerate(b.transformer_layers):
+            if i == self.num_frozen and self.frozen_embeddings:
+                x = ops.stop_gradient(x)
+            last = i == self.config.num_layers - 1
+            x = self._transform(layer, x, bias, training and i >= self.num_frozen, first_only and last)
+            states.append(x)
+        return x if layers is None else [states[number] for number in layers]
+
+    def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
+        """One transformer layer, in an order that CPUs like.
+
+        The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
+        [rows, hidden] with one for key and value, where its einsum projections cost most.
+        """
+        heads, hidden, narrow = self.config.num_heads, self.config.hidden_dim, self.policy.compute_dtype
+        size = hidden // heads
+        attention = layer._self_attention_layer
+
+        def product_and_bias(x: Any, *projections: Any) -> Any:  # [batch, length, width] -> [rows, all their width], [same]
+            kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (x.shape[-1], -1)) for p in projections]
+            shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (-1,)) for p in projections]
+            kernel, shift = ops.cast(ops.concatenate(kernels, -1), narrow), ops.cast(ops.concatenate(shifts, -1), "float32")
+            return ops.matmul(ops.reshape(ops.cast(x, narrow), (-1, x.shape[-1])), kernel), shift
+
+        def product(x: Any, *projections: Any, activation: Any = None) -> Any:  # their sum, [batch, length, all their width]
+            flat, shift = product_and_bias(x, *projections)
+            shape = (batch, -1, flat.shape[-1])
+            # TensorFlow fuses what stands next to a product with it: good in float32, in bfloat16 half as fast.
+            if narrow != "float32":
+                flat = ops.reshape(ops.cast(flat, "float32"), shape)
+            flat = tf.nn.bias_add(flat, shift)
+            return ops.reshape(flat if activation is None else activation(flat), shape)
+
+        def by_head(x: Any) -> Any:  # [batch, length, hidden] -> [batch, heads, length, size]
+            return ops.transpose(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
+
+        def added(x: Any, change: Any, dropout: Any, norm: Any) -> Any:
+            return normalised(norm, x + fused.dropped(change, dropout, training))
+
+        batch = ops.shape(x)[0]
+        read = x[:, :1] if first_only else x
+        query = by_head(product(read, attention._query_dense)) * size**-0.5
+        both = product(x, attention._key_dense, attention._value_dense)
+        key, value = map(by_head, ops.split(both, 2, axis=2))
+        mixed = fused.attention(query, key, ops.cast(value, narrow), bias, attention._dropout_layer, training)
+        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, -1, hidden))
+        mixed = product(mixed, attention._output_dense)
+        x = added(read, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
+        inner = layer._feedforward_intermediate_dense
+        if training and self.compiled:
+            wide = ops.reshape(self._activated(*product_and_bias(x, inner)), (batch, -1, self.config.intermediate_dim))
+        else:
+            wide = product(x, inner, activation=ACTIVATIONS[self.config.activation])
+        out = product(wide, layer._feedforward_output_dense)
+        return added(x, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
+
+    def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:
+        """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
+
+        Many checkpoints have no pooler. Where it is trained it then keeps its random values, and the
+        caller has to say so; where it is set aside (`kbert.model.heads.Pool`) it is put to zero, so that a
+        model trained here is not taken for one that has a pooler.
+
+        Returns:
+            Whether nothing was left at its random values.
+
+        Raises:
+            DataError: a tensor other than the pooler's is missing, or one is left over or of the wrong shape.
+        """
+        variables = {v.path: v for v in self.backbone.weights}
+        left_over = sorted(set(arrays) - set(variables))
+        if left_over:
+            raise DataError(f"{where}: tensor {left_over[0]!r} has no place in a BERT of {self.config.num_layers} layers")
+        whole = True
+        for path, variable in variables.items():
+            if path not in arrays:
+                if path.startswith("pooled_dense/"):
+                    whole = whole and not variable.trainable
+                    if not variable.trainable:
+                        variable.assign(ops.zeros_like(variable))
+                    continue
+                raise DataError(f"{where}: tensor {path!r} is missing")
+            if tuple(arrays[path].shape) != tuple(variable.shape):
+                found = tuple(arrays[path].shape)
+                raise DataError(f"{where}: tensor {path!r} has shape {found}, expected {tuple(variable.shape)}")
+            variable.assign(arrays[path])
+        return whole
+
+
+def normalised(layer: Any, x: Any) -> Any:
+    """Layer normalisation with a Keras layer's variables, in float32 (`kbert.model.fused`)."""
+    gamma, beta = (ops.cast(ops.convert_to_tensor(v), "float32") for v in (layer.gamma, layer.beta))
+    return fused.layer_norm(x, gamma, beta, layer.epsilon)
+
+
+def frozen_table(model: keras.Model, encoder: Encoder) -> str:
+    """Layer, parameters, frozen or trained, and totals, as text."""
+    b = encoder.backbone
+    rows: list[tuple[str, list[Any]]] = [("embeddings", [v for layer in encoder.embedding_layers for v in layer.weights])]
+    rows += [(f"layer {i + 1}", layer.weights) for i, layer in enumerate(b.transformer_layers)]
+    rows.append(("pooler", b.pooled_dense.weights))
+    inside = {id(v) for v in encoder.weights}
+    beside = [v for v in model.weights if id(v) not in inside]
+    rows.append(("head", [v for v in beside if v.trainable]))
+    if any(not v.trainable for v in beside):
+        rows.append(("beside", [v for v in beside if not v.trainable]))
+    lines, totals = [], {True: 0, False: 0}
+    for name, weights in rows:
+        count = sum(int(np.prod(v.shape)) for v in weights)
+        trained = all(v.trainable for v in weights)
+        totals[trained] += count
+        lines.append(f"{name:<12}{count:>14,}  {'trained' if trained else 'frozen'}")
+    lines += [f"{'trained':<12}{totals[True]:>14,}", f"{'frozen':<12}{totals[False]:>14,}"]
+    return "\n".join([f"{'layer':<12}{'parameters':>14}", *lines])

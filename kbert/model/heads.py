@@ -1,0 +1,90 @@
+"""What stands between the encoder and a task's output: ways to read hidden states."""
+
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kbert.model import pooling as poolings
+from kbert.model.encoder import ACTIVATIONS, Encoder, normalised
+
+
+class Pool(keras.layers.Layer):
+    """One vector a row from hidden states: [batch, tokens, hidden] -> [batch, hidden].
+
+    Float32, means being sums over hundreds of tokens; but the pooler's result has the encoder's precision.
+
+    Args:
+        encoder: the encoder whose pooler is used, or set aside as not trainable when it is not.
+        pooling: "pooler" (dense and tanh over [CLS], as BERT's own heads), "cls" (the bare vector) or
+            "mean" (over all tokens, [CLS] and [SEP] among them).
+    """
+
+    def __init__(self, encoder: Encoder, pooling: Literal["pooler", "cls", "mean"]):
+        super().__init__(name="pool", dtype=encoder.policy)
+        self.pooling = pooling
+        self.dense = encoder.backbone.pooled_dense
+        if pooling != "pooler":
+            self.dense.trainable = False
+
+    def call(self, hidden: Any, padding_mask: Any) -> Any:
+        if self.pooling == "pooler":
+            return self.dense(hidden[:, 0])
+        return poolings.pool(hidden, poolings.counted(padding_mask, special_tokens=True), self.pooling)
+
+
+def inputs() -> dict[str, keras.KerasTensor]:
+    """The encoder's inputs, each int32 of shape [batch, tokens]."""
+    return {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")}
+
+
+def initializer() -> keras.initializers.Initializer:
+    """BERT's own: a normal of standard deviation 0.02 cut at two deviations."""
+    return keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+class MaskedLM(keras.layers.Layer):
+    """The vocabulary's logits at some positions: dense, activation, LayerNorm, the token embeddings once more, a bias.
+
+    The weights and sums of google-research/bert `run_pretraining.py` (`get_masked_lm_output`), named as
+    KerasHub's `MaskedLMHead` names them. What is not asked for is not computed.
+
+    Args:
+        encoder: whose token embeddings the output is tied to.
+    """
+
+    def __init__(self, encoder: Encoder):
+        super().__init__(name="mlm_head", dtype=encoder.policy)
+        config = encoder.config
+        self.embedding = encoder.backbone.token_embedding
+        self.activation = ACTIVATIONS[config.activation]
+        self.intermediate_dense = keras.layers.Dense(
+            config.hidden_dim, kernel_initializer=initializer(), dtype=encoder.policy, name="intermediate_dense"
+        )
+        self.intermediate_layer_norm = keras.layers.LayerNormalization(
+            epsilon=1e-12, dtype=encoder.policy, name="intermediate_layer_norm"
+        )
+        self.sizes = config.hidden_dim, config.vocabulary_size
+
+    def build(self, *_: Any) -> None:
+        hidden, vocabulary = self.sizes
+        self.intermediate_dense.build((None, hidden))
+        self.intermediate_layer_norm.build((None, hidden))
+        self.output_bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="output_bias", autocast=False)
+
+    def logits(self, hidden: Any) -> Any:
+        """Logits, float32 [rows, vocabulary], of hidden states [rows, hidden]."""
+        x = normalised(self.intermediate_layer_norm, self.activation(self.intermediate_dense(hidden)))
+        table = ops.convert_to_tensor(self.embedding.embeddings)
+        # Softmax over a vocabulary is no matter for half precision.
+        scores = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))
+        return ops.cast(scores, "float32") + self.output_bias
+
+    def call(self, hidden: Any, positions: Any) -> Any:
+        """Logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""
+        rows = tf.gather(hidden, positions, batch_dims=1)
+        return ops.reshape(self.logits(ops.reshape(rows, (-1, self.sizes[0]))), (*ops.shape(positions), self.sizes[1]))
+
+    def compute_output_spec(self, hidden: Any, positions: Any) -> keras.KerasTensor:
+        return keras.KerasTensor((*positions.shape, self.sizes[1]), "float32")

@@ -1,0 +1,52 @@
+"""Hidden states into one vector a row: the poolings that sentence vectors are made with.
+
+In: hidden states [rows, tokens, hidden] and which tokens count, [rows, tokens]. Out: [rows, hidden].
+Nothing here has weights; BERT's own pooler, which has, is `kbert.model.heads.Pool`'s. The arithmetic is in
+float32, whatever the precision of the hidden states.
+"""
+
+from typing import Any, Literal, get_args
+
+from keras import ops
+
+Pooling = Literal["cls", "mean", "max"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+
+
+def counted(padding_mask: Any, special_tokens: bool) -> Any:
+    """Which tokens count in a mean or a maximum, 0 or 1, int32 [rows, tokens].
+
+    Args:
+        padding_mask: 1 where a token is, 0 behind the text, [rows, tokens].
+        special_tokens: count [CLS] and the [SEP] at the end too, as sentence-transformers does. Without
+            them, a text of which nothing else is left still counts them, so that it has a vector.
+    """
+    mask = ops.cast(padding_mask, "int32")
+    if special_tokens:
+        return mask
+    followed = ops.pad(mask[:, 1:], [[0, 0], [0, 1]])  # the last token has none behind it
+    inner = followed * ops.cast(ops.arange(ops.shape(mask)[1])[None, :] > 0, "int32")
+    return ops.where(ops.any(inner > 0, 1, keepdims=True), inner, mask)
+
+
+def pool(hidden: Any, counts: Any, pooling: Pooling) -> Any:
+    """One vector a row: that of [CLS], or the mean or the maximum over the tokens that count; float32 [rows, hidden].
+
+    Args:
+        hidden: [rows, tokens, hidden].
+        counts: see `counted`; every row has a token that counts. "cls" does not look at it.
+    """
+    if pooling == "cls":
+        return ops.cast(hidden[:, 0], "float32")
+    hidden = ops.cast(hidden, "float32")
+    kept = ops.cast(counts, "float32")[:, :, None]
+    if pooling == "mean":
+        return ops.sum(hidden * kept, 1) / ops.sum(kept, 1)
+    return ops.max(ops.where(kept > 0, hidden, -float("inf")), 1)
+
+
+def normalized(vectors: Any) -> Any:
+    """Vectors [rows, size] scaled to length 1 (L2), float32; a vector of zeros stays one."""
+    vectors = ops.cast(vectors, "float32")
+    length = ops.sqrt(ops.sum(ops.square(vectors), -1, keepdims=True))
+    return vectors / ops.maximum(length, 1e-12)  # the bound of torch's `normalize`

@@ -1,0 +1,323 @@
+"""The part of a context that answers a question (extractive question answering).
+
+Raw `question` and `context` in; the answer's text, its characters in the context, a score, and the n
+best out. The head is that of google-research/bert `run_squad.py`: one dense layer gives each token a
+score for being the answer's first and one for being its last (Devlin et al. 2019, section 4.2); a
+question without an answer points at [CLS] (section 4.3). Contexts are read in windows.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from kbert import graphs
+from kbert.checkpoints.head import Head
+from kbert.config import ModelConfig, Offsets, SourceConfig, from_json
+from kbert.data import squad
+from kbert.data.offsets import Places
+from kbert.data.tokenizer import Tokenizer
+from kbert.errors import DataError, UsageError
+from kbert.model import heads
+from kbert.model.encoder import Encoder
+from kbert.tasks.answer import answer_spans
+from kbert.tasks.answer.options import AnswerOptions
+from kbert.tasks.answer.report import THRESHOLD, AnswerReport, AnswerScorer
+from kbert.tasks.base import Encoded, Lengths, Task, Tensors
+
+log = logging.getLogger(__name__)
+
+OTHER_UNITS: tuple[Offsets, ...] = ("utf16", "bytes")
+
+
+class AnswerAudit:
+    """Checks that the gold answers stand in their contexts, and counts the questions whose are not where they should be.
+
+    A row to train on (`training`) needs one answer that stands in its context, or an empty list; to
+    measure, any gold text will do.
+    """
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, source: str, training: bool):
+        self.source = source
+        self.training = training
+        self.questions = self.answered = self.moved = self.nowhere = 0
+        self.unsaid = 0  # questions without an answer of which nothing says that there is none
+        self.elsewhere: Counter[Offsets] = Counter()  # those moved whose answers another unit puts where they are
+
+    def __call__(self, values: tuple[str, ...]) -> None:
+        _, context, document = values
+        context, gold = squad.whole(context), squad.parse(document)
+        places = [squad.locate(context, text, start) for text, start in gold]
+        if gold and max(places) < 0 and self.training:
+            raise ValueError(
+                f"the answer {gold[0][0][:60]!r} stands nowhere in the context; correct it or leave the question out"
+            )
+        self.questions += 1
+        self.answered += bool(gold)
+        self.unsaid += not gold and not squad.impossible(document)
+        self.nowhere += -1 in places
+        moved = [(text, start) for place, (text, start) in zip(places, gold, strict=True) if place not in (-1, start)]
+        self.moved += bool(moved)
+        for unit in OTHER_UNITS if moved else ():
+            counted = Places(context, unit)
+            self.elsewhere[unit] += all(
+                context.startswith(text, counted.character(max(start, 0), last=True)) for text, start in moved
+            )
+
+    def finish(self) -> None:
+        if not self.answered and self.unsaid:
+            raise DataError(
+                f"{self.source}: none of {self.questions} questions has a gold answer, so that nothing can be measured. "
+                f"kbert.predict answers them; a question known to have none is marked so (is_impossible, or {squad.IMPOSSIBLE})"
+            )
+        if self.moved:
+            unit, fit = max(self.elsewhere.items(), key=lambda item: item[1])
+            hint = f"; --offsets={unit} puts those of {fit} where they are" if fit > self.moved / 2 else ""
+            log.warning(
+                "%s: %d of %d questions have an answer that is not at its answer_start; it is taken from the nearest place%s",
+                *(self.source, self.moved, self.questions, hint),
+            )
+        if self.nowhere:
+            log.warning(
+                "%s: %d of %d questions have an answer that is nowhere in their context; a model can only come near it",
+                *(self.source, self.nowhere, self.questions),
+            )
+
+    def check_learnable(self) -> list[str]:
+        if not self.answered:
+            raise DataError(f"{self.source}: no question has an answer in --label_column; there is nothing to learn")
+        return []
+
+
+class Answer(Task):
+    """The task `answer`; see `kbert.tasks.base.Task` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
+    gold: ClassVar[tuple[str, ...]] = ("answers",)
+    split_by: ClassVar[slice] = slice(1, None)  # questions on one context stay together
+    usual: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("question", "context"), "--text_columns=question,context"),
+        "answers": "--label_column=answers",
+    }
+    nested: ClassVar[bool] = True
+    windowed: ClassVar[bool] = True
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.options: AnswerOptions = from_json(AnswerOptions, config.options, "options")
+        self.tokenizer = tokenizer
+        self.threshold: float | None = None  # no answer is given where none is better by more than this
+        self.options.check(config.max_length)
+        self._surveyed = graphs.function(self._survey, reduce_retracing=True)
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        if len(source.text_columns) != 2:
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: two are needed, of the question and of the context"
+            )
+        return ("question", "context")
+
+    @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        return (*source.text_columns, source.label_column)
+
+    @staticmethod
+    def reader(source: SourceConfig) -> squad.AnswerReader | None:
+        if source.ends is not None:
+            raise UsageError(f"--ends={source.ends}: an answer has an answer_start and no end")
+        return squad.AnswerReader(source.offsets) if source.offsets in OTHER_UNITS else None
+
+    @staticmethod
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> AnswerAudit:
+        if labels:
+            raise UsageError("--labels: answers are found in the context; --task=answer has no labels")
+        return AnswerAudit(source, training=labels is None)
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """Windows `[CLS] question [SEP] part of the context [SEP]`.
+
+        Returns:
+            Besides ids, segments and `row`, [windows]: `first` and `prefix`, int32 [windows], the context
+            token that a window starts with and how many tokens stand before it; `begins` and `ends`, int32
+            [rows, (context tokens)], characters of the context.
+        """
+        limit = self.options.max_question_length
+        question = self.tokenizer.tokenize(raw["question"], max_words=limit)[:, :limit]
+        # Several questions are asked of one context: it is read once.
+        contexts, which = tf.unique(raw["context"])
+        ids, begins, ends = (tf.gather(part, which) for part in self.tokenizer.tokenize_with_offsets(contexts))
+        asked = tf.cast(question.row_lengths(), tf.int32)
+        counts = tf.cast(ids.row_lengths(), tf.int32)
+        row, first, behind = answer_spans.windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride)
+        start = tf.gather(tf.cast(ids.row_starts(), tf.int32), row)
+        index = tf.ragged.range(start + first, start + behind)
+        part = index.with_values(tf.gather(ids.values, index.values))  # [windows, (context tokens)]
+        packed = self.tokenizer.pack([tf.gather(question, row), part], self.config.max_length)
+        prefix = tf.gather(asked, row) + 2
+        return {**packed, "row": row, "first": first, "prefix": prefix, "begins": begins, "ends": ends}
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        """Of the questions; contexts are read whole, in windows."""
+        whole, limit = tokens["question"][:, None], self.options.max_question_length
+        return Lengths(whole, np.minimum(whole, limit), "questions", f"--max_question_length={limit}")
+
+    def survey(self, rows: Iterable[Tensors]) -> list[str]:
+        most = self.options.max_answer_length
+        asked = lost = long = 0
+        for raw in rows:
+            tokens = self._surveyed(raw).numpy()
+            asked += len(tokens)
+            answered = np.array([bool(squad.parse(document.decode())) for document in raw[self.gold[0]].numpy()])
+            lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
+        said = {
+            "questions have an answer that is whole in no window and learnt as none: raise --doc_stride or --max_length": lost,
+            f"questions have an answer of more than --max_answer_length={most} tokens: it is learnt, and never given": long,
+        }
+        found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
+        if self.options.doc_stride < most:
+            found.append(
+                f"--doc_stride={self.options.doc_stride} is less than --max_answer_length={most}: an answer of more tokens "
+                "than windows share can lie on an edge, whole in none"
+            )
+        return found
+
+    def _survey(self, raw: Tensors) -> tf.Tensor:
+        """How many tokens each answer has as it is learnt; 0 where it is not, [rows]."""
+        encoded = self.encode(raw)
+        first, last = tf.unstack(self.supervise(raw, encoded), axis=1)
+        tokens = tf.where(first > 0, last - first + 1, 0)  # [windows]
+        return tf.math.segment_max(tokens, encoded["row"])
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
+        """First and last token of the answer, int32 [windows, 2]; 0 and 0, [CLS], where a window lacks a part of it."""
+        target = graphs.numpy_function(_targets, [raw["context"], raw[self.gold[0]]], tf.int32)
+        start, end = tf.unstack(tf.ensure_shape(target, [None, 2]), axis=1)  # characters, [rows]
+        begins, ends, row = encoded["begins"], encoded["ends"], encoded["row"]
+        of = begins.value_rowids()
+        rows = tf.size(start)
+        # The tokens that share a character with the answer.
+        before = tf.math.unsorted_segment_sum(tf.cast(ends.values <= tf.gather(start, of), tf.int32), of, rows)
+        behind = tf.math.unsorted_segment_sum(tf.cast(begins.values < tf.gather(end, of), tf.int32), of, rows)
+        first, last = tf.gather(before, row), tf.gather(behind, row) - 1
+        here, width = encoded["first"], self._width(encoded)
+        inside = (first <= last) & (first >= here) & (last < here + width)
+        shift = encoded["prefix"] - here
+        return tf.where(inside[:, None], tf.stack([first + shift, last + shift], 1), 0)
+
+    def _width(self, encoded: Encoded) -> tf.Tensor:
+        """Context tokens of each window, int32 [windows]."""
+        return tf.cast(encoded["token_ids"].row_lengths(), tf.int32) - encoded["prefix"] - 1
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        inputs = heads.inputs()
+        encoder.backbone.pooled_dense.trainable = False
+        logits = keras.layers.Dense(2, kernel_initializer=heads.initializer(), dtype="float32", name="span")(encoder(inputs))
+        padding = 1.0 - ops.cast(inputs["padding_mask"], "float32")
+        return keras.Model(inputs, logits - 1e9 * padding[:, :, None], name="answer")
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("span")
+        return {name: arrays[name] for name in ("span/kernel", "span/bias")}
+
+    def compile_args(self) -> dict[str, Any]:
+        return {"loss": span_loss}
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        self.threshold = values.get(THRESHOLD)
+
+    def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        """The best answers.
+
+        Returns:
+            `answer`, `start`, `end` (characters of the context, -1 for no answer) and `score` [rows]; the same
+            of the n best, `answers`, `starts`, `ends`, `scores` [rows, n], padded with "", -1 and 0, and `count`
+            [rows]; `no_answer` [rows], by how much the score of [CLS] is above that of the best answer. Scores
+            are probabilities among all spans that could answer (and "no answer", where the model may say so).
+            Characters are counted as Python does, invalid bytes not among them.
+        """
+        begins, ends, row = encoded["begins"], encoded["ends"], encoded["row"]
+        counts = tf.cast(begins.row_lengths(), tf.int32)
+        heads_at = tf.cast(outputs.row_starts(), tf.int32)
+        start = heads_at + encoded["prefix"]
+        width = self._width(encoded)
+        logits = tf.gather(outputs.values, tf.ragged.range(start, start + width).values)  # [context tokens of all windows, 2]
+        scores, firsts, lasts, total = answer_spans.best(
+            logits, width, row, encoded["first"], counts, self.options.max_answer_length, self.options.n_best
+        )
+        # As run_squad.py has it: no answer scores as the least of the windows' [CLS].
+        none = tf.math.unsorted_segment_min(tf.reduce_sum(tf.gather(outputs.values, heads_at), -1), row, tf.size(counts))
+        real = scores > answer_spans.NONE / 2  # [rows, n]
+        margin = tf.where(real[:, 0], none - scores[:, 0], 1e9)
+        if self.threshold is not None:
+            total = tf.reduce_logsumexp([total, none], 0)
+        shares = tf.where(real, tf.exp(scores - total[:, None]), 0.0)
+
+        offset = tf.cast(begins.row_starts(), tf.int32)[:, None]
+        starts = tf.where(real, tf.gather(_ended(begins.values), tf.where(real, offset + firsts, 0)), -1)
+        stops = tf.where(real, tf.gather(_ended(ends.values), tf.where(real, offset + lasts, 0)), -1)
+        # A space behind, since substr takes no place behind the last character, and an empty text has no first.
+        context = tf.strings.unicode_transcode(raw["context"], "UTF-8", "UTF-8", errors="ignore") + " "
+        texts = tf.strings.substr(context[:, None], tf.maximum(starts, 0), stops - starts, unit="UTF8_CHAR")
+
+        silent = ~real[:, 0] if self.threshold is None else margin > self.threshold
+        of_none = tf.zeros_like(none) if self.threshold is None else tf.exp(none - total)
+        return {
+            "answer": tf.where(silent, "", texts[:, 0]),
+            "start": tf.where(silent, -1, starts[:, 0]),
+            "end": tf.where(silent, -1, stops[:, 0]),
+            "score": tf.where(silent, of_none, shares[:, 0]),
+            "answers": texts,
+            "starts": starts,
+            "ends": stops,
+            "scores": shares,
+            "count": tf.reduce_sum(tf.cast(real, tf.int32), 1),
+            "no_answer": margin,
+        }
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        names = ("answer", "start", "end", "score")
+        columns = {
+            name: decoded[name][row : row + 1].tolist()[0] for name in (*names, *(name + "s" for name in names), "no_answer")
+        }
+        answers = [text.decode() for text in columns["answers"][: decoded["count"][row]]]
+        lists = (answers, columns["starts"], columns["ends"], columns["scores"])
+        n_best = [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=False)]
+        best = {**{name: columns[name] for name in names}, "answer": columns["answer"].decode()}
+        return {**best, "no_answer": columns["no_answer"], "n_best": n_best}
+
+    def scorer(self, calibrates: bool) -> AnswerScorer:
+        return AnswerScorer(self.options.answer_metric, self.threshold, calibrates)
+
+    def report(self, metrics: dict[str, Any]) -> AnswerReport:
+        return AnswerReport(metrics, [], metrics.get(THRESHOLD))
+
+
+def span_loss(target: Any, logits: Any) -> Any:
+    """Mean cross-entropy of first and last token, [windows]; targets int32 [windows, 2], logits [windows, tokens, 2]."""
+    each = ops.sparse_categorical_crossentropy(target, ops.transpose(logits, (0, 2, 1)), from_logits=True)
+    return ops.mean(each, -1)
+
+
+def _targets(contexts: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """The gold answers' characters, int32 [rows, 2]; -1 and -1 where there is none."""
+    pairs = zip(contexts, documents, strict=True)
+    found = [squad.target(context.decode(), squad.parse(document.decode())) for context, document in pairs]
+    return np.array(found, np.int32).reshape(-1, 2)
+
+
+def _ended(values: tf.Tensor) -> tf.Tensor:
+    """The values and one more, so that there is one to gather."""
+    return tf.concat([values, [-1]], 0)
+
+
+TASK = Answer

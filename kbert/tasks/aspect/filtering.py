@@ -1,0 +1,223 @@
+"""The training of the text filter network as a stage of its own: does a text mention the coarse aspects?
+
+In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those of a text are learnt from together, since
+what is known is known of the text.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import graphs
+from kbert.config import ModelConfig
+from kbert.data.table import Table
+from kbert.data.tokenizer import Tokenizer
+from kbert.model import heads
+from kbert.tasks.aspect import labels
+from kbert.tasks.aspect.options import Aspect, AspectOptions
+from kbert.tasks.aspect.selecting import positions
+from kbert.tasks.aspect.sentences import LONGEST, Sentences, sentences
+from kbert.tasks.aspect.text_filter import TextFilter
+from kbert.tasks.base import Encoded, OnRows, Tensors
+from kbert.tasks.reports import Report
+
+log = logging.getLogger(__name__)
+
+MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
+
+
+class FilterReport(Report):
+    """How well mentions are told, by coarse aspect and on average."""
+
+    def scalars(self) -> dict[str, float]:
+        return {name: value for name, value in self.metrics.items() if isinstance(value, float)}
+
+    def table(self) -> str:
+        return "\n".join(f"{name:<24}{value:>8.4f}" for name, value in self.scalars().items())
+
+
+class FilterScorer:
+    """Mentions and their probabilities, five bytes a text and coarse aspect."""
+
+    def __init__(self, task: "Filtering"):
+        self.task = task
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        mentioned = self.task.mentions(raw, self.task.known_of_measured)
+        self.parts.append((mentioned.astype(np.int8), predicted["mentioned"].astype(np.float32)))
+
+    def result(self) -> FilterReport:
+        from sklearn.metrics import average_precision_score, f1_score
+
+        gold, found = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        known = gold >= 0
+        share = np.clip(np.where(gold == 1, found, 1 - found)[known], 1e-7, 1.0)
+        scores = []
+        for told, column, probability in zip(known.T, gold.T, found.T, strict=True):
+            if set(column[told]) == {0, 1}:
+                scores.append(
+                    (
+                        f1_score(column[told], probability[told] >= 0.5, zero_division=0.0),
+                        average_precision_score(column[told], probability[told]),
+                    )
+                )
+        loss = {"loss": float(-np.log(share).mean())}
+        if not scores:
+            if self.task.contrast:
+                log.warning("no coarse aspect is mentioned in some dev rows and not in others: the filter is kept by its loss")
+            self.task.contrast = False
+            return FilterReport(loss)
+        f1, precision = np.mean(scores, 0)
+        return FilterReport({**loss, "f1": float(f1), "average_precision": float(precision)})
+
+
+class Filtering(OnRows):
+    """What trains a `TextFilter`; see `kbert.tasks.base` for what each method is for.
+
+    Args:
+        config, tokenizer: those of the task it belongs to.
+        options: the task's.
+        text_filter: what is trained.
+        known: what the training rows say of each text, where a row says it of one aspect.
+    """
+
+    contrast = True  # whether dev has texts with and texts without a mention, which is known once it was measured
+    windowed: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        options: AspectOptions,
+        text_filter: TextFilter,
+        known: labels.TextLabels | None,
+    ):
+        self.config, self.tokenizer, self.known = config, tokenizer, known
+        self.known_of_measured: labels.TextLabels | None = None  # the same of the rows that are measured
+        self._measured: tuple[Table, Table] | None = None
+        self.aspects, self.pooling = options.aspects, options.filter_pooling
+        self.text_filter = text_filter
+        inputs = heads.inputs()
+        self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
+
+    @property
+    def best(self) -> tuple[str, Literal["max", "min"]]:
+        """Average precision where there is any, else the loss."""
+        return ("average_precision", "max") if self.contrast else ("loss", "min")
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """The task's gold columns."""
+        return labels.gold_columns(self.aspects, self.known is None)
+
+    @property
+    def grouped(self) -> bool:
+        """The loss is about all sentences of a text."""
+        return True
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """`[CLS] sentence [SEP]` for each sentence, or of a text of very many for some, and `row`, the text each is of."""
+        return filter_inputs(self.tokenizer, some(sentences(self.tokenizer, raw["text"]), tf.size(raw["text"]), MOST))
+
+    def measured(self, table: Table) -> Table | None:
+        """Each text once, where rows say one thing each, once it is known what they say together."""
+        if self.known is None:
+            return None
+        if self._measured is None or self._measured[0] is not table:
+            self._measured = table, table.once()
+            self.known_of_measured = said(table, (*self.config.fields, *self.gold), self.aspects, self.config.labels)
+        return self._measured[1]
+
+    def mentions(self, raw: dict[str, np.ndarray], known: labels.TextLabels | None) -> np.ndarray:
+        """Whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
+
+        Args:
+            raw: rows.
+            known: what all rows say of each text, where a row says it of one aspect.
+        """
+        names = self.config.labels
+        found = labels.numbers(raw, self.aspects, names, wide=True) if known is None else known.of(raw)
+        return labels.mentions(found, self.aspects, names)
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
+        """The text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
+        names = ["text", *self.gold]
+        mentioned = graphs.numpy_function(
+            lambda *columns: self.mentions(dict(zip(names, columns, strict=True)), self.known),
+            [raw[name] for name in names],
+            tf.int32,
+        )
+        mentioned = tf.ensure_shape(mentioned, [None, self.text_filter.num_aspects])
+        row = encoded["row"]
+        return tf.cast(tf.concat([row[:, None], tf.gather(mentioned, row)], 1), tf.float32)
+
+    def compile_args(self) -> dict[str, Any]:
+        # The loss of a batch is one number; each of its sentences has it, so that its mean is the loss.
+        return {"loss": lambda known, logits: tf.fill(tf.shape(known)[:1], mention_loss(known, logits, self.pooling))}
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        """`mentioned`: the probability that a text mentions each coarse aspect, float32 [rows, coarse aspects]."""
+        return {"mentioned": tf.sigmoid(text_logits(outputs, encoded["row"], tf.size(raw["text"]), self.pooling))}
+
+    def scorer(self, calibrates: bool) -> FilterScorer:
+        return FilterScorer(self)
+
+
+def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names: Sequence[str]) -> labels.TextLabels:
+    """What all rows of a table say of each text, where each row says it of one aspect."""
+    known = labels.TextLabels(aspects, names)
+    for raw in rows_of(table, columns):
+        known.add(raw)
+    return known
+
+
+def rows_of(table: Table, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    """The rows of a table, some at a time, by the names that tasks know."""
+    for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
+        yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
+
+
+def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
+    """`[CLS] sentence [SEP]` for each sentence, and `row`, the text each is of."""
+    return {**tokenizer.pack([found.token_ids], LONGEST + 2), "row": found.row}
+
+
+def some(found: Sentences, texts: tf.Tensor, most: int) -> Sentences:
+    """The sentences of texts, of one that has more than `most` that many, evenly spread."""
+    place, count = (tf.cast(values, tf.int64) for values in positions(found.row, texts))
+    kept = (count <= most) | ((place + 1) * most // count > place * most // count)
+    return Sentences(tf.boolean_mask(found.row, kept), *(tf.ragged.boolean_mask(values, kept) for values in found[1:]))
+
+
+def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Logits of texts from those of their sentences, [sentences, aspects] -> [texts, aspects].
+
+    "max" is the greatest; "log_sum_exp" a soft maximum, which teaches several sentences of a text at once; "attention" the mean
+    by softmax weights over a text's sentences (Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning").
+    """
+    most = tf.math.unsorted_segment_max(logits, row, texts)
+    if pooling == "max":
+        return most
+    most = tf.stop_gradient(most)
+    shares = tf.exp(logits - tf.gather(most, row))
+    total = tf.math.unsorted_segment_sum(shares, row, texts)
+    if pooling == "log_sum_exp":
+        return most + tf.math.log(total)
+    return tf.math.unsorted_segment_sum(shares * logits, row, texts) / total
+
+
+def mention_loss(known: tf.Tensor, logits: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Mean cross-entropy of what a batch's texts mention, a scalar, from `supervise`'s columns and the model's outputs."""
+    begins = known[1:, 0] != known[:-1, 0]
+    row = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [sentences]
+    texts = row[-1] + 1
+    mentioned = tf.math.segment_max(known[:, 1:], row)
+    told = tf.cast(mentioned >= 0, tf.float32)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.maximum(mentioned, 0), text_logits(logits, row, texts, pooling))
+    return tf.math.divide_no_nan(tf.reduce_sum(losses * told), tf.reduce_sum(told))

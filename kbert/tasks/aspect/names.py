@@ -1,0 +1,73 @@
+"""The aspects of a model: their names, what is read for them, and the coarse aspects they are part of.
+
+In: names of columns or the lines of a file. Out: `Aspect`s in order. No TensorFlow here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kbert.errors import DataError
+from kbert.tasks.aspect.options import Aspect
+
+
+def aspect_of(name: str) -> Aspect:
+    """`service_parking_convenience` is read as "service parking convenience" and part of `service`."""
+    return Aspect(name=name, coarse=name.partition("_")[0] or name, readable=name.replace("_", " ").strip() or name)
+
+
+def read_names(file: str) -> tuple[Aspect, ...]:
+    """The aspects in a file: a line each, the name, a tab, what is read for it and, behind another tab, its coarse aspect.
+
+    Raises:
+        DataError: the file is not readable, or a line is malformed or names an aspect again.
+    """
+    where = f"--aspect_names={file}"
+    try:
+        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: not readable: {error}") from None
+    found: dict[str, Aspect] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        columns = [column.strip() for column in line.split("\t")]
+        if len(columns) > 3 or not all(columns):
+            raise DataError(
+                f"{where}:{number}: expected a name and, behind tabs, what is read for it and its coarse aspect, found {line!r}"
+            )
+        if columns[0] in found:
+            raise DataError(f"{where}:{number}: aspect {columns[0]!r} is named twice")
+        plain = aspect_of(columns[0])
+        found[columns[0]] = Aspect(
+            name=columns[0],
+            readable=columns[1] if len(columns) > 1 else plain.readable,
+            coarse=columns[2] if len(columns) > 2 else plain.coarse,
+        )
+    if not found:
+        raise DataError(f"{where}: no aspect is named")
+    return _distinct(tuple(found.values()), where)
+
+
+def named(columns: Sequence[str], file: str | None) -> tuple[Aspect, ...]:
+    """The aspects of these columns, as a file describes them where there is one.
+
+    Raises:
+        DataError: the file lacks one of them.
+    """
+    if file is None:
+        return _distinct(tuple(map(aspect_of, columns)), f"--label_column={','.join(columns)}")
+    known = {aspect.name: aspect for aspect in read_names(file)}
+    missing = [column for column in columns if column not in known]
+    if missing:
+        raise DataError(f"--aspect_names={file}: no line for aspect {missing[0]!r}; it names {', '.join(known)}")
+    return tuple(known[column] for column in columns)
+
+
+def _distinct(aspects: tuple[Aspect, ...], where: str) -> tuple[Aspect, ...]:
+    """The aspects, unless one is read as another is read or called: nobody could tell them apart then."""
+    called = {aspect.name: aspect for aspect in aspects}
+    for aspect in aspects:
+        other = called.setdefault(aspect.readable, aspect)
+        if other is not aspect:
+            raise DataError(f"{where}: aspects {other.name!r} and {aspect.name!r} are both read or called {aspect.readable!r}")
+    return aspects

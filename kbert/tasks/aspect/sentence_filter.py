@@ -1,0 +1,171 @@
+"""How much the sentences of texts have to do with aspects, by the way that `--filter` names.
+
+In: sentences in the graph. Out: a relevance for each and each question; a question is what sentences are picked for: a coarse
+aspect, the term of a row, or anything where only places count. What has to be learnt for it is learnt before the classifier.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.config import ModelConfig
+from kbert.data.table import Table
+from kbert.data.tokenizer import UNKNOWN, Tokenizer
+from kbert.errors import UsageError
+from kbert.model.chunks import in_chunks
+from kbert.model.encoder import Encoder
+from kbert.tasks.aspect import labels, word_weights
+from kbert.tasks.aspect.filtering import Filtering, filter_inputs, rows_of, said
+from kbert.tasks.aspect.options import AspectOptions
+from kbert.tasks.aspect.selecting import POSITIONAL, positional_scores
+from kbert.tasks.aspect.sentences import Sentences
+from kbert.tasks.aspect.text_filter import TextFilter
+from kbert.tasks.base import Stage
+
+log = logging.getLogger(__name__)
+
+FILTER = "filter"  # the stage that trains the network
+CHUNK_TOKENS = 16384  # of sentences that pass through the network at once
+
+
+class SentenceFilter:
+    """One way of scoring sentences, with its weights.
+
+    Args:
+        config, tokenizer, options: the task's.
+        wide: whether each aspect has a gold column.
+
+    Attributes:
+        how: the way, none of which is "auto".
+        questions: how many there are.
+        coarse_of: the question of each aspect; of a row's own term it is the only one.
+        threshold: least relevance of a sentence that is kept; None for any.
+
+    Raises:
+        UsageError: the network is asked for, and there is nothing it could learn from.
+    """
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer, options: AspectOptions, wide: bool):
+        self.config, self.tokenizer, self.options, self.wide = config, tokenizer, options, wide
+        aspects, told = options.aspects, labels.NOT_MENTIONED in config.labels
+        self.how: str = options.filter
+        if self.how == "auto":
+            self.how = "tfn" if aspects and told else "lexical"
+        if self.how == "tfn" and not aspects:
+            raise UsageError("--filter=tfn: the aspects have to be known; name them in --aspect_names, or use --filter=lexical")
+        if self.how == "tfn" and not told:
+            raise UsageError(
+                "--filter=tfn: no row is labelled -2 (not mentioned), and only from such is learnt which texts mention an "
+                "aspect; use another --filter"
+            )
+        coarse = labels.coarse_aspects(aspects) if self.how not in POSITIONAL else ()
+        self.questions = max(1, len(coarse))
+        self.coarse_of = [coarse.index(aspect.coarse) if coarse else 0 for aspect in aspects]
+        self.threshold = options.filter_threshold if self.how == "tfn" else None
+        self.text_filter: TextFilter | None = None
+        self.word_weights: word_weights.WordWeights | None = None
+        self._encoder: Encoder | None = None
+        self._taken = False  # over from another model, and not learnt
+
+    def attach(self, model: keras.Model, encoder: Encoder) -> None:
+        """Make weights, which become the model's too, though its ids pass them by."""
+        shape, options = encoder.config, self.options
+        self._encoder = encoder
+        if self.how == "tfn":
+            self.text_filter = TextFilter(
+                *(self.questions, shape.vocabulary_size, shape.hidden_dim, options.filter_units, options.filter_dropout)
+            )
+            self.text_filter.trainable = False
+            model.text_filter = self.text_filter
+        elif self.how == "lexical" and options.aspects:
+            model.word_weights = self.word_weights = word_weights.WordWeights(len(self.tokenizer.vocabulary), self.questions)
+
+    def take(self, options: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What of another model's arrays are the weights here, by path; none unless it picks for the same coarse aspects."""
+        layer = self.text_filter or self.word_weights
+        wanted = {} if layer is None else {weight.path: tuple(weight.shape) for weight in layer.weights}
+        found = tuple(dict.fromkeys(aspect["coarse"] for aspect in options.get("aspects", ())))
+        fits = all(path in arrays and arrays[path].shape == shape for path, shape in wanted.items())
+        self._taken = bool(wanted) and fits and found == labels.coarse_aspects(self.options.aspects)
+        return {path: arrays[path] for path in wanted} if self._taken else {}
+
+    def prepare(self, table: Table) -> Iterator[Stage]:
+        """See `kbert.tasks.base.Task`: words are counted, or the network is trained on what texts mention."""
+        if self.how != "tfn":
+            plain = AspectOptions()
+            given = [f.name for f in dataclasses.fields(plain) if f.name.startswith("filter_")]
+            given = [name for name in given if getattr(self.options, name) != getattr(plain, name)]
+            if given:
+                log.warning("--filter=%s: %s say nothing to it", self.how, ", ".join(f"--{name}" for name in given))
+        if self._taken:
+            return
+        if self.word_weights is not None:
+            self.word_weights.table.assign(self._counted(table))
+        if self.text_filter is None:
+            return
+        assert self._encoder is not None
+        self.text_filter.embedding.embeddings.assign(self._encoder.backbone.token_embedding.embeddings)
+        self.text_filter.trainable = True
+        self.text_filter.embedding.trainable = False
+        task = Filtering(self.config, self.tokenizer, self.options, self.text_filter, self._said(table))
+        settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
+        yield Stage(FILTER, task, task.model, settings, None if self.wide else table.once())
+        self.text_filter.trainable = False
+
+    def _counted(self, table: Table) -> np.ndarray:
+        """The weights of words in the training rows."""
+        aspects, known = self.options.aspects, self.config.labels
+        of_texts = self._said(table)
+
+        def texts() -> Iterator[tuple[list[list[int]], np.ndarray]]:
+            for raw in rows_of(table if self.wide else table.once(), self._columns):
+                ids = self.tokenizer.tokenize(tf.constant(raw["text"])).to_list()
+                found = labels.numbers(raw, aspects, known, wide=True) if of_texts is None else of_texts.of(raw)
+                yield ids, labels.mentions(found, aspects, known)
+
+        unknown = self.tokenizer.vocabulary.index(UNKNOWN)
+        own: list[list[int]] = [[] for _ in range(self.questions)]
+        readable = tf.constant([f"{aspect.coarse} {aspect.readable}" for aspect in aspects])
+        for place, ids in zip(self.coarse_of, self.tokenizer.tokenize(readable).to_list(), strict=True):
+            own[place] += [piece for piece in ids if piece != unknown]
+        return word_weights.counted(texts(), own, len(self.tokenizer.vocabulary))
+
+    def _said(self, table: Table) -> labels.TextLabels | None:
+        """What all rows say of each text, where each row says it of one aspect."""
+        return None if self.wide else said(table, self._columns, self.options.aspects, self.config.labels)
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*self.config.fields, *labels.gold_columns(self.options.aspects, self.wide))
+
+    def relevance(self, found: Sentences, texts: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
+        """The relevance of each sentence, float32 [sentences, questions].
+
+        Args:
+            found: the sentences.
+            texts: how many texts they are of.
+            terms: where aspects are not known, the pieces of each text's term, int32 [texts, (tokens)].
+        """
+        if self.how in POSITIONAL:
+            return positional_scores(self.how, found.row, texts)
+        if not self.options.aspects:
+            unknown = self.tokenizer.vocabulary.index(UNKNOWN)  # is no word that a sentence could share
+            known = terms.with_values(tf.where(terms.values == unknown, -1, terms.values))
+            return word_weights.shared(found.token_ids, found.row, known)
+        text_filter = self.text_filter
+        if text_filter is None:
+            assert self.word_weights is not None
+            return self.word_weights.scores(found.token_ids)
+        logits = in_chunks(
+            lambda part: text_filter(part["token_ids"], part["padding_mask"], training=False),
+            tf.TensorSpec([None, self.questions], tf.float32),
+            filter_inputs(self.tokenizer, found),
+            self.tokenizer.pad_id,
+            CHUNK_TOKENS,
+        )
+        return tf.sigmoid(logits)

@@ -1,0 +1,337 @@
+"""What a long text says of aspects: positive, neutral, negative, or nothing.
+
+Raw `text` in; for each aspect of the model its label, probabilities, and the sentences that were read for it, with their
+characters, out. Or `text` and `aspect` in, and the same of that one. A filter keeps the sentences that concern an aspect's
+coarse aspect; they and the aspect's readable name are a pair to the encoder, with an attention layer on top, as
+BERT-Pair-ATT has it (see `kbert.tasks.aspect.text_filter` for the source; pairs of text and aspect: Sun et al. 2019, "Utilizing
+BERT for Aspect-Based Sentiment Analysis via Constructing Auxiliary Sentence").
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import graphs
+from kbert.checkpoints.head import Head, order, ordered
+from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.data.table import Table
+from kbert.data.tokenizer import Tokenizer
+from kbert.errors import DataError, UsageError
+from kbert.model import heads
+from kbert.model.encoder import Encoder
+from kbert.tasks.aspect import labels, names
+from kbert.tasks.aspect.aspect_attention import AspectAttention
+from kbert.tasks.aspect.audit import AspectAudit
+from kbert.tasks.aspect.options import AspectOptions
+from kbert.tasks.aspect.panels import all_sentences, kept_sentences
+from kbert.tasks.aspect.report import AspectReport, AspectScorer
+from kbert.tasks.aspect.selecting import POSITIONAL, joined, keep
+from kbert.tasks.aspect.sentence_filter import FILTER, SentenceFilter
+from kbert.tasks.aspect.sentences import sentences
+from kbert.tasks.base import Encoded, Lengths, Signature, Stage, Task, Tensors
+
+SURVEYED = 2000  # rows whose lengths are told in the log
+OUTPUTS = ("aspect", "label", "probabilities", "sentences", "starts", "ends", "relevance", "count")
+
+
+class Aspect(Task):
+    """The task `aspect`; see `kbert.tasks.base.Task` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("macro_f1", "max")
+    split_by: ClassVar[slice] = slice(1)  # all that is said of a text stays together
+    nested: ClassVar[bool] = False
+    windowed: ClassVar[bool] = True
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.options: AspectOptions = from_json(AspectOptions, config.options, "options")
+        self.tokenizer = tokenizer
+        self.options.check(config.max_length)
+        self.aspects = self.options.aspects
+        self.wide = len(config.fields) == 1
+        self.filter = SentenceFilter(config, tokenizer, self.options, self.wide)
+        self.longest = config.max_length // 4  # tokens of an aspect
+        self._spelt: list[list[int]] = []  # the pieces of each aspect
+        if self.aspects:
+            readable = tf.constant([aspect.readable for aspect in self.aspects])
+            self._spelt = tokenizer.tokenize_with_offsets(readable)[0].to_list()
+        self.readable = [ids[: self.longest] for ids in self._spelt]
+        # Traced once, however many graphs it becomes part of.
+        self._graph = graphs.function(self._encode, reduce_retracing=True)
+
+    def check_trainable(self) -> None:
+        """Raise DataError where the encoder reads nothing for an aspect, or the same as for another."""
+        known: dict[tuple[int, ...], str] = {}
+        for aspect, ids in zip(self.aspects, self.readable, strict=True):
+            if not ids:
+                raise DataError(f"aspect {aspect.name!r}: nothing is left of {aspect.readable!r} to read; see --aspect_names")
+            other = known.setdefault(tuple(ids), aspect.name)
+            if other != aspect.name:
+                pieces = " ".join(self.tokenizer.vocabulary[piece] for piece in ids)
+                raise DataError(
+                    f"aspects {other!r} and {aspect.name!r} both read as {pieces!r} ({self.longest} tokens at most, a quarter "
+                    "of --max_length); see --aspect_names"
+                )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return (FILTER,) if self.filter.how == "tfn" else ()
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """A column for each aspect, or that of the row's aspect."""
+        return labels.gold_columns(self.aspects, self.wide)
+
+    @property
+    def inputs_each(self) -> int:
+        """One for each aspect, or for the row's."""
+        return len(self.aspects) if self.wide else 1
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        count = len(source.text_columns)
+        if count not in (1, 2):
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: one is needed, of the text, where each aspect has a column; "
+                "two, of text and aspect, where each row is about one"
+            )
+        return ("text", "aspect")[:count]
+
+    @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        return (*source.text_columns, *label_columns(source))
+
+    @staticmethod
+    def settled(options: AspectOptions, source: SourceConfig) -> AspectOptions:
+        file = options.aspect_names
+        if len(source.text_columns) == 1:
+            aspects = names.named(label_columns(source), file)
+        else:
+            aspects = () if file is None else names.read_names(file)
+        return dataclasses.replace(options, aspects=aspects, aspect_names=None)
+
+    @staticmethod
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> AspectAudit:
+        known: AspectOptions = from_json(AspectOptions, options or {}, "options")
+        return AspectAudit(source, known.aspects, len(fields) == 1, labels, learns=known.filter in ("auto", "tfn"))
+
+    def prepare(self, table: Table) -> Iterator[Stage]:
+        return self.filter.prepare(table)
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """Inputs of the encoder, `[CLS] sentences kept [SEP] readable aspect [SEP]`: one for each row and aspect.
+
+        Returns:
+            Besides ids, segments and `row`, [inputs]: `texts`, strings, each once where several rows are about one, and
+            `text`, int32 [rows], which of them each row's is; `found`, their `Sentences`; `kept`, those of them that are
+            read, for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the
+            place in `kept` of each input's.
+        """
+        encoded: Encoded = self._graph({name: raw[name] for name in ("text", "aspect") if name in raw})
+        return encoded
+
+    def _encode(self, raw: Tensors) -> Encoded:
+        texts = raw["text"]
+        rows = tf.range(tf.size(texts))
+        text, row = rows, rows
+        if self.aspects and "aspect" in raw:  # rows are about a text's aspects in turn, and its sentences the same for all
+            texts, text = tf.unique(texts)
+        count = tf.size(texts)
+        found = sentences(self.tokenizer, texts)
+        if self.aspects:
+            terms = tf.ragged.constant(self.readable, dtype=tf.int32)
+            room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # as sentences are shared
+        else:
+            terms = self.tokenizer.tokenize_with_offsets(raw["aspect"])[0][:, : self.longest]
+            with _asserted(tf.reduce_all(terms.row_lengths() > 0), "DataError: an aspect is empty"):
+                terms = tf.identity(terms)
+            room = self.config.max_length - 3 - tf.cast(terms.row_lengths(), tf.int32)
+        relevance = self.filter.relevance(found, count, terms)
+        lengths = tf.cast(found.token_ids.row_lengths(), tf.int32)
+        kept = keep(relevance, lengths, found.row, count, room, self.filter.threshold)
+        read = joined(found.token_ids, kept)  # [texts * questions, (tokens)]
+        group = rows
+        if self.aspects:
+            if "aspect" in raw:
+                asked = self._asked(raw)  # [inputs]
+            else:
+                asked = tf.tile(tf.range(len(self.aspects)), [count])
+                row = tf.repeat(rows, len(self.aspects))
+            terms = tf.gather(terms, asked)
+            group = tf.gather(text, row) * self.filter.questions + tf.gather(tf.constant(self.filter.coarse_of), asked)
+        packed = self.tokenizer.pack([tf.gather(read, group), terms], self.config.max_length)
+        parts = {"texts": texts, "text": text, "found": found, "kept": kept, "relevance": relevance}
+        return {**packed, "row": row, "group": group, **parts}
+
+    def _asked(self, raw: Tensors) -> tf.Tensor:
+        """The number of each row's aspect, which is one of the model's, int32 [rows]."""
+        known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
+        same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
+        unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
+        said = f"DataError: aspects are {', '.join(aspect.name for aspect in self.aspects)}; found "
+        unknown = tf.strings.reduce_join(unknown, separator=", ")
+        with _asserted(tf.reduce_all(tf.reduce_any(same, 1)), tf.strings.join([said, unknown])):
+            return tf.argmax(same, 1, tf.int32)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        """Of texts beside the longest aspect, or the row's; where they do not fit, the filter chooses what is read."""
+        most = self.config.max_length
+        aspect = np.array(max(map(len, self._spelt))) if self.aspects else tokens["aspect"]
+        read = np.minimum(aspect, self.longest)
+        whole, read = tokens["text"] + aspect + 3, read + np.minimum(tokens["text"], most - 3 - read) + 3
+        return Lengths(whole[:, None], read[:, None], "texts with their aspect", f"--max_length={most}")
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
+        """Each input's label, int32 [inputs]."""
+        columns = ["aspect", *self.gold] if not self.wide else list(self.gold)
+
+        def read(*values: np.ndarray) -> np.ndarray:
+            found = labels.numbers(dict(zip(columns, values, strict=True)), self.aspects, self.config.labels, self.wide)
+            return found.reshape(-1) if self.wide else found.max(1)
+
+        return tf.ensure_shape(graphs.numpy_function(read, [raw[name] for name in columns], tf.int32), [None])
+
+    def survey(self, rows: Iterable[Tensors]) -> list[str]:
+        count, sizes = 0, np.zeros(3)
+        for raw in rows:
+            encoded = self.encode(raw)
+            ids, kept = encoded["found"].token_ids, encoded["kept"].tokens
+            texts = len(encoded["texts"])
+            sizes += [ids.nrows(), len(ids.values), int(tf.reduce_sum(kept.values)) * texts / int(kept.nrows())]
+            count += texts
+            if count >= SURVEYED:
+                break
+        found, tokens, read = sizes / count
+        cut = [
+            repr(a.name)
+            for a, whole, ids in zip(self.aspects, self._spelt, self.readable, strict=True)
+            if len(whole) > len(ids)
+        ]
+        return [
+            *([f"of {', '.join(cut)} the first {self.longest} tokens are read, a quarter of --max_length"] if cut else []),
+            f"texts have {found:.0f} sentences, {tokens:.0f} tokens on average; "
+            f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect",
+        ]
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        if encoder.config.num_segments < 2:
+            raise UsageError("--task=aspect: the checkpoint knows one segment, a text and an aspect need two")
+        encoder.backbone.pooled_dense.trainable = False
+        inputs = heads.inputs()
+        attends = self.options.pooling == "aspect_attention"
+        hidden = encoder(inputs, first_only=not attends)
+        pooled = hidden[:, 0]
+        if attends:
+            pooled = AspectAttention(encoder.config.hidden_dim)(hidden, inputs["segment_ids"], inputs["padding_mask"])
+        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
+        classifier = keras.layers.Dense(
+            len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="aspect_classifier"
+        )
+        model = keras.Model(inputs, classifier(pooled), name="aspect")
+        self.filter.attach(model, encoder)
+        return model
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("aspect_classifier")
+        head.check_option("pooling", self.options.pooling, head.options.get("pooling"))
+        taken = ordered(arrays, "aspect_classifier", order(head, self.config.labels))
+        attention = {name: array for name, array in arrays.items() if name.startswith("aspect_attention/")}
+        return {**taken, **attention, **self.filter.take(head.options, arrays)}
+
+    def compile_args(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        """What is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.
+
+        Returns:
+            `aspect` and `label` [rows, aspects], `probabilities` [rows, aspects, labels]; the sentences that were read,
+            [rows, aspects, sentences]: `sentences`, their `starts` and `ends` in characters of the text (Python's, from 0, the
+            end exclusive) and `relevance`, padded with "", -1 and 0, and their `count` [rows, aspects]. Without the axis of
+            aspects where rows have one. And for panels, of all sentences of each text: `sentence_start`,
+            `sentence_end` [rows, sentences], `sentence_relevance`, `sentence_read` [rows, sentences, questions], with
+            `sentence_count` [rows].
+        """
+        relevance = encoded["relevance"]
+        if self.filter.how in POSITIONAL:  # whose scores say where a sentence stands, not what it says
+            relevance = tf.zeros_like(relevance)
+        parts = encoded["texts"], encoded["found"], encoded["kept"], relevance
+        rows = tf.size(raw["text"])
+        if not self.aspects:
+            name = raw["aspect"]
+        elif "aspect" in raw:
+            name = tf.gather(tf.constant([aspect.name for aspect in self.aspects]), self._asked(raw))
+        else:
+            name = tf.tile(tf.constant([aspect.name for aspect in self.aspects]), [rows])
+        each = {
+            "aspect": name,
+            "label": tf.gather(tf.constant(self.config.labels), tf.argmax(outputs, -1)),
+            "probabilities": tf.nn.softmax(outputs),
+            **kept_sentences(*parts, encoded["group"]),
+        }
+        if "aspect" not in raw:
+            shape = [rows, len(self.aspects)]
+            each = {key: tf.reshape(v, tf.concat([shape, tf.shape(v)[1:]], 0)) for key, v in each.items()}
+        panels = {key: tf.gather(values, encoded["text"]) for key, values in all_sentences(*parts).items()}
+        return {**each, **panels}
+
+    def signatures(self) -> dict[str, Signature]:
+        pair = Signature(("text", "aspect"), OUTPUTS)
+        return {"serving_default": Signature(("text",), OUTPUTS) if self.aspects else pair, "pair": pair}
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        if decoded["label"].ndim == 1:
+            return self._one({name: decoded[name][row] for name in OUTPUTS})
+        return {
+            "aspects": {
+                aspect.name: self._one({name: decoded[name][row, place] for name in OUTPUTS})
+                for place, aspect in enumerate(self.aspects)
+            }
+        }
+
+    def _one(self, values: dict[str, Any]) -> dict[str, Any]:
+        count = int(values["count"])
+        columns = [values[name][:count].tolist() for name in ("sentences", "starts", "ends", "relevance")]
+        return {
+            "label": values["label"].decode(),
+            "probabilities": dict(zip(self.config.labels, values["probabilities"].tolist(), strict=True)),
+            "sentences": [
+                {"text": text.decode("utf-8", "ignore"), "start": start, "end": end, "relevance": relevance}
+                for text, start, end, relevance in zip(*columns, strict=True)
+            ],
+        }
+
+    def scorer(self, calibrates: bool) -> AspectScorer:
+        return AspectScorer(self.config, self.aspects, self.wide)
+
+    def report(self, metrics: dict[str, Any]) -> AspectReport:
+        return AspectReport(metrics, [])
+
+
+def _asserted(condition: tf.Tensor, said: Any) -> Any:
+    """A context whose operations run where the condition holds; else the user is told, as `kbert.flags` finds it."""
+    check = tf.debugging.Assert(condition, [said])
+    return tf.control_dependencies([] if check is None else [check])
+
+
+def label_columns(source: SourceConfig) -> tuple[str, ...]:
+    """The columns of labels: those of the aspects, comma-separated, or of rows that name their aspect the one."""
+    columns = source.label_columns
+    if not columns or not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
+        raise UsageError(
+            f"--label_column={source.label_column}: expected the column of each aspect, comma-separated, or with two "
+            "--text_columns the one column of labels"
+        )
+    return columns
+
+
+TASK = Aspect

@@ -1,0 +1,62 @@
+"""The field's exact metrics over whole sets of rows, each from its library."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kbert.tasks import figures
+
+AVERAGES = ("macro", "micro", "weighted")
+
+
+def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, precision, recall, F1 and confusion matrix, by scikit-learn and its rules.
+
+    Averages are over the labels that occur in gold or predicted; one that occurs in neither has no figures. Of one
+    that occurs, a precision or recall without a single row to divide by is 0 (`zero_division=0`).
+
+    Args:
+        gold, predicted: label numbers, shape [rows].
+        probabilities: the gold label's predicted probability, shape [rows].
+        labels: the labels' names; their numbers are their positions.
+
+    Returns:
+        JSON values: `loss` is the mean negative log probability in nats; the averages `macro`, `micro`
+        and `weighted` and each of `per_class` hold precision, recall and f1, None for a label that does not occur;
+        `confusion_matrix` or `most_confused` (see `kbert.tasks.figures.confusion`); `warnings`, where there are some.
+    """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    present = np.union1d(gold, predicted)
+
+    def scores(average: str | None) -> list[Any]:
+        return list(precision_recall_fscore_support(gold, predicted, labels=present, average=average, zero_division=0.0))
+
+    def named(values: Sequence[Any]) -> dict[str, float]:
+        return {name: float(value) for name, value in zip(("precision", "recall", "f1"), values, strict=False)}
+
+    per_class: dict[str, dict[str, Any]] = {
+        label: {"precision": None, "recall": None, "f1": None, "rows": 0} for label in labels
+    }
+    for number, *values, rows in zip(present, *scores(None), strict=True):
+        per_class[labels[number]] = {**named(values), "rows": int(rows)}
+    pairs, counts = np.unique(np.stack([gold, predicted]), axis=1, return_counts=True)
+    found = {
+        "rows": len(gold),
+        "loss": float(-np.log(np.maximum(probabilities.astype(np.float64), 1e-30)).mean()),
+        "accuracy": float(accuracy_score(gold, predicted)),
+        **{average: named(scores(average)) for average in AVERAGES},
+        "per_class": per_class,
+        **figures.confusion("confusion_matrix", pairs[0], pairs[1], counts, labels),
+    }
+    warnings = figures.degenerate(gold, predicted, labels)
+    return {**found, "warnings": warnings} if warnings else found
+
+
+def classification_table(report: dict[str, Any]) -> str:
+    """The same as a table for people."""
+    columns = [(name, name, 10) for name in ("precision", "recall", "f1")]
+    averages = {name: {**report[name], "rows": report["rows"]} for name in AVERAGES}
+    lines = figures.table([*columns, ("rows", "rows", 8)], report["per_class"], averages)
+    return "\n".join([*lines, f"accuracy {report['accuracy']:.4f}   loss {report['loss']:.4f}"])

@@ -1,0 +1,222 @@
+"""Texts of other rows as a title's negatives, drawn anew each epoch.
+
+In: a table of pairs that belong together. Out: examples, by number: the pairs and their titles with the wrong texts.
+What a title draws depends on (seed, epoch, row) alone, so that a run goes on from anywhere as if it had
+not stopped. Texts are told apart by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
+"""
+
+import functools
+import itertools
+import logging
+import zlib
+
+import numpy as np
+
+from kbert.data.table import Table
+from kbert.errors import DataError
+from kbert.permutation import permuted
+from kbert.progress import Progress
+
+log = logging.getLogger(__name__)
+
+DRAWS = 64  # of a row before all rows are searched
+READ_ROWS = 8192  # read at once
+READ_BYTES = 1 << 22  # and their bytes, but for a row that has more by itself
+
+
+class OtherRows:
+    """Which rows of a table may lend their text to which others' titles.
+
+    Never those with the same title or the same text, nor those whose text stands with that title in some other row.
+
+    Args:
+        table: its first two columns are the title and the text.
+    """
+
+    def __init__(self, table: Table):
+        self.table = table
+        self._titles, self._texts = np.empty(len(table), np.uint32), np.empty(len(table), np.uint32)
+        with Progress(len(table), desc="hashing texts", unit="row", leave=False) as bar:
+            for start, stop in itertools.pairwise(table.stretches(READ_ROWS, READ_BYTES)):
+                rows = range(start, stop)
+                titles, texts = list(table.read(rows).values())[:2]
+                self._titles[start : rows.stop] = [zlib.crc32(title) for title in titles]
+                self._texts[start : rows.stop] = [zlib.crc32(text) for text in texts]
+                bar.update(len(rows))
+        self._pairs = np.unique(_pair(self._titles, self._texts))
+        self._allowed = functools.lru_cache(maxsize=8)(self._allowed_rows)  # few titles have most of the texts
+
+    def __len__(self) -> int:
+        return len(self._titles)
+
+    def say_duplicates(self) -> None:
+        """A note on equal titles and texts, where there are some."""
+        for kind, keys in (("title", self._titles), ("text", self._texts)):
+            once = len(np.unique(keys))
+            if once < len(keys):
+                log.info(
+                    "%s: %d rows, %d different %ss; equal ones are never each other's negatives",
+                    *(self.table.name, len(keys), once, kind),
+                )
+
+    def clash(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether the texts of others are no negatives for the rows' titles: bool, of the shape that both broadcast to."""
+        same = (self._titles[rows] == self._titles[others]) | (self._texts[rows] == self._texts[others])
+        pairs = _pair(self._titles[rows], self._texts[others])
+        at = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
+        return np.asarray(same | (self._pairs[at] == pairs))
+
+    def is_pair(self, row: int, text: bytes) -> bool:
+        """Whether a text stands with the title of a row in some row."""
+        pair = _pair(self._titles[row : row + 1], np.array([zlib.crc32(text)], np.uint32))
+        return bool((self._pairs[np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)] == pair)[0])
+
+    def draw(self, row: int, random: np.random.Generator) -> int:
+        """Another row whose text is a negative for this row's title: one of `DRAWS`, or else of all that there are.
+
+        Raises:
+            DataError: there is none.
+        """
+        others = random.integers(len(self), size=DRAWS)
+        allowed = ~self.clash(np.array(row), others)
+        if allowed.any():
+            return int(others[np.argmax(allowed)])
+        rows = self._allowed(int(self._titles[row]))
+        if not len(rows):
+            raise DataError(
+                f"{self.table.where(row)}: its title is paired with every text of the file; no negative can be drawn"
+            )
+        return int(rows[random.integers(len(rows))])
+
+    def _allowed_rows(self, title: int) -> np.ndarray:
+        """All rows whose text is a negative for a title, given its hash; int64 [rows]."""
+        own = self._pairs[slice(*np.searchsorted(self._pairs, np.array([title, title + 1], np.uint64) << np.uint64(32)))]
+        return np.flatnonzero(~np.isin(self._texts, own & np.uint64(0xFFFFFFFF)))
+
+
+class Drawing:
+    """Negatives of rows: some at random, some from the row's pool of hard ones, and those that the row names itself.
+
+    Args:
+        others: the rows; columns of their table behind the title and the text hold the row's own negatives, each a text.
+        random: texts drawn from all rows.
+        hard: texts drawn from the row's pool; from all rows where the pool has too few.
+        pools: row numbers, int32 [rows, pool], padded with -1; None where `hard` is 0.
+    """
+
+    def __init__(self, others: OtherRows, *, random: int, hard: int, pools: np.ndarray | None = None):
+        self.others = others
+        self.random, self.hard = random, hard
+        self.pools = pools
+        self.own = others.table.columns[2:]
+
+    def __call__(self, row: int, seed: int, epoch: int) -> list[int]:
+        """The rows that lend their texts to this row's title in this epoch: the random ones, then the hard ones."""
+        generator = np.random.default_rng([seed, epoch, row])
+        drawn = [self.others.draw(row, generator) for _ in range(self.random)]
+        if self.pools is not None:
+            pool = self.pools[row]
+            chosen = generator.permutation(pool[pool >= 0])[: self.hard].tolist()
+            drawn += chosen + [self.others.draw(row, generator) for _ in range(self.hard - len(chosen))]
+        return drawn
+
+    def named(self, rows: np.ndarray, place: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The texts that rows name as negatives in one of the columns for them, and the titles that these stand with, if any.
+
+        Where a row names none, or one that stands with its title elsewhere, a text of another row takes its place.
+        """
+        columns = list(self.others.table.read(rows).values())
+        texts = columns[2 + place].copy()
+        titles = np.full(len(rows), b"", object)
+        for i, row in enumerate(rows.tolist()):
+            if not texts[i].strip() or self.others.is_pair(row, texts[i]):
+                lent = self.others.draw(row, np.random.default_rng([seed, epoch, row, place]))
+                titles[i], texts[i] = (column[0] for column in list(self.others.table.read([lent]).values())[:2])
+        return titles, texts
+
+
+class LabelledPairs:
+    """Every row's own pair, labelled 1, and behind it its title with each of its negatives, labelled 0."""
+
+    columns = ("title", "text", "label")
+
+    def __init__(self, drawing: Drawing):
+        self.drawing = drawing
+        self.table = drawing.others.table
+        self._drawn = 1 + drawing.random + drawing.hard
+        self._each = self._drawn + len(drawing.own)
+
+    @property
+    def bytes_each(self) -> float:
+        return self.table.row_bytes
+
+    def __len__(self) -> int:
+        return len(self.table) * self._each
+
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the title."""
+        return self.table.where(int(permuted(np.array([position]), len(self), seed, epoch)[0]) // self._each)
+
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """See `kbert.tasks.base.Examples`."""
+        row, number = np.divmod(permuted(positions, len(self), seed, epoch), self._each)
+        number = np.where(number < self._drawn, number, -1 - (number - self._drawn))  # below 0: the row's own negatives
+        drawn = {r: [r, *self.drawing(r, seed, epoch)] for r in np.unique(row[number > 0]).tolist()}
+        other = np.array([drawn[r][k] if k > 0 else r for r, k in zip(row.tolist(), number.tolist(), strict=True)], np.int64)
+        titles, texts = _read(self.table, row, other)
+        for place in range(len(self.drawing.own)):
+            at = np.flatnonzero(number == -1 - place)
+            texts[at] = self.drawing.named(row[at], place, seed, epoch)[1]
+        label = np.where(number != 0, b"0", b"1").astype(object)
+        return {"title": titles, "text": texts, "label": label}, *_each_its_own(len(positions))
+
+
+class RowsWithNegatives:
+    """Every row with its hard negatives, those it names last: their titles and texts are further columns."""
+
+    def __init__(self, drawing: Drawing):
+        self.drawing = drawing
+        self.table = drawing.others.table
+        self.columns = ("title", "text", *negative_columns(drawing.hard + len(drawing.own)))
+
+    @property
+    def bytes_each(self) -> float:
+        return self.table.row_bytes * (1 + self.drawing.hard)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row."""
+        return self.table.where(int(permuted(np.array([position]), len(self), seed, epoch)[0]))
+
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """See `kbert.tasks.base.Examples`."""
+        row = permuted(positions, len(self), seed, epoch)
+        drawn = np.array([self.drawing(r, seed, epoch) for r in row.tolist()], np.int64).reshape(len(row), -1)
+        rows = np.concatenate([row[:, None], drawn], 1)  # [examples, 1 + hard]
+        titles, texts = (column.reshape(rows.shape) for column in _read(self.table, rows.ravel(), rows.ravel()))
+        values = [part[:, i] for i in range(rows.shape[1]) for part in (titles, texts)]
+        for place in range(len(self.drawing.own)):
+            values += self.drawing.named(row, place, seed, epoch)
+        return dict(zip(self.columns, values, strict=True)), *_each_its_own(len(positions))
+
+
+def negative_columns(count: int) -> tuple[str, ...]:
+    """Names of the columns that hold a row's negatives: a title and a text each."""
+    return tuple(f"{name}_{i + 1}" for i in range(count) for name in ("negative_title", "negative"))
+
+
+def _pair(titles: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    return (titles.astype(np.uint64) << np.uint64(32)) | texts.astype(np.uint64)
+
+
+def _read(table: Table, titles: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The titles of some rows and the texts of others, each row read once."""
+    once, place = np.unique(np.concatenate([titles, texts]), return_inverse=True)
+    read = list(table.read(once).values())
+    return read[0][place[: len(titles)]], read[1][place[len(titles) :]]
+
+
+def _each_its_own(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(count, dtype=np.int32), np.zeros(count, np.int32)

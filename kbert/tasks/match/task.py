@@ -1,0 +1,396 @@
+"""Whether, or how well, a title and a text belong together.
+
+Raw `title` and `text` in, `score` out. `cross`: one encoder reads both (Nogueira and Cho 2019). `dual`: the encoder
+reads each by itself, and the score is the cosine of the two vectors (Reimers and Gurevych 2019, "Sentence-BERT"), which
+can be kept: such a model serves `encode(text) -> vector` too. Pairs are labelled, or each row is a pair that belongs
+together and the texts of other rows are what does not.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import graphs
+from kbert.checkpoints.head import Head, Unfit
+from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.data.table import Table
+from kbert.data.tokenizer import Tokenizer
+from kbert.errors import UsageError
+from kbert.model import heads, pooling
+from kbert.model.encoder import Encoder
+from kbert.model.gradient_cache import InParts
+from kbert.tasks.base import Encoded, Examples, Lengths, Signature, Task, Tensors
+from kbert.tasks.match import contrastive, mining
+from kbert.tasks.match.audit import BINARY, FIELDS, MatchAudit
+from kbert.tasks.match.long_text import inputs_of
+from kbert.tasks.match.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives, negative_columns
+from kbert.tasks.match.options import MatchOptions
+from kbert.tasks.match.report import THRESHOLD, MatchReport, MatchScorer
+
+POOL = 10  # hard negatives kept for each one that is drawn
+# What may be learnt, by scorer and whether the rows are labelled; the first is "auto".
+LOSSES: dict[tuple[str, bool], tuple[str, ...]] = {
+    ("cross", True): ("cross_entropy", "squared_error"),
+    ("cross", False): ("cross_entropy", "squared_error"),
+    ("dual", True): ("cosine", "contrastive"),
+    ("dual", False): ("in_batch",),
+}
+
+
+class Match(Task):
+    """The task `match`; see `kbert.tasks.base.Task` for what each method is for."""
+
+    gold: ClassVar[tuple[str, ...]] = ("label",)
+    usual: ClassVar[dict[str, str]] = {
+        "label": "--label_column=label",
+        "title": "--text_columns=title,text",
+        "text": "--text_columns=title,text",
+        "negative": "--text_columns=TITLE,TEXT,negative",
+    }
+    nested: ClassVar[bool] = False
+    split_by: ClassVar[slice] = slice(None)
+    former_split_by: ClassVar[slice | None] = slice(1, None)
+    windowed: ClassVar[bool] = False
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.options: MatchOptions = from_json(MatchOptions, config.options, "options")
+        self.tokenizer = tokenizer
+        self.dual = self.options.scorer == "dual"
+        self.labelled = bool(config.labels)
+        self._negatives = negative_columns(self.options.hard_negatives + self.options.own_negatives)
+        low, high = (float(label) for label in (config.labels[0], config.labels[-1])) if self.labelled else (0.0, 1.0)
+        self.low, self.scale = low, high - low
+        self.binary = not self.labelled or config.labels == BINARY
+        self._check()
+        self.loss = LOSSES[self.options.scorer, self.labelled][0] if self.options.loss == "auto" else self.options.loss
+        # The least score of a pair that matches; a cosine's is found on dev.
+        self.threshold: float | None = None if self.dual else 0.5
+
+    def _check(self) -> None:
+        """Raise UsageError unless the options go together."""
+        options, length = self.options, self.config.max_length
+        allowed = LOSSES[options.scorer, self.labelled]
+        kind = "labelled rows" if self.labelled else "rows without labels"
+        if options.loss not in ("auto", *allowed):
+            raise UsageError(f"--loss={options.loss}: --scorer={options.scorer} on {kind} has {' and '.join(allowed)}")
+        if options.loss == "contrastive" and self.config.labels != BINARY:
+            raise UsageError(f"--loss=contrastive: needs labels 0 and 1, found {', '.join(self.config.labels)}")
+        if self.labelled and options.hard_negatives:
+            raise UsageError(f"--hard_negatives={options.hard_negatives}: the rows are labelled; no negatives are drawn")
+        if not (self.labelled or self.dual or options.negatives + options.hard_negatives + options.own_negatives):
+            raise UsageError("--negatives=0: --scorer=cross on rows without labels needs negatives")
+        beside = 2 if self.dual else 3 + options.max_title_length
+        least = options.stride if options.long_text in ("max", "mean") else 1
+        if options.long_text != "head" and length - beside <= least:
+            title = "" if self.dual else f" beside a title of --max_title_length={options.max_title_length}"
+            than = f"--stride={options.stride} has to be less" if least == options.stride else "it needs two or more"
+            raise UsageError(f"--max_length={length} leaves {length - beside} tokens of text{title}; {than}")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a row may have several inputs."""
+        return self.dual or self.options.long_text in ("max", "mean")
+
+    @property
+    def best(self) -> tuple[str, Literal["max", "min"]]:
+        """The scalar that picks the best checkpoint."""
+        if not self.labelled:  # how many pairs are drawn says nothing about how many will match
+            return ("mrr" if self.dual else "roc_auc"), "max"
+        return ("accuracy" if self.binary else "spearman"), "max"
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        if len(source.text_columns) < 2:
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: two are needed, of the title and of the text; further ones "
+                "hold texts that are wrong for the title"
+            )
+        return FIELDS
+
+    @staticmethod
+    def settled(options: MatchOptions, source: SourceConfig) -> MatchOptions:
+        """The options as they are, once none is found without effect."""
+        dual, labelled = options.scorer == "dual", bool(source.label_column)
+        drawn = "--scorer=dual takes a batch's other texts" if dual else "the rows are labelled"
+        for name, idle, why in (
+            ("negatives", dual or labelled, f"{drawn}; none are drawn"),
+            ("gradient_cache", not dual, "it is for --scorer=dual"),
+            ("temperature", not dual or labelled, "it is for --scorer=dual on rows without labels"),
+            ("margin", options.loss != "contrastive", "it is for --loss=contrastive"),
+        ):
+            value = getattr(options, name)
+            if idle and value != getattr(MatchOptions, name):
+                raise UsageError(f"--{name}={value}: {why}")
+        own = source.text_columns[len(FIELDS) :]
+        if own and labelled:
+            raise UsageError(
+                f"--text_columns={','.join(source.text_columns)}: {own[0]} would be a column of negatives, for rows without "
+                "--label_column"
+            )
+        return dataclasses.replace(options, own_negatives=len(own))
+
+    @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        return (*source.text_columns[: len(FIELDS)], *([source.label_column] if source.label_column else []))
+
+    @classmethod
+    def learnt_columns(cls, source: SourceConfig) -> tuple[str, ...]:
+        return (*cls.columns(source), *source.text_columns[len(FIELDS) :])
+
+    @staticmethod
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> MatchAudit:
+        known: MatchOptions = from_json(MatchOptions, options or {}, "options")
+        dual = known.scorer == "dual"
+        drawn = not dual or known.hard_negatives + known.own_negatives > 0
+        return MatchAudit(source, labels, measured_drawn=not dual, learnt_drawn=drawn)
+
+    def examples(self, table: Table, seed: int) -> Examples | None:
+        options = self.options
+        if self.labelled or (self.dual and not options.hard_negatives + options.own_negatives):
+            return None
+        others = OtherRows(table)
+        others.say_duplicates()
+        pools = None
+        if options.hard_negatives:
+            vectors = mining.by_words(self._pieces) if options.mining == "lexical" else self._by_model()
+            pools = mining.pools(others, vectors, POOL * options.hard_negatives, seed)
+        random = 0 if self.dual else options.negatives
+        drawing = Drawing(others, random=random, hard=options.hard_negatives, pools=pools)
+        return RowsWithNegatives(drawing) if self.dual else LabelledPairs(drawing)
+
+    def measured(self, table: Table) -> Examples | None:
+        # A cross-encoder can compare no title with all texts of a set; it is measured on negatives that stay the same.
+        if self.dual or len(table.columns) > len(FIELDS):
+            return None
+        drawn = self.options.negatives + self.options.hard_negatives + self.options.own_negatives
+        return LabelledPairs(Drawing(OtherRows(table), random=drawn, hard=0))
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """Inputs of the encoder: `[CLS] title [SEP] text [SEP]`, or for `dual` `[CLS] text [SEP]` of each column.
+
+        Returns:
+            Besides ids and segments, int32 [inputs], those of a row together and in the order of its columns: `row`,
+            and `part`, the number of the column; long texts may have several inputs.
+        """
+        return self._apart(raw) if self.dual else self._together(raw)
+
+    def _together(self, raw: Tensors) -> Encoded:
+        length, options = self.config.max_length, self.options
+        title, text = raw["title"], raw["text"]
+        if options.long_text == "head":
+            pieces = [self.tokenizer.tokenize(column, max_words=length) for column in (title, text)]
+            row = tf.range(tf.size(title))
+        else:
+            titles = self.tokenizer.tokenize(title, max_words=options.max_title_length)[:, : options.max_title_length]
+            room = length - 3 - tf.cast(titles.row_lengths(), tf.int32)
+            row, texts = self._inputs(self.tokenizer.tokenize(text), room)
+            pieces = [tf.gather(titles, row), texts]
+        return {**self.tokenizer.pack(pieces, length), "row": row, "part": tf.zeros_like(row)}
+
+    def _apart(self, raw: Tensors) -> Encoded:
+        length = self.config.max_length
+        inputs, rows, parts = [], [], []
+        for part, name in enumerate(self._columns(raw)):
+            words = length if self.options.long_text == "head" else None
+            row, pieces = self._inputs(self.tokenizer.tokenize(raw[name], max_words=words), length - 2)
+            inputs.append(self.tokenizer.pack([pieces], length))
+            rows.append(row)
+            parts.append(tf.fill(tf.shape(row), part))
+        row, part = tf.concat(rows, 0), tf.concat(parts, 0)
+        order = tf.argsort(row * len(parts) + part, stable=True)
+        packed = {name: tf.gather(tf.concat([i[name] for i in inputs], 0), order) for name in inputs[0]}
+        return {**packed, "row": tf.gather(row, order), "part": tf.gather(part, order)}
+
+    def _columns(self, raw: Tensors) -> list[str]:
+        """The columns that are read: those of the fields and of the negatives' texts that are there."""
+        texts = self._negatives[1::2]
+        return [name for name in (*FIELDS, *texts) if name in raw]
+
+    def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
+        return inputs_of(pieces, room, self.options.long_text, self.options.stride, self.options.max_windows)
+
+    def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        """Of a cross-encoder's pairs, or of each text that the encoder reads by itself; in windows as many as there may be."""
+        options, most = self.options, self.config.max_length
+        windows = options.max_windows if options.long_text in ("max", "mean") else 1
+        limit = f"--max_length={most}" + (f" in {windows} windows" if windows > 1 else "")
+        if self.dual:
+            whole = np.stack([tokens[name] for name in FIELDS if name in tokens], 1)
+            return Lengths(whole + 2, np.minimum(whole, windows * (most - 2)) + 2, "texts", limit)
+        title, text = (tokens[name] for name in FIELDS)
+        if options.long_text == "head":
+            whole = (title + text + 3)[:, None]
+            return Lengths(whole, np.minimum(whole, most), "pairs", limit)
+        read = np.minimum(title, options.max_title_length)
+        read = read + np.minimum(text, windows * (most - 3 - read))
+        return Lengths((title + text + 3)[:, None], (read + 3)[:, None], "pairs", limit)
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
+        """What the loss has to know of each input, float32 [inputs, 5].
+
+        The row, the number of the column, numbers that equal titles and equal texts share, and the label in 0..1 (0 where
+        there is none). The title of a row's own text is the row's; that of a negative, the one it stands with.
+        """
+        rows = tf.size(raw["title"])
+        names = self._negatives if "negative_1" in raw else ()
+        titles, texts = ([raw[name] for name in (own, *names[first::2])] for first, own in enumerate(FIELDS))
+        numbers = [tf.unique(tf.concat(columns, 0))[1] for columns in (titles, texts)]
+        # The title itself has the numbers of its own pair.
+        apart = [tf.concat([n[:rows], n], 0) for n in numbers] if self.dual else numbers
+        label = tf.zeros(rows)
+        if "label" in raw:
+            label = (tf.strings.to_number(raw["label"]) - self.low) / self.scale
+        row, part = encoded["row"], encoded["part"]
+        known = [row, part, *(tf.gather(n, part * rows + row) for n in apart)]
+        return tf.stack([*(tf.cast(values, tf.float32) for values in known), tf.gather(label, row)], 1)
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        inputs = heads.inputs()
+        how = self._reads(self.options.pooling)
+        hidden = encoder(inputs, first_only=how in ("pooler", "cls"))
+        pooled = _pooled(encoder, hidden, inputs["padding_mask"], how)
+        if self.dual:
+            model = self._reader = InParts(inputs, pooled, cached=self.options.gradient_cache, name="match")
+            return model
+        if self.options.mining == "model" and self.options.hard_negatives:
+            counts = pooling.counted(inputs["padding_mask"], special_tokens=True)
+            self._reader = keras.Model(inputs, pooling.pool(encoder(inputs), counts, "mean"))
+        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
+        score = keras.layers.Dense(1, kernel_initializer=heads.initializer(), dtype="float32", name="score")
+        return keras.Model(inputs, score(pooled), name="match")
+
+    def _reads(self, given: str) -> Any:
+        """Which vector is read, where `--pooling` may be auto."""
+        return given if given != "auto" else "mean" if self.dual else "pooler"
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        foreign = head.kind == "classifier" and head.task is None and head.size == 1  # as cross-encoders are published
+        head.check_kind("vectors" if self.dual else "classifier" if foreign else "score")
+        head.check_option("pooling", self._reads(self.options.pooling), self._reads(head.options.get("pooling", "auto")))
+        if self.dual:
+            return {}
+        loss = head.options.get("loss", "auto")
+        if head.options.get("problem_type") == "regression":
+            loss = "squared_error"
+        head.check_option("loss", self.loss, LOSSES["cross", True][0] if loss == "auto" else loss)
+        low, high = (float(label) for label in (head.labels[0], head.labels[-1])) if head.task and head.labels else (0.0, 1.0)
+        own = self.low, self.low + self.scale
+        if (low, high) != own:
+            raise Unfit(f"its scores are from {low:g} to {high:g}, and this run's from {own[0]:g} to {own[1]:g}")
+        return {f"score/{name}": arrays[f"{head.kind}/{name}"] for name in ("kernel", "bias")}
+
+    def compile_args(self) -> dict[str, Any]:
+        # The loss of a batch is one number; each of its inputs has it, so that its mean is the loss.
+        return {"loss": lambda known, outputs: tf.fill(tf.shape(known)[:1], self._batch_loss(known, outputs))}
+
+    def _batch_loss(self, known: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The loss of a batch from `supervise`'s [inputs, 5] and the model's outputs [inputs, ...]."""
+        begins = tf.reduce_any(known[1:, :2] != known[:-1, :2], 1)
+        segment = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [inputs]: which column of which row
+        known = tf.math.segment_max(known, segment)
+        joined = self._joined(outputs, segment)
+        if not self.dual:
+            logits, labels = joined[:, 0], known[:, 4]
+            if self.loss == "squared_error":
+                return tf.reduce_mean(tf.square(logits - labels))
+            return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+        parts = 1 + tf.cast(tf.reduce_max(known[:, 1]), tf.int32)
+        vectors = tf.reshape(pooling.normalized(joined), [-1, parts, joined.shape[-1]])  # [rows, parts, hidden]
+        known = tf.reshape(known, [-1, parts, 5])
+        if self.labelled:
+            cosines, labels = tf.reduce_sum(vectors[:, 0] * vectors[:, 1], -1), known[:, 0, 4]
+            if self.loss == "contrastive":
+                return contrastive.contrastive(cosines, labels, self.options.margin)
+            return contrastive.cosine(cosines, labels)
+        # The rows' own texts first, then their first negatives, and so on.
+        texts = tf.reshape(tf.transpose(vectors[:, 1:], [1, 0, 2]), [-1, joined.shape[-1]])
+        of_texts = tf.reshape(tf.transpose(known[:, 1:, 2:4], [1, 0, 2]), [1, -1, 2])
+        same = known[:, :1, 2:4] == of_texts  # [rows, texts, 2]: the same title, the same text
+        # Nor is a text a negative that stands with the title elsewhere in the batch.
+        stands = tf.cast(of_texts[0, :, 1][:, None] == of_texts[0, :, 1], tf.float32)
+        clash = tf.reduce_any(same, -1) | (tf.cast(same[..., 0], tf.float32) @ stands > 0)
+        return contrastive.in_batch(vectors[:, 0], texts, clash, self.options.temperature)
+
+    def _joined(self, outputs: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
+        """Outputs [inputs, ...] of a text's windows as one [texts, ...]; `segment`, ascending, is the text each is of."""
+        join = tf.math.segment_max if self.options.long_text == "max" else tf.math.segment_mean
+        return join(tf.cast(outputs, tf.float32), segment)
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        self.threshold = values.get(THRESHOLD, self.threshold)
+
+    def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        """What is served.
+
+        Returns:
+            `score` float32 [rows], in the labels' own measure, or the cosine, and, where labels are 0 and 1 or drawn and
+            the threshold is known, `match` bool [rows]. For `dual` the vectors too, of length 1, float32 [rows, hidden]:
+            `title_vector` and `text_vector`; of texts alone only `vector`.
+        """
+        columns = self._columns(raw) if self.dual else ["pair"]
+        joined = self._joined(outputs, encoded["row"] * len(columns) + encoded["part"])
+        if not self.dual:
+            parts = joined[:, 0] if self.loss == "squared_error" else tf.sigmoid(joined[:, 0])
+            return self._decided(self.low + self.scale * parts)
+        vectors = tf.reshape(pooling.normalized(joined), [tf.size(raw[columns[0]]), len(columns), joined.shape[-1]])
+        if len(columns) == 1:
+            return {"vector": vectors[:, 0]}
+        title, text = vectors[:, 0], vectors[:, 1]
+        return {**self._decided(tf.reduce_sum(title * text, -1)), "title_vector": title, "text_vector": text}
+
+    def _decided(self, score: tf.Tensor) -> Tensors:
+        if self.threshold is None or not self.binary:
+            return {"score": score}
+        return {"score": score, "match": score >= self.threshold}
+
+    def signatures(self) -> dict[str, Signature]:
+        decided = ("score", "match") if self.binary and self.threshold is not None else ("score",)
+        score = Signature(FIELDS, decided)
+        if not self.dual:
+            return {"serving_default": score}
+        return {"serving_default": score, "score": score, "encode": Signature(FIELDS[1:], ("vector",))}
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        return {name: decoded[name][row].item() for name in ("score", "match") if name in decoded}
+
+    def scorer(self, calibrates: bool) -> MatchScorer:
+        return MatchScorer(self.threshold, graded=not self.binary)
+
+    def report(self, metrics: dict[str, Any]) -> MatchReport:
+        return MatchReport(metrics)
+
+    def _pieces(self, texts: np.ndarray) -> list[list[int]]:
+        pieces: list[list[int]] = self.tokenizer.tokenize(tf.constant(texts), max_words=self.config.max_length).to_list()
+        return pieces
+
+    def _by_model(self) -> mining.Vectors:
+        """Vectors of the heads of texts by the encoder as it is now."""
+        length = self.config.max_length
+
+        @graphs.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def read(texts: tf.Tensor) -> tf.Tensor:
+            packed = self.tokenizer.pack([self.tokenizer.tokenize(texts, max_words=length)], length)
+            mask = tf.sequence_mask(packed["token_ids"].row_lengths(), dtype=tf.int32)
+            ids, segments = packed["token_ids"].to_tensor(self.tokenizer.pad_id), packed["segment_ids"].to_tensor()
+            inputs = {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
+            return pooling.normalized(self._reader(inputs, training=False))
+
+        return mining.by_vectors(lambda texts: read(tf.constant(texts)).numpy())
+
+
+def _pooled(encoder: Encoder, hidden: Any, padding_mask: Any, how: Literal["pooler", "cls", "mean", "max"]) -> Any:
+    """One vector an input, [CLS] and [SEP] counted; the encoder's own pooler is set aside where it is not read."""
+    if how == "pooler":
+        return heads.Pool(encoder, how)(hidden, padding_mask)
+    encoder.backbone.pooled_dense.trainable = False
+    return pooling.pool(hidden, pooling.counted(padding_mask, special_tokens=True), how)
+
+
+TASK = Match

@@ -1,0 +1,1 @@
+"""Pre-training: masked LM, with next sentences or the order of sentences."""

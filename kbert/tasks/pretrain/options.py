@@ -1,0 +1,33 @@
+"""The options of `kbert.pretrain`."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from kbert.config import NO_LABELS, Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """What is learnt from plain text; for `kbert.pretrain`, and so none of `OPTIONS`."""
+
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
+    LABELS: ClassVar[Labels] = NO_LABELS
+
+    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = field(
+        default="mlm+nsp",
+        metadata={
+            "help": "Masked LM with next-sentence pairs as in BERT's paper, masked LM alone on stretches of whole sentences as "
+            "in RoBERTa's, or masked LM with the order of two segments as in ALBERT's."
+        },
+    )
+    n_best: int = field(
+        default=5, metadata={"help": "Pieces that are served for each [MASK], best first.", "low": 1, "high": 100}
+    )
+
+    @property
+    def pairs(self) -> str | None:
+        """What is learnt of pairs of segments: "nsp", "sop" or nothing."""
+        return self.objective.partition("+")[2] or None
+
+    def check(self, max_length: int) -> None:
+        """Any length will do."""

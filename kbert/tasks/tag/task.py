@@ -1,0 +1,397 @@
+"""Entities in a text: type, text and the characters they stand at.
+
+Raw `text` in; padded lists of `type`, `text`, `start`, `end` (exclusive) and `score`, and their `count`, out.
+What is tagged is a token where rows come with tokens (`tokens`, where they stand in the text), or else a word as BERT
+splits them (a Chinese character is one); its tag sits on its first piece, as in Devlin et al. 2019, section 5.3. Long
+texts are read in windows, whose scores are joined before tags are chosen. An entity's score is the probability that
+all its tokens or words have these tags.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import graphs
+from kbert.checkpoints.head import Head, order, ordered
+from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.data.conll import read_tags
+from kbert.data.entity_reader import EntityReader
+from kbert.data.label_names import LabelNames
+from kbert.data.schemes import Tags
+from kbert.data.spans import Span, check_spans, read_spans, tag_names, tag_numbers
+from kbert.data.table import Table
+from kbert.data.tokenizer import Tokenizer
+from kbert.data.tokens import Tokens, places
+from kbert.errors import DataError, UsageError
+from kbert.model import heads
+from kbert.model.crf import CRF
+from kbert.model.encoder import Encoder
+from kbert.model.windows import framed, windows
+from kbert.tasks.base import Encoded, Signature, Task, Tensors
+from kbert.tasks.reports import Matrix, Report
+from kbert.tasks.tag import entity_metrics
+from kbert.tasks.tag.options import TagOptions
+from kbert.tasks.tag.units import Units, joined, spread, units
+
+ENTITY = ("type", "text", "start", "end", "score")  # what is answered of an entity
+
+
+class EntityAudit:
+    """Checks the entities of each row and collects their types, or holds the rows to those given."""
+
+    def __init__(self, source: str, allowed: Sequence[str] | None):
+        self.source = source
+        self.allowed = None if allowed is None else dict.fromkeys(allowed)
+        self.names = LabelNames("type")
+        self.found: set[str] = set()
+
+    def __call__(self, values: tuple[str, ...]) -> str | None:
+        text, _, gold = values
+        spans = read_spans(gold)
+        check_spans(spans, text)
+        notes = []
+        for _, _, kind in spans:
+            if self.allowed is None:
+                notes.append(self.names.add(kind))
+            if self.allowed is not None and kind not in self.allowed:
+                raise ValueError(f"type {kind!r} is not among the model's: {', '.join(self.allowed)}")
+            self.found.add(kind)
+        return "; ".join(filter(None, notes))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(sorted(self.found) if self.allowed is None else self.allowed)
+
+    def finish(self) -> None:
+        """Raise DataError where no row has an entity: precision, recall and F1 have no value then."""
+        if not self.found:
+            raise DataError(f"{self.source}: no entity in any row, so that nothing can be measured")
+
+    def check_learnable(self) -> list[str]:
+        if not self.found:
+            raise DataError(f"{self.source}: no entity in any row; is --label_column the right one?")
+        return []
+
+
+class TagReport(Report):
+    """`entity_metrics` of one set of rows."""
+
+    def __init__(self, metrics: dict[str, Any], mistakes: Sequence[tuple[str, list[Span], list[Span]]] = ()):
+        super().__init__(metrics)
+        self.mistakes = mistakes
+
+    def scalars(self) -> dict[str, float]:
+        m = self.metrics
+        strict = {"strict_f1": m["strict"]["f1"]} if "strict" in m else {}  # older reports have none
+        return {**m["micro"], **strict, "macro_f1": m["macro"]["f1"], "token_accuracy": m["token_accuracy"]}
+
+    def table(self) -> str:
+        return entity_metrics.table(self.metrics)
+
+    def matrices(self) -> dict[str, Matrix]:
+        if "confusion" not in self.metrics:  # too many types
+            return {}
+        return {"confusion": (np.array(self.metrics["confusion"]), (entity_metrics.OUTSIDE, *self.metrics["per_type"]))}
+
+    def texts(self) -> dict[str, str]:
+        return {"mistakes": entity_metrics.mistakes_markdown(self.mistakes)} if self.mistakes else {}
+
+
+class TagScorer:
+    """Counts of entities, and of tokens whose tag is right; of words, in rows without tokens.
+
+    In rows with tokens, predicted entities are written as tags in the scheme of the file's, and compared with them as they
+    stand there.
+    """
+
+    def __init__(self, task: "Tag"):
+        self.task = task
+        self.counts = entity_metrics.Counts(task.config.labels)
+
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        gold = [read_spans(spans) for spans in raw["entities"]]
+        found = [self._spans(predicted, row) for row in range(len(gold))]
+        for row, (text, spans, others) in enumerate(zip(raw["text"], gold, found, strict=True)):
+            tags = read_tags(raw["entities"][row])
+            strict = None if tags is None else self._compared(raw["tokens"][row], others, *tags)
+            self.counts.add(text.decode(), spans, others, strict)
+        rest = [row for row in range(len(gold)) if not raw["tokens"][row]]
+        where = [values.numpy() for values in self.task.places(tf.constant(raw["text"][rest], tf.string))]
+        wanted, given = (tag_numbers([spans[row] for row in rest], self.task.types, *where)[0] for spans in (gold, found))
+        self.counts.add_tokens(len(wanted), int((wanted == given).sum()))
+
+    def _compared(self, tokens: bytes, found: list[Span], scheme: Tags, gold: list[str]) -> list[Span]:
+        """Count the tokens of a row whose tag is right; returns its gold entities as seqeval's strict mode reads them."""
+        where = places(tokens.decode())
+        first, behind = ({place[side]: i for i, place in enumerate(where)} for side in (0, 1))
+        tags = scheme.written([(first[start], behind[end] + 1, kind) for start, end, kind in found], len(where))
+        self.counts.add_tokens(len(gold), sum(a == b for a, b in zip(tags, gold, strict=True)))
+        return [(where[start][0], where[stop - 1][1], kind) for start, stop, kind in scheme.strict(gold)]
+
+    def result(self) -> TagReport:
+        return TagReport(self.counts.report(), self.counts.mistakes)
+
+    @staticmethod
+    def _spans(predicted: dict[str, np.ndarray], row: int) -> list[Span]:
+        columns = [predicted[name][row, : predicted["count"][row]].tolist() for name in ("start", "end", "type")]
+        return [(start, end, kind.decode()) for start, end, kind in zip(*columns, strict=True)]
+
+
+class TagLoss(keras.losses.Loss):
+    """Negative log-likelihood of each word's tag, or with a CRF each word's share of its sequence's tags.
+
+    Targets [batch, tokens], -1 where no tag is learnt, which loses 0; outputs float32 [batch, tokens, tags];
+    losses [batch, tokens].
+    """
+
+    def __init__(self, crf: CRF | None):
+        super().__init__(name="tag_loss")
+        self.crf = crf
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        tags = tf.cast(y_true, tf.int32)
+        mask = tags >= 0
+        words, tags = tf.boolean_mask(y_pred, mask), tf.boolean_mask(tags, mask)  # [words, tags], [words]
+        if self.crf is None:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tags, words)
+        else:
+            lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+            shares = -self.crf.log_likelihood(words, tags, lengths) / tf.cast(tf.maximum(lengths, 1), tf.float32)
+            losses = tf.repeat(shares, lengths)
+        return tf.scatter_nd(tf.where(mask), losses, tf.shape(mask, tf.int64))
+
+
+class Tag(Task):
+    """The task `tag`; see `kbert.tasks.base.Task` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
+    gold: ClassVar[tuple[str, ...]] = ("entities",)
+    split_by: ClassVar[slice] = slice(None)
+    nested: ClassVar[bool] = True
+    windowed: ClassVar[bool] = True
+
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.options: TagOptions = from_json(TagOptions, config.options, "options")
+        self.tokenizer = tokenizer
+        self.types = {kind: i for i, kind in enumerate(config.labels)}
+        self.room = config.max_length - 2
+        self.options.check(config.max_length)
+        # WordPiece marks what continues a word; a text cannot spell the mark, since "#" is a word of its own.
+        self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
+        self._crf: CRF | None = None
+        self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+
+    @staticmethod
+    def fields(source: SourceConfig) -> tuple[str, ...]:
+        if len(source.text_columns) != 1:
+            raise UsageError(f"--text_columns names {len(source.text_columns)} columns; entities are found in one text")
+        return ("text",)
+
+    @staticmethod
+    def columns(source: SourceConfig) -> tuple[str, ...]:
+        return (*source.text_columns, source.label_column)
+
+    @staticmethod
+    def reader(source: SourceConfig) -> EntityReader:
+        return EntityReader(source)
+
+    @staticmethod
+    def tokens(options: dict[str, Any]) -> Tokens:
+        read: TagOptions = from_json(TagOptions, options, "options")
+        return read.tokens
+
+    @staticmethod
+    def settled_on(table: Table, options: dict[str, Any]) -> dict[str, Any]:
+        if options["tokens"] == "auto":
+            options = {**options, "tokens": table.settle_tokens()}
+        found = table.scheme()
+        return options if found is None else {**options, "scheme": found.scheme, "untyped": found.untyped}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (*self.config.fields, "tokens")
+
+    @staticmethod
+    def audit(
+        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
+    ) -> EntityAudit:
+        return EntityAudit(source, labels)
+
+    def encode(self, raw: Tensors) -> Encoded:
+        ids, units = self._units(raw)
+        cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.options.stride)
+        pieces = cut.token.with_values(tf.gather(ids.values, cut.token.values))
+        shows = cut.token.with_values(tf.gather(units.shows, cut.token.values))
+        return {
+            **self.tokenizer.pack([pieces], self.config.max_length),
+            "row": cut.row,
+            "shows": framed(shows, -1),  # the unit a piece is the first of, counted over those of all rows that have one
+            "owned": framed(cut.owned, False),
+            "units": units,
+        }
+
+    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.RaggedTensor:
+        starts, ends = _own_places(encoded["units"])
+
+        def tags(gold: np.ndarray, starts: np.ndarray, ends: np.ndarray, units: np.ndarray) -> np.ndarray:
+            return tag_numbers([read_spans(spans) for spans in gold], self.types, starts, ends, units)[0]
+
+        arguments = [raw["entities"], starts.values, ends.values, starts.row_lengths()]
+        of_unit = tf.ensure_shape(graphs.numpy_function(tags, arguments, tf.int32), [None])
+        shows = encoded["shows"]
+        none = tf.size(of_unit)
+        return shows.with_values(tf.gather(tf.concat([of_unit, [-1]], 0), tf.where(shows.values < 0, none, shows.values)))
+
+    def survey(self, rows: Iterable[Tensors]) -> list[str]:
+        entities = widened = lost = 0
+        for raw in rows:
+            spans = [read_spans(gold) for gold in raw["entities"].numpy()]
+            where = (values.numpy() for values in self.places(raw["text"], raw["tokens"]))
+            _, wide, none = tag_numbers(spans, self.types, *where)
+            entities, widened, lost = entities + sum(map(len, spans)), widened + wide, lost + none
+        return [
+            f"{entities:,} entities: {widened:,} do not begin and end with words and are learnt as the words they touch, "
+            f"{lost:,} have no word of their own and are not learnt"
+        ]
+
+    def places(self, texts: tf.Tensor, tokens: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Where the units that have a piece of their own start and end, int32 [units] of all texts in order, and how many
+        each text has, int64 [texts]."""
+        starts, ends = self._places(texts, tf.zeros_like(texts) if tokens is None else tokens)
+        return starts.values, ends.values, starts.row_lengths()
+
+    def build(self, encoder: Encoder) -> keras.Model:
+        encoder.backbone.pooled_dense.trainable = False
+        inputs = heads.inputs()
+        hidden = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(encoder(inputs))
+        tags = 1 + 2 * len(self.types)
+        scores = keras.layers.Dense(tags, kernel_initializer=heads.initializer(), dtype="float32", name="tagger")(hidden)
+        if self.options.decoder == "crf":
+            # O and every B follow anything and can begin a text; an I follows the B or I of its type.
+            number = np.arange(tags)
+            free = (number == 0) | (number % 2 == 1)
+            same = (number[:, None] + 1) // 2 == (number[None] + 1) // 2
+            self._crf = CRF(tags, free, free[None] | (same & (number[:, None] > 0)))
+            scores = self._crf(scores)
+        return keras.Model(inputs, scores, name="tag")
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head.check_kind("tagger")
+        head.check_option("decoder", self.options.decoder, head.options.get("decoder", "softmax"))
+        places = order(head, tag_names(self.config.labels))
+        transitions = {name: array for name, array in arrays.items() if name.startswith("crf/")}
+        crf = {name: array[np.ix_(*[places] * array.ndim)] for name, array in transitions.items()}
+        return {**ordered(arrays, "tagger", places), **crf}
+
+    def compile_args(self) -> dict[str, Any]:
+        return {"loss": TagLoss(self._crf)}
+
+    def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
+        units: Units = encoded["units"]
+        kept = (encoded["shows"].values >= 0) & encoded["owned"].values
+        scores = tf.ensure_shape(tf.boolean_mask(outputs.values, kept), [None, 1 + 2 * len(self.types)])  # [own units, tags]
+        starts, ends, row = units.starts, units.ends, units.starts.value_rowids()
+        lengths = tf.cast(_own_places(units)[0].row_lengths(), tf.int32)
+        chosen = tf.argmax(scores, -1, output_type=tf.int32) if self._crf is None else self._crf.best(scores, lengths)
+        kind, goes_on = spread((chosen - 1) // 2, (chosen > 0) & (chosen % 2 == 0), row, units.own, units.inside)  # -1 outside
+
+        # Read as seqeval reads: a tag that does not go on with the entity before it begins one.
+        before = tf.concat([[-1], tf.where(row[1:] == row[:-1], kind[:-1], -1)], 0)[: tf.size(kind)]
+        opens = (kind >= 0) & (~goes_on | (kind != before))
+        of_unit = tf.where(kind >= 0, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # which entity each is of
+        closes = (kind >= 0) & (of_unit != tf.concat([of_unit[1:], [-1]], 0))
+        part = tf.boolean_mask(of_unit, units.own)
+        if self._crf is None:
+            each = tf.gather(tf.nn.log_softmax(scores), chosen, batch_dims=1)
+            logarithms = tf.math.unsorted_segment_sum(each, part, tf.reduce_sum(tf.cast(opens, tf.int32)))
+        else:
+            logarithms = self._crf.log_probabilities(scores, chosen, lengths, part)
+
+        start, end = tf.boolean_mask(starts.values, opens), tf.boolean_mask(ends.values, closes)
+        by_row = tf.RaggedTensor.from_value_rowids(start, tf.boolean_mask(row, opens), nrows=starts.nrows(), validate=False)
+        characters = tf.strings.unicode_decode(raw["text"], "UTF-8", errors="ignore")
+
+        def cut(first: tf.Tensor, stop: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+            at = tf.cast(tf.gather(characters.row_starts(), row), tf.int32)
+            codes = tf.ragged.range(at + first, at + stop)
+            return tf.strings.unicode_encode(codes.with_values(tf.gather(characters.values, codes.values)), "UTF-8")
+
+        number = tf.range(tf.size(kind)) - tf.cast(tf.gather(starts.row_starts(), row), tf.int32)  # within its row
+        given = tf.gather(raw["tokens"] != "", row)
+        tags = tf.where(kind >= 0, 2 + 2 * kind - tf.cast(opens, tf.int32), 0)
+        of_token = tf.RaggedTensor.from_value_rowids(tags[given], row[given], nrows=starts.nrows(), validate=False)
+        tokens = cut(starts.values[given], ends.values[given], row[given])
+        names = ["O", *(f"{prefix}-{kind}" for kind in self.config.labels for prefix in "BI")]
+        return {
+            "type": by_row.with_values(tf.gather(tf.constant(self.config.labels), tf.boolean_mask(kind, opens))).to_tensor(""),
+            "text": by_row.with_values(cut(start, end, tf.boolean_mask(row, opens))).to_tensor(""),
+            "start": by_row.to_tensor(-1),
+            "end": by_row.with_values(end).to_tensor(-1),
+            "score": by_row.with_values(tf.minimum(tf.exp(logarithms), 1.0)).to_tensor(0.0),
+            "count": tf.cast(by_row.row_lengths(), tf.int32),
+            # Of rows that come with tokens: an entity's tokens, counted from 0, and the tag of each token, in IOB2.
+            "start_token": by_row.with_values(number[opens]).to_tensor(-1),
+            "end_token": by_row.with_values(number[closes] + 1).to_tensor(-1),
+            "tokens": of_token.with_values(tokens).to_tensor(""),
+            "tags": of_token.with_values(tf.gather(tf.constant(names), of_token.values)).to_tensor(""),
+            "token_count": tf.cast(of_token.row_lengths(), tf.int32),
+        }
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        names = ENTITY
+        columns = [decoded[name][row, : decoded["count"][row]].tolist() for name in names]
+        return {
+            "entities": [
+                {name: value.decode() if isinstance(value, bytes) else value for name, value in zip(names, values, strict=True)}
+                for values in zip(*columns, strict=True)
+            ],
+            **self._tokens(decoded, row),
+        }
+
+    def _tokens(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        """The tokens of a row that came with them, and their tags in the scheme of the training rows."""
+        count = int(decoded["token_count"][row])
+        if not count:
+            return {}
+        places = (decoded[name][row, : decoded["count"][row]].tolist() for name in ("start_token", "end_token", "type"))
+        entities = [(first, stop, kind.decode()) for first, stop, kind in zip(*places, strict=True)]
+        return {
+            "tokens": [token.decode() for token in decoded["tokens"][row, :count].tolist()],
+            "tags": Tags(self.options.scheme, self.options.untyped).written(entities, count),
+        }
+
+    def signatures(self) -> dict[str, Signature]:
+        """`serving_default` answers texts; `tokens` texts cut into tokens, strings [rows, tokens] padded with ""."""
+        by_token = (*ENTITY, "start_token", "end_token", "count", "tags")
+        kind = self.options.tokens
+        return {
+            "serving_default": Signature(self.config.fields, (*ENTITY, "count")),
+            "tokens": Signature(("tokens",), by_token, raw=lambda raw: joined(raw["tokens"], kind), dimensions=2),
+        }
+
+    def scorer(self, calibrates: bool) -> TagScorer:
+        return TagScorer(self)
+
+    def report(self, metrics: dict[str, Any]) -> TagReport:
+        return TagReport(metrics)
+
+    def _own(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        return _own_places(self._units({"text": texts, "tokens": tokens})[1])
+
+    def _units(self, raw: Tensors) -> tuple[tf.RaggedTensor, Units]:
+        """Ids of all texts' pieces, [rows, (pieces)], and the units they are of."""
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
+        return ids, units(ids, starts, ends, raw["tokens"], tf.gather(self._opens_word, ids.values))
+
+
+def _own_places(units: Units) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Where the units that have a piece of their own start and end, [rows, (own units)] each."""
+    own = units.starts.with_values(units.own)
+    return tf.ragged.boolean_mask(units.starts, own), tf.ragged.boolean_mask(units.ends, own)
+
+
+TASK = Tag

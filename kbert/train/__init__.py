@@ -1,0 +1,1 @@
+"""Training: batches, steps, optimizers, devices, and what is logged while they run."""

@@ -1,0 +1,280 @@
+"""Rows of a table as batches, in the order an epoch wants them.
+
+In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
+An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
+some thousand rows, or of long texts fewer; a window is encoded at once, sorted by about its rows' lengths and cut into
+batches, so that rows of like length share a batch and padding is small; the batches then come in shuffled order.
+
+A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
+windows of the rows in their permuted order. Other tasks make examples of their own.
+
+Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
+the step that the learning rate was chosen for stays the same whatever the texts' lengths.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from kbert import graphs
+from kbert.data.table import Table
+from kbert.model.chunks import INPUTS, padded
+from kbert.permutation import FormerSeed, permuted
+from kbert.progress import Progress
+from kbert.tasks.base import Examples, OnRows
+
+WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
+WINDOW_BYTES = 1 << 22  # and their bytes, about: encoding takes 45 times as much for a moment
+BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
+NAMED = 20  # rows of a batch that a message names
+READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
+READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
+
+
+class Batches(Protocol):
+    """What `kbert.train.run.Run` trains on: the same batches, wherever a run starts.
+
+    Steps are counted from 0 over the whole run, epoch after epoch.
+    """
+
+    per_epoch: int  # training steps of an epoch
+
+    def dataset(self, start: int) -> tf.data.Dataset:
+        """The batches from this step on, without end.
+
+        Returns:
+            (inputs, targets) or (inputs, targets, weights), nested as the model's inputs and outputs are. The
+            first axis of each tensor is the batch's, so that any selection of rows is a smaller batch. Losses
+            and metrics are means weighted by `weights`, which have the shape of the targets' values (1 each by
+            default).
+        """
+
+    def where(self, step: int) -> str:
+        """What the batch of this step was made of, for a message: files and lines."""
+
+
+class TableExamples:
+    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them.
+
+    An epoch is a seeded permutation of the rows; a row's windows follow one another, so that each row is
+    read and encoded once, or twice where a chunk ends within it.
+    """
+
+    def __init__(self, task: OnRows, table: Table):
+        self.table = table
+        self.columns = _columns(task, table, gold=True)
+        self._counts = _windows(task, table) if task.windowed else None  # [rows]
+        self._length = len(table) if self._counts is None else int(self._counts.sum())
+        self._order = functools.lru_cache(maxsize=2)(self._ordered)
+
+    @property
+    def bytes_each(self) -> float:
+        return self.table.row_bytes * len(self.table) / len(self)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """See `kbert.tasks.base.Examples`."""
+        if self._counts is None:
+            rows = permuted(positions, len(self.table), seed, epoch)
+            return self._named(rows), np.arange(len(rows), dtype=np.int32), np.zeros(len(rows), np.int32)
+        rows, ends = self._order(seed, epoch)
+        at = np.searchsorted(ends, positions, side="right")
+        window = positions - (ends[at] - self._counts[rows[at]])
+        once, place = np.unique(at, return_inverse=True)
+        return self._named(rows[once]), place.astype(np.int32), window.astype(np.int32)
+
+    def _named(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self.columns, self.table.read(rows).values(), strict=True))
+
+    def where(self, position: int, seed: int, epoch: int) -> str:
+        """`FILE:LINE` of the row that the example at a position of an epoch's permutation is of."""
+        if self._counts is None:
+            return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
+        rows, ends = self._order(seed, epoch)
+        return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
+
+    def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
+        assert self._counts is not None
+        rows = permuted(np.arange(len(self.table)), len(self.table), seed, epoch)
+        return rows, np.cumsum(self._counts[rows])
+
+
+def _windows(task: OnRows, table: Table) -> np.ndarray:
+    """How many windows each row is read in, [rows]."""
+    if task.inputs_each is not None:
+        return np.full(len(table), task.inputs_each)
+    count = graphs.function(
+        lambda raw: tf.math.bincount(task.encode(raw)["row"], minlength=tf.size(raw[task.config.fields[0]])),
+        input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}],
+    )
+    with Progress(len(table), desc="counting windows", unit="row", leave=False) as bar:
+        counts = []
+        for raw in raw_rows(task, table, gold=False):
+            counts.append(count(raw).numpy())
+            bar.update(len(counts[-1]))
+    return np.concatenate(counts)
+
+
+def training_examples(task: OnRows, table: Table, seed: int) -> Examples:
+    """What a task learns from a table; call it with the weights that training starts from."""
+    own = task.examples(table, seed)
+    return TableExamples(task, table) if own is None else own
+
+
+def _columns(task: OnRows, table: Table, gold: bool) -> tuple[str, ...]:
+    """The task's names for a table's columns: fields and, where the table has it, gold."""
+    return (task.inputs + task.gold)[: len(table.columns)] if gold else task.inputs
+
+
+class TableBatches:
+    """`Batches` of a table's examples.
+
+    Inputs are `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded to the batch's longest
+    row. Ragged targets are padded with -1; what is -1 there has no target, and weighs nothing.
+
+    Args:
+        task: says how they are encoded.
+        examples: what to train on.
+        batch_size: rows of a batch; an epoch's last may have fewer.
+        seed: of the order.
+        length: pad every batch to this many tokens, and an epoch's last to `batch_size` rows that weigh nothing: TPUs
+            compile for each shape. None for no more padding than a batch needs.
+    """
+
+    def __init__(self, task: OnRows, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
+        self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
+        self.per_epoch = math.ceil(len(examples) / batch_size)
+        self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
+        if not isinstance(seed, FormerSeed):
+            fit = int(WINDOW_BYTES / (batch_size * max(1.0, examples.bytes_each)))
+            self._per_chunk = max(1, min(self._per_chunk, fit))
+        self._chunks = math.ceil(self.per_epoch / self._per_chunk)
+
+    @graphs.builds_dataset
+    def dataset(self, start: int) -> tf.data.Dataset:
+        return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
+
+    def where(self, step: int) -> str:
+        positions = next(iter(self._numbered(step)))[0].numpy()
+        epoch = step // self.per_epoch
+        first = ", ".join(self.examples.where(int(position), self.seed, epoch) for position in positions[:NAMED])
+        return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
+
+    @graphs.builds_dataset
+    def _numbered(self, start: int) -> tf.data.Dataset:
+        """The batches with the positions of their examples in the epoch, int64 [batch], in front."""
+        epoch, step = divmod(start, self.per_epoch)
+        chunk, skipped = divmod(step, self._per_chunk)
+        chunks = tf.data.Dataset.range(epoch * self._chunks + chunk, np.iinfo(np.int64).max)
+        return chunks.flat_map(self._chunk).skip(skipped)
+
+    def _read(self, number: np.ndarray) -> list[np.ndarray]:
+        epoch, place = divmod(int(number), self._chunks)
+        size = self._per_chunk * self.batch_size
+        positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
+        columns, places, windows = self.examples.read(positions, self.seed, epoch)
+        return [positions, places, windows, *columns.values()]
+
+    def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
+        task, size, names = self.task, self.batch_size, self.examples.columns
+        types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
+        positions, place, window, *columns = (
+            tf.ensure_shape(values, [None]) for values in graphs.numpy_function(self._read, [number], types)
+        )
+        raw = dict(zip(names, columns, strict=True))
+        encoded = task.encode(raw)
+        targets = task.supervise(raw, encoded)
+        if task.windowed:
+            chosen = tf.searchsorted(encoded["row"], place) + window
+            targets = tf.gather(targets, chosen)
+            encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
+        lengths = encoded["token_ids"].row_lengths()
+        if task.grouped:
+            numbers, rows = tf.range(tf.size(lengths)), tf.size(positions)
+            inputs_of = tf.RaggedTensor.from_value_rowids(numbers, encoded["row"], rows, validate=False)
+            lengths = tf.reduce_max(tf.gather(lengths, inputs_of), 1)
+        drawn = [int(self.seed), tf.cast(number, tf.int32)]
+        blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - BLUR, 1 + BLUR)
+        if not isinstance(self.seed, FormerSeed):
+            # Too few for a batch are rows of any length, drawn as all rows are: the last of the epoch's permutation. Each
+            # weighs more than others do; cut from the sorted rows, these would be the longest in every epoch.
+            whole = tf.size(blurred) // size * size
+            blurred = tf.where(tf.range(tf.size(blurred)) < whole, blurred, np.inf)
+        order = tf.argsort(blurred, stable=True)
+        count = -(-tf.size(order) // size)
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
+
+        def batch(place: tf.Tensor) -> tuple[Any, ...]:
+            rows = order[place * size : (place + 1) * size]
+            chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
+            inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
+            gold = tf.gather(targets, chosen)
+            learnt = [inputs, gold]
+            if isinstance(gold, tf.RaggedTensor):
+                gold = gold.to_tensor(-1)
+                learnt = [inputs, gold, tf.cast(gold >= 0, tf.float32)]
+            elif self.length is not None:
+                learnt.append(tf.ones(tf.shape(gold)[:1]))
+            if self.length is not None:
+                learnt = self._fixed(*learnt)
+            return tf.gather(positions, rows), *learnt
+
+        return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
+
+    def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor) -> list[Any]:
+        """A batch with zero rows behind it up to `batch_size`, of `length` tokens."""
+
+        def pad(values: tf.Tensor, by_token: bool, value: int = 0) -> tf.Tensor:
+            shape = [self.batch_size, *([self.length] if by_token else []), *values.shape[1 + by_token :]]
+            edges = [[0, size - tf.shape(values)[axis]] for axis, size in enumerate(shape)]
+            return tf.ensure_shape(tf.pad(values, edges, constant_values=tf.cast(value, values.dtype)), shape)
+
+        ragged = len(weights.shape) == 2
+        ids = pad(inputs["token_ids"], True, self.task.tokenizer.pad_id)
+        others = {name: pad(values, True) for name, values in inputs.items()}
+        return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
+
+
+@graphs.builds_dataset
+def raw_rows(task: OnRows, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
+    """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
+
+    They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
+    """
+    names = (*_columns(task, table, gold), *others)
+    cuts = table.stretches(READ_ROWS, READ_BYTES)
+
+    def read(number: np.ndarray) -> list[np.ndarray]:
+        rows = range(cuts[number], cuts[number + 1])
+        return list(table.read(rows).values())[: len(names)]
+
+    return tf.data.Dataset.range(len(cuts) - 1).map(lambda number: _strings(read, number, names)).prefetch(2)
+
+
+@graphs.builds_dataset
+def measured_rows(task: OnRows, table: Table) -> tuple[tf.data.Dataset, int]:
+    """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
+    own = task.measured(table) or table
+    if isinstance(own, Table):
+        return raw_rows(task, own, gold=True), len(own)
+    examples = own
+    rows = max(1, min(READ_ROWS, int(READ_BYTES / max(1.0, examples.bytes_each))))
+
+    def read(start: np.ndarray) -> list[np.ndarray]:
+        positions = np.arange(int(start), min(int(start) + rows, len(examples)))
+        return list(examples.read(positions, 0, 0)[0].values())
+
+    starts = tf.data.Dataset.range(0, len(examples), rows)
+    return starts.map(lambda start: _strings(read, start, examples.columns)).prefetch(2), len(examples)
+
+
+def _strings(read: Callable[[np.ndarray], list[np.ndarray]], number: tf.Tensor, names: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    columns = graphs.numpy_function(read, [number], [tf.string] * len(names))
+    return {name: tf.ensure_shape(column, [None]) for name, column in zip(names, columns, strict=True)}

@@ -1,0 +1,142 @@
+"""What goes to TensorBoard: curves by step, dev figures by epoch, the confusion matrix, the run's flags.
+
+In: the training loop's events. Out: event files in one directory.
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kbert import config
+from kbert.config import ModelConfig, RunConfig
+from kbert.tasks import RECORDED
+from kbert.tasks.reports import Report
+
+EVERY = 10  # steps between points of the training curves
+MOST_LABELS = 40  # beyond that a confusion matrix is not readable as a picture
+CHINESE_FONTS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei", "PingFang SC", "Heiti SC")
+
+
+class Board:
+    """The writer of one run; without a path, nothing is written."""
+
+    def __init__(self, path: Path | None):
+        self._writer = tf.summary.create_noop_writer() if path is None else tf.summary.create_file_writer(str(path))
+
+    def start(self, model: ModelConfig, train: RunConfig, figure: str, name: str) -> None:
+        """The run's hyper-parameters, for the HParams page, where `name` is its row's.
+
+        The first columns are those of flags that were given another value than their default.
+        """
+        from tensorboard.plugins.hparams import api as hp
+
+        values = _flat({**config.to_json(train), **config.to_json(model)})
+        given = _given(model, train)
+        columns = sorted(values, key=lambda column: column not in given)
+        with self._writer.as_default():
+            hp.hparams_config(hparams=[hp.HParam(name) for name in columns], metrics=[hp.Metric(f"dev/{figure}")])
+            hp.hparams(values, trial_id=name)
+
+    def train(self, step: int, scalars: dict[str, float]) -> None:
+        with self._writer.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(f"train/{name}", value, step)
+
+    def report(self, split: str, step: int, report: Report) -> None:
+        """A report's scalars, as fractions where they are percentages, matrices and texts."""
+        with self._writer.as_default():
+            for name, value in report.scalars().items():
+                tf.summary.scalar(f"{split}/{name}", value / 100 if report.percent else value, step)
+            for name, (matrix, labels) in report.matrices().items():
+                if len(labels) <= MOST_LABELS:
+                    tf.summary.image(f"{split}/{name}", matrix_image(matrix, labels)[None], step)
+            for name, text in report.texts().items():
+                tf.summary.text(f"{split}/{name}", text, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Curves:
+    """Training loss, metrics and learning rate every `EVERY` steps of an epoch, at its last, and at checkpoints.
+
+    What comes in are means since the epoch's start; the points here are means since the last point.
+    """
+
+    def __init__(self, board: Board, per_epoch: int):
+        self.board, self.per_epoch = board, per_epoch
+        self.start(0, {})
+
+    def start(self, step: int, means: dict[str, float]) -> None:
+        """Go on after a step, given the means at it."""
+        self.seen = step % self.per_epoch
+        self.sums = {name: value * self.seen for name, value in means.items()}
+
+    def due(self, step: int) -> bool:
+        within = step % self.per_epoch
+        return within % EVERY == 0
+
+    def add(self, step: int, means: dict[str, float], learning_rate: float) -> None:
+        """A point after a step, from 1, given the means since the epoch's start, this step included."""
+        count = (step - 1) % self.per_epoch + 1
+        if count > self.seen:
+            sums = {name: value * count for name, value in means.items()}
+            scalars = {name: (total - self.sums.get(name, 0.0)) / (count - self.seen) for name, total in sums.items()}
+            self.board.train(step, {**scalars, "learning_rate": learning_rate})
+        self.start(step, means)
+
+
+def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
+    """A square table of counts as a picture, [height, width, 3] of uint8: gold down, predicted across."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
+    from PIL import Image
+
+    size = 3.0 + 0.5 * len(labels)
+    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    # Chinese labels need a font that has them, where one is installed.
+    installed = set(get_font_names())
+    font = {"family": ["DejaVu Sans", *(name for name in CHINESE_FONTS if name in installed)]}
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, fontdict=font, parse_math=False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    for i in range(len(labels)):
+        for j in range(len(labels)):
+            axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # without such a font boxes stand for the characters
+        canvas.print_png(buffer)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _given(model: ModelConfig, train: RunConfig) -> set[str]:
+    """The flags, by the names that `_flat` gives, whose values are not the defaults."""
+    options = RECORDED[model.task]
+    given = config.changed(train, getattr(options, "DEFAULTS", {})) | config.changed(model, getattr(options, "DEFAULTS", {}))
+    chosen = config.from_json(options, model.options, "options")
+    return given | {f"options.{name}" for name in config.changed(chosen)}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names with values that the HParams page takes."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool | int | float | str):
+            flat[prefix + name] = value
+        else:
+            flat[prefix + name] = str(value)[:200]
+    return flat

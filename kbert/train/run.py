@@ -1,0 +1,379 @@
+"""The training run: optimizer, schedule, steps, dev figures, checkpoints, resuming.
+
+In: a task with its model, batches, a `RunConfig`, a model directory, and a function that measures dev. Out:
+checkpoints in that directory. A run is counted in steps; whenever it is stopped, it goes on from its last
+checkpoint as if it had not been: a checkpoint holds weights, optimizer, dropout seeds and the sums of the
+running epoch's figures, and the batches from its step on are the same wherever a run starts.
+"""
+
+import dataclasses
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert import progress
+from kbert.config import Precision, RunConfig
+from kbert.data.table import Table
+from kbert.errors import DataError, KbertError
+from kbert.interruption import Interrupted, Notes
+from kbert.model_dir import Figures, ModelDir, Saved
+from kbert.permutation import seed_of
+from kbert.progress import Progress
+from kbert.serving import Predictor, build, set_weights
+from kbert.tasks.base import OnRows, Stage, Task, Trained
+from kbert.tasks.reports import Report
+from kbert.train import batches as pipeline
+from kbert.train.batches import Batches
+from kbert.train.boards import Board, Curves
+from kbert.train.loss_watch import LossWatch, LostLoss
+from kbert.train.objective import Objective, Sums
+from kbert.train.optimizers import last_rate, optimizer
+from kbert.train.step import TrainStep
+from kbert.train.strategies import Devices
+
+log = logging.getLogger(__name__)
+
+Rows = TypeVar("Rows", bound=OnRows)
+# What is meant for the run alone, not for what is learnt before it.
+OF_STAGES: dict[str, Any] = {
+    "accumulation_steps": 1,
+    "steps": None,
+    "precision": "float32",
+    "early_stopping_patience": None,
+    "evaluate_steps": 0,
+    "loss_limit": 0.0,
+}
+AGREED = 10  # steps between two questions to the other workers whether one is to stop
+
+
+def evaluate(
+    predictor: Predictor[Rows],
+    table: Table,
+    description: str,
+    calibrates: bool = False,
+    also: Callable[[dict[str, np.ndarray]], Any] | None = None,
+) -> Report:
+    """The table's rows through the serving function, scored as a whole.
+
+    Args:
+        calibrates: thresholds are found on them.
+        also: called with the raw rows that are measured, some at a time.
+    """
+    scorer = predictor.task.scorer(calibrates)
+    rows, count = pipeline.measured_rows(predictor.task, table)
+    with Progress(count, desc=description, unit="row", leave=False) as bar:
+        for raw in rows:
+            predicted = {name: value.numpy() for name, value in predictor(raw).items()}
+            columns = {name: column.numpy() for name, column in raw.items()}
+            scorer.update(columns, predicted)
+            if also is not None:
+                also(columns)
+            bar.update(len(next(iter(predicted.values()))))
+    return scorer.result()
+
+
+def dev_measure(
+    task: Task, model: keras.Model, vocabulary: list[str], table: Table, precision: Precision
+) -> Callable[[], Report]:
+    """A function that gives a table's figures under the model as it is, in the arithmetic that is served.
+
+    Args:
+        task: the model's.
+        model: the one that is trained, in `precision`.
+        vocabulary: the model's.
+        table: the dev rows.
+        precision: the training steps'; in another one than serving's, a second model takes the weights over.
+    """
+    if precision == task.config.serving_precision:
+        predictor = Predictor(task, model)
+    else:
+        serving_task, _, serving_model = build(type(task), task.config, vocabulary, task.config.serving_precision)
+        predictor = Predictor(serving_task, serving_model)
+
+    def measure() -> Report:
+        if predictor.model is not model:
+            set_weights(predictor.model, _arrays(model.weights), "serving model")
+        return evaluate(predictor, table, "dev", calibrates=True)
+
+    return measure
+
+
+def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, directory: ModelDir) -> None:
+    """Train what a task needs before its own model, or load it where that is done; its best weights are kept.
+
+    Args:
+        stage: what is trained.
+        rows, dev: the task's training rows and dev rows.
+        config: the task's run, whose batches and seed the stage has too.
+        directory: the stage's own, for its checkpoints.
+    """
+    directory.path.mkdir(parents=True, exist_ok=True)
+    directory.set_damaged_aside()
+    config = dataclasses.replace(config, **OF_STAGES, **stage.settings)
+    if directory.finished(config) is None:
+        examples = pipeline.training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
+        seed = seed_of(config.seed, config.data_order)
+        batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=seed)
+        predictor = Predictor(stage.task, stage.model)
+        log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
+        Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
+    saved, weights = directory.best_weights()
+    set_weights(stage.model, weights, str(saved.path / "weights.safetensors"))
+
+
+class Run:
+    """One training run on one model directory.
+
+    Args:
+        task: says loss, training metrics and which dev figure counts.
+        model: the task's, with its initial weights.
+        config: how to train.
+        directory: where checkpoints go, and from where a run goes on.
+        batches: what to train on.
+        measure: the model's figures on dev as it is now; asked in the chief's process only.
+        devices: where batches are computed; the model was made under their strategy.
+    """
+
+    def __init__(
+        self,
+        task: Trained,
+        model: keras.Model,
+        config: RunConfig,
+        directory: ModelDir,
+        batches: Batches,
+        measure: Callable[[], Report],
+        devices: Devices | None = None,
+    ):
+        self.task, self.model, self.config, self.directory = task, model, config, directory
+        self.batches, self.measure, self.devices = batches, measure, devices or Devices()
+        self.steps = config.total_steps(batches.per_epoch)
+        with self.devices.strategy.scope():
+            self.optimizer = optimizer(model, config, self.steps)
+            self.optimizer.build(model.trainable_variables)
+        arguments = task.compile_args()
+        objective = Objective(arguments["loss"], arguments.get("metrics", ()))
+        self.train_step = TrainStep(model, self.optimizer, objective, self.devices.strategy, self.devices.rows)
+        self.sums: Sums = self.train_step.zeros()  # over the steps of the running epoch
+        self.watch = LossWatch(config.loss_limit)
+        self.board = Board(directory.path / "tb" if self.devices.chief else None)
+        self.curves = Curves(self.board, batches.per_epoch)
+        self.notes = Notes()  # signals
+        self._warned: set[str] = set()
+        self._unproven: int | None = None  # the step of a checkpoint that replaces others once a later loss is in order
+
+    def fit(self) -> None:
+        """Train from the last checkpoint, or from the beginning, to the last step.
+
+        Raises:
+            KbertError: the loss is lost, and nothing is written then.
+            Interrupted: by Ctrl-C or SIGTERM; a checkpoint was written, from which the same command goes on.
+        """
+        last = self.directory.last()
+        seen = 0 if last is None else last.step
+        if seen != self.devices.told(seen):
+            raise DataError(
+                f"{self.directory.path}: step {seen} is the last here and not for the chief: "
+                "--model_dir must be on a file system that all workers share"
+            )
+        if last is not None:
+            self._restore(last)
+            log.info("continuing after %s: step %d of %d", last.place, last.step, self.steps)
+        self.devices.spread_seeds(self.model)
+        name, mode = self.task.best
+        better = "higher" if mode == "max" else "lower"
+        ties = "" if name == "loss" else "the lower loss, where dev has one, then to "
+        log.info("best on dev: %s, the %s the better; ties go to %sthe earlier checkpoint", name, better, ties)
+        self.board.start(self.task.config, self.config, name, str(self.directory.path))
+        try:
+            if not self.steps and last is None:  # the model as it is, as a checkpoint
+                report = self.measure() if self.devices.chief else None
+                if report is not None:
+                    self.board.report("dev", 0, report)
+                    self._keep(0, report)
+            with self.notes.taken():
+                self._train(seen, last)
+            if self.devices.chief:
+                self.directory.drop(self.config.keep_checkpoints)
+        except LostLoss as lost:
+            if self.devices.chief:
+                self.directory.set_aside_behind(lost.sound)
+            last = self.directory.last()
+            kept = "no checkpoint was written"
+            if last is not None:
+                good = "last good checkpoint" if last.step <= lost.sound else "only checkpoint, which may be lost too,"
+                kept = f"the {good} is {last.path}, which --init reads for a run in another --model_dir"
+            batch = f"its batch was {self.batches.where(lost.step - 1)}"
+            if lost.step > 1:
+                batch += f"; the one before, whose gradients may have done it, was {self.batches.where(lost.step - 2)}"
+            raise KbertError(f"{lost}; {batch}; {kept}") from None
+        finally:
+            self.board.close()
+
+    def _train(self, done: int, last: Saved | None) -> None:
+        batches = self.devices.batches(self.batches, done)
+        self.curves.start(done, self._results())
+        unmeasured = last is not None and last.score is None and self._measured_after(done)  # it was interrupted just then
+        if unmeasured and self._finish(done, f"{done}/{self.steps}", {}, measured=True, saved=last):
+            return
+        since, began = done, time.monotonic()
+        with Progress(self.steps, initial=done, desc="training", unit="step", delay=0, figures=self._results) as bar:
+            for step in range(done + 1, self.steps + 1):
+                self.sums, loss = self.train_step(batches, self.sums)
+                self.watch.add(step, loss)
+                self._drop(step - 1)
+                bar.update()
+                measured = self._measured_after(step)
+                stopping = self._stopping(step, measured)
+                kept = stopping or measured or _due(step, self.config.checkpoint_steps)
+                if kept:
+                    self.watch.check()
+                    self._drop(step)
+                if kept or self.curves.due(step):
+                    results = self._results()
+                    self.curves.add(step, results, last_rate(self.optimizer))
+                    bar.show(results)
+                if step % self.batches.per_epoch == 0:
+                    self.sums = self.train_step.zeros()
+                if kept:
+                    seconds = time.monotonic() - began
+                    pace = f"{step}/{self.steps} - {seconds:.0f}s - {1000 * seconds / (step - since):.0f}ms/step"
+                    if self._finish(step, pace, results, measured=measured and not stopping):
+                        return
+                if measured:
+                    since, began = step, time.monotonic()
+
+    def _measured_after(self, step: int) -> bool:
+        """Whether dev is measured after a step."""
+        ends = step % self.batches.per_epoch == 0 or step >= self.steps
+        return step > 0 and (ends or _due(step, self.config.evaluate_steps))
+
+    def _stopping(self, step: int, together: bool) -> bool:
+        """Whether a signal came, to any of the workers; they ask one another now and then, and where all are `together`."""
+        asked = self.notes.number is not None
+        if not self.devices.several:
+            return asked
+        return (together or _due(step, AGREED)) and self.devices.any(asked)
+
+    def _finish(self, step: int, pace: str, results: dict[str, float], *, measured: bool, saved: Saved | None = None) -> bool:
+        """What is done where a checkpoint is due; returns whether the run ends here.
+
+        Args:
+            step: the last one done.
+            pace: of the steps so far, for people.
+            results: figures of the training steps.
+            measured: whether dev is measured.
+            saved: the checkpoint, where it is there without dev's figures.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        report = self._measure(step, pace, results) if measured else None
+        over = self.devices.told(self.devices.chief and self._keep(step, report, saved))
+        if self._stopping(step, together=True):
+            number = self.notes.number or signal.SIGTERM  # of one that another worker got
+            end = "terminated" if number == signal.SIGTERM else "interrupted"
+            kept = f"checkpoint {self.directory.checkpoint_path(step)}; run the same command to continue"
+            raise Interrupted(number, f"{end} after step {step} of {self.steps}; {kept}")
+        return bool(over)
+
+    def _results(self) -> dict[str, float]:
+        """Figures of the running epoch's training steps."""
+        return self.train_step.results(self.sums)
+
+    def _drop(self, watched: int) -> None:
+        """Drop what the newest checkpoint replaces when the loss of a step behind it is known to be in order."""
+        if self._unproven is not None and watched > self._unproven:
+            self.directory.drop(self.config.keep_checkpoints)
+            self._unproven = None
+
+    def _measure(self, step: int, pace: str, results: dict[str, float]) -> Report | None:
+        """Dev's figures in the chief's process, printed behind those of training, and sent to TensorBoard."""
+        report = self.notes.interruptible(self.measure) if self.devices.chief else None
+        figures = dict(results)
+        if report is not None:
+            self.board.report("dev", step, report)
+            for warning in report.warnings():
+                if warning not in self._warned:  # once is enough of a run that is often measured
+                    log.warning("dev after step %d: %s", step, warning)
+            self._warned.update(report.warnings())
+            figures |= {f"dev_{name}": value for name, value in report.scalars().items()}
+        progress.write(" - ".join([pace, *(f"{name}: {value:.4f}" for name, value in figures.items())]))
+        return report
+
+    def _keep(self, step: int, report: Report | None, saved: Saved | None = None) -> bool:
+        """Write a checkpoint, with dev's figures where there are some; returns whether the run ends here."""
+        last, best = self.directory.last(), self.directory.measured()
+        figures = Figures(step=step, per_epoch=self.batches.per_epoch, waited=0 if last is None else last.waited)
+        if report is not None:
+            name, mode = self.task.best
+            value = report.scalars().get(name)
+            # A figure that cannot be computed, as a correlation with equal scores, is the worst there is.
+            score = -sys.float_info.max if value is None else value if mode == "max" else -value
+            figures = dataclasses.replace(figures, score=score, metrics=report.metrics, calibration=report.calibration())
+            waited = 0 if best is None or figures.rank > best.rank else figures.waited + 1
+            patience = self.config.early_stopping_patience
+            stopped = patience is not None and waited >= patience
+            if stopped:
+                log.info("early stopping: dev %s was measured %d times without a better one", name, waited)
+            figures = dataclasses.replace(figures, waited=waited, stopped=self.steps if stopped else 0)
+        if saved is None:
+            weights = _arrays(self.model.weights)
+            if not all(np.isfinite(array).all() for array in weights.values()):
+                raise LostLoss(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
+            self.directory.save(weights, self._state(), figures)
+        elif report is not None:
+            self.directory.describe(saved, figures)
+        self._unproven = step
+        return figures.stopped > 0
+
+    def _unsaved(self) -> list[Any]:
+        """What `model.weights` leaves out but the next step depends on: optimizer and dropout seeds."""
+        weights = {id(v) for v in self.model.weights}
+        return [*self.optimizer.variables, *(v for v in self.model.non_trainable_variables if id(v) not in weights)]
+
+    def _state(self) -> dict[str, np.ndarray]:
+        variables = {f"{i:05d} {v.path}": _array(v) for i, v in enumerate(self._unsaved())}
+        sums = {f"sum {i:05d}": np.array(value) for i, value in enumerate(self.sums)}
+        return {**variables, **sums, "watch": self.watch.state()}
+
+    def _restore(self, saved: Saved) -> None:
+        set_weights(self.model, saved.weights(), str(saved.path / "weights.safetensors"))
+        arrays, expected = saved.state(), self._state()
+        where = saved.path / "state.safetensors"
+        if len(arrays) != len(expected):
+            raise DataError(f"{where}: {len(arrays)} tensors, expected {len(expected)}")
+        # Optimizers number themselves within a process, so that places count here, not names.
+        for name, like in zip(sorted(arrays), expected.values(), strict=True):
+            if arrays[name].shape != like.shape:
+                raise DataError(f"{where}: tensor {name!r} has shape {arrays[name].shape}, expected {like.shape}")
+        ordered = [arrays[name] for name in sorted(arrays)]
+        variables = self._unsaved()
+        for variable, array in zip(variables, ordered, strict=False):
+            variable.assign(array)
+        *sums, watch = ordered[len(variables) :]
+        self.sums = [tf.constant(array) for array in sums]
+        self.watch.restore(watch)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _array(variable: Any) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(variable), order="C")  # a copy, which keeps scalars scalar
+
+
+def _arrays(variables: list[Any]) -> dict[str, np.ndarray]:
+    return {v.path: _array(v) for v in variables}
+
+
+def seed(value: int) -> None:
+    """Seed everything random in the process: initial weights, dropout, TensorFlow's own."""
+    keras.utils.set_random_seed(value)

@@ -1,0 +1,143 @@
+"""One training step: a batch in, the weights moved once.
+
+In: a model, its optimizer and objective. Out: a compiled function from a batch to sums and the batch's loss.
+
+A batch is computed on one or several replicas, each in one or several parts one after the other
+(`--accumulation_steps`), and either changes nothing but the order of sums: weights, gradients and figures are
+added up over all parts and replicas, and the optimizer runs once, on the gradient of the whole batch.
+
+Keras's own `fit` is not used. It cannot start in the middle of an epoch, takes means of means (see
+`kbert.train.objective`), and under `tf.distribute` clips each replica's gradient instead of the batch's, does not
+accumulate, and does not run on several workers (Keras 3.15).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kbert import graphs
+from kbert.model.gradient_cache import InParts
+from kbert.train.objective import Objective, Sums
+
+
+class TrainStep:
+    """Forward, backward, update.
+
+    Called with an iterator of batches (`kbert.train.strategies.Devices.batches`) and the sums so far; returns the
+    new sums and the loss of the batch, a float32 scalar that may still be computing.
+
+    Args:
+        model: made under the strategy.
+        optimizer: made and built under the strategy.
+        objective: the task's.
+        strategy: where the replicas are.
+        rows: the most rows of a batch that a replica computes at once; None for all it gets.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        objective: Objective,
+        strategy: tf.distribute.Strategy | None = None,
+        rows: int | None = None,
+    ):
+        self._model, self._optimizer, self._objective = model, optimizer, objective
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._rows = rows
+        # Keras sums gradients over replicas behind clipping; here they come as sums, so that the batch's are clipped.
+        for each in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
+            each._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+        self._step = graphs.function(self._next)
+
+    def __call__(self, batches: Any, sums: Sums) -> tuple[Sums, tf.Tensor]:
+        added, loss = self._step(batches)
+        return [total + more for total, more in zip(sums, added, strict=True)], loss
+
+    def zeros(self) -> Sums:
+        """Sums over no rows: of the loss by row, of the rows, of the metrics."""
+        return [tf.zeros(()), tf.zeros(()), *self._objective.zeros()]
+
+    def results(self, sums: Sums) -> dict[str, float]:
+        """Means of metrics and loss, from sums."""
+        return {**self._objective.results(sums[2:]), "loss": float(tf.math.divide_no_nan(sums[0], sums[1]))}
+
+    def _gradients(self, inputs: Any, loss_of: Callable[[Any], tf.Tensor]) -> tuple[Any, list[Any]]:
+        """Outputs, and the gradients of `loss_of` them; a model whose loss looks at a whole batch has its own way."""
+        if isinstance(self._model, InParts):
+            return self._model.gradients(inputs, loss_of)
+        with tf.GradientTape() as tape:
+            outputs = self._model(inputs, training=True)
+            loss = loss_of(outputs)
+        return outputs, tape.gradient(loss, self._model.trainable_variables)
+
+    def _next(self, batches: Any) -> Any:
+        outcome = self._strategy.run(self._on_replica, args=(next(batches),))
+        # The same on all replicas, each of which has all sums.
+        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], outcome)
+
+    def _on_replica(self, batch: Any) -> tuple[Sums, tf.Tensor]:
+        inputs, targets, *given = batch
+        weights = self._objective.weights(targets, *given)
+        totals = self._summed({name: tf.reduce_sum(each) for name, each in weights.items()})
+        variables = self._model.trainable_variables
+        first = tf.nest.flatten(inputs)[0]
+        rows = tf.shape(first)[0]
+        # Of several replicas one can be left without rows, unless their number is fixed.
+        if self._rows is None and (self._strategy.num_replicas_in_sync == 1 or first.shape[0] is not None):
+            gradients, sums = self._part(inputs, targets, weights, totals)
+        else:
+            size = rows if self._rows is None else self._rows
+            gradients, sums = self._in_parts((inputs, targets, weights), totals, rows, size)
+        reached = [gradient for gradient in gradients if gradient is not None]
+        reached, sums, rows = self._summed((reached, sums, tf.cast(rows, tf.float32)))
+        # Rows of a table of embeddings that come several times are one gradient, whose norm and square the optimizer takes.
+        summed = map(tf.convert_to_tensor, reached)
+        gradients = [None if gradient is None else next(summed) for gradient in gradients]
+        self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        loss, *metrics = sums
+        return [loss * rows, rows, *metrics], loss
+
+    def _part(self, inputs: Any, targets: Any, weights: Any, totals: Any) -> tuple[list[Any], Sums]:
+        """Gradients, loss and metrics that these rows add."""
+
+        loss: list[tf.Tensor] = []
+
+        def loss_of(outputs: Any) -> tf.Tensor:
+            loss[:] = [self._objective.loss(targets, outputs, weights, totals)]
+            return self._optimizer.scale_loss(loss[0])
+
+        outputs, gradients = self._gradients(inputs, loss_of)
+        return gradients, [*loss, *self._objective.sums(targets, outputs, weights)]
+
+    def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor, size: tf.Tensor | int) -> tuple[list[Any], Sums]:
+        """As `_part`, `size` rows after `size` rows; a replica may have none."""
+        variables = self._model.trainable_variables
+        reached: list[bool] = []
+
+        def add(start: tf.Tensor, gradients: list[Any], sums: Sums) -> tuple[tf.Tensor, list[Any], Sums]:
+            inputs, targets, weights = tf.nest.map_structure(lambda values: _rows(values, start, size), batch)
+            more, added = self._part(inputs, targets, weights, totals)
+            reached[:] = [gradient is not None for gradient in more]
+            gradients = [g if m is None else g + tf.convert_to_tensor(m) for g, m in zip(gradients, more, strict=True)]
+            return start + size, gradients, [total + each for total, each in zip(sums, added, strict=True)]
+
+        zeros = [tf.zeros(v.shape, v.dtype) for v in variables], [tf.zeros(()), *self._objective.zeros()]
+        _, gradients, sums = tf.while_loop(lambda start, *_: start < rows, add, (tf.constant(0), *zeros), parallel_iterations=1)
+        return [g if was else None for g, was in zip(gradients, reached, strict=True)], sums
+
+    def _summed(self, values: Any) -> Any:
+        """Sums over replicas."""
+        if self._strategy.num_replicas_in_sync == 1:
+            return values
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _rows(values: tf.Tensor, start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """Up to `size` rows; where the number of rows is fixed, `size` divides it, and that of the result is fixed too."""
+    if values.shape[0] is None:
+        return values[start : start + size]
+    rank = len(values.shape)
+    return tf.slice(values, [start] + [0] * (rank - 1), [size] + [-1] * (rank - 1))

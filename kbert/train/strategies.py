@@ -1,0 +1,181 @@
+"""Where a batch is computed: on one device, on all of a machine, on several machines, on the cores of a TPU.
+
+In: `--strategy`. Out: `Devices`, a `tf.distribute` strategy and what a run asks of it: which process is the
+chief, its batches, the chief's word, and an end when another worker is gone.
+
+Batch sizes are those of the whole: each replica takes every n-th row of every batch, so that with any number of
+replicas the same batches are learnt from, each example once an epoch.
+"""
+
+import logging
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kbert import cluster, graphs
+from kbert.config import Strategy
+from kbert.errors import DataError, UsageError
+from kbert.interruption import Interrupted
+from kbert.train.batches import Batches
+from kbert.train.worker_watch import WorkerWatch, lost
+
+log = logging.getLogger(__name__)
+
+SEED_STRIDE = 1_000_003  # between the dropout seeds of neighbouring replicas
+OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)  # not for want of other workers
+
+
+def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Devices":
+    """Make the strategy; before anything else runs on a device.
+
+    Args:
+        name: `--strategy`.
+        batch_size: rows of a whole batch, which replicas and parts have to divide evenly.
+        accumulation_steps: parts that each replica computes one after the other.
+
+    Raises:
+        UsageError: the batch does not divide, or the environment does not say what the strategy needs.
+    """
+    cluster.check(name, batch_size)
+    if name == "none":
+        strategy = tf.distribute.get_strategy()
+    elif name == "mirrored":
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in found])
+    elif name == "multi_worker":
+        log.info("waiting for all of %s", ", ".join(cluster.workers()))
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = _tpu()
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (replicas * accumulation_steps):
+        parts = f" of {accumulation_steps} parts each" if accumulation_steps > 1 else ""
+        count = f"{replicas} replica{'s' if replicas > 1 else ''}"
+        raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {count}{parts}")
+    if name != "none":
+        log.info("--strategy=%s: %d replicas, %d rows of a batch each", name, replicas, batch_size // replicas)
+    rows = None if accumulation_steps == 1 else batch_size // replicas // accumulation_steps
+    return Devices(strategy, cluster.is_chief(name), rows)
+
+
+class Devices:
+    """A strategy, and what a run asks of it.
+
+    As a context, it ends when all processes have come to its end, and this process with it when another one is gone before.
+
+    Attributes:
+        strategy: models and optimizers are made under its scope.
+        chief: whether this process is the one that writes.
+        several: whether there are other processes.
+        rows: the most rows that a replica computes at once; None for all it gets.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None, chief: bool = True, rows: int | None = None):
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.chief, self.rows = chief, rows
+        self.several = isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+    def __enter__(self) -> "Devices":
+        self._watch = WorkerWatch(_peers(self.strategy.cluster_resolver)) if self.several else None
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.wait()
+        if error is None or isinstance(error, Interrupted):  # all end then
+            if self._watch is not None:
+                self._watch.stop()
+        elif self.several and _unreached(error):
+            raise lost("the other workers cannot be reached") from None
+
+    def batches(self, batches: Batches, start: int) -> Any:
+        """An iterator of this process's share of the batches from a step on."""
+
+        @graphs.builds_dataset
+        def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            data = batches.dataset(start).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+            replicas = context.num_replicas_in_sync
+            if replicas == 1:
+                return data
+            local = replicas // context.num_input_pipelines
+            first = context.input_pipeline_id * local
+
+            def rows(*batch: Any) -> tf.data.Dataset:
+                # Rows are sorted by length: every n-th of them gives each replica about the same work.
+                each = tf.data.Dataset.range(first, first + local)
+                return each.map(lambda replica: tf.nest.map_structure(lambda values: _every(values, replica, replicas), batch))
+
+            return data.flat_map(rows)
+
+        return iter(self.strategy.distribute_datasets_from_function(share))
+
+    def told(self, value: float) -> float:
+        """The chief's value, in all processes; they wait for one another here."""
+        if not self.several:
+            return value
+
+        def mine(context: Any) -> tf.Tensor:
+            return tf.constant(float(value) if self.chief and context.replica_id_in_sync_group == 0 else 0.0)
+
+        values = self.strategy.experimental_distribute_values_from_function(mine)
+        return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+
+    def any(self, value: bool) -> bool:
+        """Whether it is so in any process; they wait for one another here."""
+        if not self.several:
+            return value
+        values = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(float(value)))
+        return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)) > 0
+
+    def wait(self) -> None:
+        """Wait for all processes to come here."""
+        self.told(0.0)
+
+    def spread_seeds(self, model: keras.Model) -> None:
+        """Give each replica dropout of its own; replica 0, whose seeds a checkpoint keeps, stays as it is."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return
+        weights = {id(v) for v in model.weights}
+        seeds = [v for v in model.non_trainable_variables if id(v) not in weights]
+
+        @graphs.function
+        def spread() -> None:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            for seed in seeds:
+                seed.assign(seed + tf.cast(tf.stack([replica * SEED_STRIDE, 0]), seed.dtype))
+
+        self.strategy.run(spread)
+
+
+def _unreached(error: BaseException) -> bool:
+    """Whether an error may come from another worker's end: not a fault of this one's."""
+    return isinstance(error, tf.errors.OpError) and not isinstance(error, OWN_FAULTS) and "DataError: " not in str(error)
+
+
+def _peers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> list[str]:
+    """TensorFlow's names of the other workers."""
+    spec, own = resolver.cluster_spec(), (resolver.task_type, resolver.task_id)
+    tasks = [(job, task) for job in spec.jobs for task in spec.task_indices(job)]
+    return [f"/job:{job}/replica:0/task:{task}" for job, task in tasks if (job, task) != own]
+
+
+def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:
+    """Every n-th row from one on; where the number of rows is fixed, that of the result is too, as TPUs need it."""
+    rows = values.shape[0]
+    if rows is None:
+        return values[first::step]
+    return tf.reshape(values, [rows // step, step, *values.shape[1:]])[:, first]
+
+
+def _tpu() -> tf.distribute.Strategy:
+    """The TPU that TPU_NAME names, or the one of this machine. Written by TensorFlow's documentation, not run by us."""
+    name = os.environ.get("TPU_NAME", "local")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise DataError(f"--strategy=tpu: no TPU {name!r} here: {str(error).splitlines()[0]}") from None
