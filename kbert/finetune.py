@@ -61,7 +61,7 @@ def _train(
     """What `run` does, in each of the processes that do it together."""
     from kbert import checkpoints, permutation
     from kbert.model.encoder import frozen_table
-    from kbert.serving import build
+    from kbert.serving import build_model
     from kbert.tasks import fine_tuned, lengths, starting_head
     from kbert.train import batches as pipeline
     from kbert.train import run as training
@@ -73,7 +73,7 @@ def _train(
     name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
     task_type = fine_tuned(name)
     fields = task_type.fields(train.source)
-    task_options = to_json(task_type.settled(options, train.source))
+    task_options = to_json(task_type.resolve_options(options, train.source))
     checkpoint = checkpoints.open_checkpoint(train.init)
     log.info("%s", checkpoints.describe(checkpoint))
     shape = checkpoint.encoder
@@ -109,7 +109,7 @@ def _train(
 
     training.seed(train.seed)
     with devices.strategy.scope():
-        task, encoder, model = build(task_type, model_config, checkpoint.vocabulary, train.precision, train.dropout)
+        task, encoder, model = build_model(task_type, model_config, checkpoint.vocabulary, train.precision, train.dropout)
     if task.grouped and (train.accumulation_steps > 1 or train.strategy != "none"):
         raise UsageError(
             f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs the "
@@ -220,7 +220,7 @@ def _tables(
     tables = {}
     tables["train"], audit = opened(train.train_data, _labels_file(train.labels), train.source)
     labels = audit.labels
-    options = task_type.settled_on(tables["train"], options)
+    options = task_type.resolve_options_from_rows(tables["train"], options)
     # How the training rows are written, the other files may be, or say themselves that they are not.
     later = Recorded.of(train.source, train.train_data, labels).overridden()
     if train.dev_data:

@@ -106,7 +106,7 @@ def _train(
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import unigram
     from kbert.pretraining.sources import learnt_and_held_out
-    from kbert.serving import build
+    from kbert.serving import build_model
     from kbert.tasks.pretrain.task import Pretrain
     from kbert.train import run as training
 
@@ -137,7 +137,7 @@ def _train(
     )
     training.seed(train.seed)
     with devices.strategy.scope():
-        task, encoder, model = build(Pretrain, model_config, vocabulary, train.precision, train.dropout)
+        task, encoder, model = build_model(Pretrain, model_config, vocabulary, train.precision, train.dropout)
     examples, held_out = learnt_and_held_out(train, options, model_config, task.tokenizer)
     most = train.predictions(model_flags.max_length)
     train = dataclasses.replace(train, train_data_crc32=examples.digest, dev_data_crc32=held_out.digest, max_predictions=most)
@@ -149,8 +149,8 @@ def _train(
                 _write_metrics(directory, task)
             print(finished)
             return
-    surprise = unigram(examples.frequencies())
-    _begin(checkpoint, encoder, model, surprise, options)
+    unigram_nll = unigram(examples.frequencies())
+    _begin(checkpoint, encoder, model, unigram_nll, options)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     with devices.strategy.scope():  # which says how many train
         encoder.compiled = graphs.worth_compiling(model.trainable_variables)
@@ -168,7 +168,7 @@ def _train(
         max_length=model_flags.max_length,
         predictions=examples.most if train.strategy == "tpu" else None,
     )
-    measure = _measure(task, model, vocabulary, surprise, held_out, train)
+    measure = _measure(task, model, vocabulary, unigram_nll, held_out, train)
     training.Run(task, model, train, directory, batches, measure, devices).fit()
     if devices.chief:
         _write_metrics(directory, task)
@@ -221,7 +221,11 @@ def _check(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags,
 
 
 def _begin(
-    checkpoint: "Checkpoint | None", encoder: "Encoder", model: "keras.Model", surprise: "np.ndarray", options: PretrainOptions
+    checkpoint: "Checkpoint | None",
+    encoder: "Encoder",
+    model: "keras.Model",
+    unigram_nll: "np.ndarray",
+    options: PretrainOptions,
 ) -> None:
     """The weights that a run begins with: the checkpoint's where there is one, the heads' too where it has them."""
     import numpy as np
@@ -229,8 +233,8 @@ def _begin(
     from kbert.checkpoints.names import HEADS
 
     # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
-    unused = encoder.config.vocabulary_size - len(surprise)  # rows of the embedding table: as rare as a piece can be
-    model.get_layer("mlm_head").output_bias.assign(-np.pad(surprise, (0, unused), constant_values=surprise.max()))
+    unused = encoder.config.vocabulary_size - len(unigram_nll)  # rows of the embedding table: as rare as a piece can be
+    model.get_layer("mlm_head").output_bias.assign(-np.pad(unigram_nll, (0, unused), constant_values=unigram_nll.max()))
     if checkpoint is None:
         if options.pairs is None:
             encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
@@ -255,7 +259,7 @@ def _measure(
     task: "Pretrain",
     model: "keras.Model",
     vocabulary: list[str],
-    surprise: "np.ndarray",
+    unigram_nll: "np.ndarray",
     held_out: "Examples",
     train: PretrainConfig,
 ) -> Callable[[], "Report"]:
@@ -263,7 +267,7 @@ def _measure(
     from kbert import permutation
     from kbert.pretraining.batches import PretrainingBatches
     from kbert.pretraining.measure import measurer
-    from kbert.serving import build, set_weights
+    from kbert.serving import build_model, set_weights
     from kbert.tasks.pretrain.task import Pretrain
 
     options = PretrainOptions(**task.config.options)
@@ -274,8 +278,8 @@ def _measure(
     count = min(batches.per_epoch, -(-train.dev_examples // MEASURED_ROWS))
     served = model
     if train.precision != task.config.serving_precision:
-        _, _, served = build(Pretrain, task.config, vocabulary, task.config.serving_precision)
-    figures = measurer(served, batches, count, surprise)
+        _, _, served = build_model(Pretrain, task.config, vocabulary, task.config.serving_precision)
+    figures = measurer(served, batches, count, unigram_nll)
 
     def measure() -> "Report":
         if served is not model:

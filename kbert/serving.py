@@ -25,7 +25,7 @@ from kbert.model.chunks import in_chunks
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.tasks import task_class
-from kbert.tasks.base import Kept, Served, Signature, Tensors
+from kbert.tasks.base import Servable, Signature, Storable, Tensors
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -42,8 +42,8 @@ def token_budget() -> int:
     return ACCELERATOR_TOKEN_BUDGET if accelerated else TOKEN_BUDGET
 
 
-S = TypeVar("S", bound=Served)
-K = TypeVar("K", bound=Kept)
+S = TypeVar("S", bound=Servable)
+K = TypeVar("K", bound=Storable)
 
 
 class Predictor(tf.Module, Generic[S]):
@@ -104,7 +104,7 @@ class Predictor(tf.Module, Generic[S]):
         tf.saved_model.save(module, path, signatures={name: functions[which] for name, which in signatures.items()})
 
 
-def build(
+def build_model(
     task_type: type[K],
     model_config: config.ModelConfig,
     vocabulary: list[str],
@@ -163,7 +163,7 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
     recorded, vocabulary = directory.read_model(saved)
     model_config = recorded.with_n_best(n_best)
     task_type = task_class(model_config.task)
-    task, _, model = build(task_type, model_config, vocabulary, model_config.serving_precision)
+    task, _, model = build_model(task_type, model_config, vocabulary, model_config.serving_precision)
     task.calibrate(saved.calibration)
     set_weights(model, weights, str(saved.path / "weights.safetensors"))
     return Predictor(task, model)

@@ -460,7 +460,7 @@ def test_negatives_that_rows_name_are_learnt_from(tmp_path):
     write_tsv(path, rows, ("query", "positive", "negative"))
     source = SourceConfig(text_columns=("query", "positive", "negative"), label_column="")
     table = open_table(str(path), source, Match.learnt_columns(source), keyed_by=2)
-    options = Match.settled(MatchOptions(scorer="dual"), source)
+    options = Match.resolve_options(MatchOptions(scorer="dual"), source)
     assert options.own_negatives == 1 and Match.columns(source) == ("query", "positive")
     cross = task(scorer="cross", own_negatives=1, negatives=0)
     examples = cross.examples(table, 0)

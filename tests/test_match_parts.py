@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.errors import DataError
-from kbert.model.gradient_cache import InParts
+from kbert.model.gradient_cache import GradientCached
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match import metrics as match_metrics
 from kbert.tasks.match.audit import MatchAudit
@@ -264,13 +264,13 @@ def test_mining_finds_what_is_alike_and_no_true_pair(tmp_path, monkeypatch):
     assert mining.pools(others, mining.by_words(pieces), 4, seed=0).shape == (6, 4)
 
 
-def small(cached: int, rate: float) -> InParts:
+def small(cached: int, rate: float) -> GradientCached:
     """A model of ids and mask with dropout, from the same weights each time."""
     keras.utils.set_random_seed(5)
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "padding_mask")}
     hidden = keras.layers.Dense(6, activation="tanh")(keras.layers.Embedding(20, 4)(inputs["token_ids"]))
     hidden = keras.layers.Dropout(rate, seed=1)(hidden) * keras.ops.cast(inputs["padding_mask"], "float32")[:, :, None]
-    return InParts(inputs, keras.ops.sum(hidden, 1), cached=cached)
+    return GradientCached(inputs, keras.ops.sum(hidden, 1), cached=cached)
 
 
 @pytest.mark.parametrize(("cached", "rate", "like"), [(0, 0.0, 7), (3, 0.0, 7), (3, 0.5, 3), (7, 0.5, 7), (50, 0.5, 7)])

@@ -45,7 +45,7 @@ def lines(path) -> list[dict]:
 def test_a_runs_own_dropout_is_that_of_its_encoder_alone(trained):
     config = ModelDir(trained).read_config()[0]
     for dropout, expected in ((None, 0.1), (0.0, 0.0)):
-        task, encoder, _ = serving.build(Classify, config, ModelDir(trained).vocabulary(), "float32", dropout)
+        task, encoder, _ = serving.build_model(Classify, config, ModelDir(trained).vocabulary(), "float32", dropout)
         assert encoder.backbone.embeddings_dropout.rate == encoder.config.dropout == expected
         assert task.config.encoder.dropout == 0.1
 

@@ -15,7 +15,7 @@ from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.head import Head, Unfit, order
 from kbert.config import ModelConfig, to_json
 from kbert.model_dir import ModelDir
-from kbert.serving import build
+from kbert.serving import build_model
 from kbert.tasks import fine_tuned, starting_head
 
 rng = np.random.default_rng(5)
@@ -154,7 +154,7 @@ def built(task, labels, init, **settings):
         text=found.text,
         max_length=40,
     )
-    made, encoder, model = build(fine_tuned(task), config, VOCABULARY, "float32")
+    made, encoder, model = build_model(fine_tuned(task), config, VOCABULARY, "float32")
     encoder.load(found.arrays(), str(init))
     starting_head.start(made, model, encoder, found, str(init), new=False)
     return model

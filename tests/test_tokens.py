@@ -202,7 +202,7 @@ def test_tags_are_answered_in_the_scheme_of_the_training_rows(tmp_path, written,
         "".join(f"{word} {tag}\n" for word, tag in zip("abcde", written, strict=False)) + "\nx y\n".replace("y", written[0])
     )
     table = opened(path)
-    options = Tag.settled_on(table, {"tokens": "auto"})
+    options = Tag.resolve_options_from_rows(table, {"tokens": "auto"})
     assert options == {"tokens": "words", "scheme": scheme, "untyped": untyped}
     tag = task(**options)
     entities = Tags(scheme, untyped).chunks(written)

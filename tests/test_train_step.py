@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kbert.cluster import check
 from kbert.errors import UsageError
-from kbert.train.loss_watch import SPAN, LossWatch, LostLoss
+from kbert.train.loss_watch import SPAN, LossDiverged, LossWatch
 from kbert.train.objective import Objective
 from kbert.train.step import TrainStep
 from kbert.train.strategies import devices
@@ -92,12 +92,12 @@ def test_a_loss_that_is_no_number_is_found_one_step_later_or_when_asked():
         watch = LossWatch()
         watch.add(1, 1.0)
         watch.add(2, lost)
-        with pytest.raises(LostLoss, match="not a number at step 2") as caught:
+        with pytest.raises(LossDiverged, match="not a number at step 2") as caught:
             watch.add(3, 1.0)
         assert caught.value.step == 2
         watch = LossWatch()
         watch.add(7, lost)
-        with pytest.raises(LostLoss):
+        with pytest.raises(LossDiverged):
             watch.check()
 
 
@@ -113,7 +113,7 @@ def test_a_loss_far_above_its_level_is_found_where_asked_for():
         for one in (watch, other):  # a run that goes on knows the level
             one.add(SPAN + 1, 12.0)
             if found:
-                with pytest.raises(LostLoss, match=f"the loss is 12 at step {SPAN + 1}, above --loss_limit=3 times its level"):
+                with pytest.raises(LossDiverged, match=f"the loss is 12 at step {SPAN + 1}, above --loss_limit=3 times its level"):
                     one.check()
             else:
                 one.check()

@@ -12,7 +12,7 @@ from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabular
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
-from kbert.checkpoints.tensor_matching import Weights, match, once, sizes
+from kbert.checkpoints.tensor_matching import Weights, deduplicated, match, sizes
 from kbert.config import TextConfig, read_json
 from kbert.errors import DataError
 from kbert.files import write_json, write_text
@@ -42,7 +42,9 @@ def read(path: Path) -> Checkpoint:
         raise DataError(f"{path}: expected one *.ckpt.index file beside bert_config.json, found {len(found)}")
     vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path))
     prefix = found[0].with_suffix("")
-    tensors = once((t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER))
+    tensors = deduplicated(
+        (t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER)
+    )
     outputs = sizes(tensors, WRITTEN, "google")
     ignored = tuple(sorted(name for name in tensors if name.startswith("cls/squad/") and "span" not in outputs))
     kept = {name: tensor for name, tensor in tensors.items() if name not in ignored}

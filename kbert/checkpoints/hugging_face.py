@@ -28,7 +28,7 @@ from kbert.checkpoints.checkpoint import (
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
-from kbert.checkpoints.tensor_matching import Tensor, Weights, match, once, sizes
+from kbert.checkpoints.tensor_matching import Tensor, Weights, deduplicated, match, sizes
 from kbert.config import EncoderConfig, read_json
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
@@ -76,7 +76,7 @@ def read(path: Path, config: Any) -> Checkpoint:
     casing = read_casing(path, config)
 
     plain = [(_plain(t.name), t) for t in tensors]
-    by_name = once((name, t) for name, t in plain if name != "embeddings.position_ids")
+    by_name = deduplicated((name, t) for name, t in plain if name != "embeddings.position_ids")
     # Classifiers of texts, of tokens and of multiple choice name theirs alike.
     classes = _names(config, "architectures", where) or [CLASSES[frozenset({"classifier"})]]
     possible = [part for part in OUTPUTS if part == "span" or CLASSES[frozenset({part})] in classes]

@@ -117,7 +117,7 @@ def sizes(tensors: Mapping[str, Tensor], parts: Iterable[str], naming: Naming) -
     return {}
 
 
-def once(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+def deduplicated(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """Tensors by the table's name for them; DataError when two would be the same weight."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in pairs:

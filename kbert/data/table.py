@@ -138,7 +138,7 @@ class Table:
         sizes = (self._records(range(start, min(start + CHUNK, len(self))))["length"].sum(dtype=np.int64) for start in parts)
         return float(sum(sizes) / max(1, len(self)))
 
-    def stretches(self, rows: int, size: int) -> np.ndarray:
+    def chunk_starts(self, rows: int, size: int) -> np.ndarray:
         """Cuts of the table into stretches of neighbouring rows: their first rows and, last, the table's length.
 
         Args:
@@ -154,7 +154,7 @@ class Table:
                 held += length
         return np.array([*cuts, len(self)])
 
-    def once(self) -> "Table":
+    def deduplicated(self) -> "Table":
         """The first of the rows whose texts are equal (by 32 bits of them)."""
         first = np.sort(np.unique(self.hashes("key"), return_index=True)[1])
         index = _temporary()
@@ -195,7 +195,7 @@ class Table:
         layouts = [file.layout for file in self._files if isinstance(file.layout, Tokenised)]
         for layout in layouts:
             counts.add_all(layout.reading.counts)
-        kind: Tokens = counts.settled() if counts.tokens else "auto"
+        kind: Tokens = counts.resolve_options() if counts.tokens else "auto"
         for layout in layouts:
             layout.reading = dataclasses.replace(layout.reading, tokens=kind)
         return kind

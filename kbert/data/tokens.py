@@ -38,7 +38,7 @@ class TokenCounts:
             self.wide + other.wide,
         )
 
-    def settled(self) -> Tokens:
+    def resolve_options(self) -> Tokens:
         """Whether these are characters: nearly all, since a file of characters can have an odd token of several."""
         return "characters" if self.single >= SINGLE * self.tokens and self.wide >= CHINESE * self.tokens else "words"
 
@@ -53,7 +53,7 @@ def joined(tokens: Sequence[str], kind: Tokens) -> tuple[str, list[int]]:
         counts = TokenCounts()
         for token in tokens:
             counts.add(token)
-        kind = counts.settled()
+        kind = counts.resolve_options()
     text, places = "", []
     for token in tokens:
         if text and kind == "words" and not wide(text[-1]) and not wide(token[0]):

@@ -15,7 +15,7 @@ LossOf = Callable[[tf.Tensor], tf.Tensor]  # a batch's outputs -> its loss, a sc
 PARTS = 2  # of a batch that passes through whole: the shorter half of the inputs and the longer
 
 
-class InParts(keras.Model):
+class GradientCached(keras.Model):
     """A functional model trained with a loss over all outputs of a batch.
 
     Args:
@@ -68,7 +68,7 @@ class InParts(keras.Model):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             loss = loss_of(outputs)
-        slopes = tf.convert_to_tensor(tape.gradient(loss, outputs))  # [inputs, ...]; a gather leaves slices
+        output_gradients = tf.convert_to_tensor(tape.gradient(loss, outputs))  # [inputs, ...]; a gather leaves slices
 
         for seed, value in zip(seeds, before, strict=True):
             seed.assign(value)
@@ -77,7 +77,7 @@ class InParts(keras.Model):
             start = number * self.cached
             with tf.GradientTape() as tape:
                 again = outputs_of(number)
-                inner = tf.reduce_sum(again * slopes[start : start + self.cached])
+                inner = tf.reduce_sum(again * output_gradients[start : start + self.cached])
             gradients = tape.gradient(inner, self.trainable_variables)
             return (number + 1, *(total + tf.convert_to_tensor(part) for total, part in zip(sums, gradients, strict=True)))
 

@@ -23,26 +23,28 @@ def unigram(counts: np.ndarray) -> np.ndarray:
     return np.asarray(-np.log(counts / counts.sum()))
 
 
-def measurer(model: keras.Model, batches: PretrainingBatches, count: int, surprise: np.ndarray) -> Callable[[], dict[str, Any]]:
+def measurer(
+    model: keras.Model, batches: PretrainingBatches, count: int, unigram_nll: np.ndarray
+) -> Callable[[], dict[str, Any]]:
     """A function that gives the model's figures as it is now, over the first batches, always the same.
 
     Args:
         model: from inputs to logits by name, "mlm" among them; float32.
         count: batches.
-        surprise: see `unigram`.
+        unigram_nll: see `unigram`.
     """
 
     @graphs.function(reduce_retracing=True)
     def sums(inputs: Any, targets: Any, weights: Any) -> dict[str, list[tf.Tensor]]:
         outputs = model(inputs, training=False)
-        outputs = {**outputs, "mlm": outputs["mlm"][..., : len(surprise)]}  # what is served: no unused row of the table
+        outputs = {**outputs, "mlm": outputs["mlm"][..., : len(unigram_nll)]}  # what is served: no unused row of the table
         found = {}
         for name, target in targets.items():
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target, outputs[name])
             right = tf.cast(tf.argmax(outputs[name], -1, tf.int32) == target, tf.float32)
             each = (loss, right, tf.ones_like(loss), tf.cast(target > 0, tf.float32))
             found[name] = [tf.reduce_sum(values * weights[name]) for values in each]
-        guess = tf.gather(tf.constant(surprise, tf.float32), targets["mlm"])
+        guess = tf.gather(tf.constant(unigram_nll, tf.float32), targets["mlm"])
         return {**found, "guess": [tf.reduce_sum(guess * weights["mlm"])]}
 
     def measure() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.tag.options import TagOptions
 
 if TYPE_CHECKING:
-    from kbert.tasks.base import Kept, Task
+    from kbert.tasks.base import Storable, Task
 
 # Fine-tuned on tables; the order is that of the flags' help.
 OPTIONS: dict[str, type] = {
@@ -33,9 +33,9 @@ OPTIONS: dict[str, type] = {
 RECORDED: dict[str, Any] = {**OPTIONS, "pretrain": PretrainOptions}
 
 
-def task_class(name: str) -> "type[Kept]":
+def task_class(name: str) -> "type[Storable]":
     """Import the class of a task named in `RECORDED`."""
-    found: type[Kept] = importlib.import_module(f"kbert.tasks.{name}.task").TASK
+    found: type[Storable] = importlib.import_module(f"kbert.tasks.{name}.task").TASK
     return found
 
 

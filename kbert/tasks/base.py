@@ -5,11 +5,11 @@ A line of text goes table -> encode -> batch -> encoder -> head -> decode; the t
 is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again. A task
 that is `grouped` does so too, and its loss needs all of a row's inputs at once.
 
-    Served              a predictor runs it
-      Trained           a run trains it
-        OnRows          on rows of a table, which it is measured on too: a `Stage`
-        Kept            and a model directory keeps it: pre-training
-          Task          both: what `kbert.finetune` trains
+    Servable              a predictor runs it
+      Trainable           a run trains it
+        TrainableOnRows   on rows of a table, which it is measured on too: a `Stage`
+        Storable          and a model directory keeps it: pre-training
+          Task            both: what `kbert.finetune` trains
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -113,7 +113,7 @@ class Lengths(NamedTuple):
         return np.asarray((self.whole > self.read).any(1))
 
 
-class Served(Protocol):
+class Servable(Protocol):
     """What a predictor runs: the part of a task that answers, or a way to make vectors."""
 
     config: Any  # with `fields`, the raw inputs' names
@@ -150,7 +150,7 @@ class Served(Protocol):
         return {"serving_default": Signature(self.config.fields)}
 
 
-class Trained(Served, Protocol):
+class Trainable(Servable, Protocol):
     """What a run trains, on batches and by figures that come from elsewhere."""
 
     config: ModelConfig
@@ -163,7 +163,7 @@ class Trained(Served, Protocol):
         """Loss and training metrics for `keras.Model.compile`."""
 
 
-class OnRows(Trained, Protocol):
+class TrainableOnRows(Trainable, Protocol):
     """What is trained and measured on the rows of tables."""
 
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
@@ -201,13 +201,13 @@ class Stage(NamedTuple):
     """Something that is learnt in a run of its own before a task's model is trained, and stays as it is from then on."""
 
     name: str  # of its folder in the model directory, and in messages
-    task: OnRows
+    task: TrainableOnRows
     model: keras.Model  # of layers that the task's model has too
     settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
     rows: Table | None = None  # what is learnt from, where it is not all of the run's rows
 
 
-class Kept(Trained, Protocol):
+class Storable(Trainable, Protocol):
     """What a model directory keeps, and commands answer with."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer): ...
@@ -234,7 +234,7 @@ class Kept(Trained, Protocol):
         """The report that has these metrics, as a checkpoint stores them."""
 
 
-class Task(OnRows, Kept, Protocol):
+class Task(TrainableOnRows, Storable, Protocol):
     """One task on one model, fine-tuned on tables and measured on them."""
 
     split_by: ClassVar[slice]  # the fields, one or two, of which dev rows set aside share no value with training rows
@@ -269,7 +269,7 @@ class Task(OnRows, Kept, Protocol):
         return cls.columns(source)
 
     @staticmethod
-    def settled(options: Any, source: SourceConfig) -> Any:
+    def resolve_options(options: Any, source: SourceConfig) -> Any:
         """The task's options, completed by what the source settings or a file say; they are stored with the model."""
         return options
 
@@ -279,7 +279,7 @@ class Task(OnRows, Kept, Protocol):
         return None
 
     @staticmethod
-    def settled_on(table: Table, options: dict[str, Any]) -> dict[str, Any]:
+    def resolve_options_from_rows(table: Table, options: dict[str, Any]) -> dict[str, Any]:
         """The options, completed by what the training rows are like; they are stored with the model."""
         return options
 

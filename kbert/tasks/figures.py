@@ -26,11 +26,11 @@ def table(columns: Sequence[tuple[str, str, int]], classes: Mapping[str, Row], a
     width = max(12, *(len(name) for name, _ in rows))
     lines = [f"{'':<{width}} " + " ".join(f"{title:>{size}}" for _, title, size in columns)]
     for name, row in rows:
-        lines.append(f"{name:<{width}} " + " ".join(f"{shown(row.get(key)):>{size}}" for key, _, size in columns))
+        lines.append(f"{name:<{width}} " + " ".join(f"{formatted(row.get(key)):>{size}}" for key, _, size in columns))
     return lines
 
 
-def shown(value: float | int | None) -> str:
+def formatted(value: float | int | None) -> str:
     """A figure or a count as a table has it."""
     if value is None:
         return "-"

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kbert.data.table import Table
 from kbert.permutation import permuted
-from kbert.tasks.base import Kept, Lengths
+from kbert.tasks.base import Lengths, Storable
 
 SURVEYED = 2000  # rows whose lengths are reported before training, drawn from all
 SURVEYED_BYTES = 1 << 25  # and about as many bytes of them
@@ -20,7 +20,7 @@ AT_ONCE = 64  # rows that are tokenized together, which may be long
 SHARES = (50, 90, 99)
 
 
-def lengths_of(task: Kept, raw: dict[str, np.ndarray]) -> Lengths | None:
+def lengths_of(task: Storable, raw: dict[str, np.ndarray]) -> Lengths | None:
     """The lengths of rows, given as UTF-8 bytes [rows] by field; None where a task reads all of any row."""
     fields = task.config.fields
     counts: dict[str, list[np.ndarray]] = {name: [] for name in fields}
@@ -33,7 +33,7 @@ def lengths_of(task: Kept, raw: dict[str, np.ndarray]) -> Lengths | None:
 class CutRows:
     """Which rows a task does not read whole, and how many of them there were."""
 
-    def __init__(self, task: Kept):
+    def __init__(self, task: Storable):
         self.task = task
         self.rows = self.cut = 0
         self.limit = ""
@@ -60,7 +60,7 @@ class CutRows:
         return f"{self.cut:,} of {self.rows:,} rows were cut to {self.limit}"
 
 
-def survey(task: Kept, table: Table) -> str | None:
+def survey(task: Storable, table: Table) -> str | None:
     """How long the rows of a table are and what of them is read, from up to `SURVEYED` of them; None where all is read."""
     rows = permuted(np.arange(min(SURVEYED, len(table))), len(table), 0, 0)
     parts: list[Lengths] = []

@@ -80,7 +80,7 @@ def divided(
 
 def _audited(table: Table, audit: Audit) -> Audit:
     """An audit that has seen all rows of a table."""
-    for start, stop in itertools.pairwise(table.stretches(AUDITED, AUDITED_BYTES)):
+    for start, stop in itertools.pairwise(table.chunk_starts(AUDITED, AUDITED_BYTES)):
         columns = table.read(range(start, stop)).values()
         for row in zip(*columns, strict=True):
             audit(tuple(value.decode() for value in row))

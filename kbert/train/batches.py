@@ -25,7 +25,7 @@ from kbert.data.table import Table
 from kbert.model.chunks import INPUTS, padded
 from kbert.permutation import FormerSeed, permuted
 from kbert.progress import Progress
-from kbert.tasks.base import Examples, OnRows
+from kbert.tasks.base import Examples, TrainableOnRows
 
 WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
 WINDOW_BYTES = 1 << 22  # and their bytes, about: encoding takes 45 times as much for a moment
@@ -64,7 +64,7 @@ class TableExamples:
     read and encoded once, or twice where a chunk ends within it.
     """
 
-    def __init__(self, task: OnRows, table: Table):
+    def __init__(self, task: TrainableOnRows, table: Table):
         self.table = table
         self.columns = _columns(task, table, gold=True)
         self._counts = _windows(task, table) if task.windowed else None  # [rows]
@@ -106,7 +106,7 @@ class TableExamples:
         return rows, np.cumsum(self._counts[rows])
 
 
-def _windows(task: OnRows, table: Table) -> np.ndarray:
+def _windows(task: TrainableOnRows, table: Table) -> np.ndarray:
     """How many windows each row is read in, [rows]."""
     if task.inputs_each is not None:
         return np.full(len(table), task.inputs_each)
@@ -122,13 +122,13 @@ def _windows(task: OnRows, table: Table) -> np.ndarray:
     return np.concatenate(counts)
 
 
-def training_examples(task: OnRows, table: Table, seed: int) -> Examples:
+def training_examples(task: TrainableOnRows, table: Table, seed: int) -> Examples:
     """What a task learns from a table; call it with the weights that training starts from."""
     own = task.examples(table, seed)
     return TableExamples(task, table) if own is None else own
 
 
-def _columns(task: OnRows, table: Table, gold: bool) -> tuple[str, ...]:
+def _columns(task: TrainableOnRows, table: Table, gold: bool) -> tuple[str, ...]:
     """The task's names for a table's columns: fields and, where the table has it, gold."""
     return (task.inputs + task.gold)[: len(table.columns)] if gold else task.inputs
 
@@ -148,7 +148,7 @@ class TableBatches:
             compile for each shape. None for no more padding than a batch needs.
     """
 
-    def __init__(self, task: OnRows, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
+    def __init__(self, task: TrainableOnRows, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
         self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
         self.per_epoch = math.ceil(len(examples) / batch_size)
         self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
@@ -243,13 +243,13 @@ class TableBatches:
 
 
 @graphs.builds_dataset
-def raw_rows(task: OnRows, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
+def raw_rows(task: TrainableOnRows, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
     """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
 
     They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
     """
     names = (*_columns(task, table, gold), *others)
-    cuts = table.stretches(READ_ROWS, READ_BYTES)
+    cuts = table.chunk_starts(READ_ROWS, READ_BYTES)
 
     def read(number: np.ndarray) -> list[np.ndarray]:
         rows = range(cuts[number], cuts[number + 1])
@@ -259,7 +259,7 @@ def raw_rows(task: OnRows, table: Table, gold: bool, others: tuple[str, ...] = (
 
 
 @graphs.builds_dataset
-def measured_rows(task: OnRows, table: Table) -> tuple[tf.data.Dataset, int]:
+def measured_rows(task: TrainableOnRows, table: Table) -> tuple[tf.data.Dataset, int]:
     """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
     own = task.measured(table) or table
     if isinstance(own, Table):

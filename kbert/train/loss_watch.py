@@ -32,7 +32,7 @@ class LossWatch:
         """Note this step's loss, and check the one before.
 
         Raises:
-            LostLoss: the step before is lost.
+            LossDiverged: the step before is lost.
         """
         self.check()
         self._pending = (step, loss)
@@ -41,20 +41,20 @@ class LossWatch:
         """Check what was noted; to be called before anything is written.
 
         Raises:
-            LostLoss: the step is lost.
+            LossDiverged: the step is lost.
         """
         if self._pending is None:
             return
         (step, tensor), self._pending = self._pending, None
         loss = float(tensor)
         if not math.isfinite(loss):
-            raise LostLoss(
+            raise LossDiverged(
                 step,
                 step - 2,
                 f"the loss is not a number at step {step}: lower --learning_rate, or train in another --precision",
             )
         if self.limit and self._seen >= SPAN and loss > self.limit * self._level:
-            raise LostLoss(
+            raise LossDiverged(
                 step,
                 step - 2,
                 f"the loss is {loss:.4g} at step {step}, above --loss_limit={self.limit:g} times its level of "
@@ -71,7 +71,7 @@ class LossWatch:
         self._level, self._seen = float(state[0]), int(state[1])
 
 
-class LostLoss(KbertError):
+class LossDiverged(KbertError):
     """A run that must not go on.
 
     Attributes:

@@ -26,13 +26,13 @@ from kbert.interruption import Interrupted, Notes
 from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.permutation import seed_of
 from kbert.progress import Progress
-from kbert.serving import Predictor, build, set_weights
-from kbert.tasks.base import OnRows, Stage, Task, Trained
+from kbert.serving import Predictor, build_model, set_weights
+from kbert.tasks.base import Stage, Task, Trainable, TrainableOnRows
 from kbert.tasks.reports import Report
 from kbert.train import batches as pipeline
 from kbert.train.batches import Batches
 from kbert.train.boards import Board, Curves
-from kbert.train.loss_watch import LossWatch, LostLoss
+from kbert.train.loss_watch import LossDiverged, LossWatch
 from kbert.train.objective import Objective, Sums
 from kbert.train.optimizers import last_rate, optimizer
 from kbert.train.step import TrainStep
@@ -40,7 +40,7 @@ from kbert.train.strategies import Devices
 
 log = logging.getLogger(__name__)
 
-Rows = TypeVar("Rows", bound=OnRows)
+Rows = TypeVar("Rows", bound=TrainableOnRows)
 # What is meant for the run alone, not for what is learnt before it.
 OF_STAGES: dict[str, Any] = {
     "accumulation_steps": 1,
@@ -94,7 +94,7 @@ def dev_measure(
     if precision == task.config.serving_precision:
         predictor = Predictor(task, model)
     else:
-        serving_task, _, serving_model = build(type(task), task.config, vocabulary, task.config.serving_precision)
+        serving_task, _, serving_model = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
         predictor = Predictor(serving_task, serving_model)
 
     def measure() -> Report:
@@ -143,7 +143,7 @@ class Run:
 
     def __init__(
         self,
-        task: Trained,
+        task: Trainable,
         model: keras.Model,
         config: RunConfig,
         directory: ModelDir,
@@ -177,7 +177,7 @@ class Run:
         """
         last = self.directory.last()
         seen = 0 if last is None else last.step
-        if seen != self.devices.told(seen):
+        if seen != self.devices.broadcast_from_chief(seen):
             raise DataError(
                 f"{self.directory.path}: step {seen} is the last here and not for the chief: "
                 "--model_dir must be on a file system that all workers share"
@@ -201,7 +201,7 @@ class Run:
                 self._train(seen, last)
             if self.devices.chief:
                 self.directory.drop(self.config.keep_checkpoints)
-        except LostLoss as lost:
+        except LossDiverged as lost:
             if self.devices.chief:
                 self.directory.set_aside_behind(lost.sound)
             last = self.directory.last()
@@ -275,7 +275,7 @@ class Run:
             Interrupted: a signal came.
         """
         report = self._measure(step, pace, results) if measured else None
-        over = self.devices.told(self.devices.chief and self._keep(step, report, saved))
+        over = self.devices.broadcast_from_chief(self.devices.chief and self._keep(step, report, saved))
         if self._stopping(step, together=True):
             number = self.notes.number or signal.SIGTERM  # of one that another worker got
             end = "terminated" if number == signal.SIGTERM else "interrupted"
@@ -326,7 +326,7 @@ class Run:
         if saved is None:
             weights = _arrays(self.model.weights)
             if not all(np.isfinite(array).all() for array in weights.values()):
-                raise LostLoss(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
+                raise LossDiverged(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
             self.directory.save(weights, self._state(), figures)
         elif report is not None:
             self.directory.describe(saved, figures)

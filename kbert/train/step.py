@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.model.gradient_cache import InParts
+from kbert.model.gradient_cache import GradientCached
 from kbert.train.objective import Objective, Sums
 
 
@@ -66,7 +66,7 @@ class TrainStep:
 
     def _gradients(self, inputs: Any, loss_of: Callable[[Any], tf.Tensor]) -> tuple[Any, list[Any]]:
         """Outputs, and the gradients of `loss_of` them; a model whose loss looks at a whole batch has its own way."""
-        if isinstance(self._model, InParts):
+        if isinstance(self._model, GradientCached):
             return self._model.gradients(inputs, loss_of)
         with tf.GradientTape() as tape:
             outputs = self._model(inputs, training=True)

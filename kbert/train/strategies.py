@@ -111,7 +111,7 @@ class Devices:
 
         return iter(self.strategy.distribute_datasets_from_function(share))
 
-    def told(self, value: float) -> float:
+    def broadcast_from_chief(self, value: float) -> float:
         """The chief's value, in all processes; they wait for one another here."""
         if not self.several:
             return value
@@ -131,7 +131,7 @@ class Devices:
 
     def wait(self) -> None:
         """Wait for all processes to come here."""
-        self.told(0.0)
+        self.broadcast_from_chief(0.0)
 
     def spread_seeds(self, model: keras.Model) -> None:
         """Give each replica dropout of its own; replica 0, whose seeds a checkpoint keeps, stays as it is."""

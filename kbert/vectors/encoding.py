@@ -30,7 +30,7 @@ SENTENCE_COLUMNS, TOKEN_COLUMNS = ("row", "text"), ("row", "token", "start", "en
 
 def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[tuple[int, list[bytes]]]:
     """The table's texts from a row on, some at a time, each time with the number of the first; under a progress bar."""
-    cuts = table.stretches(WINDOW_ROWS, most_bytes)
+    cuts = table.chunk_starts(WINDOW_ROWS, most_bytes)
     with Progress(len(table), initial=start, desc=title, unit="row") as bar:
         # A run that goes on may have been cut elsewhere.
         for first, stop in itertools.pairwise([start, *cuts[cuts > start].tolist()]):

@@ -36,7 +36,7 @@ def run(path: str, init: str, steps: int) -> None:
     from kbert import checkpoints
     from kbert.config import ModelConfig, SourceConfig, TrainConfig
     from kbert.data.table import open_table
-    from kbert.serving import build
+    from kbert.serving import build_model
     from kbert.tasks.classify.task import Classify
     from kbert.train import batches as pipeline
     from kbert.train import optimizers
@@ -56,7 +56,7 @@ def run(path: str, init: str, steps: int) -> None:
         text=checkpoint.text,
         max_length=32,
     )
-    task, encoder, model = build(Classify, config, checkpoint.vocabulary, "float32")
+    task, encoder, model = build_model(Classify, config, checkpoint.vocabulary, "float32")
     encoder.load(checkpoint.arrays(), init)
     encoder.freeze_lower(checkpoint.encoder.num_layers)
     train = TrainConfig(init=init, train_data=path)

@@ -72,7 +72,7 @@ class Ours:
         from kbert.pretraining.cutting import Cut
         from kbert.pretraining.examples import TextExamples
         from kbert.pretraining.masking import Masking
-        from kbert.serving import build
+        from kbert.serving import build_model
         from kbert.tasks.pretrain.options import PretrainOptions
         from kbert.tasks.pretrain.task import Pretrain
         from kbert.train import optimizers
@@ -99,7 +99,7 @@ class Ours:
             text=TextConfig(lowercase=args.lowercase, strip_accents=args.lowercase),
             max_length=LENGTH,
         )
-        task, encoder, model = build(Pretrain, config, vocabulary, "bfloat16")
+        task, encoder, model = build_model(Pretrain, config, vocabulary, "bfloat16")
         encoder.compiled = graphs.worth_compiling(model.trainable_variables)
         encode = tokens.Encode(task.tokenizer, None)
         with ThreadPoolExecutor(1) as executor:

@@ -23,7 +23,7 @@ from kbert.tasks.aspect.options import Aspect, AspectOptions
 from kbert.tasks.aspect.selecting import positions
 from kbert.tasks.aspect.sentences import LONGEST, Sentences, sentences
 from kbert.tasks.aspect.text_filter import TextFilter
-from kbert.tasks.base import Encoded, OnRows, Tensors
+from kbert.tasks.base import Encoded, Tensors, TrainableOnRows
 from kbert.tasks.reports import Report
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class FilterScorer:
         return FilterReport({**loss, "f1": float(f1), "average_precision": float(precision)})
 
 
-class Filtering(OnRows):
+class Filtering(TrainableOnRows):
     """What trains a `TextFilter`; see `kbert.tasks.base` for what each method is for.
 
     Args:
@@ -130,7 +130,7 @@ class Filtering(OnRows):
         if self.known is None:
             return None
         if self._measured is None or self._measured[0] is not table:
-            self._measured = table, table.once()
+            self._measured = table, table.deduplicated()
             self.known_of_measured = said(table, (*self.config.fields, *self.gold), self.aspects, self.config.labels)
         return self._measured[1]
 
@@ -179,7 +179,7 @@ def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names:
 
 def rows_of(table: Table, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
     """The rows of a table, some at a time, by the names that tasks know."""
-    for start, stop in itertools.pairwise(table.stretches(1024, 1 << 20)):
+    for start, stop in itertools.pairwise(table.chunk_starts(1024, 1 << 20)):
         yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
 
 

@@ -2,13 +2,13 @@
 
 import tensorflow as tf
 
-from kbert.tasks.aspect.selecting import Kept
+from kbert.tasks.aspect.selecting import ReadSentences
 from kbert.tasks.aspect.sentences import Sentences
 
 Tensors = dict[str, tf.Tensor]
 
 
-def kept_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf.Tensor, group: tf.Tensor) -> Tensors:
+def kept_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relevance: tf.Tensor, group: tf.Tensor) -> Tensors:
     """The sentences that were read for each input.
 
     Args:
@@ -40,7 +40,7 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf
     return {name: tf.gather(values, group) for name, values in outputs.items()}
 
 
-def all_sentences(texts: tf.Tensor, found: Sentences, kept: Kept, relevance: tf.Tensor) -> Tensors:
+def all_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relevance: tf.Tensor) -> Tensors:
     """The sentences of each text, read or not.
 
     Returns:
@@ -73,7 +73,7 @@ def _places(found: Sentences) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return begins, ends, tf.cast(found.begins.row_starts(), tf.int32)
 
 
-def _questioned(kept: Kept, relevance: tf.Tensor) -> tf.Tensor:
+def _questioned(kept: ReadSentences, relevance: tf.Tensor) -> tf.Tensor:
     """Sentence and question of each that is kept, int32 [kept, 2]."""
     question = tf.cast(kept.sentence.value_rowids(), tf.int32) % tf.shape(relevance)[1]
     return tf.stack([kept.sentence.values, question], 1)

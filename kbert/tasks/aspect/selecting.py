@@ -11,7 +11,7 @@ import tensorflow as tf
 POSITIONAL = ("head", "head_tail", "tail", "random")  # filters whose scores look at no word
 
 
-class Kept(NamedTuple):
+class ReadSentences(NamedTuple):
     """The sentences kept for each text and question, [texts * questions], a text's questions together.
 
     Attributes:
@@ -54,7 +54,7 @@ def positional_scores(how: str, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
 
 def keep(
     scores: tf.Tensor, lengths: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, room: tf.Tensor, threshold: float | None
-) -> Kept:
+) -> ReadSentences:
     """The best sentences that fit.
 
     Args:
@@ -92,10 +92,10 @@ def keep(
     def ragged(values: tf.Tensor) -> tf.RaggedTensor:
         return tf.RaggedTensor.from_value_rowids(tf.gather(values, in_order), rows, nrows=groups, validate=False)
 
-    return Kept(ragged(sentence), ragged(tokens))
+    return ReadSentences(ragged(sentence), ragged(tokens))
 
 
-def joined(values: tf.RaggedTensor, kept: Kept) -> tf.RaggedTensor:
+def joined(values: tf.RaggedTensor, kept: ReadSentences) -> tf.RaggedTensor:
     """What belongs to the sentences' tokens, [sentences, (tokens)], for the tokens kept, [texts * questions, (tokens)]."""
     starts = tf.cast(tf.gather(values.row_starts(), kept.sentence.values), tf.int32)
     index = tf.ragged.range(starts, starts + kept.tokens.values, row_splits_dtype=tf.int64)

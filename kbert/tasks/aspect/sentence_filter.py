@@ -114,7 +114,7 @@ class SentenceFilter:
         self.text_filter.embedding.trainable = False
         task = Filtering(self.config, self.tokenizer, self.options, self.text_filter, self._said(table))
         settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
-        yield Stage(FILTER, task, task.model, settings, None if self.wide else table.once())
+        yield Stage(FILTER, task, task.model, settings, None if self.wide else table.deduplicated())
         self.text_filter.trainable = False
 
     def _counted(self, table: Table) -> np.ndarray:
@@ -123,7 +123,7 @@ class SentenceFilter:
         of_texts = self._said(table)
 
         def texts() -> Iterator[tuple[list[list[int]], np.ndarray]]:
-            for raw in rows_of(table if self.wide else table.once(), self._columns):
+            for raw in rows_of(table if self.wide else table.deduplicated(), self._columns):
                 ids = self.tokenizer.tokenize(tf.constant(raw["text"])).to_list()
                 found = labels.numbers(raw, aspects, known, wide=True) if of_texts is None else of_texts.of(raw)
                 yield ids, labels.mentions(found, aspects, known)

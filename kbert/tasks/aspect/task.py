@@ -106,7 +106,7 @@ class Aspect(Task):
         return (*source.text_columns, *label_columns(source))
 
     @staticmethod
-    def settled(options: AspectOptions, source: SourceConfig) -> AspectOptions:
+    def resolve_options(options: AspectOptions, source: SourceConfig) -> AspectOptions:
         file = options.aspect_names
         if len(source.text_columns) == 1:
             aspects = names.named(label_columns(source), file)

@@ -37,7 +37,7 @@ class OtherRows:
         self.table = table
         self._titles, self._texts = np.empty(len(table), np.uint32), np.empty(len(table), np.uint32)
         with Progress(len(table), desc="hashing texts", unit="row", leave=False) as bar:
-            for start, stop in itertools.pairwise(table.stretches(READ_ROWS, READ_BYTES)):
+            for start, stop in itertools.pairwise(table.chunk_starts(READ_ROWS, READ_BYTES)):
                 rows = range(start, stop)
                 titles, texts = list(table.read(rows).values())[:2]
                 self._titles[start : rows.stop] = [zlib.crc32(title) for title in titles]

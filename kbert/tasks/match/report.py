@@ -38,7 +38,7 @@ class MatchReport(Report):
 
     def table(self) -> str:
         m = self.metrics
-        lines = [f"{name:<14}{figures.shown(value):>8}" for name, value in self._figures().items()]
+        lines = [f"{name:<14}{figures.formatted(value):>8}" for name, value in self._figures().items()]
         if m["kind"] == "retrieval":
             lines.append(f"{m['titles']:,} titles, each among all {m['texts']:,} texts")
         if THRESHOLD in m:

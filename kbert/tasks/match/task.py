@@ -22,7 +22,7 @@ from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model import heads, pooling
 from kbert.model.encoder import Encoder
-from kbert.model.gradient_cache import InParts
+from kbert.model.gradient_cache import GradientCached
 from kbert.tasks.base import Encoded, Examples, Lengths, Signature, Task, Tensors
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match.audit import BINARY, FIELDS, MatchAudit
@@ -113,7 +113,7 @@ class Match(Task):
         return FIELDS
 
     @staticmethod
-    def settled(options: MatchOptions, source: SourceConfig) -> MatchOptions:
+    def resolve_options(options: MatchOptions, source: SourceConfig) -> MatchOptions:
         """The options as they are, once none is found without effect."""
         dual, labelled = options.scorer == "dual", bool(source.label_column)
         drawn = "--scorer=dual takes a batch's other texts" if dual else "the rows are labelled"
@@ -257,7 +257,7 @@ class Match(Task):
         hidden = encoder(inputs, first_only=how in ("pooler", "cls"))
         pooled = _pooled(encoder, hidden, inputs["padding_mask"], how)
         if self.dual:
-            model = self._reader = InParts(inputs, pooled, cached=self.options.gradient_cache, name="match")
+            model = self._reader = GradientCached(inputs, pooled, cached=self.options.gradient_cache, name="match")
             return model
         if self.options.mining == "model" and self.options.hard_negatives:
             counts = pooling.counted(inputs["padding_mask"], special_tokens=True)

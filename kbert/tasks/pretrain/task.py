@@ -17,7 +17,7 @@ from kbert.data.tokenizer import MASK, Tokenizer
 from kbert.errors import DataError
 from kbert.model import fused, heads
 from kbert.model.encoder import Encoder
-from kbert.tasks.base import Encoded, Kept, Lengths, Tensors
+from kbert.tasks.base import Encoded, Lengths, Storable, Tensors
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.reports import Report
 
@@ -74,7 +74,7 @@ class BestPieces(keras.layers.Layer):
         return keras.KerasTensor((*token_ids.shape, 2 * self.n_best), "float32")
 
 
-class Pretrain(Kept):
+class Pretrain(Storable):
     """The task `pretrain`; see `kbert.tasks.base` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")

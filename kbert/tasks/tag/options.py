@@ -34,7 +34,7 @@ class TagOptions:
             "unspaced text; auto goes by the training data, and what it finds is kept with the model."
         },
     )
-    # Those of the training rows' tags, in which `kbert.predict` writes tags; found by `Tag.settled_on`, and no flags.
+    # Those of the training rows' tags, in which `kbert.predict` writes tags (`Tag.resolve_options_from_rows`); no flags.
     scheme: Scheme = "IOB2"
     untyped: bool = False
     head_dropout: float = field(

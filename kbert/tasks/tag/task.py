@@ -205,7 +205,7 @@ class Tag(Task):
         return read.tokens
 
     @staticmethod
-    def settled_on(table: Table, options: dict[str, Any]) -> dict[str, Any]:
+    def resolve_options_from_rows(table: Table, options: dict[str, Any]) -> dict[str, Any]:
         if options["tokens"] == "auto":
             options = {**options, "tokens": table.settle_tokens()}
         found = table.scheme()
