@@ -23,12 +23,12 @@ def workers() -> list[str]:
 
 
 def is_chief(strategy: Strategy) -> bool:
-    """Whether this process is the one of its job that writes."""
+    """Return whether this process is the one of its job that writes."""
     return strategy != "multi_worker" or _read()[1]
 
 
 def _read() -> tuple[list[str], bool]:
-    """The workers' addresses, and whether this process is the chief."""
+    """Return the workers' addresses, and whether this process is the chief."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         raise UsageError(f"--strategy=multi_worker: the environment variable TF_CONFIG is not set; each worker needs {FORM}")

@@ -56,7 +56,7 @@ def whole(path: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def whole_binary(path: Path) -> Iterator[IO[bytes]]:
-    """The same for a file of bytes."""
+    """Return the same for a file of bytes."""
     with _whole(path, "wb") as file:
         yield file
 
@@ -77,7 +77,7 @@ def _whole(path: Path, mode: str, encoding: str | None = None) -> Iterator[IO[An
 
 @contextlib.contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """A new, empty file beside `target` that takes its place when all went well, and is removed when not.
+    """Return a new, empty file beside `target` that takes its place when all went well, and is removed when not.
 
     Its name cannot be foreseen, and what has that name already is never opened: nobody else who may write into the folder
     can have us write elsewhere.
@@ -100,7 +100,7 @@ def _beside(target: Path) -> Path:
 
 @contextlib.contextmanager
 def output(name: str) -> Iterator[IO[str]]:
-    """A text file that `whole` writes, or standard output for `-`; UTF-8 either way.
+    """Return a text file that `whole` writes, or standard output for `-`; UTF-8 either way.
 
     Raises:
         DataError: it cannot be written.
@@ -117,7 +117,7 @@ def output(name: str) -> Iterator[IO[str]]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Else the interpreter would try once more on its way out, and complain.
+        # Else the interpreter would try again on its way out, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise DataError(f"standard output: cannot be written: {error.strerror}") from None
 
@@ -135,7 +135,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill beside `path`, renamed to it when all went well and removed when not.
+    """Return a directory to fill beside `path`, renamed to it when all went well and removed when not.
 
     Raises:
         DataError: it cannot be written, or `path` is there and not empty.

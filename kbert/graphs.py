@@ -74,7 +74,7 @@ def numpy_function(function: Callable[..., Any], arguments: Sequence[Any], types
 
 
 def worth_compiling(variables: Sequence[Any]) -> bool:
-    """Whether XLA is to compile parts of a training step: for many weights, on a CPU that trains alone.
+    """Return whether XLA is to compile parts of a training step: for many weights, on a CPU that trains alone.
 
     Asked within the scope of the run's strategy.
     """

@@ -76,7 +76,7 @@ class Notes:
             yield
 
     def interruptible(self, call: Callable[[], T]) -> T | None:
-        """The result of something that may take long and changes nothing; the first signal ends it, as a note: None then."""
+        """Return the result of a long computation without side effects; None, and the signal noted, if interrupted."""
         self._at_once = True
         try:
             return call() if self.number is None else None

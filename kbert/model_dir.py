@@ -9,7 +9,7 @@
     stages/filter/          checkpoints and tb/ of what a task learns first, of --task=aspect for example
 
 A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
-step's weights with another's figures. The newest are kept, from which a run goes on, and the best, which
+step's weights with another's figures. The newest are kept, from which a run continues, and the best, which
 evaluation, prediction and export read. Checkpoints between two measurements on dev have no figures and
 are never the best. One that was damaged later (checkpoints/damaged-step-...) is set aside. A run holds a lock (.lock) on the
 directory, so that it is the only one that writes; readers need none. No TensorFlow here.
@@ -118,7 +118,7 @@ class Saved(Figures):
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
-        """The checkpoint in a folder, of which checkpoint.json alone is read; DataError when that is damaged."""
+        """Return the checkpoint in a folder, of which checkpoint.json alone is read; DataError when that is damaged."""
         where = path / "checkpoint.json"
         return cls(path=path, **vars(config.from_json(Figures, config.read_json(where), str(where))))
 
@@ -131,7 +131,7 @@ class ModelDir:
         self._marks: dict[str, int] = {}
 
     def exists(self) -> bool:
-        """Whether a kbert run is here, finished or not.
+        """Return whether a kbert run is here, finished or not.
 
         Raises:
             DataError: config.json is not readable.
@@ -154,7 +154,7 @@ class ModelDir:
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
 
     def data_order(self, overwrite: bool) -> int:
-        """The `RunConfig.data_order` of a run that starts here: that of the run it continues, else the newest."""
+        """Return the `RunConfig.data_order` of a run that starts here: that of the run it continues, else the newest."""
         return ORDER if overwrite or not self.exists() else self.read_config()[1].data_order
 
     def check_not_in(self, init: str) -> None:
@@ -190,7 +190,7 @@ class ModelDir:
             yield
 
     def begin(self, model: ModelConfig, train: RunConfig, vocabulary: list[str], overwrite: bool) -> None:
-        """Start anew where no run is or it is to be replaced, or go on with the one that is here."""
+        """Start again where no run is or it is to be replaced, or continue with the one that is here."""
         if overwrite or not self.exists():
             shutil.rmtree(self.path / STAGES, ignore_errors=True)
         if overwrite or not self.exists() or self.last() is None:
@@ -199,7 +199,7 @@ class ModelDir:
             self.write_config(model, train, vocabulary)
 
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
-        """Start anew: set what a former run left aside until this one has a checkpoint, write the configuration."""
+        """Start again: set what a former run left aside until this one has a checkpoint, write the configuration."""
         if self._worth_keeping():
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
             (self.path / REPLACED).mkdir()
@@ -212,23 +212,23 @@ class ModelDir:
         write_text(self.path / "vocab.txt", "".join(token + "\n" for token in vocabulary))
 
     def _worth_keeping(self) -> bool:
-        """Whether the run that is here is to be kept while another replaces it, and so takes the place of what is kept."""
+        """Return whether to keep the present run while another replaces it; it then replaces an earlier run kept so."""
         try:
             return self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists())
         except DataError:  # a damaged one, but who knows
             return not (self.path / REPLACED).exists()
 
     def stage(self, name: str) -> "ModelDir":
-        """Where something that is learnt first has its checkpoints; its weights become part of the model's."""
+        """Return where something that is learnt first has its checkpoints; its weights become part of the model's."""
         return ModelDir(self.path / STAGES / name)
 
     def write_config(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
-        """Write config.json; checkpoints that are saved from now on bear the marks of this model and its vocabulary."""
+        """Write config.json; checkpoints that are saved from here on bear the marks of this model and its vocabulary."""
         recorded.write(self.path / "config.json", model, train)
         self._marks = recorded.marks(model, vocabulary)
 
     def read_config(self) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
-        """Both configurations.
+        """Return both configurations.
 
         Raises:
             DataError: no kbert model, a newer schema, an unknown or missing key, a value that is not allowed.
@@ -241,7 +241,7 @@ class ModelDir:
         return recorded.read(path)
 
     def read_model(self, saved: Saved) -> tuple[ModelConfig, list[str]]:
-        """The model's configuration and vocabulary.
+        """Return the model's configuration and vocabulary.
 
         Raises:
             DataError: they are damaged, or not those that a checkpoint was trained with.
@@ -260,7 +260,7 @@ class ModelDir:
         return model, vocabulary
 
     def finished(self, train: RunConfig) -> str | None:
-        """What there is to say of a run that is over; None where there is more to do."""
+        """Return what there is to say of a run that is over; None where there is more to do."""
         last = self.last()
         if last is None:
             return None
@@ -304,7 +304,7 @@ class ModelDir:
                 raise UsageError(f"--model_dir={self.path} has a run with another vocabulary: {found}; {ways_out}")
 
     def vocabulary(self) -> list[str]:
-        """The tokens of vocab.txt.
+        """Return the tokens of vocab.txt.
 
         Raises:
             DataError: it is missing, or cut short in the middle of a line.
@@ -319,7 +319,7 @@ class ModelDir:
         return tokens
 
     def checkpoints(self) -> list[Saved]:
-        """The checkpoints that are whole, oldest first."""
+        """Return the checkpoints that are whole, oldest first."""
         saved = []
         for path in sorted((self.path / "checkpoints").glob("step-*")):
             try:
@@ -327,11 +327,11 @@ class ModelDir:
             except DataError:
                 if path.exists():
                     raise
-                continue  # a run that goes on has dropped it meanwhile
+                continue  # a run that continues has dropped it meanwhile
         return saved
 
     def set_damaged_aside(self) -> None:
-        """Rename checkpoints of which a file is missing, cut short or no longer what it was, so that a run goes on without.
+        """Rename checkpoints of which a file is missing, cut short or no longer what it was, so that a run continues without.
 
         Of the arrays the names and sizes are checked; a file whose numbers alone have changed is not found.
 
@@ -357,11 +357,11 @@ class ModelDir:
             log.warning("%s; it is now called %s, and the run goes on from what is whole", found, aside.name)
 
     def last(self) -> Saved | None:
-        """The newest checkpoint, from which a run goes on."""
+        """Return the newest checkpoint, from which a run continues."""
         return max(self.checkpoints(), key=lambda s: s.step, default=None)
 
     def measured(self) -> Saved | None:
-        """The checkpoint with the best dev figure, of equals the one of lower loss, then the earlier; None: there is none."""
+        """Return the checkpoint with the best dev figure (ties: lower loss, then the earlier); None if there is none."""
         measured = [saved for saved in self.checkpoints() if saved.score is not None]
         return max(measured, key=lambda s: (s.rank, -s.step), default=None)
 
@@ -379,7 +379,7 @@ class ModelDir:
         return saved
 
     def best_weights(self) -> tuple[Saved, dict[str, np.ndarray]]:
-        """`best` with its weights, also while a run goes on and drops it for a better one.
+        """`best` with its weights, also while a run continues and drops it for a better one.
 
         Raises:
             DataError: there is none, or its file is damaged.
@@ -393,7 +393,7 @@ class ModelDir:
                     raise
 
     def checkpoint_path(self, step: int) -> Path:
-        """The folder of a step's checkpoint."""
+        """Return the folder of a step's checkpoint."""
         return self.path / "checkpoints" / f"step-{step:08d}"
 
     def save(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray], figures: Figures) -> Path:
@@ -454,7 +454,7 @@ class ModelDir:
                 os.rename(saved.path, aside)
 
     def metrics(self) -> dict[str, Any]:
-        """What `write_metrics` wrote; empty where nothing is."""
+        """Return what `write_metrics` wrote; empty where nothing is."""
         path = self.path / "metrics.json"
         metrics = config.read_json(path) if path.exists() else {}
         return metrics if isinstance(metrics, dict) else {}

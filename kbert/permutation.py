@@ -1,6 +1,6 @@
 """A seeded permutation of any range, at any position: computed, never stored.
 
-In: positions. Out: the numbers that stand there. The order of an epoch's rows comes from it.
+In: positions. Out: the numbers that are there. The order of an epoch's rows comes from it.
 """
 
 import functools
@@ -18,12 +18,12 @@ class FormerSeed(int):
 
 
 def seed_of(seed: int, order: int) -> int:
-    """The seed that gives rows the order of this number: a run goes on in the order that it was begun in."""
+    """Return the seed that gives rows the order of this number: a run continues in the order that it was begun in."""
     return FormerSeed(seed) if order == 1 else seed
 
 
 def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The row numbers at these positions of an epoch's permutation of `range(rows)`.
+    """Return the row numbers at these positions of an epoch's permutation of `range(rows)`.
 
     Small ranges are sorted by random words, which makes any order as likely as any other. Large ones take a Feistel
     network of eight rounds over the next even power of two, walked until it lands inside the range (Black and Rogaway

@@ -38,7 +38,7 @@ def write(path: Path, model: ModelConfig, train: RunConfig) -> None:
 
 
 def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
-    """Both configurations.
+    """Return both configurations.
 
     Raises:
         DataError: a newer schema, an unknown or missing key, or a value that is not allowed.
@@ -117,7 +117,7 @@ def marks(model: ModelConfig, vocabulary: list[str]) -> dict[str, int]:
 
 
 def calibration_mark(calibration: Mapping[str, float]) -> dict[str, int]:
-    """The checksum, by its name, of what dev rows settled for a checkpoint, such as a threshold."""
+    """Return the checksum, by its name, of what dev rows settled for a checkpoint, such as a threshold."""
     return {CALIBRATION: _mark({name: float(value) for name, value in sorted(calibration.items())})}
 
 

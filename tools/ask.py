@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fields(path: Path, serve: Any) -> list[str]:
-    """The inputs in the model's own order; a signature has none."""
+    """Return the inputs in the model's own order; a signature has none."""
     about = path / "assets.extra" / "kbert.json"
     order = json.loads(about.read_text(encoding="utf-8")).get("fields", []) if about.exists() else []
     inputs = set(serve.structured_input_signature[1])

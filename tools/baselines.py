@@ -75,7 +75,7 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
 
 
 def _rows(name: str, source: SourceConfig, recorded: Recorded | None = None) -> tuple[list[str], np.ndarray]:
-    """Texts (a pair is joined) and labels of a SOURCE."""
+    """Return texts (a pair is joined) and labels of a SOURCE."""
     from kbert.data.table import open_table
 
     columns = (*source.text_columns, source.label_column)

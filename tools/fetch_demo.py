@@ -85,7 +85,7 @@ ASSETS = (
 
 
 def index_url() -> str | None:
-    """The index that pip is configured for, or None for pypi-simple's default."""
+    """Return the index that pip is configured for, or None for pypi-simple's default."""
     if os.environ.get("PIP_INDEX_URL"):
         return os.environ["PIP_INDEX_URL"]
     for key in ("install.index-url", "global.index-url"):
@@ -96,7 +96,7 @@ def index_url() -> str | None:
 
 
 def download(asset: Asset, folder: Path) -> Path:
-    """The asset's archive in `folder`, complete and of the pinned sha256; partial files are continued."""
+    """Return the asset's archive in `folder`, complete and of the pinned sha256; partial files are continued."""
     target = folder / asset.file
     if target.exists() and _sha256(target) == asset.sha256:
         return target

@@ -74,7 +74,7 @@ def run(options: DataFlags) -> int:
     from kbert.pretraining.masking import Special
 
     vocabulary = _vocabulary(options)
-    Special.of(vocabulary)  # says what is wrong before minutes of work
+    Special.of(vocabulary)  # says the error before minutes of work
     recorded["input_bytes"] = _size(options.input)
     recorded["vocab_crc32"] = zlib.crc32("\n".join(vocabulary).encode())
     for name in ("vocab.txt", OPTIONS, "manifest.json"):
@@ -166,7 +166,7 @@ def _tokenize(options: DataFlags, work: Path, pool: ProcessPoolExecutor, workers
 
 
 def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
-    """The examples of a split, the same in each process."""
+    """Return the examples of a split, the same in each process."""
     from kbert.pretraining import tokens
     from kbert.pretraining.sources import text_examples
 
@@ -210,7 +210,7 @@ def _end_with_parent() -> None:
 
 
 def _encode(block: Any) -> Any:
-    """A block's ids, as `kbert.pretraining.tokens.Encode` gives them."""
+    """Return a block's ids, as `kbert.pretraining.tokens.Encode` gives them."""
     if "encode" not in _tools:
         from kbert.data.segmenters import segmenter
         from kbert.data.tokenizer import Tokenizer

@@ -2,8 +2,8 @@
 
     python tools/terms_to_conll.py data/restaurants14/train.seg data/restaurants14/train.conll
 
-In: three lines an example: a tokenised sentence with `$T$` where the term stands, the term, a label that
-is not used. A sentence stands there once for each of its terms. Out: each sentence once, its terms as
+In: three lines an example: a tokenised sentence with `$T$` where the term is, the term, a label that
+is not used. A sentence is there once for each of its terms. Out: each sentence once, its terms as
 B-TERM and I-TERM (IOB2); of terms that overlap the first is kept.
 """
 

@@ -112,12 +112,12 @@ def write_checkpoint(
 
 
 def _layers(checkpoint: Checkpoint) -> list[str]:
-    """The layers of the checkpoint's heads."""
+    """Return the layers of the checkpoint's heads."""
     return list(dict.fromkeys(path.split("/")[0] for path in checkpoint.shapes if of_head(path)))
 
 
 def _no_place(checkpoint: Checkpoint, layers: list[str], written: tuple[str, ...]) -> str | None:
-    """What of a fine-tuned checkpoint has no place in a form that holds these kinds of heads; None where all has."""
+    """Return what of a fine-tuned checkpoint has no place in a form that holds these kinds of heads; None where all has."""
     head = checkpoint.head
     if head is None:
         return None
@@ -132,7 +132,7 @@ def _no_place(checkpoint: Checkpoint, layers: list[str], written: tuple[str, ...
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """One line for the user."""
+    """Return one line for the user."""
     e, t = checkpoint.encoder, checkpoint.text
     return (
         f"{checkpoint.format} BERT: {e.num_layers} layers, {e.hidden_dim} wide, {e.num_heads} heads, "
@@ -141,7 +141,7 @@ def describe(checkpoint: Checkpoint) -> str:
 
 
 def summary(checkpoint: Checkpoint) -> str:
-    """All that is to be said of a checkpoint, a line each."""
+    """Return all that is to be said of a checkpoint, a line each."""
     e, t = checkpoint.encoder, checkpoint.text
     unused = e.vocabulary_size - len(checkpoint.vocabulary)
     heads = ["pooler"] if checkpoint.has_pooler else ["no pooler"]
@@ -166,7 +166,7 @@ def summary(checkpoint: Checkpoint) -> str:
 
 
 def _described(checkpoint: Checkpoint, head: Head) -> str:
-    """A task's head: its kind, outputs and what is beside them."""
+    """Return a task's head: its kind, outputs and what is beside them."""
     found = HEADS.get(head.kind, head.kind.replace("_", " "))
     if head.labels:
         labels = ", ".join(head.labels[:SHOWN]) + (", …" if len(head.labels) > SHOWN else "")

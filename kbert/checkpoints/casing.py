@@ -68,7 +68,7 @@ def _flag(source: dict[str, Any], key: str, where: Path) -> bool | None:
 
 
 def stated_tokens(path: Path) -> int | None:
-    """How many tokens the vocabulary has, where kbert has written that it has fewer than there are embeddings."""
+    """Return how many tokens the vocabulary has, where kbert has written that it has fewer than there are embeddings."""
     found = read_settings(path).get(TOKENS)
     if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
         raise DataError(f"{path / 'tokenizer_config.json'}: {TOKENS} is {found!r}; expected a whole number")

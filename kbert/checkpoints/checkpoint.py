@@ -26,7 +26,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tan
 
 # The key in tokenizer_config.json of how many tokens the vocabulary has, where kbert writes fewer than there are embeddings.
 TOKENS = "kbert_tokens"
-MOST_LAYERS = 1_000  # more is surely a damaged number
+MOST_LAYERS = 1_000  # more is clearly a damaged number
 
 # Our sizes under the names that Hugging Face and Google share.
 SIZES = {
@@ -82,7 +82,7 @@ class Checkpoint:
 def encoder_config(
     config: Any, where: Path, keys: Mapping[str, str], *, dropout: str, activation: str, attention_dropout: str | None = None
 ) -> EncoderConfig:
-    """The encoder's shape from a JSON object.
+    """Return the encoder's shape from a JSON object.
 
     Args:
         config: the object.
@@ -127,7 +127,7 @@ def _fraction(value: Any, key: str | None, where: Path) -> float:
 
 
 def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS) -> EncoderConfig:
-    """The encoder's shape from Hugging Face's or Google's configuration; `names` are the activations it may state."""
+    """Return the encoder's shape from Hugging Face's or Google's configuration; `names` are the activations it may state."""
     act = _present(config, "hidden_act", where)
     if not isinstance(act, str) or act not in names:
         raise DataError(f"{where}: hidden_act is {act!r}; kbert knows {', '.join(names)}")
@@ -138,7 +138,7 @@ def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS
 
 
 def written_sizes(encoder: EncoderConfig) -> dict[str, Any]:
-    """What Hugging Face's and Google's configurations both state of an encoder, by their keys."""
+    """Return what Hugging Face's and Google's configurations both state of an encoder, by their keys."""
     sizes = {theirs: getattr(encoder, ours) for ours, theirs in SIZES.items()}
     dropouts = {"attention_probs_dropout_prob": encoder.attention_rate, "hidden_dropout_prob": encoder.dropout}
     return {**sizes, **dropouts, "initializer_range": 0.02}
@@ -170,9 +170,9 @@ def say_added(tokens: list[str], where: Path) -> None:
 def read_vocabulary(
     path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Mapping[str, Path] | None = None
 ) -> list[str]:
-    """The tokens of a `vocab.txt` that goes with an encoder.
+    """Return the tokens of a `vocab.txt` that goes with an encoder.
 
-    A last line without an end is said, since a cut through the last token cannot be told from it.
+    A last line without an end is said, since a cut through the last token cannot be inferred from it.
 
     Args:
         stated: how many there are, where another file says so.

@@ -25,7 +25,7 @@ WRITTEN = ("classifier", "span")  # heads that have a place
 
 
 def read(path: Path) -> Checkpoint:
-    """What a directory with a bert_config.json holds.
+    """Return what a directory with a bert_config.json holds.
 
     Raises:
         DataError: a file is missing, damaged, or does not go with the others.

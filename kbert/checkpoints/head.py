@@ -64,7 +64,7 @@ class Head:
 
 
 def order(head: Head, labels: Sequence[str]) -> np.ndarray:
-    """The number of the head's output for each label, int [labels].
+    """Return the number of the head's output for each label, int [labels].
 
     Labels are matched by name; outputs that have numbers only (LABEL_0, LABEL_1, …) by labels that are 0, 1, ….
 
@@ -86,7 +86,7 @@ def order(head: Head, labels: Sequence[str]) -> np.ndarray:
 
 
 def ordered(arrays: Mapping[str, np.ndarray], layer: str, places: np.ndarray) -> dict[str, np.ndarray]:
-    """A dense layer's kernel and bias, by path, of the outputs at these places."""
+    """Return a dense layer's kernel and bias, by path, of the outputs at these places."""
     return {f"{layer}/{name}": arrays[f"{layer}/{name}"][..., places] for name in ("kernel", "bias")}
 
 

@@ -40,7 +40,7 @@ UNPICKLE = (
     "[w.update(torch.load(f, weights_only=True, map_location='cpu')) for f in glob.glob(d + '/pytorch_model*.bin')]; "
     "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, d + '/model.safetensors')"
 )
-# The decoder's weights are the embeddings and the bias once more, and may be stored or not.
+# The decoder's weights are the embeddings and the bias again, and may be stored or not.
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
 # What would make another model of the same weights, and the one value of it that kbert runs.
 ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
@@ -60,7 +60,7 @@ PREFIX: dict[str, str] = {"BertModel": ""}  # of the encoder's tensors; the clas
 
 
 def read(path: Path, config: Any) -> Checkpoint:
-    """What a Hugging Face directory holds; `config` is its config.json.
+    """Return what a Hugging Face directory holds; `config` is its config.json.
 
     Raises:
         DataError: no BERT, one that kbert cannot run as it was trained, or a damaged file.
@@ -115,7 +115,7 @@ def read(path: Path, config: Any) -> Checkpoint:
 
 
 def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head | None:
-    """What the directory answers with."""
+    """Return what the directory answers with."""
     if not outputs:
         return None
     kind, size = next(iter(outputs.items()))
@@ -124,7 +124,7 @@ def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head 
 
 
 def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
-    """The weights' file, or the index of several, and all tensors."""
+    """Return the weights' file, or the index of several, and all tensors."""
     file, index = path / "model.safetensors", path / "model.safetensors.index.json"
     if file.exists():
         return file, safetensors_list(file)
@@ -148,7 +148,7 @@ def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
 
 
 def _plain(name: str) -> str:
-    """A tensor's name as `BertModel` has it, and in the newer of two spellings."""
+    """Return a tensor's name as `BertModel` has it, and in the newer of two spellings."""
     return name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
@@ -183,7 +183,7 @@ def _labels(config: dict[str, Any], where: Path, outputs: int) -> tuple[str, ...
 
 
 def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
-    """The tokens of vocab.txt, else of tokenizer.json."""
+    """Return the tokens of vocab.txt, else of tokenizer.json."""
     file = path / "tokenizer.json"
     if (path / "vocab.txt").exists() or not file.exists():
         return read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=_added(path))

@@ -21,7 +21,7 @@ OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 
 
 def read(path: Path, saved: Path | None = None) -> Checkpoint:
-    """What a model directory holds, in its best checkpoint or the one that is `saved` in it.
+    """Return what a model directory holds, in its best checkpoint or the one that is `saved` in it.
 
     Raises:
         DataError: no epoch is finished, or a file is missing or damaged.
@@ -60,7 +60,7 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
 
 
 def _head(model: ModelConfig, saved: Saved, shapes: Shapes) -> Head | None:
-    """What the model answers with; None where it was pre-trained."""
+    """Return what the model answers with; None where it was pre-trained."""
     if any(path.startswith(tuple(PRETRAINING)) for path in shapes):
         return None
     outputs = {path.removesuffix("/bias"): shapes[path][0] for path in shapes if path.removesuffix("/bias") in OUTPUT_LAYERS}

@@ -30,7 +30,7 @@ UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5
 
 
 def read(path: Path, config: Any) -> Checkpoint:
-    """What a preset directory holds; `config` is its config.json.
+    """Return what a preset directory holds; `config` is its config.json.
 
     Raises:
         DataError: no BERT, or a file that is missing or damaged.
@@ -65,7 +65,7 @@ def read(path: Path, config: Any) -> Checkpoint:
 
 
 def read_name(name: str) -> Checkpoint:
-    """A preset by its name, which KerasHub downloads.
+    """Return a preset by its name, which KerasHub downloads.
 
     Raises:
         UsageError: KerasHub knows no such preset.
@@ -109,7 +109,7 @@ def read_name(name: str) -> Checkpoint:
 
 
 def _config(document: Any, where: Path, kind: str) -> dict[str, Any]:
-    """The settings of a Keras object of this kind."""
+    """Return the settings of a Keras object of this kind."""
     found = document.get("registered_name") if isinstance(document, dict) else None
     if found not in (f"keras_hub>{kind}", f"keras_nlp>{kind}"):
         raise DataError(f"{where}: holds a {found!r}, not a {kind}")
@@ -125,7 +125,7 @@ def _casing(lowercase: bool, strip: bool) -> TextConfig:
 
 
 def _h5_name(path: str) -> str:
-    """Where Keras 3 keeps a variable: by the layers' classes, numbered, and by attributes below them."""
+    """Return where Keras 3 keeps a variable: by the layers' classes, numbered, and by attributes below them."""
     layer, *inner, kind = path.split("/")
     place = PLACES.get(layer, layer)
     if layer.startswith("transformer_layer_"):
@@ -137,7 +137,7 @@ def _h5_name(path: str) -> str:
 
 
 def _list(weights: Path) -> dict[str, Tensor]:
-    """The tensors of a model.weights.h5 by their places in it."""
+    """Return the tensors of a model.weights.h5 by their places in it."""
     import h5py  # type: ignore[import-untyped]  # Keras's own way to store weights
 
     found: dict[str, Tensor] = {}

@@ -55,11 +55,11 @@ class Row:
         return of_head(self.path)
 
     def stored(self, naming: Naming) -> tuple[int, ...]:
-        """The shape that the others keep."""
+        """Return the shape that the others keep."""
         return self.flat[::-1] if naming in self.turned else self.flat
 
     def read(self, array: np.ndarray, naming: Naming) -> np.ndarray:
-        """The others' array, of the shape `stored`, as kbert's; float32."""
+        """Return the others' array, of the shape `stored`, as kbert's; float32."""
         array = array.T if naming in self.turned else array
         return np.ascontiguousarray(array.reshape(self.shape), dtype=np.float32)
 
@@ -70,7 +70,7 @@ class Row:
 
 
 def rows(encoder: EncoderConfig, outputs: Mapping[str, int] | None = None) -> Iterator[Row]:
-    """The table for an encoder's sizes, with the heads of pre-training, and of `OUTPUTS` those of which the size is given."""
+    """Return the table for an encoder of these sizes, with the pre-training heads and those `OUTPUTS` whose size is given."""
     e, hidden, wide = encoder, encoder.hidden_dim, encoder.intermediate_dim
     split = (e.num_heads, hidden // e.num_heads)
     for ours, theirs, size in (
@@ -110,7 +110,7 @@ def output_rows(part: str, hidden: int, size: int) -> Iterator[Row]:
 
 
 def of_head(path: str) -> bool:
-    """Whether kbert's path is that of a head's weight, and not of the encoder's or its pooler's."""
+    """Return whether kbert's path is that of a head's weight, and not of the encoder's or its pooler's."""
     return not path.startswith((*ENCODER, "pooled_dense/"))
 
 

@@ -43,7 +43,7 @@ class SentenceSettings:
 
 
 def read_sentence_settings(init: str, *, lowercase: bool) -> SentenceSettings | None:
-    """The settings of a directory, None where it has none.
+    """Return the settings of a directory, None where it has none.
 
     Args:
         init: the checkpoint as the user named it; a preset's name has no settings.

@@ -17,7 +17,7 @@ UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
 def safetensors_list(path: Path) -> list[Tensor]:
-    """The tensors of a safetensors file, from its header; DataError when it is damaged or cut short."""
+    """Return the tensors of a safetensors file, from its header; DataError when it is damaged or cut short."""
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
@@ -41,7 +41,7 @@ def safetensors_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray
 
 
 def tensorflow_list(prefix: Path) -> list[Tensor]:
-    """The tensors of a TensorFlow checkpoint, `prefix.index` and `prefix.data-…`, from its index."""
+    """Return the tensors of a TensorFlow checkpoint, `prefix.index` and `prefix.data-…`, from its index."""
     reader = _reader(prefix)
     types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
     return [Tensor(name, prefix, tuple(shape), types[name].name) for name, shape in shapes.items()]

@@ -52,11 +52,11 @@ class Weights:
         return {path: row.shape for path, (row, _) in self.matched.items()}
 
     def encoder(self) -> Arrays:
-        """The encoder's arrays by path, the pooler's among them if it is there."""
+        """Return the encoder's arrays by path, the pooler's among them if it is there."""
         return self._arrays(row for row, _ in self.matched.values() if not row.of_head)
 
     def heads(self) -> Arrays:
-        """The heads' arrays by path."""
+        """Return the heads' arrays by path."""
         return self._arrays(row for row, _ in self.matched.values() if row.of_head)
 
     def _arrays(self, wanted: Iterable[Row]) -> Arrays:
@@ -74,7 +74,7 @@ class Weights:
 def match(
     tensors: Mapping[str, Tensor], rows: Iterable[Row], naming: Naming | None, where: Path, optional: Iterable[str]
 ) -> dict[str, tuple[Row, Tensor]]:
-    """Each row of the table with its tensor.
+    """Return each row of the table with its tensor.
 
     Args:
         tensors: by the name that the table knows; none that the caller ignores.
@@ -108,7 +108,7 @@ def match(
 
 
 def sizes(tensors: Mapping[str, Tensor], parts: Iterable[str], naming: Naming) -> dict[str, int]:
-    """How many outputs those of the heads `OUTPUTS` have that are whole among the tensors; one head at most."""
+    """Return how many outputs those of the heads `OUTPUTS` have that are whole among the tensors; one head at most."""
     for part in parts:
         kernel, bias = (row.names[naming] for row in output_rows(part, 1, 1))
         shape = tensors[kernel].shape if {kernel, bias} <= set(tensors) else ()
@@ -118,7 +118,7 @@ def sizes(tensors: Mapping[str, Tensor], parts: Iterable[str], naming: Naming) -
 
 
 def deduplicated(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors by the table's name for them; DataError when two would be the same weight."""
+    """Return tensors by the table's name for them; DataError when two would be the same weight."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in pairs:
         if name in tensors:

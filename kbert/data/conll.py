@@ -1,7 +1,7 @@
 """CoNLL columns: a token a line with its tag in another column, a blank line between sentences.
 
-In: lines, and which columns hold token and tag. Out: a sentence's text, where its tokens stand, and its gold: entities
-as spans of the text's characters, with the tags they were read from. Columns stand between tabs or blanks; CoNLL-U is
+In: lines, and which columns hold token and tag. Out: a sentence's text, where its tokens are, and its gold: entities
+as spans of the text's characters, with the tags they were read from. Columns are between tabs or blanks; CoNLL-U is
 read too. Comments (`# ...`), documents' marks (-DOCSTART-) and, in CoNLL-U, ranges (1-2) and empty nodes (1.1) hold no token.
 """
 
@@ -58,7 +58,7 @@ class Columns:
         lenient: Container[str] = (),
         taken: Container[str] = (),
     ) -> "Columns":
-        """The columns that names or numbers choose.
+        """Return the columns that names or numbers choose.
 
         Args:
             name: the file, for messages.
@@ -94,7 +94,7 @@ class Columns:
         return cls(at, tag_at, known, word_named, tag_named, universal)
 
     def parts(self, line: str) -> list[str]:
-        """A line's columns, one or more; a token may hold blanks where a tab is behind it, and may be a blank itself.
+        """Return a line's columns, one or more; a token may hold blanks where a tab is after it, and may be a blank itself.
 
         Raises:
             ValueError: there are fewer than are read, or not as many as have names.
@@ -115,7 +115,7 @@ class Columns:
         return parts
 
     def comment(self, line: str) -> bool:
-        """Whether a line holds no token though it is not blank; "#" with a tag that other lines have is a token."""
+        """Return whether a line holds no token though it is not blank; "#" with a tag that other lines have is a token."""
         if self.universal:
             node = line.partition("\t")[0]
             return line.startswith("#") or (NODE.fullmatch(node) is not None and not node.isdigit())
@@ -127,7 +127,7 @@ class Columns:
         return parts[-1] != "#" and self.last(parts) not in self.marked
 
     def last(self, parts: Sequence[str]) -> str:
-        """The column that shows whether a line that begins with "#" is a token."""
+        """Return the column that shows whether a line that begins with "#" is a token."""
         at = -1 if self.tag is None else self.tag
         return parts[at] if -len(parts) <= at < len(parts) else ""
 
@@ -171,7 +171,7 @@ class Reading:
     counts: TokenCounts
 
     def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
-        """The text of a sentence, where its tokens stand (see `placed`), and its gold; None where no token is there."""
+        """Return the text of a sentence, where its tokens are (see `placed`), and its gold; None where no token is there."""
         rows = [self.columns.parts(line) for line in lines if not skipped(line) and not self.columns.comment(line)]
         if not rows:
             return None
@@ -181,7 +181,7 @@ class Reading:
 
 
 def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | None, kind: Tokens) -> tuple[str, str, str]:
-    """The text of tokens, where they stand, and their gold: JSON of entities over the text, and the tags themselves."""
+    """Return the text of tokens, where they are, and their gold: JSON of entities over the text, and the tags themselves."""
     text, starts = joined(words, kind)
     written = placed(words, starts)
     if tags is None or scheme is None:
@@ -198,7 +198,7 @@ def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | 
 
 
 def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
-    """The tags that a row's gold was read from, with their scheme; None where it was given as entities."""
+    """Return the tags that a row's gold was read from, with their scheme; None where it was given as entities."""
     value = json.loads(gold)
     if not isinstance(value, dict) or not isinstance(value.get("scheme"), list):
         return None
@@ -261,7 +261,7 @@ def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
 
 
 def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
-    """The scheme of tags, from which tags follow which; broken sequences are reported in the log.
+    """Return the scheme of tags, from which tags follow which; broken sequences are reported in the log.
 
     Raises:
         DataError: they are of mixed schemes.
@@ -283,24 +283,24 @@ def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
 
 
 def skipped(line: str) -> bool:
-    """Whether a line ends a sentence: blank, or the mark of a document's start."""
+    """Return whether a line ends a sentence: blank, or the mark of a document's start."""
     line = line.strip(" \t\r\n")
     return not line or line.startswith("-DOCSTART-")
 
 
 def first_line(lines: Iterable[str]) -> str:
-    """The first line that is not blank nor a comment."""
+    """Return the first line that is not blank nor a comment."""
     return next((line for line in lines if not skipped(line) and not line.startswith("#")), "")
 
 
 def is_universal(line: str) -> bool:
-    """Whether a line is a token of CoNLL-U."""
+    """Return whether a line is a token of CoNLL-U."""
     parts = line.rstrip("\r\n").split("\t")
     return len(parts) == len(UNIVERSAL) and NODE.fullmatch(parts[0]) is not None
 
 
 def _parts(line: str) -> list[str]:
-    """A line's columns between tabs, or else between blanks or tabs."""
+    """Return a line's columns between tabs, or else between blanks or tabs."""
     word, tab, rest = line.partition("\t")
     if tab and word:
         word = word if word.isspace() else word.strip(" ")

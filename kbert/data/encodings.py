@@ -9,7 +9,7 @@ ENOUGH = 10_000  # characters of several bytes that leave no doubt
 
 
 def check(encoding: str) -> bool:
-    """Whether line ends are single bytes in an encoding, so that its lines can be told apart.
+    """Return whether line ends are single bytes in an encoding, so that its lines can be distinguished.
 
     Raises:
         UsageError: there is no such encoding.
@@ -37,7 +37,7 @@ def check_not_utf8(name: str, encoding: str, blocks: Iterable[bytes]) -> None:
 
 
 def utf8_characters(blocks: Iterable[bytes]) -> tuple[int, int]:
-    """How many characters of three bytes and more, and of two, a file has in UTF-8; none where it is not UTF-8."""
+    """Return how many characters of three bytes and more, and of two, a file has in UTF-8; none where it is not UTF-8."""
     decoder, long, short = codecs.getincrementaldecoder("utf-8")(), 0, 0
     for block in blocks:
         try:

@@ -1,4 +1,4 @@
-"""Entities as a file writes them: their places become characters, and a file whose places are surely others is an error.
+"""Entities as a file writes them: their places become characters, and a file whose places are clearly others is an error.
 
 In: the text and the gold column of each row. Out: the same with the entities as JSON triples `[start, end, type]`, characters
 of the text, ends exclusive, without blanks at their edges. What a file counts is not seen in one row, but in all of them:
@@ -29,7 +29,7 @@ class Counting(NamedTuple):
     ends: Ends | None = None
 
     def flags(self, now: "Counting") -> str:
-        """The flags by which it differs from the counting now."""
+        """Return the flags by which it differs from the counting now."""
         return " ".join(f"--{name}={value}" for name, value in self._asdict().items() if value != getattr(now, name))
 
 
@@ -137,7 +137,7 @@ class EntityReader:
 
 
 def placed(written: list[Entity], text: str, counting: Counting) -> list[Span]:
-    """Entities in characters of their text, ends exclusive, in the order given.
+    """Return entities in characters of their text, ends exclusive, in the order given.
 
     Raises:
         ValueError: one is not inside the text, is empty, or has another surface than its own there.
@@ -165,7 +165,7 @@ def placed(written: list[Entity], text: str, counting: Counting) -> list[Span]:
 
 
 def _fits(written: list[Entity], text: str, counting: Counting) -> bool:
-    """Whether all entities of a row are inside their text, with their surfaces and whole words."""
+    """Return whether all entities of a row are inside their text, with their surfaces and whole words."""
     try:
         return not any(_cuts(text, start, end) for start, end, _ in placed(written, text, counting))
     except ValueError:

@@ -43,7 +43,7 @@ class Settled:
 
 
 def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Settled:
-    """The settings of one file.
+    """Return the settings of one file.
 
     Args:
         name: the file; `<stdin>` has no ending.
@@ -132,7 +132,7 @@ def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Reco
 
 
 def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequence[str]) -> Literal["yes", "no", "unsure"]:
-    """Whether a file's first lines look like rows of training's format.
+    """Return whether a file's first lines look like rows of training's format.
 
     Args:
         kind: the format.
@@ -168,7 +168,7 @@ def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequenc
 
 
 def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
-    """Whether one of the rows has a label that the model knows, or no label that could be known."""
+    """Return whether one of the rows has a label that the model knows, or no label that could be known."""
     names, label = recorded.source.columns, recorded.source.label_column
     if label not in names or not recorded.labels:
         return True
@@ -177,7 +177,7 @@ def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
 
 
 def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no", "unsure"]:
-    """Whether lines are tokens with one of a model's tags, or tokens alone with blank lines between sentences."""
+    """Return whether lines are tokens with one of a model's tags, or tokens alone with blank lines between sentences."""
     kinds = {*labels, schemes.UNTYPED}
     lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line)]
     tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
@@ -189,7 +189,7 @@ def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no"
 
 
 def _columned(lines: Sequence[Sequence[str]]) -> bool:
-    """Whether lines are columns of which the last holds tags with prefixes, those of other types."""
+    """Return whether lines are columns of which the last holds tags with prefixes, those of other types."""
     widths, last = {len(line) for line in lines}, [line[-1] for line in lines]
     return len(widths) == 1 and all(tag == "O" or schemes.split(tag)[0] for tag in last) and {*last} != {"O"}
 
@@ -204,7 +204,7 @@ def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
 
 
 def _head(sample: bytes, encoding: str) -> list[str]:
-    """The first lines of a file, whole ones unless it has one only."""
+    """Return the first lines of a file, whole ones unless it has one only."""
     lines = sample.splitlines(keepends=True)[: ROWS + 1]
     if len(lines) > 1 and not lines[-1].endswith(b"\n"):
         last = lines.pop()
@@ -217,7 +217,7 @@ def _head(sample: bytes, encoding: str) -> list[str]:
 
 
 def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | None) -> str:
-    """The file's encoding; UTF-8 where it is that, whatever training read."""
+    """Return the file's encoding; UTF-8 where it is that, whatever training read."""
     given, wanted = (_without_mark(each) for each in (given, recorded.source.encoding if recorded else given))
     for each in (wanted, given):
         if not encodings.check(each):
@@ -231,7 +231,7 @@ def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | Non
 
 
 def _without_mark(encoding: str) -> str:
-    """The encoding; UTF-8 for the one that has a byte order mark, which is skipped anyway."""
+    """Return the encoding; UTF-8 for the one that has a byte order mark, which is skipped anyway."""
     return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
 
 
@@ -245,7 +245,7 @@ class Header(NamedTuple):
 
 
 def header_row(name: str, first: Sequence[str], settled: Settled, columns: Sequence[str]) -> Header:
-    """The names of a table's columns, which flags give, its first row or training.
+    """Return the names of a table's columns, which flags give, its first row or training.
 
     Raises:
         DataError: the first row looks like a header that the flags contradict.
@@ -283,5 +283,5 @@ def _plain(name: str) -> str:
 
 
 def repeats(fields: Sequence[str], header: Sequence[str]) -> bool:
-    """Whether a row is a header once more, as where files with headers were joined."""
+    """Return whether a row is a header again, as where files with headers were joined."""
     return len(fields) > 1 and [_plain(f.removeprefix("\ufeff")) for f in fields] == [*map(_plain, header)]

@@ -28,7 +28,7 @@ from kbert.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
-LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was surely left open
+LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was clearly left open
 
 
 class Layout(Protocol):
@@ -48,9 +48,9 @@ def layout_of(
     nested: Sequence[str],
     tokens: Tokens | None,
 ) -> tuple[Layout, int, int]:
-    """The file's layout, the bytes in front of its first row, and the lines these hold.
+    """Return the file's layout, the bytes before its first row, and the lines these hold.
 
-    Where `tokens` is not None, the values of a layout of tokens have a column more, behind the first: where these stand in
+    Where `tokens` is not None, the values of a layout of tokens have a column more, after the first: where these are in
     the text (see `kbert.data.tokens.placed`).
     """
     kind, encoding = settled.format, settled.encoding
@@ -107,7 +107,7 @@ def layout_of(
 
 
 def byte_order_mark(encoding: str) -> bytes:
-    """What an encoding may begin a file with; empty where it has no such mark.
+    """Return what an encoding may begin a file with; empty where it has no such mark.
 
     Raises:
         UsageError: its line ends are not single bytes.
@@ -134,7 +134,7 @@ class Text:
 
 
 class Tsv:
-    """Unquoted columns between tabs; a tab or a line end cannot stand inside a value."""
+    """Unquoted columns between tabs; a tab or a line end cannot be inside a value."""
 
     def __init__(self, encoding: str):
         self.encoding = encoding
@@ -255,7 +255,7 @@ class JsonLines:
         return tuple(self._value(row, column) for column in self.columns)
 
     def keys(self, record: bytes) -> tuple[str, ...]:
-        """All of an object's keys, those that `values` does not read too."""
+        """Return all of an object's keys, those that `values` does not read too."""
         return tuple(json.loads(_line(record, self.encoding)))
 
     def _value(self, row: dict[str, Any], column: str) -> str:
@@ -274,9 +274,9 @@ class JsonLines:
 
 
 class Tokenised:
-    """A sentence a block of lines: a token and its tag a line, a blank line behind; see `kbert.data.conll`.
+    """A sentence a block of lines: a token and its tag a line, a blank line after; see `kbert.data.conll`.
 
-    Its columns are the text, where its tokens stand if that is asked for, and the gold.
+    Its columns are the text, where its tokens are if that is asked for, and the gold.
     """
 
     def __init__(self, encoding: str, reading: Reading, placed: bool):
@@ -287,7 +287,7 @@ class Tokenised:
     def of(
         cls, name: str, stream: IO[bytes], settled: Settled, columns: Sequence[str], config: SourceConfig, tokens: Tokens | None
     ) -> "Tokenised":
-        """The layout of one file, which is read once to see what its tags and tokens are like.
+        """Return the layout of one file, which is read once to see what its tags and tokens are like.
 
         Args:
             stream: at the file's first line.
@@ -322,7 +322,7 @@ class Tokenised:
         try:
             tags = scheme(name, seen.followed) if tagged else None
         except DataError:
-            check(name, seen, Tags("bare"))  # names the cause where columns were surely not meant
+            check(name, seen, Tags("bare"))  # names the cause where columns were clearly not intended
             raise
         check(name, seen, tags)
         found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
@@ -365,7 +365,7 @@ class TokenLists(Tokenised):
 
     @classmethod
     def holds(cls, stream: IO[bytes], encoding: str, column: str) -> bool:
-        """Whether the first row's text is a list."""
+        """Return whether the first row's text is a list."""
         try:
             row = json.loads(_decode(next((line for line in stream if line.strip()), b""), encoding))
         except (ValueError, RecursionError):
@@ -376,7 +376,7 @@ class TokenLists(Tokenised):
     def of(
         cls, name: str, stream: IO[bytes], settled: Settled, columns: Sequence[str], config: SourceConfig, tokens: Tokens | None
     ) -> "TokenLists":
-        """The layout of one file, which is read once to see what its tags and tokens are like.
+        """Return the layout of one file, which is read once to see what its tags and tokens are like.
 
         Args:
             stream: at the file's first line.
@@ -412,7 +412,7 @@ class TokenLists(Tokenised):
         return lines
 
     def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
-        """A row's tokens, its tags, and its other columns."""
+        """Return a row's tokens, its tags, and its other columns."""
         values = self.lines.values(record)
         if not values:
             return [], [], ()
@@ -464,7 +464,7 @@ class Questions(JsonLines):
     """Rows of `kbert.data.squad`, which kbert copied from a document: JSON lines in UTF-8."""
 
     def place(self, record: bytes) -> str:
-        """What the user knows a row by."""
+        """Return what the user knows a row by."""
         return f"question {json.loads(record)['id']!r}"
 
 

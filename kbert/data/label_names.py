@@ -12,7 +12,7 @@ SHAPELESS = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def hidden(name: str) -> str:
-    """The first character of a name that cannot be seen, as `U+200B ZERO WIDTH SPACE`; empty where all can."""
+    """Return the first character of a name that cannot be seen, as `U+200B ZERO WIDTH SPACE`; empty where all can."""
     for i, character in enumerate(name):
         if character in SHAPELESS or (unicodedata.category(character) == "Cf" and not _joins(name, i)):
             return f"U+{ord(character):04X} {unicodedata.name(character, 'without a name')}"

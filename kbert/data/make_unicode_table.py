@@ -29,18 +29,18 @@ CJK = (
 
 
 def is_cjk(code: int) -> bool:
-    """Whether the reference isolates the character as Chinese."""
+    """Return whether the reference isolates the character as Chinese."""
     return any(first <= code <= last for first, last in CJK)
 
 
 def is_white(char: str) -> bool:
-    """Whether words end at it."""
+    """Return whether words end at it."""
     # str.split() also splits at the line and paragraph separators, which are in no Zs category.
     return char in " \t\n\r" or unicodedata.category(char) == "Zs" or char.isspace()
 
 
 def is_punctuation(char: str) -> bool:
-    """Whether it is a word of its own."""
+    """Return whether it is a word of its own."""
     code = ord(char)
     if 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126:
         return True
@@ -48,7 +48,7 @@ def is_punctuation(char: str) -> bool:
 
 
 def normalised(code: int, lowercase: bool, strip_accents: bool) -> tuple[int, ...]:
-    """The code points that stand for one code point; SPACE ends a word, SELF is the code point itself."""
+    """Return the code points that stand for one code point; SPACE ends a word, SELF is the code point itself."""
     char = chr(code)
     if char not in "\t\n\r" and (code in (0, 0xFFFD) or unicodedata.category(char) in ("Cc", "Cf")):
         return ()
@@ -67,7 +67,7 @@ def normalised(code: int, lowercase: bool, strip_accents: bool) -> tuple[int, ..
 def beside_sigma(code: int) -> int:
     """OTHER, CASED or SKIPPED, as Python's str.lower (Unicode's Final_Sigma) takes the character.
 
-    A sigma is final behind a cased letter and in front of none. Python says which characters it skips
+    A sigma is final after a cased letter and before none. Python says which characters it skips
     on the way only through what it makes of a sigma.
     """
     if normalised(code, False, False) == ():

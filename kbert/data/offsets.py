@@ -25,10 +25,10 @@ class Places:
             self._starts = [0, *itertools.accumulate(map(width, text))]
 
     def character(self, place: int, last: bool = False) -> int:
-        """The character that starts at a place; beyond the text, as far beyond it.
+        """Return the character that starts at a place; beyond the text, as far beyond it.
 
         Args:
-            last: the place is behind the last unit that a span names, which may be the first of its character's units.
+            last: the place is after the last unit that a span names, which may be the first of its character's units.
 
         Raises:
             ValueError: the place is inside a character.
@@ -45,12 +45,12 @@ class Places:
 
 
 def blank(character: str) -> bool:
-    """Whether a character shows nothing: white space, control and format characters, fillers."""
+    """Return whether a character shows nothing: white space, control and format characters, fillers."""
     return character.isspace() or character in FILLERS or unicodedata.category(character) in ("Cc", "Cf", "Zs")
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """The place without blanks at its edges; empty, at `start`, where it has nothing else."""
+    """Return the place without blanks at its edges; empty, at `start`, where it has nothing else."""
     first, last = start, end
     while first < last and blank(text[first]):
         first += 1
@@ -60,7 +60,7 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def inside_word(text: str, place: int) -> bool:
-    """Whether letters or digits of one word, or a character and its marks, are on both sides of a place."""
+    """Return whether letters or digits of one word, or a character and its marks, are on both sides of a place."""
     if not 0 < place < len(text):
         return False
     before, behind = text[place - 1], text[place]

@@ -1,7 +1,7 @@
-"""Schemes of tags: telling them apart, reading tags as entities, and writing entities as tags.
+"""Schemes of tags: distinguishing them, reading tags as entities, and writing entities as tags.
 
-In: the tags of sentences. Out: entities as (first token, behind the last, type). IOB1, IOB2, BIOES (BILOU) and
-BMES(O) are told apart by the prefixes that occur, and all are read as seqeval's default mode reads them, which also
+In: the tags of sentences. Out: entities as (first token, after the last, type). IOB1, IOB2, BIOES (BILOU) and
+BMES(O) are distinguished by the prefixes that occur, and all are read as seqeval's default mode reads them, which also
 mends a broken sequence: a tag that does not continue the one before it begins an entity. Where no tag has a prefix
 (parts of speech), each token is an entity of its own; where all tags are prefixes (B, I, O; B, M, E, S), entities are
 of the one type `_`, seqeval's.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare"]
-Chunk = tuple[int, int, str]  # first token, behind the last, type
+Chunk = tuple[int, int, str]  # first token, after the last, type
 PREFIXES = frozenset("BIESMLU")
 UNTYPED = "_"
 # Each scheme's prefixes, and the letters of BIOES they stand for.
@@ -55,24 +55,24 @@ class Tags:
     untyped: bool = False
 
     def plain(self, tags: Iterable[str]) -> list[tuple[str, str]]:
-        """Tags as letters of BIOES with their types."""
+        """Return tags as letters of BIOES with their types."""
         letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
         if self.untyped:
             tags = map(typed, tags)
         return [(letters[prefix] if prefix != "O" else "O", kind) for prefix, kind in map(split, tags)]
 
     def chunks(self, tags: Iterable[str]) -> list[Chunk]:
-        """Entities as seqeval's default mode reads them."""
+        """Return entities as seqeval's default mode reads them."""
         return chunks(self.plain(tags))
 
     def strict(self, tags: Iterable[str]) -> list[Chunk]:
-        """Entities as seqeval's strict mode reads them, which has none where the scheme is broken."""
+        """Return entities as seqeval's strict mode reads them, which has none where the scheme is broken."""
         if self.scheme == "bare":
             return self.chunks(tags)
         return strict_chunks(self.plain(tags), self.scheme if self.scheme in ("IOB1", "IOB2") else "BIOES")
 
     def written(self, entities: Iterable[Chunk], count: int) -> list[str]:
-        """The tags of so many tokens that have these entities, sorted and apart."""
+        """Return the tags of so many tokens that have these entities, sorted and apart."""
         letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
         spelt = {letter: prefix for prefix, letter in letters.items()}
         tags, behind, before = ["O"] * count, -1, ""
@@ -89,7 +89,7 @@ class Tags:
         return tags
 
     def breaks(self, before: str, after: str) -> bool:
-        """Whether a tag cannot follow another one in the scheme; "" stands for a sentence's two ends."""
+        """Return whether a tag cannot follow another one in the scheme; "" stands for a sentence's two ends."""
         (letter, kind), (letter_after, kind_after) = self.plain((before or "O", after or "O"))
         same = letter != "O" and kind == kind_after
         if self.scheme == "IOB1":
@@ -101,7 +101,7 @@ class Tags:
 
 
 def typed(tag: str) -> str:
-    """A tag that may be a prefix alone, with a type."""
+    """Return a tag that may be a prefix alone, with a type."""
     return f"{tag}-{UNTYPED}" if tag in PREFIXES else tag
 
 
@@ -114,14 +114,14 @@ def split(tag: str) -> tuple[str, str]:
 
 
 def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
-    """The scheme of a file, from which tags follow which, how often, and on which line first.
+    """Return the scheme of a file, from which tags follow which, how often, and on which line first.
 
     IOB1 and IOB2 have the same letters: in IOB1 a B only parts two entities of one type.
 
     Raises:
         ValueError: prefixes of different schemes; the message begins with the line of the first that does not fit.
     """
-    first: dict[str, int] = {}  # each prefix and the line it first stands on
+    first: dict[str, int] = {}  # each prefix and the line it first is on
     shown: dict[str, str] = {}
     begins: set[str] = set()  # prefixes of tags that do not follow one of their type
     for (before, after), (_, line) in followed.items():
@@ -155,7 +155,7 @@ def _shown(prefix: str, kind: str) -> str:
 
 
 def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:
-    """Entities in tags of BIOES as (first, behind the last, type), read as seqeval's default mode does.
+    """Return entities in tags of BIOES as (first, after the last, type), read as seqeval's default mode does.
 
     Source: `start_of_chunk` and `end_of_chunk` of seqeval 1.2.2 (`metrics/sequence_labeling.py`), after
     the Perl script conlleval.
@@ -175,7 +175,7 @@ def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:
 
 
 def strict_chunks(tags: Sequence[tuple[str, str]], scheme: str) -> list[Chunk]:
-    """Entities in tags of BIOES as seqeval's strict mode reads them, by the patterns of IOB1, IOB2 or BIOES.
+    """Return entities in tags of BIOES as seqeval's strict mode reads them, by the patterns of IOB1, IOB2 or BIOES.
 
     Source: `Tokens.entities` of seqeval 1.2.2 (`scheme.py`).
     """

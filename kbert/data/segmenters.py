@@ -16,7 +16,7 @@ Segmenter = Callable[[str], list[str]]
 
 @functools.cache
 def segmenter(name: str) -> Segmenter:
-    """The segmenter of this name; a process makes each once, since a dictionary takes a second to read.
+    """Return the segmenter of this name; a process makes each once, since a dictionary takes a second to read.
 
     Args:
         name: "jieba" (the extra `kbert[jieba]`), or `module:function`, where the function gets a string and

@@ -1,7 +1,7 @@
 """Entities as spans of characters: the layouts they are written in, and what they are over words.
 
 In: the JSON text of a row's gold column. Out: sorted `(start, end, type)`, characters counted as Python
-counts them, ends exclusive. Three layouts, told apart by their values:
+counts them, ends exclusive. Three layouts, distinguished by their values:
 
     [{"start": 0, "end": 2, "type": "name"}, ...]    ends exclusive; also [[0, 2, "name"], ...]
     {"name": {"彭小军": [[0, 2]]}, ...}               CLUENER's: by type and surface, ends inclusive
@@ -32,7 +32,7 @@ class Entity(NamedTuple):
 
 
 def entities(gold: str | bytes) -> list[Entity]:
-    """The entities of a gold column's JSON text, as they are written.
+    """Return the entities of a gold column's JSON text, as they are written.
 
     Raises:
         ValueError: it is in none of the layouts.
@@ -51,7 +51,7 @@ def entities(gold: str | bytes) -> list[Entity]:
 
 
 def read_spans(gold: str | bytes) -> list[Span]:
-    """The entities of a gold column's JSON text, sorted by place, ends exclusive; its places are characters.
+    """Return the entities of a gold column's JSON text, sorted by place, ends exclusive; its places are characters.
 
     Raises:
         ValueError: it is in none of the layouts.
@@ -78,7 +78,7 @@ def check_spans(spans: Sequence[Span], text: str) -> None:
 def tag_numbers(
     spans: Sequence[Sequence[Span]], types: dict[str, int], starts: np.ndarray, ends: np.ndarray, words: np.ndarray
 ) -> tuple[np.ndarray, int, int]:
-    """Tags of the words of some rows, and how far the spans fit them.
+    """Return tags of the words of some rows, and how far the spans fit them.
 
     A span takes every word that it touches, so that one which begins or ends inside a word is widened to
     it. A word that two spans touch is the first one's.
@@ -101,7 +101,7 @@ def tag_numbers(
     width = max(int(ends.max()), int(end.max())) + 1
     offset = np.repeat(np.arange(len(words), dtype=np.int64) * width, words)
     from_, to = start + row * width, end + row * width
-    first = np.searchsorted(ends + offset, from_, side="right")  # the first word that ends behind the span's start
+    first = np.searchsorted(ends + offset, from_, side="right")  # the first word that ends after the span's start
     behind = np.searchsorted(starts + offset, to, side="left")  # the first that starts at its end or later
     taken = np.concatenate([[0], np.maximum.accumulate(behind)[:-1]])
     clear = np.maximum(first, taken)
@@ -117,7 +117,7 @@ def tag_numbers(
 
 
 def tag_names(types: Sequence[str]) -> tuple[str, ...]:
-    """The tags of these types in the order of their numbers: O, B-…, I-…, B-…, I-…"""
+    """Return the tags of these types in the order of their numbers: O, B-…, I-…, B-…, I-…"""
     return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
 
 

@@ -20,7 +20,7 @@ IMPOSSIBLE = '{"text": [], "answer_start": [], "is_impossible": true}'  # the go
 
 
 def rows(document: Any) -> Iterator[dict[str, str]]:
-    """A document's questions: `question`, `context`, `id` and, where it says so, `answers` (JSON text), in order.
+    """Yield a document's questions: `question`, `context`, `id` and, where it says so, `answers` (JSON text), in order.
 
     Raises:
         ValueError: it is not of this layout; the message says where and what was found.
@@ -48,7 +48,7 @@ def rows(document: Any) -> Iterator[dict[str, str]]:
 
 
 def parse(text: str) -> list[Gold]:
-    """A row's gold answers from JSON text: a list of objects, or TFDS's object of lists.
+    """Return a row's gold answers from JSON text: a list of objects, or TFDS's object of lists.
 
     Raises:
         ValueError: something else is there.
@@ -57,12 +57,12 @@ def parse(text: str) -> list[Gold]:
 
 
 def impossible(text: str) -> bool:
-    """Whether a row's gold says that there is no answer, rather than giving none."""
+    """Return whether a row's gold says that there is no answer, rather than giving none."""
     return _answers(text)[1]
 
 
 def _answers(text: str) -> tuple[list[Any], bool]:
-    """The answers of a row's gold, and whether it says that there is none."""
+    """Return the answers of a row's gold, and whether it says that there is none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -98,7 +98,7 @@ class AnswerReader:
 
 
 def locate(context: str, answer: str, start: int) -> int:
-    """Where an answer stands in its context: at `start`, or else at the place nearest to it; -1 for nowhere."""
+    """Return where an answer is in its context: at `start`, or else at the place nearest to it; -1 for nowhere."""
     if start >= 0 and context.startswith(answer, start):
         return start
     before = context.rfind(answer, 0, max(start, 0) + len(answer) - 1)
@@ -109,7 +109,7 @@ def locate(context: str, answer: str, start: int) -> int:
 
 
 def target(context: str, gold: list[Gold]) -> tuple[int, int]:
-    """First character of the first answer that stands in the context, and the one behind it; -1, -1 for none."""
+    """First character of the first answer that is in the context, and the one after it; -1, -1 for none."""
     for answer, start in gold:
         place = locate(context, answer, start)
         if place >= 0:
@@ -130,7 +130,7 @@ def _gold(answer: Any) -> Gold:
 
 
 def whole(text: str) -> str:
-    """The text as a table holds it: with the replacement character, which BERT drops, for half of one, which JSON can spell."""
+    """Return the text as a table holds it: half a character, which JSON can spell, becomes the replacement character."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 

@@ -1,4 +1,4 @@
-"""CoNLL columns that were surely not meant: what is suspicious in a file is an error, unless the user chose the column.
+"""CoNLL columns that were clearly not intended: what is suspicious in a file is an error, unless the user chose the column.
 
 In: a `Survey` of a file. Out: nothing, or a DataError that shows the first tokens as they were understood and names
 the flag that settles it.
@@ -40,7 +40,7 @@ class Doubt(NamedTuple):
 
 
 def check(name: str, seen: Survey, tags: Tags | None) -> None:
-    """Raise DataError where the columns of a file were surely not meant.
+    """Raise DataError where the columns of a file were clearly not intended.
 
     Args:
         name: the file, for messages.
@@ -58,7 +58,7 @@ def check(name: str, seen: Survey, tags: Tags | None) -> None:
 
 
 def check_lists(name: str, seen: Survey, tags: Tags) -> None:
-    """Warn where lists of tokens and tags are surely not meant so; whoever writes lists has named their columns."""
+    """Warn where lists of tokens and tags are clearly not intended so; whoever writes lists has named their columns."""
     for doubt in itertools.chain(_of_tokens(seen), _of_tags(seen, tags)):
         log.warning("%s: %s. %s", name, doubt.what, _understood(seen))
         return
@@ -171,7 +171,7 @@ def _of_sentences(seen: Survey) -> Iterator[Doubt]:
 
 
 def _column_of_entities(seen: Survey) -> int | None:
-    """A column other than those read that has nothing but tags with prefixes and O, the last such one."""
+    """Return a column other than those read that has nothing but tags with prefixes and O, the last such one."""
     if len(seen.widths) != 1:
         return None
     width = min(seen.widths)
@@ -184,7 +184,7 @@ def _column_of_entities(seen: Survey) -> int | None:
 
 
 def _most(names: Counter[str], total: int) -> str | None:
-    """The tag of nearly all tokens, or `_` where most have it."""
+    """Return the tag of nearly all tokens, or `_` where most have it."""
     tag, count = names.most_common(1)[0]
     return tag if count > MOST * total or (tag == "_" and count > total / 2) else None
 

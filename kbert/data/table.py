@@ -44,7 +44,7 @@ class Reader(Protocol):
     """Makes of a row's values, as a file writes them, what a task reads."""
 
     def __call__(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        """The row's values; ValueError where they are malformed."""
+        """Return the row's values; ValueError where they are malformed."""
 
     def finish(self, name: str) -> None:
         """Say what was found in all rows of a source; raise DataError where they cannot be meant as they were read."""
@@ -56,13 +56,13 @@ class _File:
 
     name: str  # as the user knows it
     copy: IO[bytes] | None
-    start: int  # bytes in front of the first row: byte order mark and header
+    start: int  # bytes before the first row: byte order mark and header
     layout: Layout
     reader: Reader | None = None
     unplaced: bool = False  # a column for the places of tokens is wanted, and the layout has none
 
     def values(self, record: bytes) -> tuple[str, ...]:
-        """The values of a record's row; none where it is no row."""
+        """Return the values of a record's row; none where it is no row."""
         values = self.layout.values(record)
         if values and self.reader:
             values = self.reader(values)
@@ -95,7 +95,7 @@ class Table:
         return os.fstat(self._index.fileno()).st_size // RECORD.itemsize
 
     def read(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """The rows of these numbers: column -> UTF-8 bytes, an object array of shape [rows]."""
+        """Return the rows of these numbers: column -> UTF-8 bytes, an object array of shape [rows]."""
         records = self._records(rows)
         values: list[tuple[str, ...]] = [()] * len(records)
         # In file order, so that a shuffled chunk still reads its files from front to back.
@@ -155,7 +155,7 @@ class Table:
         return np.array([*cuts, len(self)])
 
     def deduplicated(self) -> "Table":
-        """The first of the rows whose texts are equal (by 32 bits of them)."""
+        """Return the first of the rows whose texts are equal (by 32 bits of them)."""
         first = np.sort(np.unique(self.hashes("key"), return_index=True)[1])
         index = _temporary()
         for start in range(0, len(first), CHUNK):
@@ -164,7 +164,7 @@ class Table:
         return Table(self.name, self.columns, self._files, index, self.digest)
 
     def narrowed(self, columns: int) -> "Table":
-        """The same rows without so many of the last columns."""
+        """Return the same rows without so many of the last columns."""
         return Table(self.name, self.columns[: len(self.columns) - columns], self._files, self._index, self.digest)
 
     def hashes(self, name: Literal["key", "alike"]) -> np.ndarray:
@@ -173,7 +173,7 @@ class Table:
         return np.concatenate([part[name] for part in parts])
 
     def split(self, aside: np.ndarray) -> tuple["Table", "Table"]:
-        """Two tables: the rows that are not set aside, and those that are; `aside` is bool [rows]."""
+        """Return two tables: the rows that are not set aside, and those that are; `aside` is bool [rows]."""
         sides = _temporary(), _temporary()
         for start in range(0, len(self), CHUNK):
             records = self._records(range(start, min(start + CHUNK, len(self))))
@@ -201,7 +201,7 @@ class Table:
         return kind
 
     def scheme(self) -> Tags | None:
-        """The scheme of its first file of tags; None where there is none."""
+        """Return the scheme of its first file of tags; None where there is none."""
         readings = [file.layout.reading for file in self._files if isinstance(file.layout, Tokenised)]
         return next((reading.tags for reading in readings if reading.tags is not None), None)
 
@@ -243,20 +243,20 @@ def open_table(
         keyed_by: how many of the leading columns are text.
         split_by: those of these that `Table.hashes` are of.
         alike: 32 bits of a text as a model sees it; None where nobody asks for them.
-        nested: columns behind these may hold JSON lists and objects; their values are the JSON text.
+        nested: columns after these may hold JSON lists and objects; their values are the JSON text.
         reader: reads each row's values where a file writes them as its author likes; conll and terms leave nothing open.
         check: called with each row's values; its ValueError is reported with the row's file and line, and what it
             returns is a warning, logged with these.
         recorded: what training said of its files, for what a file does not say itself; None where none was trained.
         usual: columns that a task usually reads, each with the flag that reads it; one that is there and is not read is
             named in a warning.
-        tokens: how tokens are read where rows come with them; there is a column `PLACES` then, behind the text, with where
+        tokens: how tokens are read where rows come with them; there is a column `PLACES` then, after the text, with where
             they stand (see `kbert.data.tokens.placed`), "" in rows without. None: no such column.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
             malformed (named as FILE:LINE), or there is no row at all.
-        UsageError: the format cannot be told from the name, or the flags contradict it.
+        UsageError: the format cannot be inferred from the name, or the flags contradict it.
     """
     if len(set(columns)) < len(columns):
         raise UsageError(f"--text_columns and --label_column: a column is named twice in {', '.join(columns)}")
@@ -331,7 +331,7 @@ def open_table(
 
 
 def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """The files of a source as (name, copy of what cannot be read at random)."""
+    """Yield the files of a source as (name, copy of what cannot be read at random)."""
     if source.startswith("tfds:"):
         yield source, _spool_tfds(source, config)
         return
@@ -384,7 +384,7 @@ def _opened(name: str, copy: IO[bytes] | None) -> IO[bytes]:
 
 
 def _located(records: Iterator[bytes], name: str, line: int) -> Iterator[bytes]:
-    """The records; a record that cannot even be cut off is reported with its first line."""
+    """Yield the records; a record that cannot even be cut off is reported with its first line."""
     while True:
         try:
             record = next(records)
@@ -408,7 +408,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
-    """The questions of a document as JSON lines.
+    """Return the questions of a document as JSON lines.
 
     The document is read whole, for a moment: the largest in use (SQuAD v2.0, 42 MB) takes 0.2 GB.
     """
@@ -426,7 +426,7 @@ def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
 
 
 def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
-    """The rows of a TFDS split as JSON lines; class labels by their names."""
+    """Return the rows of a TFDS split as JSON lines; class labels by their names."""
     import tensorflow_datasets as tfds
 
     name, _, split = source.removeprefix("tfds:").partition(":")

@@ -13,7 +13,7 @@ PLACE = "$T$"
 
 
 def records(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The examples of a file's lines; blank lines between them belong to the one before."""
+    """Yield the examples of a file's lines; blank lines between them belong to the one before."""
     block: list[bytes] = []
     for line in lines:
         if len(block) == 3 and line.strip():

@@ -38,7 +38,7 @@ HAS_SIGMA = r"\C*Σ\C*"  # \C is any byte, since a cut text may end within a cha
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """The tokens of a `vocab.txt`, one a line; a token's id is its line, counted from 0.
+    """Return the tokens of a `vocab.txt`, one a line; a token's id is its line, counted from 0.
 
     Raises:
         DataError: the file is missing, not UTF-8, or lacks [UNK], [CLS], [SEP] or [PAD].
@@ -57,7 +57,7 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def check_vocabulary(vocabulary: Sequence[str], where: str) -> None:
-    """Raise DataError when a special token is missing or a token stands twice."""
+    """Raise DataError when a special token is missing or a token is listed twice."""
     known: dict[str, int] = {}
     for line, token in enumerate(vocabulary, 1):
         if token in known:
@@ -105,7 +105,7 @@ class Tokenizer(tf.Module):
         self._offsets_graph = graphs.function(self._with_offsets, reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
-        """Ids of the texts' pieces, without special tokens.
+        """Return ids of the texts' pieces, without special tokens.
 
         Args:
             texts: UTF-8 strings of shape [texts]; invalid bytes are ignored.
@@ -131,9 +131,9 @@ class Tokenizer(tf.Module):
         return parts.with_values(marked).merge_dims(1, 2)[:, :-1]
 
     def tokenize_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """Ids, and where in the texts the pieces stand.
+        """Return ids, and where in the texts the pieces are.
 
-        A piece starts with the character its first letter was made from and ends behind the one its
+        A piece starts with the character its first letter was made from and ends after the one its
         last letter was made from: deleted characters at its edges are outside, such within it inside.
         Pieces made from one character (a decomposed Hangul syllable) share its place.
 
@@ -190,11 +190,11 @@ class Tokenizer(tf.Module):
         return [by_text(pieces.values), by_text(first), by_text(behind)]
 
     def _quick(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids of plain texts: lowercasing is that of ASCII, and the tokenizer's own splitting is right."""
+        """Return ids of plain texts: lowercasing is that of ASCII, and the tokenizer's own splitting is right."""
         return self._plain_pieces.tokenize(tf.strings.lower(texts) if self.lowercase else texts)
 
     def _careful(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
-        """Ids of any texts."""
+        """Return ids of any texts."""
         words = self.words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
@@ -237,7 +237,7 @@ class Tokenizer(tf.Module):
         text = tf.gather(row, source)
 
         kept = tf.where(out != SPACE)[:, 0]
-        # A word starts behind a space and at the head of a text.
+        # A word starts after a space and at the head of a text.
         before = tf.concat([[SPACE], out[:-1]], 0)
         text_before = tf.concat([[tf.constant(-1, text.dtype)], text[:-1]], 0)
         starts = tf.gather((before == SPACE) | (text != text_before), kept)
@@ -253,7 +253,7 @@ class Tokenizer(tf.Module):
         return tf.gather(self._stage2, tf.gather(stage1, code // 256) * 256 + code % 256)
 
     def _final_sigmas(self, code: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-        """The code points with each capital sigma at a word's end as the small final one (Unicode's Final_Sigma)."""
+        """Return the code points with each capital sigma at a word's end as the small final one (Unicode's Final_Sigma)."""
         role = self._look_up(self._beside_sigma, code)
         seen = tf.where(role != SKIPPED)[:, 0]
         cased, row = tf.gather(role, seen) == CASED, tf.gather(row, seen)
@@ -309,7 +309,7 @@ def _either(
 
 
 def _bytes(code: tf.Tensor) -> tf.Tensor:
-    """How many bytes each code point takes in UTF-8, int32."""
+    """Return how many bytes each code point takes in UTF-8, int32."""
     return 1 + tf.reduce_sum([tf.cast(code >= limit, tf.int32) for limit in (0x80, 0x800, 0x10000)], 0)
 
 
@@ -323,7 +323,7 @@ def _column(rows: Any, value: int) -> tf.RaggedTensor:
 
 
 def _head(ragged: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
-    """The first `lengths[i]` values of each row; lengths are at most the rows' own."""
+    """Return the first `lengths[i]` values of each row; lengths are at most the rows' own."""
     starts = tf.cast(ragged.row_starts(), tf.int32)
     index = tf.ragged.range(starts, starts + lengths)
     return index.with_values(tf.gather(ragged.values, index.values))

@@ -1,6 +1,6 @@
-"""Texts that come as tokens: what their text is, and where in it each token stands.
+"""Texts that come as tokens: what their text is, and where in it each token is.
 
-In: the tokens of a sentence. Out: a text, and each token's first character and the one behind its last.
+In: the tokens of a sentence. Out: a text, and each token's first character and the one after its last.
 Whether tokens are the characters of unspaced text ("characters") or words is settled once, in training; where that
 has not been settled ("auto"), each sentence shows it by itself.
 """
@@ -39,14 +39,14 @@ class TokenCounts:
         )
 
     def resolve_options(self) -> Tokens:
-        """Whether these are characters: nearly all, since a file of characters can have an odd token of several."""
+        """Return whether these are characters: nearly all, since a file of characters can have an odd token of several."""
         return "characters" if self.single >= SINGLE * self.tokens and self.wide >= CHINESE * self.tokens else "words"
 
 
 def joined(tokens: Sequence[str], kind: Tokens) -> tuple[str, list[int]]:
-    """The text of tokens, and the character each starts at.
+    """Return the text of tokens, and the character each starts at.
 
-    A space stands between two words, but none beside a Chinese or Japanese character or a full-width mark; characters
+    A space is between two words, but none beside a Chinese or Japanese character or a full-width mark; characters
     of unspaced text have none between them.
     """
     if kind == "auto":
@@ -64,18 +64,18 @@ def joined(tokens: Sequence[str], kind: Tokens) -> tuple[str, list[int]]:
 
 
 def placed(tokens: Sequence[str], starts: Sequence[int]) -> str:
-    """Where tokens stand, as a string: first character and the one behind the last of each, between blanks."""
+    """Return where tokens are, as a string: first character and the one after the last of each, between blanks."""
     return " ".join(f"{start} {start + len(token)}" for token, start in zip(tokens, starts, strict=True))
 
 
 def places(written: str) -> list[tuple[int, int]]:
-    """What `placed` has written."""
+    """Return what `placed` has written."""
     numbers = list(map(int, written.split()))
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def wide_class() -> str:
-    """The characters that are `wide`, as ranges of a class of a regular expression."""
+    """Return the characters that are `wide`, as ranges of a class of a regular expression."""
     codes = [code for first, stop in ((0x2E80, 0x1F000), (0x20000, 0x40000)) for code in range(first, stop) if wide(chr(code))]
     starts = [code for code, before in zip(codes, [-1, *codes], strict=False) if code != before + 1]
     ends = [code for code, behind in zip(codes, [*codes[1:], -1], strict=True) if behind != code + 1]
@@ -83,7 +83,7 @@ def wide_class() -> str:
 
 
 def wide(character: str) -> bool:
-    """Whether it is of a script that is written without spaces, or a full-width mark of one."""
+    """Return whether it is of a script that is written without spaces, or a full-width mark of one."""
     code = ord(character)
     if 0xAC00 <= code <= 0xD7AF or 0x1100 <= code <= 0x11FF:
         return False  # Hangul, which has spaces

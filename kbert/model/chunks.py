@@ -14,7 +14,7 @@ INPUTS = ("token_ids", "segment_ids")
 
 
 def padded(encoded: dict[str, Any], pad_id: int) -> dict[str, tf.Tensor]:
-    """The model's inputs, int32 [rows, tokens], from ragged ids; padded to the longest row."""
+    """Return the model's inputs, int32 [rows, tokens], from ragged ids; padded to the longest row."""
     ids = encoded["token_ids"]
     return {
         "token_ids": ids.to_tensor(pad_id),
@@ -26,7 +26,7 @@ def padded(encoded: dict[str, Any], pad_id: int) -> dict[str, tf.Tensor]:
 def in_chunks(
     model: Callable[[dict[str, tf.Tensor]], tf.Tensor], spec: Any, encoded: dict[str, Any], pad_id: int, budget: int
 ) -> Any:
-    """The outputs of `model` for all inputs.
+    """Return the outputs of `model` for all inputs.
 
     Args:
         model: from padded inputs, [rows, tokens] each, to its outputs.

@@ -56,7 +56,7 @@ class CRF(keras.layers.Layer):
         return words
 
     def log_likelihood(self, words: tf.Tensor, tags: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """The log probability of each row's tags, float32 [rows]; 0 for rows without words.
+        """Return the log probability of each row's tags, float32 [rows]; 0 for rows without words.
 
         Args:
             words: float32 [words, tags].
@@ -74,12 +74,12 @@ class CRF(keras.layers.Layer):
         return score - log_normaliser(words, lengths, start, transitions, end)
 
     def best(self, words: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """The valid sequence of the highest score (Viterbi): tags, int32 [words]."""
+        """Return the valid sequence of the highest score (Viterbi): tags, int32 [words]."""
         start, transitions, end = self._constrained()
         return viterbi(words, lengths, start, transitions, end)
 
     def log_probabilities(self, words: tf.Tensor, tags: tf.Tensor, lengths: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-        """The log probability, among valid sequences, that all words of a part have these tags.
+        """Return the log probability, among valid sequences, that all words of a part have these tags.
 
         Args:
             words: float32 [words, tags].
@@ -115,7 +115,7 @@ class CRF(keras.layers.Layer):
 def log_normaliser(
     words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions: tf.Tensor, end: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[..., Any]]:
-    """The logarithm of the sum over all sequences of the exponential of their score, float32 [rows].
+    """Return the logarithm of the sum over all sequences of the exponential of their score, float32 [rows].
 
     Its derivatives are the probabilities of tags and of pairs of tags, which the forward and the backward
     sums give; nothing is differentiated through the steps.
@@ -142,7 +142,7 @@ def log_normaliser(
 
 
 def forward(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions: tf.Tensor) -> tf.Tensor:
-    """The log sum over all beginnings of a row that end in each word and tag, its score included: [words, tags]."""
+    """Return the log sum over all beginnings of a row that end in each word and tag, its score included: [words, tags]."""
 
     def onward(state: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         return scores + tf.reduce_logsumexp(state[:, :, None] + transitions[None], 1)
@@ -162,7 +162,7 @@ def forward(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
 
 
 def backward(words: tf.Tensor, lengths: tf.Tensor, transitions: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """The log sum over all ways a row goes on behind each word and tag: [words, tags]."""
+    """Return the log sum over all ways a row continues after each word and tag: [words, tags]."""
     order = _order(lengths)
     packed = tf.gather(words, order.packed)
     last = tf.size(order.starts) - 2
@@ -185,7 +185,7 @@ def backward(words: tf.Tensor, lengths: tf.Tensor, transitions: tf.Tensor, end: 
 
 
 def viterbi(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """The tags of each row's sequence of the highest score, int32 [words]."""
+    """Return the tags of each row's sequence of the highest score, int32 [words]."""
     order = _order(lengths)
     packed = tf.gather(words, order.packed)
     tags = words.shape[1]
@@ -225,7 +225,7 @@ def _levelled(state: tf.Tensor) -> tf.Tensor:
 
 
 def _steps(order: Order, step: Callable[..., Any], state: tf.Tensor, kept: Any) -> Any:
-    """What `step(number, state, kept)` keeps, from step 1 to the last."""
+    """Return what `step(number, state, kept)` keeps, from step 1 to the last."""
     shape = tf.TensorShape([None, *state.shape[1:]])
     _, _, kept = tf.while_loop(
         lambda t, *_: t < tf.size(order.starts) - 1,
@@ -256,7 +256,7 @@ def _array(order: Order, dtype: Any, *inner: int) -> tf.TensorArray:
 
 
 def _sum_at_ends(before: tf.Tensor, lengths: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """The log sum over a row's last tags, [rows]; 0 for rows without words."""
+    """Return the log sum over a row's last tags, [rows]; 0 for rows without words."""
     held = tf.where(lengths > 0)[:, 0]
     last = tf.gather(tf.cumsum(lengths) - 1, held)
     sums = tf.reduce_logsumexp(tf.gather(before, last) + end, 1)

@@ -37,7 +37,7 @@ class Encoder(keras.layers.Layer):
 
     Attributes:
         compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It does
-            so anew for each length of a batch (tenths of a second), so that it is for batches of few lengths.
+            so again for each length of a batch (tenths of a second), so that it is for batches of few lengths.
     """
 
     compiled = False
@@ -122,7 +122,7 @@ class Encoder(keras.layers.Layer):
         return x if layers is None else [states[number] for number in layers]
 
     def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
-        """One transformer layer, in an order that CPUs like.
+        """Return one transformer layer, in an order that CPUs like.
 
         The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
         [rows, hidden] with one for key and value, where its einsum projections cost most.

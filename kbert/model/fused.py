@@ -104,10 +104,10 @@ def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """A function of floating tensors to one, and its derivative, each compiled by XLA, anew for each shape.
+    """Return a function of floating tensors to one, and its derivative, each compiled by XLA, again for each shape.
 
     What is computed place by place then takes one pass over memory. The derivative keeps the arguments alone, and
-    computes what stands between once more.
+    computes what is between again.
     """
     forward = graphs.function(function, jit_compile=True)
 
@@ -126,7 +126,7 @@ def compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
 
 def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tensor, float]:
-    """Which places dropout keeps, bool of this shape, and by how much what is kept is to be scaled.
+    """Return which places dropout keeps, bool of this shape, and by how much what is kept is to be scaled.
 
     Drawn as 16 bits a place, half of what a uniform float32 takes; the rate is met to 2**-17.
 
@@ -143,7 +143,7 @@ def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tens
 
 
 def dropped(x: tf.Tensor, dropout: keras.layers.Dropout, training: bool) -> tf.Tensor:
-    """What a Keras dropout layer makes of `x`, with the places drawn by `kept_places`."""
+    """Return what a Keras dropout layer makes of `x`, with the places drawn by `kept_places`."""
     if not training or dropout.rate == 0:
         return x
     keep, scale = kept_places(tf.shape(x), dropout.rate, dropout.seed_generator.next())

@@ -21,7 +21,7 @@ class GradientCached(keras.Model):
     Args:
         inputs, outputs: as `keras.Model` takes them; inputs are ids and mask, [inputs, tokens].
         cached: 0: the whole batch is kept in memory for its gradients. Else so many inputs at once are: outputs are
-            computed first, without gradients, then the loss's gradients with respect to them, then each part once more
+            computed first, without gradients, then the loss's gradients with respect to them, then each part again
             with those (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). Dropout
             is the same in both passes; so are the gradients, up to rounding.
     """

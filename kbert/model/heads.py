@@ -1,4 +1,4 @@
-"""What stands between the encoder and a task's output: ways to read hidden states."""
+"""What is between the encoder and a task's output: ways to read hidden states."""
 
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class Pool(keras.layers.Layer):
 
 
 def inputs() -> dict[str, keras.KerasTensor]:
-    """The encoder's inputs, each int32 of shape [batch, tokens]."""
+    """Return the encoder's inputs, each int32 of shape [batch, tokens]."""
     return {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")}
 
 
@@ -45,7 +45,7 @@ def initializer() -> keras.initializers.Initializer:
 
 
 class MaskedLM(keras.layers.Layer):
-    """The vocabulary's logits at some positions: dense, activation, LayerNorm, the token embeddings once more, a bias.
+    """The vocabulary's logits at some positions: dense, activation, LayerNorm, the token embeddings again, a bias.
 
     The weights and sums of google-research/bert `run_pretraining.py` (`get_masked_lm_output`), named as
     KerasHub's `MaskedLMHead` names them. What is not asked for is not computed.

@@ -14,23 +14,23 @@ POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 def counted(padding_mask: Any, special_tokens: bool) -> Any:
-    """Which tokens count in a mean or a maximum, 0 or 1, int32 [rows, tokens].
+    """Return which tokens count in a mean or a maximum, 0 or 1, int32 [rows, tokens].
 
     Args:
-        padding_mask: 1 where a token is, 0 behind the text, [rows, tokens].
+        padding_mask: 1 where a token is, 0 after the text, [rows, tokens].
         special_tokens: count [CLS] and the [SEP] at the end too, as sentence-transformers does. Without
             them, a text of which nothing else is left still counts them, so that it has a vector.
     """
     mask = ops.cast(padding_mask, "int32")
     if special_tokens:
         return mask
-    followed = ops.pad(mask[:, 1:], [[0, 0], [0, 1]])  # the last token has none behind it
+    followed = ops.pad(mask[:, 1:], [[0, 0], [0, 1]])  # the last token has none after it
     inner = followed * ops.cast(ops.arange(ops.shape(mask)[1])[None, :] > 0, "int32")
     return ops.where(ops.any(inner > 0, 1, keepdims=True), inner, mask)
 
 
 def pool(hidden: Any, counts: Any, pooling: Pooling) -> Any:
-    """One vector a row: that of [CLS], or the mean or the maximum over the tokens that count; float32 [rows, hidden].
+    """Return one vector a row: that of [CLS], or the mean or the maximum over the tokens that count; float32 [rows, hidden].
 
     Args:
         hidden: [rows, tokens, hidden].

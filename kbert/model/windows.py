@@ -14,7 +14,7 @@ class Windows(NamedTuple):
     """Windows of some texts, those of a text in order."""
 
     row: tf.Tensor  # int32 [windows]: the text each is of
-    token: tf.RaggedTensor  # int32 [windows, (tokens)]: which of all texts' tokens stand in each
+    token: tf.RaggedTensor  # int32 [windows, (tokens)]: which of all texts' tokens are in each
     owned: tf.RaggedTensor  # bool, alike: whether the token belongs to the window
 
 
@@ -53,6 +53,6 @@ def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | 
 
 
 def framed(tokens: tf.RaggedTensor, edge: Any) -> tf.RaggedTensor:
-    """What belongs to windows' tokens, [windows, (tokens)], with `edge` where packing puts [CLS] and [SEP]."""
+    """Return what belongs to windows' tokens, [windows, (tokens)], with `edge` where packing puts [CLS] and [SEP]."""
     frame = tf.fill([tokens.nrows(), 1], edge)
     return tf.concat([frame, tokens, frame], 1)

@@ -1,10 +1,10 @@
-"""What BERT is pre-trained on: plain text as token ids, cut into examples, masked anew each epoch.
+"""What BERT is pre-trained on: plain text as token ids, cut into examples, re-masked each epoch.
 
 corpus      files of text -> documents of sentences
 tokens      sentences -> token ids in a file, by document
-cutting     documents -> examples: which stretches of tokens stand in each
+cutting     documents -> examples: which stretches of tokens are in each
 examples    examples of an epoch -> ids, random partners, masks
-masking     which tokens are predicted, and what stands in their place
+masking     which tokens are predicted, and what is in their place
 records     the same examples as TFRecord shards, written and read
 sources     what a run learns from, and what is held out of it
 batches     examples -> the batches of a training run

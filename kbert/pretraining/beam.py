@@ -45,7 +45,7 @@ Document = list[bytes]  # its sentences, UTF-8
 
 
 def read_documents(file: Any, layout: Layout, encoding: str, text_column: str) -> Iterator[Document]:
-    """The documents of a file that `beam.io.fileio.ReadMatches` gives."""
+    """Yield the documents of a file that `beam.io.fileio.ReadMatches` gives."""
     found: Document = []
     with file.open() as stream:
         name = file.metadata.path
@@ -128,7 +128,7 @@ def run(options: ShardFlags, beams: Sequence[str]) -> int:
     settings = PipelineOptions(list(beams))
     settings.view_as(SetupOptions).save_main_session = False
     vocabulary = read_vocabulary(Path(options.vocab))
-    Special.of(vocabulary)  # says what is wrong before a cluster is asked
+    Special.of(vocabulary)  # says the error before a cluster is asked
     examples = MakeExamples(
         vocabulary,
         options.lowercase,

@@ -25,7 +25,7 @@ from kbert.progress import Progress
 
 HEAD = 100  # lines whose encoding is looked at
 BLOCK = 2048  # sentences handed on at once
-LONGEST_LINE = 1 << 24  # bytes; beyond it the file is surely no text
+LONGEST_LINE = 1 << 24  # bytes; beyond it the file is clearly no text
 STDIN = "-"
 
 
@@ -36,7 +36,7 @@ class Block:
     Attributes:
         sentences: UTF-8, none of them blank.
         opens: bool [sentences], whether each is the first of its document.
-        files, lines: int64 [sentences], where each stands: the file by its place in `files(source)`, the line from 1.
+        files, lines: int64 [sentences], where each is: the file by its place in `files(source)`, the line from 1.
     """
 
     sentences: list[bytes]
@@ -46,7 +46,7 @@ class Block:
 
 
 def blocks(source: str, layout: Layout, encoding: str = "utf-8", text_column: str = "text") -> Iterator[Block]:
-    """The sentences of all files of a source; a file's end ends a document too.
+    """Yield the sentences of all files of a source; a file's end ends a document too.
 
     Args:
         source: a file, a glob, each also .gz, or `-`.
@@ -81,7 +81,7 @@ def _block(found: list[bytes], places: list[tuple[bool, int, int]]) -> Block:
 
 
 def files(source: str) -> Sequence[str]:
-    """The files that a source names; DataError when there is none."""
+    """Return the files that a source names; DataError when there is none."""
     if source == STDIN:
         return [STDIN]
     path = os.path.expanduser(source)
@@ -95,7 +95,7 @@ def files(source: str) -> Sequence[str]:
 
 
 def _lines(name: str, encoding: str) -> Iterator[str]:
-    """A file's lines without surrounding white space."""
+    """Yield a file's lines without surrounding white space."""
     try:
         with _opened(name) as stream, Progress(unit="B", unit_scale=True, desc=f"reading {name}") as bar:
             yield from decoded(map(functools.partial(_counted, bar), _cut(stream)), encoding, name)

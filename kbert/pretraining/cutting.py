@@ -1,4 +1,4 @@
-"""Documents into examples: which stretches of a corpus's tokens stand in each, but for random partners.
+"""Documents into examples: which stretches of a corpus's tokens are in each, but for random partners.
 
 In: `Tokens` and an objective. Out: records, a fixed number for a seed: how a document is cut depends on the seed
 and the document alone. Sources: google-research/bert `create_pretraining_data.py` (next sentence), google-research/albert's
@@ -46,7 +46,7 @@ class Cut:
 
 
 def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
-    """The records of all documents in order, `RECORD` [examples], mapped from an unnamed file."""
+    """Return the records of all documents in order, `RECORD` [examples], mapped from an unnamed file."""
     file = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
     total = len(tokens.documents)
     with Progress(total, desc="cutting", unit="document", leave=False) as bar:
@@ -62,7 +62,7 @@ def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
 
 
 def _records(tokens: Tokens, how: Cut, seed: int, start: int, stop: int) -> Iterator[tuple[int, ...]]:
-    """The records of documents `start` to `stop`."""
+    """Yield the records of documents `start` to `stop`."""
     documents = tokens.documents[start:stop]
     # A document is known by its place in the corpus, so that it is cut alike on either side of a split.
     own = keys(seed, documents["first"])
@@ -74,7 +74,7 @@ def _records(tokens: Tokens, how: Cut, seed: int, start: int, stop: int) -> Iter
     sentence = np.arange(counts.sum()) + np.repeat(documents["first"].astype(np.int64) - at, counts)
     split, fate = (uniforms(keys(seed, sentence), stream, 1)[:, 0].tolist() for stream in (SPLIT, FATE))
     for number, (first, last) in enumerate(documents[["first", "last"]].tolist()):
-        ends = tokens.ends[first : last + 1].tolist()  # in front of each sentence, and behind the last
+        ends = tokens.ends[first : last + 1].tolist()  # before each sentence, and after the last
         if how.objective == "mlm":
             parts: Iterator[tuple[int, ...]] = _full(ends, room)
         else:
@@ -122,7 +122,7 @@ def _next(ends: Sequence[int], target: int, split: Sequence[float], fate: Sequen
 def _order(ends: Sequence[int], target: int, split: Sequence[float], fate: Sequence[float]) -> Iterator[tuple[int, ...]]:
     """Whole sentences up to the target, parted at random, and the parts swapped half the time.
 
-    A single sentence has no order: it stands alone, for the masked LM (ALBERT's code takes a random partner).
+    A single sentence has no order: it is alone, for the masked LM (ALBERT's code takes a random partner).
     """
     at, last = 0, len(ends) - 1
     while at < last:

@@ -41,7 +41,7 @@ class Sentence(NamedTuple):
 
 
 def documents(name: str, lines: Iterable[str], layout: Layout, text_column: str) -> Iterator[Sentence]:
-    """The sentences of a file.
+    """Yield the sentences of a file.
 
     Args:
         name: the file, for messages; its ending may say that it is no text.
@@ -125,7 +125,7 @@ def _object(line: str) -> dict[str, Any] | None:
 
 
 def _texts(line: str, column: str) -> list[str]:
-    """The lines of the text in a JSON object."""
+    """Return the lines of the text in a JSON object."""
     row = _object(line)
     if row is None:
         raise ValueError(f"not a JSON object: {line[:60]!r}")
@@ -137,7 +137,7 @@ def _texts(line: str, column: str) -> list[str]:
 
 
 def _in_documents(name: str, numbered: Iterable[tuple[int, str]], texts: Callable[[str], list[str]]) -> Iterator[Sentence]:
-    """The sentences of documents that have a line each."""
+    """Yield the sentences of documents that have a line each."""
     for number, line in numbered:
         opens = True
         try:
@@ -150,7 +150,7 @@ def _in_documents(name: str, numbered: Iterable[tuple[int, str]], texts: Callabl
 
 
 def _extracted(name: str, numbered: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
-    """The sentences of WikiExtractor's documents."""
+    """Yield the sentences of WikiExtractor's documents."""
     within, opens, number = False, True, 0
     for number, line in numbered:
         begins, ends = DOC.fullmatch(line) is not None, line == "</doc>"

@@ -60,17 +60,17 @@ class Examples(Protocol):
         """Examples of an epoch."""
 
     def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
-        """The examples of these numbers as that epoch has them, or each its own."""
+        """Return the examples of these numbers as that epoch has them, or each its own."""
 
     def where(self, number: int) -> str:
-        """Where an example is from, for a message."""
+        """Return where an example is from, for a message."""
 
     def frequencies(self) -> np.ndarray:
-        """How often each piece stands in them, or in a share of them: int64 [vocabulary]."""
+        """Return how often each piece is in them, or in a share of them: int64 [vocabulary]."""
 
 
 class TextExamples:
-    """Examples made of a corpus, anew each epoch.
+    """Examples made of a corpus, again each epoch.
 
     Args:
         tokens: the corpus.

@@ -1,6 +1,6 @@
-"""Which tokens of an example are predicted, and what stands in their place, for many examples at once.
+"""Which tokens of an example are predicted, and what is in their place, for many examples at once.
 
-In: padded ids, which of them may be masked, where words go on, and a key for each example. Out: the ids to read,
+In: padded ids, which of them may be masked, where words continue, and a key for each example. Out: the ids to read,
 the places to predict and what was there. A place is chosen piece by piece (Devlin et al. 2019, section 3.1), by whole
 words (google-research/bert, 2019), or in spans of words whose number is geometric (Joshi et al. 2020, SpanBERT, section
 3.1); of what is chosen 80 % becomes [MASK], 10 % a random piece and 10 % stays: piece by piece, or span by span.
@@ -45,7 +45,7 @@ class Special:
     Attributes:
         mask_id: the id of [MASK].
         maskable: bool [vocabulary], which pieces may be predicted: all but special ones.
-        replacements: int32, the pieces that may stand in for others: neither special nor [unusedN].
+        replacements: int32, the pieces that may be in for others: neither special nor [unusedN].
     """
 
     mask_id: int
@@ -67,8 +67,8 @@ class Masked:
 
     Attributes:
         token_ids: int32 [examples, tokens], as the model reads them.
-        positions: int32 [examples, predictions], rising; 0 behind an example's own.
-        labels: int32 [examples, predictions], what was there; 0 behind an example's own.
+        positions: int32 [examples, predictions], rising; 0 after an example's own.
+        labels: int32 [examples, predictions], what was there; 0 after an example's own.
         counts: int64 [examples], predictions of each.
     """
 

@@ -1,6 +1,6 @@
 """A pre-trained model's figures on held-out examples.
 
-In: a model, batches, and how often each piece stands in the training text. Out: for the masked LM loss (nats a
+In: a model, batches, and how often each piece is in the training text. Out: for the masked LM loss (nats a
 prediction), perplexity, accuracy, and the loss of a guess from those frequencies alone, which a model that has learnt
 anything of context is below; for pairs loss and accuracy, and the larger class's share of them.
 """
@@ -18,7 +18,7 @@ from kbert.pretraining.batches import PretrainingBatches
 
 
 def unigram(counts: np.ndarray) -> np.ndarray:
-    """The nats of each piece under its frequency, with one added to each count: float64 [vocabulary]."""
+    """Return the nats of each piece under its frequency, with one added to each count: float64 [vocabulary]."""
     counts = counts.astype(np.float64) + 1.0
     return np.asarray(-np.log(counts / counts.sum()))
 
@@ -26,7 +26,7 @@ def unigram(counts: np.ndarray) -> np.ndarray:
 def measurer(
     model: keras.Model, batches: PretrainingBatches, count: int, unigram_nll: np.ndarray
 ) -> Callable[[], dict[str, Any]]:
-    """A function that gives the model's figures as it is now, over the first batches, always the same.
+    """Return a function that gives the model's figures as it is now, over the first batches, always the same.
 
     Args:
         model: from inputs to logits by name, "mlm" among them; float32.

@@ -15,7 +15,7 @@ GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step, the golden ratio
 
 
 def keys(*numbers: Any) -> np.ndarray:
-    """A key for each combination of whole numbers or arrays of them; arrays are of one shape, the key's."""
+    """Return a key for each combination of whole numbers or arrays of them; arrays are of one shape, the key's."""
     key = np.zeros(np.broadcast(*numbers).shape, np.uint64)
     with np.errstate(over="ignore"):
         for number in numbers:
@@ -31,7 +31,7 @@ def bits(key: np.ndarray, stream: int, count: int) -> np.ndarray:
 
 
 def bits_at(key: np.ndarray, stream: int, places: np.ndarray) -> np.ndarray:
-    """The words that stand at these places, from 0, of `bits`, one for each key: uint64 [keys]."""
+    """Return the words that are at these places, from 0, of `bits`, one for each key: uint64 [keys]."""
     with np.errstate(over="ignore"):
         return mixed(keys(key, np.uint64(stream)) + GAMMA * (places.astype(np.uint64) + np.uint64(1)))
 
@@ -47,7 +47,7 @@ def unit(words: np.ndarray) -> np.ndarray:
 
 
 def heads(key: np.ndarray, stream: int, tosses: np.ndarray) -> np.ndarray:
-    """How many of each key's tosses of a fair coin show heads, int64 [keys]."""
+    """Return how many of each key's tosses of a fair coin show heads, int64 [keys]."""
     found = np.zeros(len(tosses), np.int64)
     rows = np.nonzero(tosses)[0]
     if len(rows):

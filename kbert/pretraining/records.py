@@ -25,7 +25,7 @@ from kbert.permutation import permuted
 from kbert.pretraining.examples import Arrays, TextExamples
 from kbert.progress import over
 
-BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum behind it; that, its length and the length's checksum
+BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum after it; that, its length and the length's checksum
 PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("file", "<u4")])
 AT_ONCE = 2048  # records
 FREQUENCY_ROWS = 20_000  # examples that tell how often pieces are
@@ -33,7 +33,7 @@ ENDING = ".tfrecord"
 
 
 def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
-    """Each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions; all are of one size."""
+    """Yield each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions; all are of one size."""
     count = len(arrays.lengths)
 
     def wide(values: np.ndarray, width: int) -> np.ndarray:
@@ -61,14 +61,14 @@ def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
 
 
 def _entry(name: str, kind: int, packed: np.ndarray) -> np.ndarray:
-    """Each example's entry in the map of features, uint8 [examples, bytes].
+    """Return each example's entry in the map of features, uint8 [examples, bytes].
 
     Args:
         kind: the field of `Feature` that holds the list.
         packed: the numbers of the list, uint8 [examples, bytes].
     """
     size = packed.shape[1]
-    listed = b"\x0a" + _varint(size)  # a tag and the length of what is behind, here and below
+    listed = b"\x0a" + _varint(size)  # a tag and the length of what is after, here and below
     feature = bytes([kind << 3 | 2]) + _varint(len(listed) + size) + listed
     entry = b"\x0a" + _varint(len(name)) + name.encode() + b"\x12" + _varint(len(feature) + size) + feature
     head = np.frombuffer(b"\x0a" + _varint(len(entry) + size) + entry, np.uint8)
@@ -122,7 +122,7 @@ def write_shard(path: Path, examples: TextExamples, passes: int, positions: rang
 
 
 def is_records(source: str) -> bool:
-    """Whether a source names shards, by its own ending or those of the files that it finds."""
+    """Return whether a source names shards, by its own ending or those of the files that it finds."""
     return any(ENDING in Path(name).name for name in (source, *glob.glob(os.path.expanduser(source))))
 
 
@@ -182,7 +182,7 @@ class RecordExamples:
         return f"{self.names[file]}: record {number - int(np.searchsorted(self._places['file'], file)) + 1}"
 
     def _parsed(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """The features of these records, padded to the longest."""
+        """Return the features of these records, padded to the longest."""
         places = self._places[numbers].tolist()
         records = [os.pread(self._descriptor(file), size, start) for start, size, file in places]
         try:
@@ -237,7 +237,7 @@ class RecordExamples:
 
 
 def _surveyed(name: str) -> tuple[np.ndarray, bytes]:
-    """The bytes of each record of a shard, int64, and what tells its records from others; all checksums are compared.
+    """Return the bytes of each record of a shard, int64, and what tells its records from others; all checksums are compared.
 
     Raises:
         DataError: it is damaged, cut short or empty.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def learnt_and_held_out(
     train: PretrainConfig, options: PretrainOptions, model: ModelConfig, tokenizer: Tokenizer
 ) -> tuple[Examples, Examples]:
-    """The examples of a run.
+    """Return the examples of a run.
 
     Args:
         train: names the sources, and how text is read.
@@ -87,14 +87,14 @@ def learnt_and_held_out(
 def text_examples(
     tokens: Tokens, vocabulary: Sequence[str], flags: ExampleFlags, objective: Objective, max_length: int, seed: int
 ) -> TextExamples:
-    """The examples of a corpus as the flags have them; see `TextExamples`."""
+    """Return the examples of a corpus as the flags have them; see `TextExamples`."""
     how = Cut(objective, max_length, flags.short_seq_prob)
     masking = Masking(flags.mask_unit, flags.mask_rate, flags.predictions(max_length))
     return TextExamples(tokens, vocabulary, how, masking, seed)
 
 
 def _split(train: PretrainConfig, tokenizer: Tokenizer) -> tuple[Tokens, Tokens]:
-    """The text without the documents that are held out of it, and these."""
+    """Return the text without the documents that are held out of it, and these."""
     source = train.train_data
     if is_records(source):
         raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")

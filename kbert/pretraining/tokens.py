@@ -2,7 +2,7 @@
 
 In: blocks of sentences and a tokenizer. Out: `Tokens`: the ids of all sentences one after the other, where
 sentences end, and which sentences are a document's. They are mapped, not read, so that memory does not grow with
-the text; the disk needs two bytes a token. The highest bit of an id says that its piece goes on with the word before
+the text; the disk needs two bytes a token. The highest bit of an id says that its piece continues with the word before
 it: "##" pieces do, and with a segmenter all pieces of a word but the first.
 """
 
@@ -51,7 +51,7 @@ class Tokens:
     digest: int
 
     def split(self, fraction: float, seed: int) -> tuple["Tokens", "Tokens"]:
-        """Two corpora on the same ids: about `1 - fraction` of the documents, and the rest; equal ones go to one side.
+        """Return two corpora on the same ids: about `1 - fraction` of the documents, and the rest; equal ones go to one side.
 
         Of few documents chance may leave none for the rest, where the fraction is one or more; then one is taken.
         """
@@ -74,7 +74,7 @@ class Tokens:
         return kept, held
 
     def learnt(self) -> Iterator[np.ndarray]:
-        """The ids of its documents, some at a time; `ids` has those of the other side of a `split` too."""
+        """Yield the ids of its documents, some at a time; `ids` has those of the other side of a `split` too."""
         for at in range(0, len(self.documents), DOCUMENTS_AT_ONCE):
             some = self.documents[at : at + DOCUMENTS_AT_ONCE]
             starts, stops = (self.ends[some[name]].astype(np.int64) for name in ("first", "last"))
@@ -102,17 +102,17 @@ def let_go(*arrays: np.ndarray) -> None:
 
 
 def id_type(vocabulary_size: int) -> np.dtype[Any]:
-    """The smallest type that holds the ids and one bit more."""
+    """Return the smallest type that holds the ids and one bit more."""
     return np.dtype("<u2") if vocabulary_size <= 1 << 15 else np.dtype("<u4")
 
 
 def continues(ids: np.ndarray) -> np.ndarray:
-    """Whether each id's piece goes on with the word before it, bool."""
+    """Return whether each id's piece continues with the word before it, bool."""
     return np.asarray(ids >> (8 * ids.itemsize - 1), bool)
 
 
 def pieces(ids: np.ndarray) -> np.ndarray:
-    """The ids without their bit, int32."""
+    """Return the ids without their bit, int32."""
     return (ids & np.asarray((1 << (8 * ids.itemsize - 1)) - 1, ids.dtype)).astype(np.int32)
 
 
@@ -131,11 +131,11 @@ class Encode:
         self._tokenize = graphs.function(lambda texts: tokenize(texts), input_signature=[tf.TensorSpec([None], tf.string)])
 
     def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-        """A block's ids.
+        """Return a block's ids.
 
         Returns:
             Ids with their bits [tokens]; of the sentences that have any the lengths, the number of the document each
-            is of, counted from the block's beginning (0 goes on with the block before), their files and lines; and
+            is of, counted from the block's beginning (0 continues with the block before), their files and lines; and
             the number of the block's last document.
         """
         found = self._tokenize(tf.constant(block.sentences))
@@ -152,7 +152,7 @@ class Encode:
 
 
 def _within(sentences: list[bytes], starts: np.ndarray, lengths: np.ndarray, words: Segmenter) -> np.ndarray:
-    """Whether each piece stands in the same word of the segmenter's as the piece before it, bool [pieces]."""
+    """Return whether each piece is in the same word of the segmenter's as the piece before it, bool [pieces]."""
     word = np.empty(len(starts), np.int64)
     at = 0
     for sentence, length in zip(sentences, lengths, strict=True):
@@ -174,7 +174,7 @@ def tokenized(
     workers: int,
     folder: Path | None = None,
 ) -> Tokens:
-    """The corpus of these blocks.
+    """Return the corpus of these blocks.
 
     Args:
         files: the names of the files that they are from.
@@ -198,7 +198,7 @@ def tokenized(
         digests[file] = zlib.crc32(array.tobytes(), digests[file])
 
     kind = None
-    open_one = np.empty(0, DOCUMENTS)  # the document that may go on in the next block
+    open_one = np.empty(0, DOCUMENTS)  # the document that may continue in the next block
     opened = True  # whether a document was opened that has no token yet
     for ids, lengths, document, file, line, last in _in_order(encode, blocks, executor, AHEAD * workers):
         if not len(lengths):
@@ -228,14 +228,14 @@ def tokenized(
 
 
 def kept(folder: Path, vocabulary_size: int, files: Sequence[str], digest: int) -> Tokens:
-    """The corpus that `tokenized` has kept in a folder."""
+    """Return the corpus that `tokenized` has kept in a folder."""
     kinds = {"ids": id_type(vocabulary_size), "ends": np.dtype("<u8"), "documents": DOCUMENTS}
     ids, ends, documents = (np.memmap(folder / name, kind, "r") for name, kind in kinds.items())
     return Tokens(ids, ends, documents, files, digest)
 
 
 def _in_order(function: Callable[[Any], Any], items: Iterable[Any], executor: Executor, ahead: int) -> Iterator[Any]:
-    """The items' results in order, at most `ahead` of them under way or waiting."""
+    """Yield the items' results in order, at most `ahead` of them under way or waiting."""
     waiting: deque[Future[Any]] = deque()
     try:
         for item in items:

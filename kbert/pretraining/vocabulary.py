@@ -27,7 +27,7 @@ MOST_LETTERS = 2000  # different letters of words
 
 
 def count_words(blocks: Iterable[Block], *, lowercase: bool) -> Counter[str]:
-    """How often each normalised word stands in the text; memory does not grow beyond `MOST_WORDS` of them."""
+    """Return how often each normalised word is in the text; memory does not grow beyond `MOST_WORDS` of them."""
     tokenizer = Tokenizer([*SPECIAL, "a"], lowercase=lowercase, strip_accents=lowercase)
     words = graphs.function(tokenizer.words, input_signature=[tf.TensorSpec([None], tf.string)])
     counts: Counter[bytes] = Counter()
@@ -79,7 +79,7 @@ def _pieces(counts: Counter[str], room: int) -> list[str]:
         return []
     learner = Learner(models.WordPiece(unk_token=UNKNOWN))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    # Each letter can be needed twice, alone and behind "##"; words with rarer letters stay [UNK].
+    # Each letter can be needed twice, alone and after "##"; words with rarer letters stay [UNK].
     trainer = trainers.WordPieceTrainer(
         vocab_size=room,
         min_frequency=2,

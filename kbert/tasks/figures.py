@@ -31,14 +31,14 @@ def table(columns: Sequence[tuple[str, str, int]], classes: Mapping[str, Row], a
 
 
 def formatted(value: float | int | None) -> str:
-    """A figure or a count as a table has it."""
+    """Return a figure or a count as a table has it."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def confusion(key: str, gold: np.ndarray, predicted: np.ndarray, counts: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """A confusion matrix as JSON values of bounded size.
+    """Return a confusion matrix as JSON values of bounded size.
 
     Args:
         key: what the matrix is called.
@@ -76,5 +76,5 @@ def degenerate(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], u
 
 
 def constant(values: np.ndarray) -> bool:
-    """Whether all values, [values], one or more, are equal."""
+    """Return whether all values, [values], one or more, are equal."""
     return bool((values == values[0]).all())

@@ -1,7 +1,7 @@
 """How long texts are, and how much of them a model does not read.
 
 In: a task and raw rows. Out: the rows that are cut, and a sentence with the lengths' percentiles. Lengths are those of
-whole texts, before anything is cut, which the encoder's inputs no longer show. What may be too long is tokenized once more
+whole texts, before anything is cut, which the encoder's inputs no longer show. What may be too long is tokenized again
 for that, and only that: no text has more tokens than bytes, or twice as many where lower case and accents take it apart.
 """
 
@@ -21,7 +21,7 @@ SHARES = (50, 90, 99)
 
 
 def lengths_of(task: Storable, raw: dict[str, np.ndarray]) -> Lengths | None:
-    """The lengths of rows, given as UTF-8 bytes [rows] by field; None where a task reads all of any row."""
+    """Return the lengths of rows, given as UTF-8 bytes [rows] by field; None where a task reads all of any row."""
     fields = task.config.fields
     counts: dict[str, list[np.ndarray]] = {name: [] for name in fields}
     for name in fields if task.lengths(dict.fromkeys(fields, np.zeros(1, int))) else ():
@@ -39,7 +39,7 @@ class CutRows:
         self.limit = ""
 
     def __call__(self, raw: dict[str, Any]) -> np.ndarray:
-        """Whether each of some rows is cut, bool [rows].
+        """Return whether each of some rows is cut, bool [rows].
 
         Args:
             raw: strings [rows] by field, bytes in arrays or tensors.
@@ -61,7 +61,7 @@ class CutRows:
 
 
 def survey(task: Storable, table: Table) -> str | None:
-    """How long the rows of a table are and what of them is read, from up to `SURVEYED` of them; None where all is read."""
+    """Measure how long a table's rows are and how much is read, on up to `SURVEYED` rows; None where everything is read."""
     rows = permuted(np.arange(min(SURVEYED, len(table))), len(table), 0, 0)
     parts: list[Lengths] = []
     read = size = 0

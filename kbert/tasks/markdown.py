@@ -6,7 +6,7 @@ LONGEST = 500  # characters of a cell
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells show their text as it is, on one line."""
+    """Return a table whose cells show their text as it is, on one line."""
     lines = [[_cell(text) for text in header], ["---"] * len(header), *([_cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

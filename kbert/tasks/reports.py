@@ -22,14 +22,14 @@ class Report(ABC):
 
     @abstractmethod
     def scalars(self) -> dict[str, float]:
-        """The figures that are drawn as curves; one of them picks the best checkpoint."""
+        """Return the figures that are drawn as curves; one of them picks the best checkpoint."""
 
     @abstractmethod
     def table(self) -> str:
-        """The figures for people."""
+        """Return the figures for people."""
 
     def warnings(self) -> list[str]:
-        """What makes the figures say little, as that one class was predicted for all rows; they are among the metrics."""
+        """Return warnings on what makes the figures weak, such as one class predicted for all rows; part of the metrics."""
         return list(self.metrics.get("warnings", ()))
 
     def matrices(self) -> dict[str, Matrix]:
@@ -41,5 +41,5 @@ class Report(ABC):
         return {}
 
     def calibration(self) -> dict[str, float]:
-        """What was found on these rows and `decode` needs from now on, such as a threshold."""
+        """Return what was found on these rows and `decode` needs from here on, such as a threshold."""
         return {}

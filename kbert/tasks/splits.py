@@ -79,7 +79,7 @@ def divided(
 
 
 def _audited(table: Table, audit: Audit) -> Audit:
-    """An audit that has seen all rows of a table."""
+    """Return an audit that has seen all rows of a table."""
     for start, stop in itertools.pairwise(table.chunk_starts(AUDITED, AUDITED_BYTES)):
         columns = table.read(range(start, stop)).values()
         for row in zip(*columns, strict=True):
@@ -88,7 +88,7 @@ def _audited(table: Table, audit: Audit) -> Audit:
 
 
 def hashed(casing: TextConfig) -> Callable[[str], int]:
-    """A function from a text to 32 bits, the same for texts that differ by what a model's tokenizer does not see.
+    """Return a function from a text to 32 bits, the same for texts that differ by what a model's tokenizer does not see.
 
     These are blanks, invisible characters and the Unicode form, for uncased models case and accents too.
     """
@@ -106,7 +106,7 @@ def hashed(casing: TextConfig) -> Callable[[str], int]:
 
 
 def groups(alike: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """What stays together: rows that share a text, and rows that share one with these, and so on.
+    """Return what stays together: rows that share a text, and rows that share one with these, and so on.
 
     Where more than half of the rows hang together so, those stay together that share one of the texts: the one that
     leaves the smallest groups, the first of equals. That takes some hundred bytes a row for a moment.

@@ -55,7 +55,7 @@ def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoi
 
 
 def _other(head: Head, task: Task) -> str:
-    """The flags of the model that the head is from, where they differ from this run's."""
+    """Return the flags of the model that the head is from, where they differ from this run's."""
     if head.task != task.config.task:
         return ""
     was: dict[str, Any] = {"max_length": head.max_length, **head.options}

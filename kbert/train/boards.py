@@ -92,7 +92,7 @@ class Curves:
 
 
 def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
-    """A square table of counts as a picture, [height, width, 3] of uint8: gold down, predicted across."""
+    """Return a square table of counts as a picture, [height, width, 3] of uint8: gold down, predicted across."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import get_font_names
@@ -122,7 +122,7 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
 
 
 def _given(model: ModelConfig, train: RunConfig) -> set[str]:
-    """The flags, by the names that `_flat` gives, whose values are not the defaults."""
+    """Return the flags, by the names that `_flat` gives, whose values are not the defaults."""
     options = RECORDED[model.task]
     given = config.changed(train, getattr(options, "DEFAULTS", {})) | config.changed(model, getattr(options, "DEFAULTS", {}))
     chosen = config.from_json(options, model.options, "options")

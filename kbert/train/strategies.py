@@ -91,7 +91,7 @@ class Devices:
             raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int) -> Any:
-        """An iterator of this process's share of the batches from a step on."""
+        """Return an iterator of this process's share of the batches from a step on."""
 
         @graphs.builds_dataset
         def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -112,7 +112,7 @@ class Devices:
         return iter(self.strategy.distribute_datasets_from_function(share))
 
     def broadcast_from_chief(self, value: float) -> float:
-        """The chief's value, in all processes; they wait for one another here."""
+        """Return the chief's value, in all processes; they wait for one another here."""
         if not self.several:
             return value
 
@@ -123,7 +123,7 @@ class Devices:
         return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
 
     def any(self, value: bool) -> bool:
-        """Whether it is so in any process; they wait for one another here."""
+        """Return whether it is so in any process; they wait for one another here."""
         if not self.several:
             return value
         values = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(float(value)))
@@ -150,7 +150,7 @@ class Devices:
 
 
 def _unreached(error: BaseException) -> bool:
-    """Whether an error may come from another worker's end: not a fault of this one's."""
+    """Return whether an error may come from another worker's end: not a fault of this one's."""
     return isinstance(error, tf.errors.OpError) and not isinstance(error, OWN_FAULTS) and "DataError: " not in str(error)
 
 
@@ -170,7 +170,7 @@ def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:
 
 
 def _tpu() -> tf.distribute.Strategy:
-    """The TPU that TPU_NAME names, or the one of this machine. Written by TensorFlow's documentation, not run by us."""
+    """Return the TPU that TPU_NAME names, or the one of this machine. Written by TensorFlow's documentation, not run by us."""
     name = os.environ.get("TPU_NAME", "local")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)

@@ -22,7 +22,7 @@ ATTEMPTS = 3  # questions without an answer, and a worker is gone: 12 s after it
 
 
 def lost(what: str) -> KbertError:
-    """The error that ends a job of several workers, which goes on when all are started again."""
+    """Return the error that ends a job of several workers, which continues when all are started again."""
     return KbertError(f"{what}; this one ends too. Run the same command on all to continue from the last checkpoint")
 
 
@@ -56,7 +56,7 @@ class WorkerWatch:
 
 
 def _answers(peer: str) -> bool:
-    """Whether a worker's process is there, the same as when the job began."""
+    """Return whether a worker's process is there, the same as when the job began."""
     try:
         context.context().check_collective_ops_peer_health(peer, timeout_in_ms=1000 * PATIENCE)
         return True

@@ -29,10 +29,10 @@ SENTENCE_COLUMNS, TOKEN_COLUMNS = ("row", "text"), ("row", "token", "start", "en
 
 
 def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[tuple[int, list[bytes]]]:
-    """The table's texts from a row on, some at a time, each time with the number of the first; under a progress bar."""
+    """Yield the table's texts from a row on, some at a time, each time with the number of the first; under a progress bar."""
     cuts = table.chunk_starts(WINDOW_ROWS, most_bytes)
     with Progress(len(table), initial=start, desc=title, unit="row") as bar:
-        # A run that goes on may have been cut elsewhere.
+        # A run that continues may have been cut elsewhere.
         for first, stop in itertools.pairwise([start, *cuts[cuts > start].tolist()]):
             (texts,) = table.read(range(first, stop)).values()
             yield first, list(texts)
@@ -42,7 +42,7 @@ def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[t
 def sentences(
     predictor: Predictor[SentenceVectors], table: Table, start: int, notes: Counter[str]
 ) -> Iterator[tuple[Part, int]]:
-    """A vector a row, with `SENTENCE_COLUMNS`; the number of rows read after each part.
+    """Yield a vector a row, with `SENTENCE_COLUMNS`; the number of rows read after each part.
 
     Args:
         notes: what there is to say of the texts, counted on.
@@ -66,7 +66,7 @@ def tokens(
     granularity: Granularity,
     segmenter: Segmenter | None,
 ) -> Iterator[tuple[Part, int]]:
-    """A vector a piece, character or word of each row, with `TOKEN_COLUMNS`; the number of rows read after each part."""
+    """Yield a vector a piece, character or word of each row, with `TOKEN_COLUMNS`; the number of rows read after each part."""
     for first, rows in token_windows(predictor, table, start, granularity, segmenter, "encoding"):
         entries = [(number, *entry) for number, (units, _) in enumerate(rows, first + 1) for entry in units]
         notes["empty"] += sum(not units for units, _ in rows)
@@ -106,7 +106,7 @@ def _run(predictor: Predictor[Any], texts: list[bytes]) -> dict[str, np.ndarray]
 
 
 def say(notes: Counter[str], rows: int, max_length: int | None) -> list[str]:
-    """What the user should know of the texts, as sentences."""
+    """Return what the user should know of the texts, as sentences."""
     said = {
         "empty": "have no piece, and the vector of an empty text" if max_length else "have no piece, and no vector",
         "unknown": "consist of pieces that the vocabulary does not know",

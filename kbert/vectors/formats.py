@@ -40,7 +40,7 @@ class Vectors:
         key: which column is its name in word2vec's formats, where names may not repeat; None where it has none.
         count: of the vectors.
         size: of each.
-        parts: gives them in order; each time anew.
+        parts: gives them in order; fresh each time.
     """
 
     columns: tuple[str, ...]
@@ -50,7 +50,7 @@ class Vectors:
     parts: Callable[[], Iterable[Part]]
 
     def named(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Each vector with its name."""
+        """Yield each vector with its name."""
         assert self.key is not None
         at = self.columns.index(self.key)
         for entries, vectors in self.shown():
@@ -58,7 +58,7 @@ class Vectors:
                 yield str(entry[at]), vector
 
     def shown(self) -> Iterator[Part]:
-        """The parts, under a progress bar."""
+        """Yield the parts, under a progress bar."""
         with Progress(self.count, desc="writing", unit="vector") as bar:
             for entries, vectors in self.parts():
                 if not np.isfinite(vectors).all():
@@ -68,7 +68,7 @@ class Vectors:
 
 
 def format_of(name: str, given: str, has_key: bool) -> VectorFormat:
-    """The format of an output, by `--output_format` or by its ending.
+    """Return the format of an output, by `--output_format` or by its ending.
 
     Raises:
         UsageError: neither says one, or it cannot hold what is asked for.
@@ -110,7 +110,7 @@ def write(form: VectorFormat, name: str, vectors: Vectors) -> None:
 
 
 def json_lines(columns: Sequence[str], part: Part) -> str:
-    """A part as JSON lines."""
+    """Return a part as JSON lines."""
     entries, vectors = part
     lines = []
     for entry, numbers in zip(entries, _shortest(vectors), strict=True):
@@ -120,7 +120,7 @@ def json_lines(columns: Sequence[str], part: Part) -> str:
 
 
 def _shortest(vectors: np.ndarray) -> list[list[str]]:
-    """The numbers in the fewest digits that read back as the same float32."""
+    """Return the numbers in the fewest digits that read back as the same float32."""
     if not np.isfinite(vectors).all():
         raise DataError("a vector holds values that are no finite numbers; are the checkpoint's weights sound?")
     found: list[list[str]] = vectors.astype("U").tolist()
@@ -143,7 +143,7 @@ def _word2vec_binary(name: str, vectors: Vectors) -> None:
 
 
 def index_of(name: str) -> Path:
-    """The file beside one of .npy that says what its vectors are of."""
+    """Return the file beside one of .npy that says what its vectors are of."""
     return Path(name).with_suffix(".index.jsonl")
 
 

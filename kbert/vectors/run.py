@@ -1,4 +1,4 @@
-"""A run of kbert.encode: texts into vectors into a file, by way of a store from which it can go on.
+"""A run of kbert.encode: texts into vectors into a file, by way of a store from which it can continue.
 
 In: a table, an encoder with its weights, and where the vectors go. Out: the file, and what there is to say.
 """
@@ -45,8 +45,8 @@ class Output:
     Attributes:
         name: a file, or - for standard output.
         form: its format.
-        overwrite: start anew where an interrupted run with other settings left its work.
-        settings: what is encoded and how, as JSON values: an interrupted run goes on only with the same.
+        overwrite: start over where an interrupted run with other settings left its work.
+        settings: what is encoded and how, as JSON values: an interrupted run continues only with the same.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Output:
     settings: dict[str, Any]
 
     def store(self, table: Table, served: Any) -> VectorStore:
-        """The run's work folder, once the settings and the table are known."""
+        """Return the run's work folder, once the settings and the table are known."""
         settings = {**self.settings, "input_crc32": table.digest, "rows": len(table), "config": to_json(served.config)}
         store = VectorStore(Path(self.name).expanduser(), settings, overwrite=self.overwrite)
         if store.progress.rows:
@@ -68,7 +68,7 @@ class Output:
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
-    """The checkpoint's own."""
+    """Return the checkpoint's own."""
     casing = checkpoint.text
     return Tokenizer(checkpoint.vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
 
@@ -82,7 +82,7 @@ def crc32(arrays: Arrays) -> int:
 
 
 def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
-    """An encoder with these weights, as sentence or token vectors want it.
+    """Return an encoder with these weights, as sentence or token vectors want it.
 
     Raises:
         DataError: the pooler is asked for and the checkpoint has none.
@@ -129,7 +129,7 @@ def write_sentences(
         try:
             whitening = Whitening.fit(lambda: (vectors for _, vectors in store.parts(size)), size, kept)
         except DataError:
-            store.remove()  # there is nothing to go on with
+            store.remove()  # there is nothing to continue with
             raise
         whitening.save(path)
         finish = SentenceVectors(finish.config, finish.tokenizer, whitening)

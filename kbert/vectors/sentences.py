@@ -53,10 +53,10 @@ class VectorConfig:
 
 
 def layer_numbers(given: Sequence[str], num_layers: int) -> tuple[int, ...]:
-    """The layers of `--layers`, counted from 0, the embeddings, to `num_layers`; -1 is the last.
+    """Return the layers of `--layers`, counted from 0, the embeddings, to `num_layers`; -1 is the last.
 
     Raises:
-        UsageError: not a number, out of range, or a layer stands twice.
+        UsageError: not a number, out of range, or a layer is listed twice.
     """
     numbers = []
     for text in given:
@@ -120,7 +120,7 @@ class SentenceVectors:
         return found
 
     def finish(self, vectors: tf.Tensor) -> tf.Tensor:
-        """What is done to pooled vectors, [rows, size]."""
+        """Return what is done to pooled vectors, [rows, size]."""
         if self.whitening is not None:
             vectors = tf.matmul(vectors - self.whitening.mean, self.whitening.kernel)
         return normalized(vectors) if self.config.normalize else vectors
@@ -137,7 +137,7 @@ class PooledLayers(keras.layers.Layer):
             self.dense.trainable = False
 
     def states(self, inputs: Any) -> list[Any]:
-        """What `call` reads; where it looks at [CLS] of the last layer alone, no more is computed there."""
+        """Return what `call` reads; where it looks at [CLS] of the last layer alone, no more is computed there."""
         if self.config.layers == (self.config.encoder.num_layers,) and set(self.config.pooling) <= {"cls", "pooler"}:
             return [self.encoder(inputs, first_only=True)]
         found: list[Any] = self.encoder(inputs, layers=self.config.layers)

@@ -1,13 +1,13 @@
-"""The work of an unfinished run of kbert.encode: a folder beside the output, from which the same command goes on.
+"""The work of an unfinished run of kbert.encode: a folder beside the output, from which the same command continues.
 
     settings.json   what is encoded, and how
-    vectors.f32     vectors, one behind the other
+    vectors.f32     vectors, one after the other
     index.jsonl     what each is of, a JSON list a line
     sums-N.npy      or sums instead, for means over occurrences, after N rows
     progress.json   how much of the input these hold
 
 A window's vectors are on the disk before progress.json says so, and it is renamed into place: after a crash at
-any moment, what stands behind the counts in progress.json is cut off, and nothing before it is lost.
+any moment, what is after the counts in progress.json is cut off, and nothing before it is lost.
 """
 
 import json
@@ -55,7 +55,7 @@ class VectorStore:
         progress: what it holds.
 
     Raises:
-        UsageError: it is of a run with other settings, and `overwrite` does not allow to start anew.
+        UsageError: it is of a run with other settings, and `overwrite` does not allow to start over.
         DataError: it cannot be written, is damaged, or another process is at work in it.
     """
 
@@ -133,7 +133,7 @@ class VectorStore:
                 old.unlink()
 
     def sums(self, shape: tuple[int, int]) -> np.ndarray:
-        """The sums kept last, zeros at first."""
+        """Return the sums kept last, zeros at first."""
         if not self.progress.rows:
             return np.zeros(shape)
         path = self.path / f"sums-{self.progress.rows}.npy"
@@ -150,7 +150,7 @@ class VectorStore:
         self.progress = progress
 
     def parts(self, size: int) -> Iterator[Part]:
-        """All vectors in order, with what they are of, some at a time."""
+        """Yield all vectors in order, with what they are of, some at a time."""
         with open(self.path / "vectors.f32", "rb") as vectors, open(self.path / "index.jsonl", encoding="utf-8") as index:
             for start in range(0, self.progress.vectors, CHUNK):
                 count = min(CHUNK, self.progress.vectors - start)

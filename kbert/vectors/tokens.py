@@ -29,7 +29,7 @@ class TokenVectors:
 
     Args:
         by_row: give what a server has to give, a row of its own for each text: `vector` [rows, pieces, size], `piece` as
-            strings, `start` and `end`, [rows, pieces] each, padded with 0, "" and -1 behind `count`.
+            strings, `start` and `end`, [rows, pieces] each, padded with 0, "" and -1 after `count`.
     """
 
     def __init__(self, config: VectorConfig, tokenizer: Tokenizer, *, by_row: bool = False):
@@ -98,14 +98,14 @@ def occurrences(
     granularity: Granularity,
     segmenter: Callable[[str], list[str]] | None = None,
 ) -> Occurrences:
-    """The pieces, characters or words of a text.
+    """Return the pieces, characters or words of a text.
 
     A word is what BERT's own rules take for one (a Chinese character is), or what the segmenter gives. A
     character within a piece has that piece; a word has all pieces that share a character with it.
 
     Args:
         text: as Python has it, invalid bytes left out.
-        continues: whether each piece goes on with the word of the piece before it, bool [pieces].
+        continues: whether each piece continues with the word of the piece before it, bool [pieces].
         starts: where its pieces start, in characters, int [pieces].
         ends: where they end, exclusive.
     """
@@ -127,7 +127,7 @@ def occurrences(
 
 
 def means(vectors: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The mean of each unit's pieces: float32 [pieces, size] -> [units, size]; that of one piece is its own, bit by bit."""
+    """Average each unit's pieces: float32 [pieces, size] -> [units, size]; a single piece keeps its exact value."""
     if not len(first):
         return np.zeros((0, vectors.shape[1]), np.float32)
     padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
@@ -136,5 +136,5 @@ def means(vectors: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarra
 
 
 def surface(text: str, start: int, end: int) -> str:
-    """How a unit is written in the text, spaces within it as underscores, so that it is one name in every format."""
+    """Return how a unit is written in the text, spaces within it as underscores, so that it is one name in every format."""
     return re.sub(r"\s", "_", text[start:end])

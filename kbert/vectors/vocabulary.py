@@ -79,7 +79,7 @@ class Vocabulary:
             yield list(zip(self.names[start:stop], self.counts[start:stop], strict=True)), vectors(start, stop)
 
     def embedded(self, embeddings: np.ndarray) -> Iterator[Part]:
-        """Rows of an embedding table, float32 [vocabulary, size]; of a name of several pieces their mean."""
+        """Yield rows of an embedding table, float32 [vocabulary, size]; of a name of several pieces their mean."""
 
         def vectors(start: int, stop: int) -> np.ndarray:
             first = self.ends[start - 1] if start else 0
@@ -99,7 +99,7 @@ class Vocabulary:
 def _count(
     tokenizer: Tokenizer, table: Table, granularity: Granularity, segmenter: Segmenter | None
 ) -> tuple[Counter[str], dict[str, str]]:
-    """How often each name occurs, and how the text writes those that are shown in another way.
+    """Return how often each name occurs, and how the text writes those that are shown in another way.
 
     Characters and segments come from the text itself, others by way of pieces.
     """
@@ -142,7 +142,7 @@ def sum_occurrences(
 ) -> np.ndarray:
     """Sums of the vectors of each name's occurrences and, last, their number: float64 [names, size + 1].
 
-    With a store they are kept now and then, and an interrupted run goes on from there.
+    With a store they are kept now and then, and an interrupted run continues from there.
     """
     shape = (len(vocabulary), size + 1)
     sums = store.sums(shape) if store else np.zeros(shape)

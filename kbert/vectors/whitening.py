@@ -37,7 +37,7 @@ class Whitening:
         be scaled to variance 1: they become zeros, and this is said.
 
         Args:
-            parts: gives the vectors anew each time, [rows, size] a part.
+            parts: gives the vectors fresh each time, [rows, size] a part.
             size: of a vector.
             kept: how many directions are kept, those of the greatest variance first; all by default.
 

@@ -5,7 +5,7 @@
 
 `--data` holds train.csv, dev.csv and test.csv of wide rows (a column `text` and one for each of `--aspects`). Each filter is
 trained by `kbert.finetune` and answers test.csv by `kbert.predict`; what is done already is not done again, so that the
-same command goes on with more seeds. "full" reads the head of the text at 512 tokens. The table has, over the seeds, mean and
+same command continues with more seeds. "full" reads the head of the text at 512 tokens. The table has, over the seeds, mean and
 standard deviation, and for the first filter named its differences to the others, with 95 % intervals of a paired bootstrap
 over the texts (the seeds' figures are averaged within each sample). `sentences` is the share of the aspect-bearing sentences
 that were read (`kbert.tasks.aspect.sentence_recall`). `seconds` is the time that test.csv takes end to end, text in, filter
@@ -34,7 +34,7 @@ FIGURES = ("without neutral", "mentioned", "four classes", "accuracy")
 
 
 def trained(name: str, seed: int, options: argparse.Namespace) -> Path:
-    """The model directory of a filter and seed, trained; beside it the command and the model's answers."""
+    """Return the model directory of a filter and seed, trained; beside it the command and the model's answers."""
     folder = Path(options.out) / f"{name}-{seed}"
     answers, said = (folder.with_name(f"{folder.name}.{ending}") for ending in ("predictions.jsonl", "command.json"))
     length = 512 if name == "full" else options.max_length
@@ -59,7 +59,7 @@ def trained(name: str, seed: int, options: argparse.Namespace) -> Path:
 
 
 def read(path: Path, aspects: list[str]) -> tuple[list[str], np.ndarray]:
-    """Texts and label numbers [texts, aspects] of a csv file."""
+    """Return texts and label numbers [texts, aspects] of a csv file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["text"] for row in rows], np.array([[WRITTEN[row[aspect]] for aspect in aspects] for row in rows])
@@ -79,7 +79,7 @@ def figures(counts: np.ndarray) -> np.ndarray:
 
 
 def seconds(folders: dict[str, Path], texts: list[str], rounds: int) -> dict[str, float]:
-    """How long each model takes for the texts, the models taking turns."""
+    """Return how long each model takes for the texts, the models taking turns."""
     from kbert import runtime
 
     runtime.start()

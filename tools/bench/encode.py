@@ -78,7 +78,7 @@ class Ours:
         return np.concatenate([vectors for (_, vectors), _ in parts])
 
     def alone(self, texts: int) -> np.ndarray:
-        """The first texts' float32 vectors, each encoded by itself."""
+        """Return the first texts' float32 vectors, each encoded by itself."""
         import tensorflow as tf
 
         (column,) = self.table.read(range(texts)).values()

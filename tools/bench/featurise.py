@@ -157,7 +157,7 @@ def run(options: Any, task_options: Any, source: Any) -> int:
 
 
 def witness(vocabulary: str, data: str, settings: str) -> int:
-    """The Hugging Face side: a round for every line read, whose seconds and counts it prints."""
+    """Return the Hugging Face side: a round for every line read, whose seconds and counts it prints."""
     from transformers import BertTokenizerFast  # type: ignore[import-not-found, unused-ignore]
 
     given = json.loads(settings)

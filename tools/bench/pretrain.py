@@ -116,7 +116,7 @@ class Ours:
         self.shape, self.ends = config.encoder, (task.tokenizer.cls_id, task.tokenizer.sep_id)
 
     def blocks(self) -> np.ndarray:
-        """The text as the witness wants it, int64 [blocks, LENGTH]."""
+        """Return the text as the witness wants it, int64 [blocks, LENGTH]."""
         from kbert.pretraining.tokens import pieces
 
         room = LENGTH - 2

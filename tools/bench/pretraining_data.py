@@ -25,7 +25,7 @@ LENGTH, MOST = 128, 20
 
 
 def ours(args: argparse.Namespace, output: Path) -> Callable[[], int]:
-    """What makes kbert's examples, and returns their number."""
+    """Return what makes kbert's examples, and returns their number."""
     from concurrent.futures import ThreadPoolExecutor
 
     from kbert.data.tokenizer import Tokenizer, read_vocabulary
@@ -48,7 +48,7 @@ def ours(args: argparse.Namespace, output: Path) -> Callable[[], int]:
 
 
 def googles(args: argparse.Namespace, output: Path) -> Callable[[], int]:
-    """What makes Google's examples, and returns their number."""
+    """Return what makes Google's examples, and returns their number."""
     import random
 
     from bert import create_pretraining_data as data

@@ -19,7 +19,7 @@ TOOL = Path(__file__).resolve().parents[1] / "make_pretraining_data.py"
 
 
 def repeated(source: Path, target: Path, megabytes: int) -> None:
-    """Write the text again and again, a blank line behind each time, until the size is reached."""
+    """Write the text again and again, a blank line after each time, until the size is reached."""
     text = source.read_bytes().rstrip(b"\n") + b"\n\n"
     size = megabytes * 1_000_000
     with open(target, "wb") as file:
@@ -30,7 +30,7 @@ def repeated(source: Path, target: Path, megabytes: int) -> None:
 
 
 def family(process: int) -> list[int]:
-    """A process and all below it."""
+    """Return a process and all below it."""
     try:
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:

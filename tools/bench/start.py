@@ -17,7 +17,7 @@ COMMANDS = ("finetune", "pretrain", "evaluate", "predict", "export", "encode", "
 
 
 def cases() -> dict[str, list[str]]:
-    """What is timed: a name, and Python's arguments."""
+    """Return what is timed: a name, and Python's arguments."""
     found = {"python": ["-c", ""], "import kbert": ["-c", "import kbert"], "import tensorflow": ["-c", "import tensorflow"]}
     for command in COMMANDS:
         for argument in ("--help", "--no_such_flag"):

@@ -10,7 +10,7 @@ NONE = -1e30  # the score of what is no span; finite, so that no NaN can come of
 
 
 def windows(counts: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Windows that cover each row; each starts `room - overlap` tokens behind the one before it.
+    """Windows that cover each row; each starts `room - overlap` tokens after the one before it.
 
     Every run of at most `overlap` tokens, and one more, lies whole in a window. A row without tokens has one empty window.
 
@@ -20,7 +20,7 @@ def windows(counts: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Tensor
         overlap: tokens that a window shares with the one before it.
 
     Returns:
-        The row each window is of, its first token and the one behind its last, each int32 [windows].
+        The row each window is of, its first token and the one after its last, each int32 [windows].
     """
     advance = room - overlap
     number = 1 + tf.maximum(-(-(counts - room) // advance), 0)  # [rows]
@@ -33,7 +33,7 @@ def windows(counts: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Tensor
 def best(
     logits: tf.Tensor, widths: tf.Tensor, row: tf.Tensor, first: tf.Tensor, counts: tf.Tensor, longest: int, n: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The rows' best spans of one to `longest` tokens, each inside one window; exact, not a beam.
+    """Return the rows' best spans of one to `longest` tokens, each inside one window; exact, not a beam.
 
     A span that several windows hold counts once, with its best score. Of equal scores the earlier span
     is better, then the shorter. Rows are searched one after another, so that memory is that of the
@@ -51,7 +51,7 @@ def best(
         Scores (start plus end score, `NONE` where there are fewer), first and last tokens (in the row),
         each [rows, n]; the logarithm of the sum of all spans' exponentiated scores, [rows].
     """
-    limit = tf.repeat(tf.cumsum(widths), widths)  # [tokens]: behind the last token of the same window
+    limit = tf.repeat(tf.cumsum(widths), widths)  # [tokens]: after the last token of the same window
     token = tf.range(tf.size(limit)) - tf.repeat(tf.cumsum(widths, exclusive=True) - first, widths)
     totals = tf.math.unsorted_segment_sum(widths, row, tf.size(counts))  # [rows]: tokens in all windows
     splits = tf.concat([[0], tf.cumsum(totals)], 0)

@@ -7,7 +7,7 @@ SQuAD: `evaluate-v2.0.py` (its v1.1 predecessor gives the same but for gold answ
 `cmrc2018_evaluate.py`, v5. Two things of the latter are other than its names say, and are kept: the
 common part it looks for is contiguous (a substring, no subsequence), and of the ellipsis in its
 punctuation, two characters compared with single ones, none is removed. It splits Latin text with NLTK's
-Treebank rules, for which a short rule stands here (contractions and quotes come out differently).
+Treebank rules, for which a short rule is here (contractions and quotes come out differently).
 """
 
 import re
@@ -78,7 +78,7 @@ def segments(text: str) -> list[str]:
 
 
 def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest run that stands in both (`find_lcs`)."""
+    """Length of the longest run that is in both (`find_lcs`)."""
     best, above = 0, [0] * (len(b) + 1)
     for x in a:
         row = [0] * (len(b) + 1)
@@ -91,7 +91,7 @@ def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def best_threshold(margins: np.ndarray, answered: np.ndarray, abstained: np.ndarray) -> float:
-    """The threshold above which to say "no answer", for the best mean F1, and exact match where F1 is equal.
+    """Return the threshold above which to say "no answer", for the best mean F1, and exact match where F1 is equal.
 
     As `find_best_thresh` of evaluate-v2.0.py, which tries every row's own margin.
 

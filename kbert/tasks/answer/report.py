@@ -141,7 +141,7 @@ class AnswerScorer:
 
 
 def degenerate(said: np.ndarray, answerable: np.ndarray, right: bool) -> list[str]:
-    """What makes the figures of a set say little.
+    """Return what makes the figures of a set say little.
 
     Args:
         said: a number for each question's answer, 0 for none, [rows].
@@ -159,7 +159,7 @@ def degenerate(said: np.ndarray, answerable: np.ndarray, right: bool) -> list[st
 
 
 def _shown(text: str, start: int, end: int) -> str:
-    """An answer with its characters in the context, if it stands there."""
+    """Return an answer with its characters in the context, if it is there."""
     if not text:
         return NONE
     return f"{text} ({start}–{end})" if start >= 0 else text

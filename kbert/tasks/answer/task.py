@@ -36,9 +36,9 @@ OTHER_UNITS: tuple[Offsets, ...] = ("utf16", "bytes")
 
 
 class AnswerAudit:
-    """Checks that the gold answers stand in their contexts, and counts the questions whose are not where they should be.
+    """Checks that the gold answers are in their contexts, and counts the questions whose are not where they should be.
 
-    A row to train on (`training`) needs one answer that stands in its context, or an empty list; to
+    A row to train on (`training`) needs one answer that is in its context, or an empty list; to
     measure, any gold text will do.
     """
 
@@ -148,7 +148,7 @@ class Answer(Task):
 
         Returns:
             Besides ids, segments and `row`, [windows]: `first` and `prefix`, int32 [windows], the context
-            token that a window starts with and how many tokens stand before it; `begins` and `ends`, int32
+            token that a window starts with and how many tokens are before it; `begins` and `ends`, int32
             [rows, (context tokens)], characters of the context.
         """
         limit = self.options.max_question_length
@@ -192,7 +192,7 @@ class Answer(Task):
         return found
 
     def _survey(self, raw: Tensors) -> tf.Tensor:
-        """How many tokens each answer has as it is learnt; 0 where it is not, [rows]."""
+        """Return how many tokens each answer has as it is learnt; 0 where it is not, [rows]."""
         encoded = self.encode(raw)
         first, last = tf.unstack(self.supervise(raw, encoded), axis=1)
         tokens = tf.where(first > 0, last - first + 1, 0)  # [windows]
@@ -236,7 +236,7 @@ class Answer(Task):
         self.threshold = values.get(THRESHOLD)
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        """The best answers.
+        """Return the best answers.
 
         Returns:
             `answer`, `start`, `end` (characters of the context, -1 for no answer) and `score` [rows]; the same
@@ -265,7 +265,7 @@ class Answer(Task):
         offset = tf.cast(begins.row_starts(), tf.int32)[:, None]
         starts = tf.where(real, tf.gather(_ended(begins.values), tf.where(real, offset + firsts, 0)), -1)
         stops = tf.where(real, tf.gather(_ended(ends.values), tf.where(real, offset + lasts, 0)), -1)
-        # A space behind, since substr takes no place behind the last character, and an empty text has no first.
+        # A space after, since substr takes no place after the last character, and an empty text has no first.
         context = tf.strings.unicode_transcode(raw["context"], "UTF-8", "UTF-8", errors="ignore") + " "
         texts = tf.strings.substr(context[:, None], tf.maximum(starts, 0), stops - starts, unit="UTF8_CHAR")
 
@@ -309,14 +309,14 @@ def span_loss(target: Any, logits: Any) -> Any:
 
 
 def _targets(contexts: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """The gold answers' characters, int32 [rows, 2]; -1 and -1 where there is none."""
+    """Return the gold answers' characters, int32 [rows, 2]; -1 and -1 where there is none."""
     pairs = zip(contexts, documents, strict=True)
     found = [squad.target(context.decode(), squad.parse(document.decode())) for context, document in pairs]
     return np.array(found, np.int32).reshape(-1, 2)
 
 
 def _ended(values: tf.Tensor) -> tf.Tensor:
-    """The values and one more, so that there is one to gather."""
+    """Return the values and one more, so that there is one to gather."""
     return tf.concat([values, [-1]], 0)
 
 

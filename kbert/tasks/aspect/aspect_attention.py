@@ -12,7 +12,7 @@ from kbert.model import heads
 
 
 class AspectAttention(keras.layers.Layer):
-    """The text's tokens, weighed by the aspect's, behind [CLS]: [batch, tokens, hidden] -> [batch, 2 * hidden], float32.
+    """The text's tokens, weighed by the aspect's, after [CLS]: [batch, tokens, hidden] -> [batch, 2 * hidden], float32.
 
     The mean of the second segment (the aspect's tokens) is the query; the first segment's tokens are keys and values.
     """

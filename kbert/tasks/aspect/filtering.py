@@ -126,7 +126,7 @@ class Filtering(TrainableOnRows):
         return filter_inputs(self.tokenizer, some(sentences(self.tokenizer, raw["text"]), tf.size(raw["text"]), MOST))
 
     def measured(self, table: Table) -> Table | None:
-        """Each text once, where rows say one thing each, once it is known what they say together."""
+        """Return each text once, where rows say one thing each, once it is known what they say together."""
         if self.known is None:
             return None
         if self._measured is None or self._measured[0] is not table:
@@ -135,7 +135,7 @@ class Filtering(TrainableOnRows):
         return self._measured[1]
 
     def mentions(self, raw: dict[str, np.ndarray], known: labels.TextLabels | None) -> np.ndarray:
-        """Whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
+        """Return whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
 
         Args:
             raw: rows.
@@ -146,7 +146,7 @@ class Filtering(TrainableOnRows):
         return labels.mentions(found, self.aspects, names)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
-        """The text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
+        """Return the text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
         names = ["text", *self.gold]
         mentioned = graphs.numpy_function(
             lambda *columns: self.mentions(dict(zip(names, columns, strict=True)), self.known),
@@ -170,7 +170,7 @@ class Filtering(TrainableOnRows):
 
 
 def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names: Sequence[str]) -> labels.TextLabels:
-    """What all rows of a table say of each text, where each row says it of one aspect."""
+    """Return what all rows of a table say of each text, where each row says it of one aspect."""
     known = labels.TextLabels(aspects, names)
     for raw in rows_of(table, columns):
         known.add(raw)
@@ -178,7 +178,7 @@ def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names:
 
 
 def rows_of(table: Table, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """The rows of a table, some at a time, by the names that tasks know."""
+    """Yield the rows of a table, some at a time, by the names that tasks know."""
     for start, stop in itertools.pairwise(table.chunk_starts(1024, 1 << 20)):
         yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
 
@@ -189,7 +189,7 @@ def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
 
 
 def some(found: Sentences, texts: tf.Tensor, most: int) -> Sentences:
-    """The sentences of texts, of one that has more than `most` that many, evenly spread."""
+    """Return the sentences of texts, of one that has more than `most` that many, evenly spread."""
     place, count = (tf.cast(values, tf.int64) for values in positions(found.row, texts))
     kept = (count <= most) | ((place + 1) * most // count > place * most // count)
     return Sentences(tf.boolean_mask(found.row, kept), *(tf.ragged.boolean_mask(values, kept) for values in found[1:]))

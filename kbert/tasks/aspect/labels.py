@@ -19,12 +19,12 @@ GOLD = "label"  # the gold column of rows that name their aspect
 
 
 def gold_columns(aspects: Sequence[Aspect], wide: bool) -> tuple[str, ...]:
-    """Names of the raw gold columns: one for each aspect, or that of the row's aspect."""
+    """Return names of the raw gold columns: one for each aspect, or that of the row's aspect."""
     return tuple(f"{GOLD} {aspect.name}" for aspect in aspects) if wide else (GOLD,)
 
 
 def label_of(value: str) -> str:
-    """The label that a value stands for; a ValueError where it is none."""
+    """Return the label that a value stands for; a ValueError where it is none."""
     label = WRITTEN.get(value.strip(), value.strip())
     if label not in LABELS:
         raise ValueError(f"{value!r}, allowed are {ALLOWED}")
@@ -78,7 +78,7 @@ class TextLabels:
         return keys
 
     def of(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
-        """All that is known of the texts of rows, as `numbers` gives it."""
+        """Return all that is known of the texts of rows, as `numbers` gives it."""
         return np.stack([self.known[_key(text)] for text in raw["text"]])
 
 
@@ -87,7 +87,7 @@ def _key(text: bytes) -> bytes:
 
 
 def mentions(found: np.ndarray, aspects: Sequence[Aspect], labels: Sequence[str]) -> np.ndarray:
-    """Whether coarse aspects are mentioned, 1 or 0, or -1 for unknown; int32 [rows, coarse aspects].
+    """Return whether coarse aspects are mentioned, 1 or 0, or -1 for unknown; int32 [rows, coarse aspects].
 
     Args:
         found: label numbers, [rows, aspects].
@@ -101,5 +101,5 @@ def mentions(found: np.ndarray, aspects: Sequence[Aspect], labels: Sequence[str]
 
 
 def coarse_aspects(aspects: Sequence[Aspect]) -> tuple[str, ...]:
-    """The coarse aspects, in the order they first come."""
+    """Return the coarse aspects, in the order they first come."""
     return tuple(dict.fromkeys(aspect.coarse for aspect in aspects))

@@ -17,7 +17,7 @@ LISTED = 10  # aspects that a warning names
 
 
 def scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """The figures of one aspect, from label numbers [rows].
+    """Return the figures of one aspect, from label numbers [rows].
 
     Returns:
         `macro_f1` over the classes that occur in gold or predicted (scikit-learn, AI Challenger 2018); the same over those but
@@ -44,7 +44,7 @@ def scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> di
 def report(
     gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, names: Sequence[str], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """All figures of a set of rows.
+    """Return all figures of a set of rows.
 
     Args:
         gold, predicted: label numbers [rows, aspects]; gold is -1 where nothing is known.
@@ -109,7 +109,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The same as a table for people."""
+    """Return the same as a table for people."""
     titles = {name: name.replace("macro_f1_without_neutral", "no neutral").replace("_", " ") for name in AVERAGED}
     columns = [(name, title, 12) for name, title in titles.items() if name in report]
     averages = {"mean" if report["per_aspect"] else "all": report}

@@ -16,7 +16,7 @@ def aspect_of(name: str) -> Aspect:
 
 
 def read_names(file: str) -> tuple[Aspect, ...]:
-    """The aspects in a file: a line each, the name, a tab, what is read for it and, behind another tab, its coarse aspect.
+    """Read the aspects from a file of lines: name, tab, what the model reads for it, and optionally a tab and a coarse aspect.
 
     Raises:
         DataError: the file is not readable, or a line is malformed or names an aspect again.
@@ -49,7 +49,7 @@ def read_names(file: str) -> tuple[Aspect, ...]:
 
 
 def named(columns: Sequence[str], file: str | None) -> tuple[Aspect, ...]:
-    """The aspects of these columns, as a file describes them where there is one.
+    """Return the aspects of these columns, as a file describes them where there is one.
 
     Raises:
         DataError: the file lacks one of them.
@@ -64,7 +64,7 @@ def named(columns: Sequence[str], file: str | None) -> tuple[Aspect, ...]:
 
 
 def _distinct(aspects: tuple[Aspect, ...], where: str) -> tuple[Aspect, ...]:
-    """The aspects, unless one is read as another is read or called: nobody could tell them apart then."""
+    """Return the aspects, unless one is read as another is read or called: nobody could tell them apart then."""
     called = {aspect.name: aspect for aspect in aspects}
     for aspect in aspects:
         other = called.setdefault(aspect.readable, aspect)

@@ -9,7 +9,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 def kept_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relevance: tf.Tensor, group: tf.Tensor) -> Tensors:
-    """The sentences that were read for each input.
+    """Return the sentences that were read for each input.
 
     Args:
         texts: UTF-8 strings [texts].
@@ -30,7 +30,7 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, rele
         kept.sentence.with_values(values).to_tensor(padding)  # [texts * questions, sentences]
         for values, padding in ((start, -1), (stop, -1), (weight, 0.0))
     )
-    # A space behind, since substr takes no place behind the last character, and an empty text has no first.
+    # A space after, since substr takes no place after the last character, and an empty text has no first.
     whole = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore") + " "
     shape = [tf.size(texts), tf.shape(relevance)[1] * tf.shape(starts)[1]]  # all that was read of a text
     places, lengths = (tf.reshape(values, shape) for values in (tf.maximum(starts, 0), stops - starts))
@@ -41,7 +41,7 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, rele
 
 
 def all_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relevance: tf.Tensor) -> Tensors:
-    """The sentences of each text, read or not.
+    """Return the sentences of each text, read or not.
 
     Returns:
         `sentence_start` and `sentence_end` [texts, sentences], padded with -1; `sentence_relevance` and `sentence_read`, the
@@ -68,7 +68,7 @@ def all_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relev
 
 
 def _places(found: Sentences) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Where tokens begin and end, with one more, since a sentence without a token stands behind the last; first tokens."""
+    """Return where tokens begin and end, with one more, since a sentence without a token is after the last; first tokens."""
     begins, ends = (tf.concat([values.values, [0]], 0) for values in (found.begins, found.ends))
     return begins, ends, tf.cast(found.begins.row_starts(), tf.int32)
 

@@ -72,7 +72,7 @@ class AspectScorer:
     def _panel(
         self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray], gold: np.ndarray, found: np.ndarray, row: int
     ) -> str:
-        """What a text says of each aspect, and its sentences with their relevance; those that were read are marked ●."""
+        """Return what a text says of each aspect, and its sentences with their relevance; those that were read are marked ●."""
         names = [aspect.name for aspect in self.aspects] or [raw["aspect"][row].decode("utf-8", "replace")]
         verdicts = [
             (name, self.labels[truth], self.labels[guess])
@@ -102,7 +102,7 @@ class AspectScorer:
 
 
 def _sentences(text: bytes, predicted: dict[str, np.ndarray], row: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """A text's sentences, with their relevance and how much of them was read, [sentences, questions] each."""
+    """Return a text's sentences, with their relevance and how much of them was read, [sentences, questions] each."""
     shown, count = text.decode("utf-8", "ignore"), int(predicted["sentence_count"][row])
     places = zip(predicted["sentence_start"][row][:count], predicted["sentence_end"][row][:count], strict=True)
     sentences = [shown[start:end] for start, end in places]

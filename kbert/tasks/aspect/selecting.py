@@ -24,7 +24,7 @@ class ReadSentences(NamedTuple):
 
 
 def positions(row: tf.Tensor, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The place of each sentence in its text and the sentences of that text, int32 [sentences] each.
+    """Return the place of each sentence in its text and the sentences of that text, int32 [sentences] each.
 
     Args:
         row: the text each sentence is of, ascending, int32 [sentences].
@@ -35,7 +35,7 @@ def positions(row: tf.Tensor, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def positional_scores(how: str, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-    """The scores by which one of `POSITIONAL` keeps sentences, float32 [sentences, 1].
+    """Return the scores by which one of `POSITIONAL` keeps sentences, float32 [sentences, 1].
 
     "head_tail" takes sentences from both ends in turn, "random" an order that depends on a sentence's place and on how many
     there are, and so is the same each time.
@@ -55,7 +55,7 @@ def positional_scores(how: str, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
 def keep(
     scores: tf.Tensor, lengths: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, room: tf.Tensor, threshold: float | None
 ) -> ReadSentences:
-    """The best sentences that fit.
+    """Return the best sentences that fit.
 
     Args:
         scores: float32 [sentences, questions].
@@ -96,7 +96,7 @@ def keep(
 
 
 def joined(values: tf.RaggedTensor, kept: ReadSentences) -> tf.RaggedTensor:
-    """What belongs to the sentences' tokens, [sentences, (tokens)], for the tokens kept, [texts * questions, (tokens)]."""
+    """Gather the sentences' token values, [sentences, (tokens)], for the kept tokens, [texts * questions, (tokens)]."""
     starts = tf.cast(tf.gather(values.row_starts(), kept.sentence.values), tf.int32)
     index = tf.ragged.range(starts, starts + kept.tokens.values, row_splits_dtype=tf.int64)
     return kept.sentence.with_values(index.with_values(tf.gather(values.values, index.values))).merge_dims(1, 2)

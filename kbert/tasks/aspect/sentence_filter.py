@@ -86,7 +86,7 @@ class SentenceFilter:
             model.word_weights = self.word_weights = word_weights.WordWeights(len(self.tokenizer.vocabulary), self.questions)
 
     def take(self, options: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What of another model's arrays are the weights here, by path; none unless it picks for the same coarse aspects."""
+        """Return another model's arrays that fit the weights here, by path; none unless its coarse aspects are the same."""
         layer = self.text_filter or self.word_weights
         wanted = {} if layer is None else {weight.path: tuple(weight.shape) for weight in layer.weights}
         found = tuple(dict.fromkeys(aspect["coarse"] for aspect in options.get("aspects", ())))
@@ -118,7 +118,7 @@ class SentenceFilter:
         self.text_filter.trainable = False
 
     def _counted(self, table: Table) -> np.ndarray:
-        """The weights of words in the training rows."""
+        """Return the weights of words in the training rows."""
         aspects, known = self.options.aspects, self.config.labels
         of_texts = self._said(table)
 
@@ -136,7 +136,7 @@ class SentenceFilter:
         return word_weights.counted(texts(), own, len(self.tokenizer.vocabulary))
 
     def _said(self, table: Table) -> labels.TextLabels | None:
-        """What all rows say of each text, where each row says it of one aspect."""
+        """Return what all rows say of each text, where each row says it of one aspect."""
         return None if self.wide else said(table, self._columns, self.options.aspects, self.config.labels)
 
     @property
@@ -144,7 +144,7 @@ class SentenceFilter:
         return (*self.config.fields, *labels.gold_columns(self.options.aspects, self.wide))
 
     def relevance(self, found: Sentences, texts: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
-        """The relevance of each sentence, float32 [sentences, questions].
+        """Return the relevance of each sentence, float32 [sentences, questions].
 
         Args:
             found: the sentences.

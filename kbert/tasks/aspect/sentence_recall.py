@@ -1,6 +1,6 @@
 """Which sentences bear an aspect, where that can be told without labels of sentences, and how much of them was read.
 
-A sentence that stands in a text without the aspect does not bear it. Where a text that mentions the aspect has but one
+A sentence that is in a text without the aspect does not bear it. Where a text that mentions the aspect has but one
 sentence left when those are struck out, that one does. Sets whose texts share sentences tell so; of others nothing is
 said. No TensorFlow here.
 """
@@ -35,7 +35,7 @@ class BearingSentences:
         self.parts.append((np.array(keys, np.int64), text, told, read.astype(np.float32)))
 
     def recall(self) -> float | None:
-        """How much was read of the sentences that bear an aspect, wherever they stand; None where none does."""
+        """Return how much was read of the sentences that bear an aspect, wherever they are; None where none does."""
         keys, text, mentioned, read = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         _, which = np.unique(keys, return_inverse=True)
         of, sentence = np.unique(np.stack([text, which]), axis=1)  # the sentences of each text, once each

@@ -1,8 +1,8 @@
-"""Texts into sentences, in the graph, with the characters each stands at.
+"""Texts into sentences, in the graph, with the characters each is at.
 
-A sentence ends behind Chinese marks (。｡！？；…), behind ! and ?, behind a full stop or semicolon that a space follows, each
-with the closing quotes and brackets behind it, and at a line's end. One that is longer than `LONGEST` tokens (a text
-without punctuation is one) is cut, as late as it may, behind a comma or its like, else in front of a word; the parts are
+A sentence ends after Chinese marks (。｡！？；…), after ! and ?, after a full stop or semicolon that a space follows, each
+with the closing quotes and brackets after it, and at a line's end. One that is longer than `LONGEST` tokens (a text
+without punctuation is one) is cut, as late as it may, after a comma or its like, else before a word; the parts are
 sentences from then on. A comma or colon within a number or a time (1,000, 12:30) is none.
 """
 
@@ -22,7 +22,7 @@ SPACE = r"[\s\x{3000}]"
 LINE = r"[\n\r\x{85}\x{2028}\x{2029}]"
 END = (
     rf"(?:[.;．]*[!?。｡！？；…][.;．!?。｡！？；…]*{CLOSING}{SPACE}*"  # they end a sentence whatever follows
-    rf"|[.;．]+{CLOSING}{SPACE}+"  # 3.5 and a.m. go on
+    rf"|[.;．]+{CLOSING}{SPACE}+"  # 3.5 and a.m. continue
     rf"|{SPACE}*{LINE}(?:{SPACE}|{LINE})*)"
 )
 
@@ -33,7 +33,7 @@ class Sentences(NamedTuple):
     Attributes:
         row: the text each is of, int32 [sentences].
         token_ids: int32 ragged [sentences, (tokens)]; a text without a token has a sentence without.
-        begins, ends: where in the text each token stands, int32 ragged, alike: in characters from 0, as Python counts them,
+        begins, ends: where in the text each token is, int32 ragged, alike: in characters from 0, as Python counts them,
             the end exclusive; invalid bytes are not among them.
     """
 
@@ -44,7 +44,7 @@ class Sentences(NamedTuple):
 
 
 def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
-    """The sentences of UTF-8 strings [texts]."""
+    """Return the sentences of UTF-8 strings [texts]."""
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
     parts = tf.strings.split(tf.strings.regex_replace(texts, END, b"\\0" + CUT), CUT)  # [texts, (parts)]
     row = tf.cast(parts.value_rowids(), tf.int32)
@@ -73,7 +73,7 @@ def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
 
 
 def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor, apart: tf.Tensor) -> tf.Tensor:
-    """The tokens that sentences begin with, ascending, int32 [sentences], where parts are cut to `LONGEST` tokens.
+    """Return the tokens that sentences begin with, ascending, int32 [sentences], where parts are cut to `LONGEST` tokens.
 
     Where a sentence from a token on would end is known for all tokens at once; those that are reached from the beginnings of
     parts are found by doubling the way.
@@ -92,7 +92,7 @@ def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor, apart: tf.Tensor) -> t
     word = ~tf.gather(tf.constant([piece.startswith("##") for piece in spelt]), ids)
 
     def last(places: tf.Tensor) -> tf.Tensor:
-        """The last of some places at which a sentence from each token on may end."""
+        """Return the last of some places at which a sentence from each token on may end."""
         found = tf.searchsorted(places, here + LONGEST, side="right") - 1
         return tf.gather(tf.concat([[-1], places], 0), found + 1)
 
@@ -101,7 +101,7 @@ def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor, apart: tf.Tensor) -> t
     end = tf.where(at_word > here, at_word, here + LONGEST)
     end = tf.where(at_comma >= here + SHORTEST, at_comma, end)
     end = tf.where(behind - here <= LONGEST, behind, tf.minimum(end, behind))
-    step = tf.concat([tf.where(end < behind, end, total), [total]], 0)  # the next beginning; behind the last, nothing
+    step = tf.concat([tf.where(end < behind, end, total), [total]], 0)  # the next beginning; after the last, nothing
     begins = tf.boolean_mask(tf.cast(parts.row_starts(), tf.int32), parts.row_lengths() > 0)
     reached = tf.scatter_nd(begins[:, None], tf.ones_like(begins), [total + 1])
 

@@ -170,7 +170,7 @@ class Aspect(Task):
         return {**packed, "row": row, "group": group, **parts}
 
     def _asked(self, raw: Tensors) -> tf.Tensor:
-        """The number of each row's aspect, which is one of the model's, int32 [rows]."""
+        """Return the number of each row's aspect, which is one of the model's, int32 [rows]."""
         known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
         same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
         unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
@@ -188,7 +188,7 @@ class Aspect(Task):
         return Lengths(whole[:, None], read[:, None], "texts with their aspect", f"--max_length={most}")
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
-        """Each input's label, int32 [inputs]."""
+        """Return each input's label, int32 [inputs]."""
         columns = ["aspect", *self.gold] if not self.wide else list(self.gold)
 
         def read(*values: np.ndarray) -> np.ndarray:
@@ -251,7 +251,7 @@ class Aspect(Task):
         }
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        """What is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.
+        """Return what is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.
 
         Returns:
             `aspect` and `label` [rows, aspects], `probabilities` [rows, aspects, labels]; the sentences that were read,
@@ -262,7 +262,7 @@ class Aspect(Task):
             `sentence_count` [rows].
         """
         relevance = encoded["relevance"]
-        if self.filter.how in POSITIONAL:  # whose scores say where a sentence stands, not what it says
+        if self.filter.how in POSITIONAL:  # whose scores say where a sentence is, not what it says
             relevance = tf.zeros_like(relevance)
         parts = encoded["texts"], encoded["found"], encoded["kept"], relevance
         rows = tf.size(raw["text"])
@@ -318,13 +318,13 @@ class Aspect(Task):
 
 
 def _asserted(condition: tf.Tensor, said: Any) -> Any:
-    """A context whose operations run where the condition holds; else the user is told, as `kbert.flags` finds it."""
+    """Return a context whose operations run where the condition holds; else the user is told, as `kbert.flags` finds it."""
     check = tf.debugging.Assert(condition, [said])
     return tf.control_dependencies([] if check is None else [check])
 
 
 def label_columns(source: SourceConfig) -> tuple[str, ...]:
-    """The columns of labels: those of the aspects, comma-separated, or of rows that name their aspect the one."""
+    """Return the columns of labels: those of the aspects, comma-separated, or of rows that name their aspect the one."""
     columns = source.label_columns
     if not columns or not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
         raise UsageError(

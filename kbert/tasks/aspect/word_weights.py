@@ -25,14 +25,14 @@ class WordWeights(keras.layers.Layer):
         self.built = True
 
     def scores(self, token_ids: tf.RaggedTensor) -> tf.Tensor:
-        """The mean weight of each sentence's pieces, float32 [sentences, coarse aspects]; 0 without a piece."""
+        """Return the mean weight of each sentence's pieces, float32 [sentences, coarse aspects]; 0 without a piece."""
         weights = tf.gather(tf.convert_to_tensor(self.table), token_ids.values)
         sums = tf.math.unsorted_segment_sum(weights, token_ids.value_rowids(), token_ids.nrows())
         return sums / tf.cast(tf.maximum(token_ids.row_lengths(), 1), tf.float32)[:, None]
 
 
 def counted(texts: Iterable[tuple[list[list[int]], np.ndarray]], own: list[list[int]], vocabulary_size: int) -> np.ndarray:
-    """The weights of all pieces, float32 [vocabulary, coarse aspects].
+    """Return the weights of all pieces, float32 [vocabulary, coarse aspects].
 
     Args:
         texts: some texts at a time, as their pieces' ids, and whether they mention each coarse aspect (1, 0, or -1 for
@@ -59,9 +59,9 @@ def counted(texts: Iterable[tuple[list[list[int]], np.ndarray]], own: list[list[
 
 
 def shared(token_ids: tf.RaggedTensor, row: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
-    """How much of its text's term each sentence has, float32 [sentences, 1].
+    """Return how much of its text's term each sentence has, float32 [sentences, 1].
 
-    Each piece of the term that stands in a sentence counts, and less the more of the text's sentences have it.
+    Each piece of the term that is in a sentence counts, and less the more of the text's sentences have it.
 
     Args:
         token_ids: of the sentences, int32 [sentences, (tokens)].

@@ -1,7 +1,7 @@
 """Pairs of texts: which belong together.
 
-audit           what a file of pairs holds, and what is wrong with it
-negatives       pairs that do not belong together, drawn anew each epoch
+audit           what a file of pairs holds, and the error with it
+negatives       pairs that do not belong together, redrawn each epoch
 mining          those that are easily taken for a match
 long_text       which part of a long text is read
 contrastive     losses over a batch's own pairs

@@ -9,7 +9,7 @@ MASKED = -1e9  # a score that softmax turns into 0; finite, so that no NaN can c
 
 
 def in_batch(titles: tf.Tensor, texts: tf.Tensor, clash: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Each title against all texts of the batch, and each own text against all titles.
+    """Return each title against all texts of the batch, and each own text against all titles.
 
     The mean of both cross-entropies over cosines divided by the temperature (van den Oord et al. 2018, "Representation
     Learning with Contrastive Predictive Coding"; in both directions as in Radford et al. 2021, figure 3;

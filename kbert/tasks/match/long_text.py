@@ -15,7 +15,7 @@ LongText = Literal["head", "head_tail", "max", "mean"]  # the last two are ways 
 def inputs_of(
     pieces: tf.RaggedTensor, room: int | tf.Tensor, how: LongText, stride: int, most: int
 ) -> tuple[tf.Tensor, tf.RaggedTensor]:
-    """The text that each input is of, int32 [inputs], and its pieces, int32 [inputs, (pieces)].
+    """Return the text that each input is of, int32 [inputs], and its pieces, int32 [inputs, (pieces)].
 
     Head and tail are a quarter and three quarters of the room, as Sun et al. 2019, "How to Fine-Tune BERT for Text
     Classification", keep 128 and 382 of 510.

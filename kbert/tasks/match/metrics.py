@@ -41,10 +41,10 @@ def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, 
 
 
 def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold of the best accuracy, halfway between two rows' scores; the lowest of equals."""
+    """Return the threshold of the best accuracy, halfway between two rows' scores; the lowest of equals."""
     order = np.argsort(scores, kind="stable")
     ordered, ones = scores[order].astype(np.float64), gold[order]
-    # Taking the k lowest for 0: right are the zeros among them and the ones behind them.
+    # Taking the k lowest for 0: right are the zeros among them and the ones after them.
     right = np.concatenate([[0], np.cumsum(ones == 0)]) + ones.sum() - np.concatenate([[0], np.cumsum(ones)])
     bounds = np.concatenate([[ordered[0] - 1], ordered, [ordered[-1] + 1]])
     possible = np.flatnonzero(bounds[1:] > bounds[:-1])  # equal scores fall on one side

@@ -23,7 +23,7 @@ Vectors = Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
 
 
 def pools(others: OtherRows, vectors: Vectors, size: int, seed: int) -> np.ndarray:
-    """The rows whose texts are nearest to each row's title, best first; int32 [rows, size], padded with -1.
+    """Return the rows whose texts are nearest to each row's title, best first; int32 [rows, size], padded with -1.
 
     Texts without anything in common with the title (a product of 0 or less) are not among them.
     """

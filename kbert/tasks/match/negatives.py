@@ -1,8 +1,8 @@
-"""Texts of other rows as a title's negatives, drawn anew each epoch.
+"""Texts of other rows as a title's negatives, redrawn each epoch.
 
 In: a table of pairs that belong together. Out: examples, by number: the pairs and their titles with the wrong texts.
-What a title draws depends on (seed, epoch, row) alone, so that a run goes on from anywhere as if it had
-not stopped. Texts are told apart by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
+What a title draws depends on (seed, epoch, row) alone, so that a run continues from anywhere as if it had
+not stopped. Texts are distinguished by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
 """
 
 import functools
@@ -27,7 +27,7 @@ READ_BYTES = 1 << 22  # and their bytes, but for a row that has more by itself
 class OtherRows:
     """Which rows of a table may lend their text to which others' titles.
 
-    Never those with the same title or the same text, nor those whose text stands with that title in some other row.
+    Never those with the same title or the same text, nor those whose text is with that title in some other row.
 
     Args:
         table: its first two columns are the title and the text.
@@ -60,14 +60,14 @@ class OtherRows:
                 )
 
     def clash(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Whether the texts of others are no negatives for the rows' titles: bool, of the shape that both broadcast to."""
+        """Return whether the others' texts cannot be negatives for the rows' titles: bool, broadcast over both shapes."""
         same = (self._titles[rows] == self._titles[others]) | (self._texts[rows] == self._texts[others])
         pairs = _pair(self._titles[rows], self._texts[others])
         at = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
         return np.asarray(same | (self._pairs[at] == pairs))
 
     def is_pair(self, row: int, text: bytes) -> bool:
-        """Whether a text stands with the title of a row in some row."""
+        """Return whether a text is with the title of a row in some row."""
         pair = _pair(self._titles[row : row + 1], np.array([zlib.crc32(text)], np.uint32))
         return bool((self._pairs[np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)] == pair)[0])
 
@@ -89,7 +89,7 @@ class OtherRows:
         return int(rows[random.integers(len(rows))])
 
     def _allowed_rows(self, title: int) -> np.ndarray:
-        """All rows whose text is a negative for a title, given its hash; int64 [rows]."""
+        """Return all rows whose text is a negative for a title, given its hash; int64 [rows]."""
         own = self._pairs[slice(*np.searchsorted(self._pairs, np.array([title, title + 1], np.uint64) << np.uint64(32)))]
         return np.flatnonzero(~np.isin(self._texts, own & np.uint64(0xFFFFFFFF)))
 
@@ -98,7 +98,7 @@ class Drawing:
     """Negatives of rows: some at random, some from the row's pool of hard ones, and those that the row names itself.
 
     Args:
-        others: the rows; columns of their table behind the title and the text hold the row's own negatives, each a text.
+        others: the rows; columns of their table after the title and the text hold the row's own negatives, each a text.
         random: texts drawn from all rows.
         hard: texts drawn from the row's pool; from all rows where the pool has too few.
         pools: row numbers, int32 [rows, pool], padded with -1; None where `hard` is 0.
@@ -111,7 +111,7 @@ class Drawing:
         self.own = others.table.columns[2:]
 
     def __call__(self, row: int, seed: int, epoch: int) -> list[int]:
-        """The rows that lend their texts to this row's title in this epoch: the random ones, then the hard ones."""
+        """Return the rows that lend their texts to this row's title in this epoch: the random ones, then the hard ones."""
         generator = np.random.default_rng([seed, epoch, row])
         drawn = [self.others.draw(row, generator) for _ in range(self.random)]
         if self.pools is not None:
@@ -121,9 +121,9 @@ class Drawing:
         return drawn
 
     def named(self, rows: np.ndarray, place: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The texts that rows name as negatives in one of the columns for them, and the titles that these stand with, if any.
+        """Return the texts that rows name as negatives in one of their columns, and the titles they are paired with, if any.
 
-        Where a row names none, or one that stands with its title elsewhere, a text of another row takes its place.
+        Where a row names none, or one that is with its title elsewhere, a text of another row takes its place.
         """
         columns = list(self.others.table.read(rows).values())
         texts = columns[2 + place].copy()
@@ -136,7 +136,7 @@ class Drawing:
 
 
 class LabelledPairs:
-    """Every row's own pair, labelled 1, and behind it its title with each of its negatives, labelled 0."""
+    """Every row's own pair, labelled 1, and after it its title with each of its negatives, labelled 0."""
 
     columns = ("title", "text", "label")
 
@@ -203,7 +203,7 @@ class RowsWithNegatives:
 
 
 def negative_columns(count: int) -> tuple[str, ...]:
-    """Names of the columns that hold a row's negatives: a title and a text each."""
+    """Return names of the columns that hold a row's negatives: a title and a text each."""
     return tuple(f"{name}_{i + 1}" for i in range(count) for name in ("negative_title", "negative"))
 
 
@@ -212,7 +212,7 @@ def _pair(titles: np.ndarray, texts: np.ndarray) -> np.ndarray:
 
 
 def _read(table: Table, titles: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The titles of some rows and the texts of others, each row read once."""
+    """Return the titles of some rows and the texts of others, each row read once."""
     once, place = np.unique(np.concatenate([titles, texts]), return_inverse=True)
     read = list(table.read(once).values())
     return read[0][place[: len(titles)]], read[1][place[len(titles) :]]

@@ -81,7 +81,7 @@ class MatchOptions:
         default=0.1,
         metadata={"help": "cross: dropout in front of the score, a fraction.", "low": 0.0, "high": 0.9},
     )
-    own_negatives: int = 0  # columns of --text_columns behind the title and the text, which hold negatives of training rows
+    own_negatives: int = 0  # columns of --text_columns after the title and the text, which hold negatives of training rows
 
     def check(self, max_length: int) -> None:
         """Any length will do here; what goes together depends on the rows too, and is checked with them."""

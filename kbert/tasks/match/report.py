@@ -109,7 +109,7 @@ class _Vectors:
         self.kept: list[np.ndarray] = []
 
     def numbers(self, texts: np.ndarray, vectors: np.ndarray) -> list[int]:
-        """Each text's number; the vectors [texts, hidden] of those not seen before are kept."""
+        """Return each text's number; the vectors [texts, hidden] of those not seen before are kept."""
         numbers, new = [], []
         for i, text in enumerate(texts):
             key = hashlib.blake2b(text, digest_size=16).digest()
@@ -121,5 +121,5 @@ class _Vectors:
         return numbers
 
     def array(self) -> np.ndarray:
-        """The vectors in the order of the numbers."""
+        """Return the vectors in the order of the numbers."""
         return np.concatenate(self.kept)

@@ -55,7 +55,7 @@ class Counts:
     def report(self) -> dict[str, Any]:
         """JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
         `per_type` hold precision, recall and f1, 0 where undefined, None for a type that does not occur; `confusion` has a row
-        for each gold type, a column for each predicted one, "O" first: no entity of any type stands at that very place (of
+        for each gold type, a column for each predicted one, "O" first: no entity of any type is at that very place (of
         very many types in its place `most_confused`, see `kbert.tasks.figures.confusion`). `strict` holds
         seqeval's figures in strict mode, with the scheme of gold (of what is predicted both modes say the same);
         `warnings`, where there are some, say what makes the figures say little.
@@ -106,7 +106,7 @@ def _scores(right: int, gold: int, predicted: int) -> dict[str, float]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """A report for people."""
+    """Return a report for people."""
     columns = [(name, name, 8 if name == "gold" else 10) for name in ("precision", "recall", "f1", "gold", "predicted")]
     averages = {name: {**report[name], "gold": report["gold"], "predicted": report["predicted"]} for name in ("macro", "micro")}
     lines = figures.table(columns, report["per_type"], averages)

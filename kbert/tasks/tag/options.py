@@ -11,7 +11,7 @@ from kbert.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class TagOptions:
-    """Entities in a text, with the characters they stand at."""
+    """Entities in a text, with the characters they are at."""
 
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = Labels(1)

@@ -1,7 +1,7 @@
-"""Entities in a text: type, text and the characters they stand at.
+"""Entities in a text: type, text and the characters they are at.
 
 Raw `text` in; padded lists of `type`, `text`, `start`, `end` (exclusive) and `score`, and their `count`, out.
-What is tagged is a token where rows come with tokens (`tokens`, where they stand in the text), or else a word as BERT
+What is tagged is a token where rows come with tokens (`tokens`, where they are in the text), or else a word as BERT
 splits them (a Chinese character is one); its tag sits on its first piece, as in Devlin et al. 2019, section 5.3. Long
 texts are read in windows, whose scores are joined before tags are chosen. An entity's score is the probability that
 all its tokens or words have these tags.
@@ -104,7 +104,7 @@ class TagScorer:
     """Counts of entities, and of tokens whose tag is right; of words, in rows without tokens.
 
     In rows with tokens, predicted entities are written as tags in the scheme of the file's, and compared with them as they
-    stand there.
+    are there.
     """
 
     def __init__(self, task: "Tag"):
@@ -259,7 +259,7 @@ class Tag(Task):
         ]
 
     def places(self, texts: tf.Tensor, tokens: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Where the units that have a piece of their own start and end, int32 [units] of all texts in order, and how many
+        """Return where units with a piece of their own start and end, int32 [units] of all texts in order, and how many
         each text has, int64 [texts]."""
         starts, ends = self._places(texts, tf.zeros_like(texts) if tokens is None else tokens)
         return starts.values, ends.values, starts.row_lengths()
@@ -299,7 +299,7 @@ class Tag(Task):
         chosen = tf.argmax(scores, -1, output_type=tf.int32) if self._crf is None else self._crf.best(scores, lengths)
         kind, goes_on = spread((chosen - 1) // 2, (chosen > 0) & (chosen % 2 == 0), row, units.own, units.inside)  # -1 outside
 
-        # Read as seqeval reads: a tag that does not go on with the entity before it begins one.
+        # Read as seqeval reads: a tag that does not continue with the entity before it begins one.
         before = tf.concat([[-1], tf.where(row[1:] == row[:-1], kind[:-1], -1)], 0)[: tf.size(kind)]
         opens = (kind >= 0) & (~goes_on | (kind != before))
         of_unit = tf.where(kind >= 0, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # which entity each is of
@@ -353,7 +353,7 @@ class Tag(Task):
         }
 
     def _tokens(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        """The tokens of a row that came with them, and their tags in the scheme of the training rows."""
+        """Return the tokens of a row that came with them, and their tags in the scheme of the training rows."""
         count = int(decoded["token_count"][row])
         if not count:
             return {}
@@ -383,13 +383,13 @@ class Tag(Task):
         return _own_places(self._units({"text": texts, "tokens": tokens})[1])
 
     def _units(self, raw: Tensors) -> tuple[tf.RaggedTensor, Units]:
-        """Ids of all texts' pieces, [rows, (pieces)], and the units they are of."""
+        """Return ids of all texts' pieces, [rows, (pieces)], and the units they are of."""
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
         return ids, units(ids, starts, ends, raw["tokens"], tf.gather(self._opens_word, ids.values))
 
 
 def _own_places(units: Units) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-    """Where the units that have a piece of their own start and end, [rows, (own units)] each."""
+    """Return where the units that have a piece of their own start and end, [rows, (own units)] each."""
     own = units.starts.with_values(units.own)
     return tf.ragged.boolean_mask(units.starts, own), tf.ragged.boolean_mask(units.ends, own)
 

@@ -1,6 +1,6 @@
 """What carries a tag: a row's tokens where it comes with them, or else the words of its text; in the graph.
 
-In: texts, where their tokens stand (strings, `kbert.data.tokens.placed`), and the tokenizer's pieces. Out: units as places
+In: texts, where their tokens are (strings, `kbert.data.tokens.placed`), and the tokenizer's pieces. Out: units as places
 in the text, and which piece shows each to the model: its first one. A token of a file can have no piece of its own: it lies
 within a word that an earlier one begins ("M" and "W" of "BMW", where tokens are characters), or nothing is left of it (a
 zero-width space). Nothing is learnt of it, and its tag follows from those beside it.
@@ -17,20 +17,20 @@ class Units(NamedTuple):
     """The units of some rows, in order."""
 
     starts: tf.RaggedTensor  # int32 [rows, (units)]: the first character of each
-    ends: tf.RaggedTensor  # int32, alike: the one behind its last
+    ends: tf.RaggedTensor  # int32, alike: the one after its last
     own: tf.Tensor  # bool [units of all rows]: whether a piece begins in it
-    inside: tf.Tensor  # bool, alike: whether a piece that begins in front of it reaches into it
+    inside: tf.Tensor  # bool, alike: whether a piece that begins before it reaches into it
     shows: tf.Tensor  # int32 [pieces of all rows]: which of the units that are `own` it is the first piece of, or -1
 
 
 def units(
     ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor, places: tf.Tensor, opens_word: tf.Tensor
 ) -> Units:
-    """The units of some rows.
+    """Return the units of some rows.
 
     Args:
         ids, starts, ends: pieces and their characters, int32 [rows, (pieces)].
-        places: where tokens stand, strings [rows]; "" for rows whose units are words.
+        places: where tokens are, strings [rows]; "" for rows whose units are words.
         opens_word: whether each piece opens a word, bool [pieces of all rows].
     """
     closes_word = tf.concat([opens_word[1:], [True]], 0)[: tf.size(opens_word)]
@@ -65,7 +65,7 @@ def units(
     within = (unit >= 0) & (piece < tf.gather(tf.concat([[0], stop], 0), unit + 1))
     first = within & (unit != tf.concat([[-1], unit[:-1]], 0)[: tf.size(unit)])
     own = tf.scatter_nd(tf.boolean_mask(unit, first)[:, None], tf.ones_like(tf.boolean_mask(unit, first)), tf.shape(begin)) > 0
-    before = tf.searchsorted(piece, begin, side="left")  # pieces that begin in front of each unit
+    before = tf.searchsorted(piece, begin, side="left")  # pieces that begin before each unit
     inside = tf.gather(tf.concat([[0], behind], 0), before) > begin
     shows = tf.where(first, tf.cumsum(tf.cast(first, tf.int32)) - 1, -1)
     return Units(unit_starts, unit_ends, own, inside & ~own, shows)
@@ -76,17 +76,17 @@ def spread(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Give the units without a piece of their own what follows from those beside them.
 
-    Such a unit goes on with the entity of the one before it if it lies within the same word, or if the one behind it
-    goes on with that entity; else it is outside.
+    Such a unit continues with the entity of the one before it if it lies within the same word, or if the one after it
+    continues with that entity; else it is outside.
 
     Args:
         kind: type of each unit that is `own`, int32 [own units], -1 outside.
-        goes_on: whether it goes on with an entity, rather than begins one; bool, alike.
+        goes_on: whether it continues with an entity, rather than begins one; bool, alike.
         row: the row of each unit, [units].
         own, inside: as in `Units`.
 
     Returns:
-        Type and whether it goes on, of all units.
+        Type and whether it continues, of all units.
     """
     at = tf.cumsum(tf.cast(own, tf.int32)) - 1  # the last own unit up to each
     row = tf.cast(row, tf.int32)
@@ -103,7 +103,7 @@ def spread(
 
 
 def joined(tokens: tf.Tensor, kind: Tokens) -> dict[str, tf.Tensor]:
-    """The texts of tokens and where these stand, as `kbert.data.tokens.joined` and `placed` have them.
+    """Return the texts of tokens and where these are, as `kbert.data.tokens.joined` and `placed` have them.
 
     Args:
         tokens: UTF-8 strings [rows, tokens], rows padded with "".
