@@ -117,7 +117,7 @@ def build_model(
         precision: that of the arithmetic.
         dropout: in the encoder, attention weights too, while this model is trained; by default the configuration's.
     """
-    task = task_type(model_config, _tokenizer(tuple(vocabulary), model_config.text))
+    task = task_type(model_config, tokenizer_of(tuple(vocabulary), model_config.text))
     shape = model_config.encoder
     if dropout is not None:
         shape = dataclasses.replace(shape, dropout=dropout, attention_dropout=None)
@@ -126,7 +126,7 @@ def build_model(
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(vocabulary: tuple[str, ...], casing: config.TextConfig) -> Tokenizer:
+def tokenizer_of(vocabulary: tuple[str, ...], casing: config.TextConfig) -> Tokenizer:
     """Shared by the models of one run: it has no state, and its graph takes a second to trace."""
     return Tokenizer(vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
 

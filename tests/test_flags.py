@@ -12,9 +12,10 @@ from typing import Literal
 import pytest
 from conftest import ROOT
 
-from kbert import evaluate, export, finetune, flags, predict, pretrain
+from kbert import evaluate, export, finetune, flags, predict
 from kbert.config import ModelFlags, PretrainConfig, RunFlags, SourceOverrides, TrainConfig, flag
 from kbert.errors import DataError, UsageError
+from kbert.pretraining.start import StartFlags
 from kbert.tasks import OPTIONS
 from kbert.tasks.pretrain.options import PretrainOptions
 
@@ -199,7 +200,7 @@ def test_every_config_parses(path: Path, monkeypatch):
     )
     argv = first.split(f"kbert.{command} ")[1].split()
     if command == "pretrain":
-        parts = (RunFlags, pretrain.StartFlags, PretrainConfig, ModelFlags, PretrainOptions)
+        parts = (RunFlags, StartFlags, PretrainConfig, ModelFlags, PretrainOptions)
         read = flags.parse("pretrain", "", argv, lambda _: parts)
         assert read is not None and bool(read[1].vocab) != bool(read[2].init)
         return

@@ -28,6 +28,8 @@ LIGHT = [
     "kbert.data.*",
     "kbert.tasks.*.options",
     "kbert.pretraining.documents",
+    "kbert.pretraining.start",
+    "kbert.train.session",
     "kbert.vectors.formats",
     "kbert.tasks.classify.metrics",
 ]

@@ -19,6 +19,7 @@ from kbert import checkpoints, export, finetune, graphs, predict, pretrain
 from kbert.config import PretrainConfig
 from kbert.model import fused
 from kbert.model_dir import ModelDir
+from kbert.pretraining.start import StartFlags, shape_of
 
 PHRASE = "the film is very good and the plot is not bad ."  # what can be learnt by heart
 
@@ -399,7 +400,7 @@ def test_help_names_each_flag_with_its_own_default(capsys):
     ("size", "layers", "width"), [("tiny", 2, 128), ("mini", 4, 256), ("base", 12, 768), ("large", 24, 1024)]
 )
 def test_sizes_are_those_that_google_published(size, layers, width):
-    shape = pretrain._shape(pretrain.StartFlags(size=size), 100, 128)
+    shape = shape_of(StartFlags(size=size), 100, 128)
     assert (shape.num_layers, shape.hidden_dim, shape.num_heads, shape.intermediate_dim) == (
         layers,
         width,

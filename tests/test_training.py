@@ -74,7 +74,7 @@ def run(path, figures=(), bad=None, stop=None, signals=None, measuring=None, **s
     `signals`: those that come during steps; `measuring`: one that comes while dev is measured.
     """
     config = TrainConfig(init="", train_data="", **{"steps": 20, "learning_rate": 0.05, **settings})
-    training.seed(config.seed)
+    keras.utils.set_random_seed(config.seed)
     x = keras.Input((4,))
     hidden = keras.layers.Dropout(0.4)(keras.layers.Dense(8, activation="tanh", name="hidden")(x))
     model = keras.Model(x, keras.layers.Dense(2, name="outputs")(hidden))

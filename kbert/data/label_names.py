@@ -1,7 +1,13 @@
 """Names of classes, types and columns as people write them: what cannot be seen in them, and which of them look alike."""
 
+import logging
 import re
 import unicodedata
+from pathlib import Path
+
+from kbert.errors import DataError
+
+log = logging.getLogger(__name__)
 
 EMPTY = frozenset(("nan", "<na>", "nat"))  # what pandas writes for a missing cell, in any case
 PERHAPS_EMPTY = frozenset(("none", "null", "na", "n/a", "nil", "undefined"))  # or a class of that name
@@ -70,6 +76,34 @@ class LabelNames:
         if name.casefold() in PERHAPS_EMPTY and not self.chosen:
             return f"{self.what} {name!r} is taken as one of that name; is it a missing value?"
         return None
+
+
+def read_labels(path: str | None) -> list[str] | None:
+    """Read the labels file that `--labels` names, one label a line, blank lines left out; None where no file is named.
+
+    Raises:
+        DataError: it is not readable, or a label is malformed or occurs twice.
+    """
+    if path is None:
+        return None
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--labels={path}: not readable: {error}") from None
+    names, labels = LabelNames(chosen=True), []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            labels.append(line.strip())
+            try:
+                note = names.add(labels[-1])
+            except ValueError as error:
+                raise DataError(f"--labels={path}:{number}: {error}") from None
+            if note:
+                log.warning("--labels=%s:%d: %s", path, number, note)
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise DataError(f"--labels={path}: {min(twice)!r} stands twice")
+    return labels
 
 
 def _look(name: str) -> str:

@@ -27,10 +27,9 @@ from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.permutation import seed_of
 from kbert.progress import Progress
 from kbert.serving import Predictor, build_model, set_weights
-from kbert.tasks.base import Stage, Task, Trainable, TrainableOnRows
+from kbert.tasks.base import Stage, Storable, Task, Trainable, TrainableOnRows
 from kbert.tasks.reports import Report
-from kbert.train import batches as pipeline
-from kbert.train.batches import Batches
+from kbert.train.batches import Batches, TableBatches, measured_rows, training_examples
 from kbert.train.boards import Board, Curves
 from kbert.train.loss_watch import LossDiverged, LossWatch
 from kbert.train.objective import Objective, Sums
@@ -41,6 +40,7 @@ from kbert.train.strategies import Devices
 log = logging.getLogger(__name__)
 
 Rows = TypeVar("Rows", bound=TrainableOnRows)
+Kept = TypeVar("Kept", bound=Storable)
 # What is meant for the run alone, not for what is learnt before it.
 OF_STAGES: dict[str, Any] = {
     "accumulation_steps": 1,
@@ -67,7 +67,7 @@ def evaluate(
         also: called with the raw rows that are measured, some at a time.
     """
     scorer = predictor.task.scorer(calibrates)
-    rows, count = pipeline.measured_rows(predictor.task, table)
+    rows, count = measured_rows(predictor.task, table)
     with Progress(count, desc=description, unit="row", leave=False) as bar:
         for raw in rows:
             predicted = {name: value.numpy() for name, value in predictor(raw).items()}
@@ -82,27 +82,37 @@ def evaluate(
 def dev_measure(
     task: Task, model: keras.Model, vocabulary: list[str], table: Table, precision: Precision
 ) -> Callable[[], Report]:
-    """A function that gives a table's figures under the model as it is, in the arithmetic that is served.
+    """Return a function that measures the model as it is now on a table, in the arithmetic that is served.
 
     Args:
-        task: the model's.
-        model: the one that is trained, in `precision`.
-        vocabulary: the model's.
+        task, model, vocabulary, precision: see `serving_model`.
         table: the dev rows.
-        precision: the training steps'; in another one than serving's, a second model takes the weights over.
     """
-    if precision == task.config.serving_precision:
-        predictor = Predictor(task, model)
-    else:
-        serving_task, _, serving_model = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
-        predictor = Predictor(serving_task, serving_model)
+    task, served, update = serving_model(task, model, vocabulary, precision)
+    predictor = Predictor(task, served)
 
     def measure() -> Report:
-        if predictor.model is not model:
-            set_weights(predictor.model, _arrays(model.weights), "serving model")
+        update()
         return evaluate(predictor, table, "dev", calibrates=True)
 
     return measure
+
+
+def serving_model(
+    task: Kept, model: keras.Model, vocabulary: list[str], precision: Precision
+) -> tuple[Kept, keras.Model, Callable[[], None]]:
+    """Return a task and model for measuring while another is trained, and a function that gives them its present weights.
+
+    Args:
+        task: the trained model's.
+        model: the one that is trained.
+        vocabulary: the model's.
+        precision: that of the training steps; where serving's differs, a second model is made.
+    """
+    if precision == task.config.serving_precision:
+        return task, model, lambda: None
+    copy_task, _, copy = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
+    return copy_task, copy, lambda: set_weights(copy, _arrays(model.weights), "serving model")
 
 
 def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, directory: ModelDir) -> None:
@@ -118,9 +128,9 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
     directory.set_damaged_aside()
     config = dataclasses.replace(config, **OF_STAGES, **stage.settings)
     if directory.finished(config) is None:
-        examples = pipeline.training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
+        examples = training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
         seed = seed_of(config.seed, config.data_order)
-        batches = pipeline.TableBatches(stage.task, examples, batch_size=config.batch_size, seed=seed)
+        batches = TableBatches(stage.task, examples, batch_size=config.batch_size, seed=seed)
         predictor = Predictor(stage.task, stage.model)
         log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
         Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
@@ -372,8 +382,3 @@ def _array(variable: Any) -> np.ndarray:
 
 def _arrays(variables: list[Any]) -> dict[str, np.ndarray]:
     return {v.path: _array(v) for v in variables}
-
-
-def seed(value: int) -> None:
-    """Seed everything random in the process: initial weights, dropout, TensorFlow's own."""
-    keras.utils.set_random_seed(value)

@@ -64,6 +64,8 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
+        import keras
+
         from kbert import graphs
         from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig
         from kbert.data.tokenizer import read_vocabulary
@@ -76,11 +78,10 @@ class Ours:
         from kbert.tasks.pretrain.options import PretrainOptions
         from kbert.tasks.pretrain.task import Pretrain
         from kbert.train import optimizers
-        from kbert.train import run as training
         from kbert.train.objective import Objective
         from kbert.train.step import TrainStep
 
-        training.seed(0)
+        keras.utils.set_random_seed(0)
         vocabulary = read_vocabulary(Path(args.vocab))
         layers, width, heads = SIZES[args.size]
         config = ModelConfig(

@@ -1,0 +1,139 @@
+"""One training session: the steps that fine-tuning and pre-training share, from the lock on the model directory to the metrics.
+
+In: the flags, and a function that reads and checks what is to be trained and on what, as a `Job`. Out: a model directory.
+A command imports this before TensorFlow, so that a mistake in the flags costs nothing.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kbert import cluster, runtime
+from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, RunFlags, TrainConfig
+from kbert.errors import UsageError
+from kbert.model_dir import ModelDir
+
+if TYPE_CHECKING:
+    import keras
+
+    from kbert.model.encoder import Encoder
+    from kbert.tasks.base import Storable
+    from kbert.tasks.reports import Report
+    from kbert.train.batches import Batches
+    from kbert.train.strategies import Devices
+
+
+class Job(ABC):
+    """What is trained and on what. It is made once everything that it needs is read and checked.
+
+    Attributes:
+        task_type: the class of the task.
+        config: the model's configuration.
+        vocabulary: the model's.
+        train: how to train, with the checksums of the data.
+    """
+
+    task_type: "type[Storable]"
+    config: ModelConfig
+    vocabulary: list[str]
+    train: TrainConfig | PretrainConfig
+
+    @abstractmethod
+    def set_start(self, task: Any, model: "keras.Model", encoder: "Encoder") -> None:
+        """Check that the model can be trained as the flags say, and set the weights that training starts from."""
+
+    @abstractmethod
+    def prepare(
+        self, task: Any, model: "keras.Model", encoder: "Encoder", directory: ModelDir, devices: "Devices"
+    ) -> "tuple[Batches, Callable[[], Report]]":
+        """Make what `kbert.train.run.Run` takes: the batches, and a function that measures the model on dev."""
+
+    @abstractmethod
+    def write_metrics(self, directory: ModelDir) -> None:
+        """Write and print the figures of the best checkpoint."""
+
+    def has_metrics(self, directory: ModelDir) -> bool:
+        """Whether metrics.json has the figures of the best checkpoint."""
+        return directory.metrics().get("step") == directory.best().step
+
+
+def run(run_flags: RunFlags, train: TrainConfig | PretrainConfig, read: Callable[[Any], Job]) -> None:
+    """Train a model, continue its training, or print that it is finished.
+
+    Args:
+        run_flags: the model directory, and whether to overwrite what it holds.
+        train: how to train, as the user gave it.
+        read: makes the job from `train`, completed by what the run in the directory settled; TensorFlow is imported by then.
+
+    Raises:
+        UsageError: a mistake in the flags, or another run is in the directory.
+        DataError: a mistake in the data, or a directory that cannot be used.
+    """
+    if train.dev_data and train.dev_fraction:
+        raise UsageError("--dev_data and --dev_fraction exclude each other")
+    directory = ModelDir(run_flags.model_dir)
+    directory.check_writable(run_flags.overwrite)
+    if train.init is not None:
+        directory.check_not_in(train.init)
+
+    cluster.check(train.strategy, train.batch_size)
+    with directory.held(cluster.is_chief(train.strategy)):
+        runtime.start()
+        from kbert.train import strategies
+
+        with strategies.devices(train.strategy, train.batch_size, train.accumulation_steps) as devices:
+            if devices.chief and not run_flags.overwrite:
+                directory.set_damaged_aside()
+            devices.wait()
+            job = read(dataclasses.replace(train, data_order=directory.data_order(run_flags.overwrite)))
+            _run(job, directory, run_flags.overwrite, devices)
+
+
+def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> None:
+    """Do what `run` does, in each of the processes that share the work."""
+    import keras
+
+    from kbert.model.encoder import frozen_table
+    from kbert.serving import build_model
+    from kbert.train.run import Run
+
+    train, config, vocabulary = job.train, job.config, job.vocabulary
+    if not overwrite and directory.exists():
+        directory.check_same(config, train, vocabulary)
+        finished = directory.finished(train)
+        if finished is not None:
+            if devices.chief and not job.has_metrics(directory):
+                directory.write_config(config, train, vocabulary)
+                job.write_metrics(directory)
+            print(finished)
+            return
+
+    keras.utils.set_random_seed(train.seed)  # initial weights, dropout, TensorFlow's own
+    with devices.strategy.scope():
+        task, encoder, model = build_model(job.task_type, config, vocabulary, train.precision, train.dropout)
+    job.set_start(task, model, encoder)
+    encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
+    if not model.trainable_variables and train.total_steps(1):
+        raise UsageError(
+            f"--freeze_layers={train.freeze_layers}: nothing is left to train, as the task has no weights of its own"
+        )
+    devices.wait()  # all processes have read the directory before the chief writes it
+    if devices.chief:
+        directory.begin(config, train, vocabulary, overwrite)
+    devices.wait()
+    print(frozen_table(model, encoder), flush=True)
+    batches, measure = job.prepare(task, model, encoder, directory, devices)
+    Run(task, model, train, directory, batches, measure, devices).fit()
+    if devices.chief:
+        job.write_metrics(directory)
+    print(f"\nmodel: {directory.path}")
+
+
+def check_shape(shape: EncoderConfig, train: TrainConfig | PretrainConfig, max_length: int) -> None:
+    """Raise UsageError where more layers are to be frozen, or longer rows to be read, than the encoder has."""
+    if train.freeze_layers > shape.num_layers:
+        what = "model" if train.init is None else "checkpoint"
+        raise UsageError(f"--freeze_layers={train.freeze_layers}: the {what} has {shape.num_layers} layers")
+    if max_length > shape.max_sequence_length:
+        raise UsageError(f"--max_length={max_length}: the checkpoint has positions for {shape.max_sequence_length} tokens")
