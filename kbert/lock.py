@@ -1,7 +1,7 @@
-"""A lock on a directory, held by one process while it writes there; it ends with the process, however that ends.
+"""Lock a directory while one process writes there; the lock ends with the process, however that ends.
 
-In: the lock file's path. Out: the lock, or who holds it. The file names its holder for messages; what counts is the kernel's
-lock on it (flock), which a killed process leaves free and an empty or old file does not hold.
+In: the lock file's path. Out: the lock, or who holds it. The file names its holder for messages only; what counts is the
+kernel's lock on it (flock), which a killed process releases and an empty or old file does not hold.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class Held(Exception):
-    """Another process holds the lock; the text says which, and since when."""
+    """Another process holds the lock; the text says which and since when."""
 
 
 class Lock:
-    """A lock that is held from its making until `release`, or the end of a `with` block.
+    """A lock held from construction until `release`, or the end of a `with` block.
 
     Args:
-        path: the lock file, in a directory that exists; it stays there, empty when nobody holds it.
+        path: the lock file, in an existing directory; it remains, empty when nobody holds it.
 
     Raises:
         Held: another process, or another lock of this one, holds it.
@@ -45,12 +45,12 @@ class Lock:
         self._write(json.dumps(name).encode())
 
     def release(self) -> None:
-        """Let others hold it."""
+        """Release the lock."""
         with self._file:
             self._write(b"")
 
     def _write(self, text: bytes) -> None:
-        with contextlib.suppress(OSError):  # on a full disk the lock holds, without a name
+        with contextlib.suppress(OSError):  # on a full disk the lock still holds, without a name
             self._file.truncate(0)
             self._file.write(text)
 
@@ -62,7 +62,7 @@ class Lock:
 
 
 def _holder(file: IO[bytes]) -> str:
-    """Who holds a lock, from its file, which may be about to be written."""
+    """Return who holds a lock, from its file, which may be about to be written."""
     file.seek(0)
     try:
         found = json.load(file)

@@ -1,6 +1,6 @@
-"""A seeded permutation of any range, at any position: computed, never stored.
+"""Compute a seeded permutation of any range at any position, without storing it.
 
-In: positions. Out: the numbers that are there. The order of an epoch's rows comes from it.
+In: positions. Out: the numbers at these positions. It determines the order of an epoch's rows.
 """
 
 import functools
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-ORDER = 2  # of new runs; see `seed_of`
-SORTED_ROWS = 1 << 18  # up to which a permutation is sorted and kept, 8 bytes a row
+ORDER = 2  # order version of new runs; see `seed_of`
+SORTED_ROWS = 1 << 18  # largest permutation that is sorted and cached, 8 bytes a row
 ROUNDS = 8
 
 
@@ -18,14 +18,14 @@ class FormerSeed(int):
 
 
 def seed_of(seed: int, order: int) -> int:
-    """Return the seed that gives rows the order of this number: a run continues in the order that it was begun in."""
+    """Return the seed for an order version: a run continues with the order it started with."""
     return FormerSeed(seed) if order == 1 else seed
 
 
 def permuted(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarray:
     """Return the row numbers at these positions of an epoch's permutation of `range(rows)`.
 
-    Small ranges are sorted by random words, which makes any order as likely as any other. Large ones take a Feistel
+    Small ranges are sorted by random words, which makes every order equally likely. Large ones take a Feistel
     network of eight rounds over the next even power of two, walked until it lands inside the range (Black and Rogaway
     2002, "Ciphers with Arbitrary Finite Domains"): no memory, any position.
     """
@@ -60,9 +60,9 @@ def _network(positions: np.ndarray, rows: int, seed: int, epoch: int, rounds: in
 
 
 def mixed(values: Any) -> np.ndarray:
-    """SplitMix64's finisher (Steele et al. 2014) on uint64 values of any shape; arithmetic is modulo 2**64."""
+    """Apply SplitMix64's finisher (Steele et al. 2014) to uint64 values of any shape; arithmetic is modulo 2**64."""
     z = np.array(values, np.uint64)
-    high = np.empty_like(z)  # in place: what a new array costs is most of this
+    high = np.empty_like(z)  # in place: allocating arrays dominates the cost
     with np.errstate(over="ignore"):
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             z ^= np.right_shift(z, np.uint64(shift), out=high)

@@ -187,16 +187,16 @@ def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
         found = rows(path)
     assert [spans for _, spans in found] == [[[2, 3, "X"]], [[0, 1, "X"], [2, 3, "Y"]], [[0, 1, "X"], [2, 3, "X"]]]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}:2: I-X behind O, which IOB2 does not know (1 times in the file)",
-        f"{path}:5: I-Y behind B-X, which IOB2 does not know (1 times in the file)",
-        f"{path}:7: I-X at a sentence's beginning, which IOB2 does not know (1 times in the file)",
-        f"{path}: 3 broken sequences of tags, each read as seqeval reads it",
+        f"{path}:2: I-X after O, which is invalid in IOB2 (1 times in the file)",
+        f"{path}:5: I-Y after B-X, which is invalid in IOB2 (1 times in the file)",
+        f"{path}:7: I-X at the start of a sentence, which is invalid in IOB2 (1 times in the file)",
+        f"{path}: 3 broken tag sequences, read as seqeval reads them",
     ]
     caplog.clear()
     path.write_text("a B-X\n\nb E-X\nc S-X\nd I-X\n")
     with caplog.at_level(logging.WARNING):
         rows(path)
-    assert "f.bio:1: the sentence ends behind B-X, which BIOES does not know" in caplog.records[0].getMessage()
+    assert "f.bio:1: the sentence ends after B-X, which is invalid in BIOES" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_text_alone_needs_no_tags(tmp_path):
     path.write_text("a\nb\n\nc PER\n")
     read = table(path, "text")
     assert read.read([0, 1])["text"].tolist() == [b"a b", b"c"]
-    with pytest.raises(UsageError, match="conll has a text and its tags"):
+    with pytest.raises(UsageError, match="conll holds a text and its tags"):
         table(path, "text", "label", "more")
 
 

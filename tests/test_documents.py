@@ -116,7 +116,7 @@ def test_commands(tmp_path, checkpoint, capsys):
     assert pretrain.main(flags) == 1
     assert "f.csv: a table, of which the text alone is to be learnt" in capsys.readouterr().err
     (tmp_path / "f.txt").write_text("电影\n很好\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="--encoding=gb18030, but its bytes are UTF-8"):
+    with pytest.raises(UsageError, match="--encoding=gb18030, but the whole file is valid UTF-8"):
         list(corpus.blocks(str(tmp_path / "f.txt"), "sentences", "gb18030"))
 
 

@@ -54,7 +54,7 @@ def test_each_character_has_its_place(text, unit):
     starts = [WIDTHS[unit](text[:i]) for i in range(len(text) + 1)]
     assert [places.character(start) for start in starts] == list(range(len(text) + 1))
     for inside in set(range(starts[-1])) - set(starts):
-        with pytest.raises(ValueError, match=f"place {inside} is inside a character"):
+        with pytest.raises(ValueError, match=f"offset {inside} is inside a character"):
             places.character(inside)
     assert places.character(starts[-1] + 3) == len(text) + 3
 
@@ -68,8 +68,8 @@ def test_blanks_at_the_edges_are_no_part(caplog):
     assert json.loads(reader((text, gold))[1]) == [[3, 7, "LOC"]]
     reader.finish("file")
     reader((text, gold))  # as rows are read again in each epoch
-    assert "file: 1 of 2 entities begin or end with blanks, which are no part of them" in caplog.text
-    assert "file: 1 entities hold nothing but blanks and are left out" in caplog.text
+    assert "file: 1 of 2 entities begin or end with blanks, which are trimmed" in caplog.text
+    assert "file: 1 entities contain only blanks and are dropped" in caplog.text
 
 
 def test_where_words_are_cut():
@@ -90,8 +90,8 @@ def rows(count, offsets="characters", ends="exclusive", lead="😀 "):
 @pytest.mark.parametrize(
     ("offsets", "ends", "said"),
     [
-        ("characters", "inclusive", "with --ends=inclusive 40 of these 40 do not"),
-        ("utf16", "exclusive", "with --offsets=utf16 40 of these 40 do not"),
+        ("characters", "inclusive", "with --ends=inclusive 40 of these 40 would not"),
+        ("utf16", "exclusive", "with --offsets=utf16 40 of these 40 would not"),
         ("utf16", "inclusive", "with --offsets=utf16 --ends=inclusive"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_the_user_says_of_the_places_holds(caplog):
     for row in rows(20, ends="inclusive"):
         reader(row)
     reader.finish("file")
-    assert "with --ends=inclusive 40 of these 40 do not" in caplog.text
+    assert "with --ends=inclusive 40 of these 40 would not" in caplog.text
     for good in (rows(20), rows(20, lead="")):
         reader = EntityReader(SourceConfig())
         for row in good:
@@ -131,13 +131,13 @@ def test_what_the_user_says_of_the_places_holds(caplog):
 @pytest.mark.parametrize(
     ("gold", "settings", "said"),
     [
-        ([[0, 0, "X"]], {}, "characters 0 to 0 .exclusive.;.* its start; with --ends=inclusive those of this row fit"),
-        ([[10, 16, "X"]], {}, "the text has 7 characters.*; with --offsets=bytes those of this row fit"),
+        ([[0, 0, "X"]], {}, "characters 0 to 0 .exclusive.;.* its start; with --ends=inclusive the entities of this row fit"),
+        ([[10, 16, "X"]], {}, "the text has 7 characters.*; with --offsets=bytes the entities of this row fit"),
         ([{"start": 6, "end": 8, "type": "X", "text": "电影"}], {}, "the text has 7 characters.*; with --offsets=utf16"),
-        ([{"start": 4, "end": 5, "type": "X", "text": "很"}], {}, "where the text has ' '; with --offsets=utf16 those"),
-        ([[4, 5, "X"]], {"offsets": "bytes"}, "bytes 4 to 5 .exclusive.: place 4 is inside a character; with --offsets=char"),
-        ({"X": {"a": [[0, 0]]}}, {"ends": "exclusive"}, "characters 0 to 0 .exclusive.; .*; with --ends=inclusive those"),
-        ([[0, 90, "X"]], {}, "an entity starts inside it and ends behind its start$"),
+        ([{"start": 4, "end": 5, "type": "X", "text": "很"}], {}, "where the text has ' '; with --offsets=utf16 the entities"),
+        ([[4, 5, "X"]], {"offsets": "bytes"}, "bytes 4 to 5 .exclusive.: offset 4 is inside a character; with --offsets=char"),
+        ({"X": {"a": [[0, 0]]}}, {"ends": "exclusive"}, "characters 0 to 0 .exclusive.; .*; with --ends=inclusive the entities"),
+        ([[0, 90, "X"]], {}, "an entity must start inside it and end after its start$"),
     ],
 )
 def test_what_would_fit_is_named(gold, settings, said):

@@ -44,7 +44,7 @@ def test_a_text_file_after_columns_of_tokens(tmp_path, said):
     assert later(path, **trained) == [("Ada sits",), ("Oslo",)]
     assert said() == [f"{path}: read as conll as in training"]
     path.write_text("Ada B-X\nsits O\n\nOslo B-Y\n")  # of types that the model does not know
-    with pytest.raises(DataError, match="may be conll, as training read, or texts; --format=conll or --format=txt"):
+    with pytest.raises(DataError, match="may be conll, as in training, or plain texts; --format=conll or --format=txt"):
         later(path, **trained)
     path.write_text("中 \n文 \n\n电\n影\n好\n")  # tokens without tags
     assert later(path, **trained) == [("中文",), ("电影好",)]
@@ -96,24 +96,24 @@ def test_files_after_a_table_without_header(tmp_path, said):
         assert later(tmp_path / name, **trained) == [("fine",), ("dull",)], name
     assert said() == [
         f"{tmp_path / 'a.tsv'}: its first row names its columns",
-        f"{tmp_path / 'b.txt'}: read as tsv as in training; its columns are text, label as in training, and its first row is one of data",
-        f"{tmp_path / 'b.tsv'}: its columns are text, label as in training, and its first row is one of data",
+        f"{tmp_path / 'b.txt'}: read as tsv as in training; columns are text, label as in training, and the first row is data",
+        f"{tmp_path / 'b.tsv'}: columns are text, label as in training, and the first row is data",
         f"{tmp_path / 'c.tsv'}: its first row names its columns",
         f"{tmp_path / 'c.txt'}: read as tsv as in training; its first row names its columns",
     ]
     (tmp_path / "d.txt").write_text("fine\tgood\ndull\n")
-    with pytest.raises(DataError, match=r"d\.txt: its first rows may be tsv, as training read, or texts; --format=tsv or"):
+    with pytest.raises(DataError, match=r"d\.txt: its first rows may be tsv, as in training, or plain texts; --format=tsv or"):
         later(tmp_path / "d.txt", **trained)
     comma = {**trained, "format": "csv"}
     (tmp_path / "e.txt").write_text("Good, but slow\nDull, and long\n")
     assert later(tmp_path / "e.txt", **comma) == [("Good, but slow",), ("Dull, and long",)]
     (tmp_path / "e.txt").write_text("很好,但慢\n不好,太长\n")
-    with pytest.raises(DataError, match="may be csv, as training read, or texts"):
+    with pytest.raises(DataError, match="may be csv, as in training, or plain texts"):
         later(tmp_path / "e.txt", **comma)
     (tmp_path / "e.txt").write_text("很好,good\n不好,太长\n")
     assert later(tmp_path / "e.txt", **comma) == [("很好",), ("不好",)]
     (tmp_path / "f.data").write_text("fine\n")
-    with pytest.raises(UsageError, match=r"the ending \.data says no format and the rows are not tsv as in training; add"):
+    with pytest.raises(UsageError, match=r"the ending \.data does not determine the format and the rows are not tsv as in training; add"):
         later(tmp_path / "f.data", **trained)
     path = tmp_path / "swapped.tsv"
     path.write_text("good\tthe soup was warm\nbad\tthe soup was cold\n")
@@ -140,7 +140,7 @@ def test_encodings(tmp_path, said):
     assert later(path, "train.tsv", encoding="gb18030") == [("味道真好",)]
     assert said() == [f"{path}: read as utf-8 unlike in training"]
     for flags, training in (({"encoding": "gb18030"}, {}), ({"encoding": "latin-1"}, {"encoding": "gb18030"})):
-        with pytest.raises(UsageError, match=r"f\.txt: --encoding=[\w-]+, but its bytes are UTF-8 from beginning to end"):
+        with pytest.raises(UsageError, match=r"f\.txt: --encoding=[\w-]+, but the whole file is valid UTF-8"):
             later(path, "train.tsv", flags=flags, **training)
     path.write_text("味道真好\n", encoding="gb18030")
     assert later(path, "train.tsv", encoding="gb18030") == [("味道真好",)]
@@ -159,22 +159,22 @@ def test_a_first_row_that_repeats_the_names(tmp_path, said):
     path = write_tsv(tmp_path / "f.tsv", ROWS)
     assert read(path, columns=columns) == ROWS
     assert read(write_tsv(tmp_path / "g.tsv", ROWS, ("Text", "LABEL ")), columns=columns) == ROWS
-    assert said() == [f"{tmp_path / n}: its first row names the columns and is no row of data" for n in ("f.tsv", "g.tsv")]
+    assert said() == [f"{tmp_path / n}: its first row is a header and is not read as data" for n in ("f.tsv", "g.tsv")]
     for header in (("sentence", "label"), ("label", "text"), ("text", "label", "id")):
-        with pytest.raises(DataError, match=r"f\.tsv: its first row \(.*\) looks like a header and is not what --columns"):
+        with pytest.raises(DataError, match=r"f\.tsv: its first row \(.*\) looks like a header but differs from what --columns"):
             read(write_tsv(tmp_path / "f.tsv", ROWS, header), columns=columns)
     for more in ({}, {"columns": columns}):
         write_tsv(path, [*ROWS, columns, *ROWS])
-        with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) once more; were files with headers joined"):
+        with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) again; were files with headers concatenated"):
             read(path, **more)
         write_tsv(path, [*ROWS, ("Text", "LABEL"), *ROWS])
-        with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) once more"):
+        with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) again"):
             read(path, **more)
     write_tsv(path, [ROWS[0], ("\ufefftext", "label")])
-    with pytest.raises(DataError, match=r"f\.tsv:3: a byte-order mark \(U\+FEFF\) within the file; were files joined"):
+    with pytest.raises(DataError, match=r"f\.tsv:3: a byte-order mark \(U\+FEFF\) within the file; were files concatenated"):
         read(path)
     write_tsv(path, ROWS, ("text\u200b", "label"))
-    with pytest.raises(DataError, match=r"the name 'text\\u200b' of a column holds U\+200B ZERO WIDTH SPACE"):
+    with pytest.raises(DataError, match=r"the column name 'text\\u200b' contains U\+200B ZERO WIDTH SPACE"):
         read(path)
 
 
@@ -210,14 +210,14 @@ def test_delimiters_and_quotes(tmp_path, said):
 def test_texts_that_are_missing(tmp_path, said):
     path = write_tsv(tmp_path / "f.tsv", [("fine", "x"), ("nan", "x"), ("a nan", "x"), ("NaN", "y")])
     assert len(read(path)) == 4
-    assert said() == [f"{path}: texts that are nan, as pandas writes for a missing one: 2 ({path}:3, {path}:5)"]
+    assert said() == [f"{path}: texts that are nan, which is how pandas writes a missing value: 2 ({path}:3, {path}:5)"]
 
 
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
 def test_json_that_is_no_value(tmp_path, value):
     path = tmp_path / "f.jsonl"
     path.write_text(f'{{"text": "x", "label": 1, "other": {value}}}\n{{"text": "y", "label": {value}}}\n')
-    with pytest.raises(DataError, match=r"f\.jsonl:2: key 'label': -?(NaN|Infinity), which is no value"):
+    with pytest.raises(DataError, match=r"f\.jsonl:2: key 'label': -?(NaN|Infinity), which is not a value"):
         read(path)
     assert len(read(path, ("text",))) == 2
 
@@ -245,4 +245,4 @@ def test_commands_on_files_written_otherwise_than_those_of_training(tmp_path, ch
     assert answers("texts.txt") == ["the good film", "a dull plot"]
     assert answers("dev.tsv") == ["很好", "坏"]
     utf8 = [*common, "--encoding=gb18030", f"--train_data={folder / 'dev.tsv'}"]
-    assert finetune.main(utf8) == 2 and "its bytes are UTF-8" in capsys.readouterr().err
+    assert finetune.main(utf8) == 2 and "valid UTF-8" in capsys.readouterr().err

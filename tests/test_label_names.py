@@ -41,13 +41,13 @@ def test_what_cannot_be_seen(name, found):
         ("caf\u00e9", "cafe\u0301", "Unicode form"),
         ("Ａ", "A", "Unicode form"),
         ("Ａ b", "ab", "case, blanks or Unicode form"),
-        ("1", "1.0", "how the number is written"),
+        ("1", "1.0", "number format"),
     ],
 )
 def test_names_that_look_alike(one, other, by):
     names = LabelNames()
     assert names.add(one) is None
-    assert names.add(other) == f"label {other!r} is another than {one!r}, from which it differs by {by} only"
+    assert names.add(other) == f"label {other!r} is distinct from {one!r}, but differs from it only by {by}"
     assert names.add(one) is None and names.add(other) is None  # once is enough
 
 
@@ -61,20 +61,20 @@ def test_rows_are_named(tmp_path, said):  # noqa: F811
     rows = [("a", "pos"), ("b", "neg"), ("c", "Pos"), ("d", "None"), ("e", "Pos")]
     assert audited(tmp_path, rows, LabelAudit("f.tsv", None)) == []
     assert [line.removeprefix(str(tmp_path)) for line in said()] == [
-        "/f.tsv:4: label 'Pos' is another than 'pos', from which it differs by case only",
-        "/f.tsv:5: label 'None' is taken as one of that name; is it a missing value?",
+        "/f.tsv:4: label 'Pos' is distinct from 'pos', but differs from it only by case",
+        "/f.tsv:5: label 'None' is taken as a label; is it a missing value?",
     ]
     for label, message in (
-        ("pos\u200b", r"f\.tsv:3: label 'pos\\u200b' holds U\+200B ZERO WIDTH SPACE, which cannot be seen"),
-        ("nan", r"f\.tsv:3: label 'nan' is what pandas writes for a missing value"),
+        ("pos\u200b", r"f\.tsv:3: label 'pos\\u200b' contains U\+200B ZERO WIDTH SPACE, which is invisible"),
+        ("nan", r"f\.tsv:3: label 'nan' is how pandas writes a missing value"),
         ("", r"f\.tsv:3: the label is empty"),
     ):
         with pytest.raises(DataError, match=message):
             audited(tmp_path, [("a", "pos"), ("b", label)], LabelAudit("f.tsv", None))
     audit = EntityAudit("f.tsv", None)
     assert not audit(("a", "", '[[0, 1, "LOC"]]'))
-    assert audit(("b", "", '[[0, 1, "Loc"]]')) == "type 'Loc' is another than 'LOC', from which it differs by case only"
-    with pytest.raises(ValueError, match=r"type 'LOC\\u200b' holds U\+200B"):
+    assert audit(("b", "", '[[0, 1, "Loc"]]')) == "type 'Loc' is distinct from 'LOC', but differs from it only by case"
+    with pytest.raises(ValueError, match=r"type 'LOC\\u200b' contains U\+200B"):
         audit(("a", "", '[[0, 1, "LOC\u200b"]]'))
 
 
@@ -101,8 +101,8 @@ def test_a_file_of_labels(tmp_path, checkpoint, capsys):
         "--max_length=16",
     ]
     path.write_text("neg\npos\u200b\n")
-    assert finetune.main(flags) == 1 and f"--labels={path}:2: label 'pos\\u200b' holds U+200B" in capsys.readouterr().err
+    assert finetune.main(flags) == 1 and f"--labels={path}:2: label 'pos\\u200b' contains U+200B" in capsys.readouterr().err
     path.write_text("neg\nPos\nNEG\n")
     assert finetune.main(flags) == 1
     shown = capsys.readouterr().err
-    assert f"--labels={path}:3: label 'NEG' is another than 'neg'" in shown and "label 'pos' is not among" in shown
+    assert f"--labels={path}:3: label 'NEG' is distinct from 'neg'" in shown and "label 'pos' is not among" in shown

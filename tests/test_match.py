@@ -416,7 +416,7 @@ def test_batches_of_a_cross_encoder_hold_drawn_and_mined_negatives(matched):
         ([("a", "b"), ("c", "b")], {}, "all rows have the same text"),
         ([("a", "b"), ("", "d")], {}, r"bad\.tsv:3: the title is empty"),
         ([("a", " "), ("c", "d")], {}, r"bad\.tsv:2: the text is empty"),
-        ([("a", "1"), ("b", "1")], {"text_columns": "headline,headline"}, "a column is named twice"),
+        ([("a", "1"), ("b", "1")], {"text_columns": "headline,headline"}, "a column is listed twice"),
     ],
 )  # fmt: skip
 def test_bad_pairs_are_said(checkpoint, tmp_path, capfd, rows, more, said):

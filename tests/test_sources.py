@@ -106,7 +106,7 @@ def test_globs_and_stdin(tmp_path, monkeypatch):
 def test_format_flag_overrides_the_ending(tmp_path):
     path = write(tmp_path / "f.data", ROWS, "jsonl")
     assert rows_of(table(path, format="jsonl")) == ROWS
-    with pytest.raises(UsageError, match=r"f\.data: the ending \.data says no format; add --format="):
+    with pytest.raises(UsageError, match=r"f\.data: the ending \.data does not determine the format; add --format="):
         table(path)
 
 

@@ -366,7 +366,7 @@ BAD = {
     "layout": ([{"from": 0}], "expected entities as"),
     "label": ("positive", "expected a JSON list of entities, found positive"),
     "number": (3, "expected entities as"),
-    "control": ([{"start": 0, "end": 3, "type": "x\n"}], "holds a line end"),
+    "control": ([{"start": 0, "end": 3, "type": "x\n"}], "contains a line end"),
 }
 
 

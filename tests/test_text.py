@@ -306,7 +306,7 @@ def test_vocabulary_file(tmp_path):
     ("tokens", "message"),
     [
         (["[PAD]", "[UNK]", "[CLS]"], r"v: no \[SEP\] among its 3 tokens"),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "a"], "v:6: token 'a' stands on line 5 already"),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "a"], "v:6: token 'a' is already on line 5"),
     ],
 )
 def test_bad_vocabularies(tokens, message):

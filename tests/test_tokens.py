@@ -174,7 +174,7 @@ def test_whether_tokens_are_characters_is_settled_once(tmp_path):
     train, odd = tmp_path / "train.conll", tmp_path / "odd.conll"
     train.write_text("\n".join([clean] * 10) + "\n👍🏽 O\nBERT O\n", encoding="utf-8")
     table = opened(train)
-    assert table.settle_tokens() == "characters"
+    assert table.resolve_tokens() == "characters"
     assert rows(table)[0][0] == sentence and rows(table)[10][0] == "👍🏽BERT"
     odd.write_text("\n".join(["New O\nYork O\n"] * 30 + [clean]), encoding="utf-8")
     texts = [text for text, *_ in rows(opened(odd, "characters"))]
@@ -183,7 +183,7 @@ def test_whether_tokens_are_characters_is_settled_once(tmp_path):
     assert [text for text, *_ in rows(opened(odd))][-1] == sentence
     english = tmp_path / "english.conll"
     english.write_text("I O\na O\n. O\n\nNew O\nYork O\n")
-    assert opened(english).settle_tokens() == "words"
+    assert opened(english).resolve_tokens() == "words"
 
 
 @pytest.mark.parametrize(
@@ -261,13 +261,13 @@ def test_columns_are_chosen_by_name_or_number(tmp_path):
         first = rows(opened(path, **config))[0]
         assert (first[0], read_tags(first[2])[1]) == (text, tags)
     for config, message in (
-        ({"label_column": "ner"}, "--label_column=ner: no such column; a file of columns names none"),
+        ({"label_column": "ner"}, "--label_column=ner: no such column; a CoNLL file has no column names"),
         ({**named, "label_column": "label"}, "--label_column=label: no such column; it has id, word, pos, ner"),
         ({**named, "text_columns": ("5",)}, "--text_columns=5: there are 4 columns"),
     ):
         with pytest.raises(UsageError, match=message):
             opened(path, **config)
-    with pytest.raises(DataError, match="t.conll:1: 4 columns, but column 5 is asked for"):
+    with pytest.raises(DataError, match="t.conll:1: 4 columns, but column 5 is requested"):
         opened(path, text_columns=("2",), label_column="5")
     with pytest.raises(DataError, match="t.conll:1: 4 columns, expected 2"):
         opened(path, columns=("word", "ner"), text_columns=("word",), label_column="ner")
@@ -386,7 +386,7 @@ def test_lists_of_tokens_are_read_as_columns_are(tmp_path):
     alone = open_table(str(path), SourceConfig(**flags), ("tokens", "id"), keyed_by=1, tokens="words")
     assert rows(alone)[0] == ("St. Ives is", "0 3 4 8 9 11", "7")
     for bad, message in (
-        ({"ner_tags": [3, 4, 0]}, "expected a list of tags, strings that are not empty"),
+        ({"ner_tags": [3, 4, 0]}, "expected a list of tags, non-empty strings"),
         ({"tokens": ["a"]}, "1 tokens, but 3 tags"),
         ({"tokens": "a"}, "expected a list of tokens"),
     ):

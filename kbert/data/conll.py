@@ -1,8 +1,8 @@
-"""CoNLL columns: a token a line with its tag in another column, a blank line between sentences.
+"""Read CoNLL columns: one token a line with its tag in another column, a blank line between sentences.
 
-In: lines, and which columns hold token and tag. Out: a sentence's text, where its tokens are, and its gold: entities
-as spans of the text's characters, with the tags they were read from. Columns are between tabs or blanks; CoNLL-U is
-read too. Comments (`# ...`), documents' marks (-DOCSTART-) and, in CoNLL-U, ranges (1-2) and empty nodes (1.1) hold no token.
+In: lines, and which columns hold token and tag. Out: a sentence's text, its tokens' offsets, and its gold: entities
+as spans of the text's characters, with the tags they were read from. Columns are separated by tabs or blanks; CoNLL-U is
+read too. Comments (`# ...`), document marks (-DOCSTART-) and, in CoNLL-U, ranges (1-2) and empty nodes (1.1) hold no token.
 """
 
 import json
@@ -18,8 +18,8 @@ from kbert.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
-SHOWN = 3  # broken sequences that are named; more are counted
-SAMPLED = 5000  # lines of a file that are kept to be looked at
+SHOWN = 3  # broken sequences listed in the log; more are only counted
+SAMPLED = 5000  # lines of a file kept for inspection
 ENDS = frozenset(".!?。！？")
 SEPARATOR = re.compile(r"[ \t]+")  # an ideographic or a no-break space can be a token
 UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")  # the columns of CoNLL-U
@@ -28,14 +28,14 @@ NODE = re.compile(r"\d+([-.]\d+)?")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which of a line's columns are read.
+    """The columns to read from each line.
 
     Attributes:
-        word, tag: places of token and tag from 0, or from -1 at the end; no tag: texts alone are read.
-        names: of all columns, where they have some; each line has as many.
-        word_named, tag_named: whether the user chose them, so that nothing about them is doubted.
+        word, tag: positions of token and tag from 0, or from -1 at the end; tag None: read texts only.
+        names: names of all columns, if they have any; each line must have as many columns.
+        word_named, tag_named: whether the user chose them explicitly, so that no plausibility check applies.
         universal: whether the lines are CoNLL-U.
-        marked: tags of lines that begin with "#" and are tokens.
+        marked: tags of lines that begin with "#" but are tokens.
     """
 
     word: int = 0
@@ -58,19 +58,19 @@ class Columns:
         lenient: Container[str] = (),
         taken: Container[str] = (),
     ) -> "Columns":
-        """Return the columns that names or numbers choose.
+        """Resolve column names or numbers.
 
         Args:
             name: the file, for messages.
-            names: those of --columns, or none.
+            names: the names given by --columns, if any.
             word, tag: a name, or a number from 1 (from -1 at the end); "text" and "label" are the first and the last
                 column, in CoNLL-U FORM and UPOS, where no column has that name.
             universal: whether the file is CoNLL-U.
-            lenient: flags whose names may be those of other files that a model was trained on; the default holds then.
-            taken: flags that training gave and not the user now, so that what they choose may be doubted.
+            lenient: flags taken from training, whose names may belong to other files; fall back to the default if not found.
+            taken: flags taken from training and not given now, so that their choice is checked for plausibility.
 
         Raises:
-            UsageError: there is no such column.
+            UsageError: no such column.
         """
         known = tuple(names) or (UNIVERSAL if universal else ())
 
@@ -85,7 +85,7 @@ class Columns:
                 return number - (number > 0), named
             if (spec == default or key in lenient) and not names:
                 return otherwise, False
-            hint = f"it has {', '.join(known)}" if known else "a file of columns names none; give their names with --columns"
+            hint = f"it has {', '.join(known)}" if known else "a CoNLL file has no column names; give them with --columns"
             raise UsageError(f"{name}: {flag}={spec}: no such column; {hint}, or a number (1 is the first, -1 the last)")
 
         first, last = (known.index("FORM"), known.index("UPOS")) if known == UNIVERSAL else (0, -1)
@@ -94,10 +94,10 @@ class Columns:
         return cls(at, tag_at, known, word_named, tag_named, universal)
 
     def parts(self, line: str) -> list[str]:
-        """Return a line's columns, one or more; a token may hold blanks where a tab is after it, and may be a blank itself.
+        """Split a line into columns; before a tab, a token may contain blanks or be one.
 
         Raises:
-            ValueError: there are fewer than are read, or not as many as have names.
+            ValueError: there are fewer columns than requested, or a different number than there are names.
         """
         if "\r" in line.strip(" \t\r\n"):
             raise ValueError("a lone carriage return within the line; end lines with a line feed")
@@ -107,7 +107,7 @@ class Columns:
             raise ValueError(f"{len(parts)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(line)}")
         for at in (self.word, self.tag):
             if at is not None and not -len(parts) <= at < len(parts):
-                raise ValueError(f"{len(parts)} columns, but column {at + (at >= 0)} is asked for: {_shown(line)}")
+                raise ValueError(f"{len(parts)} columns, but column {at + (at >= 0)} is requested: {_shown(line)}")
         if self.tag is not None and len(parts) < 2:
             raise ValueError(f"one column ({parts[0]!r}), expected a token and its tag, with a tab or spaces between")
         if not parts[self.word]:
@@ -115,7 +115,7 @@ class Columns:
         return parts
 
     def comment(self, line: str) -> bool:
-        """Return whether a line holds no token though it is not blank; "#" with a tag that other lines have is a token."""
+        """Return whether a non-blank line holds no token; "#" with a tag that other lines have is a token."""
         if self.universal:
             node = line.partition("\t")[0]
             return line.startswith("#") or (NODE.fullmatch(node) is not None and not node.isdigit())
@@ -134,14 +134,14 @@ class Columns:
 
 @dataclass
 class Survey:
-    """What the lines of one file are like.
+    """Statistics of one file's lines.
 
     Attributes:
-        lines: the first of them: number, place in the sentence from 0, columns.
-        tags: how often each tag occurs.
-        widths: how often lines have so many columns.
-        ends: tokens that end a sentence (full stops and the like).
-        followed: (tag, the next tag; "" at a sentence's ends) -> how often, and the line of the first.
+        lines: the first of them: line number, position in the sentence from 0, columns.
+        tags: frequency of each tag.
+        widths: number of lines by number of columns.
+        ends: number of tokens that end a sentence (full stops and the like).
+        followed: (tag, the next tag; "" at a sentence's ends) -> frequency, and the line of the first occurrence.
     """
 
     columns: Columns
@@ -156,13 +156,13 @@ class Survey:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file's sentences are read.
+    """Parse one file's sentences.
 
     Attributes:
-        columns: those of its lines.
-        tags: the scheme of its tags; None where texts alone are read.
+        columns: the columns to read.
+        tags: the scheme of the tags; None to read texts only.
         tokens: whether a token is a word or a character of unspaced text.
-        counts: what its tokens are like.
+        counts: statistics of the tokens.
     """
 
     columns: Columns
@@ -171,7 +171,7 @@ class Reading:
     counts: TokenCounts
 
     def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
-        """Return the text of a sentence, where its tokens are (see `placed`), and its gold; None where no token is there."""
+        """Return a sentence's text, its tokens' offsets (see `placed`), and its gold; None if there is no token."""
         rows = [self.columns.parts(line) for line in lines if not skipped(line) and not self.columns.comment(line)]
         if not rows:
             return None
@@ -181,7 +181,7 @@ class Reading:
 
 
 def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | None, kind: Tokens) -> tuple[str, str, str]:
-    """Return the text of tokens, where they are, and their gold: JSON of entities over the text, and the tags themselves."""
+    """Return the text, the tokens' offsets, and the gold: JSON of entities over the text, and the tags themselves."""
     text, starts = joined(words, kind)
     written = placed(words, starts)
     if tags is None or scheme is None:
@@ -198,7 +198,7 @@ def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | 
 
 
 def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
-    """Return the tags that a row's gold was read from, with their scheme; None where it was given as entities."""
+    """Return the tags that a row's gold was read from, with their scheme; None if it was given as entities."""
     value = json.loads(gold)
     if not isinstance(value, dict) or not isinstance(value.get("scheme"), list):
         return None
@@ -207,12 +207,12 @@ def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
 
 
 def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
-    """Look through a file.
+    """Collect statistics over a file.
 
     Args:
         name: the file, for messages.
-        lines: its lines.
-        columns: those that are read.
+        lines: the file's lines.
+        columns: the columns to read.
 
     Raises:
         DataError: a line is malformed, named as FILE:LINE.
@@ -261,10 +261,10 @@ def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
 
 
 def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
-    """Return the scheme of tags, from which tags follow which; broken sequences are reported in the log.
+    """Infer the tag scheme from which tags follow which; log broken sequences.
 
     Raises:
-        DataError: they are of mixed schemes.
+        DataError: the tags mix schemes.
     """
     untyped = {tag for pair in followed for tag in pair} - {"", "O"} <= PREFIXES
     schemed = {(typed(a), typed(b)): found for (a, b), found in followed.items()} if untyped else followed
@@ -274,33 +274,33 @@ def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
         raise DataError(f"{name}:{error}") from None
     broken = [(line, *pair, count) for pair, (count, line) in followed.items() if tags.breaks(*pair)]
     for place, tag, after, count in sorted(broken)[:SHOWN]:
-        what = f"{after or 'the sentence ends'} behind {tag}" if tag else f"{after} at a sentence's beginning"
-        log.warning("%s:%d: %s, which %s does not know (%d times in the file)", name, place, what, tags.scheme, count)
+        what = f"{after or 'the sentence ends'} after {tag}" if tag else f"{after} at the start of a sentence"
+        log.warning("%s:%d: %s, which is invalid in %s (%d times in the file)", name, place, what, tags.scheme, count)
     if broken:
         total = sum(count for *_, count in broken)
-        log.warning("%s: %d broken sequences of tags, each read as seqeval reads it", name, total)
+        log.warning("%s: %d broken tag sequences, read as seqeval reads them", name, total)
     return tags
 
 
 def skipped(line: str) -> bool:
-    """Return whether a line ends a sentence: blank, or the mark of a document's start."""
+    """Return whether a line ends a sentence: a blank line or the start of a document."""
     line = line.strip(" \t\r\n")
     return not line or line.startswith("-DOCSTART-")
 
 
 def first_line(lines: Iterable[str]) -> str:
-    """Return the first line that is not blank nor a comment."""
+    """Return the first line that is neither blank nor a comment."""
     return next((line for line in lines if not skipped(line) and not line.startswith("#")), "")
 
 
 def is_universal(line: str) -> bool:
-    """Return whether a line is a token of CoNLL-U."""
+    """Return whether a line is a CoNLL-U token."""
     parts = line.rstrip("\r\n").split("\t")
     return len(parts) == len(UNIVERSAL) and NODE.fullmatch(parts[0]) is not None
 
 
 def _parts(line: str) -> list[str]:
-    """Return a line's columns between tabs, or else between blanks or tabs."""
+    """Split a line at tabs, or else at blanks and tabs."""
     word, tab, rest = line.partition("\t")
     if tab and word:
         word = word if word.isspace() else word.strip(" ")

@@ -1,18 +1,18 @@
-"""Character encodings of the files that users name: which exist, and files whose bytes are UTF-8 under any name."""
+"""Check the encodings that users name, and detect files that are UTF-8 under another name."""
 
 import codecs
 from collections.abc import Iterable
 
 from kbert.errors import UsageError
 
-ENOUGH = 10_000  # characters of several bytes that leave no doubt
+ENOUGH = 10_000  # multi-byte characters after which there is no doubt
 
 
 def check(encoding: str) -> bool:
-    """Return whether line ends are single bytes in an encoding, so that its lines can be distinguished.
+    """Return whether line ends are single bytes in an encoding, so that lines can be split as bytes.
 
     Raises:
-        UsageError: there is no such encoding.
+        UsageError: no such encoding.
     """
     try:
         return "\n".encode(encoding) == b"\n"
@@ -23,21 +23,21 @@ def check(encoding: str) -> bool:
 
 
 def check_not_utf8(name: str, encoding: str, blocks: Iterable[bytes]) -> None:
-    """Raise UsageError where a file is to be read in another encoding though its bytes are UTF-8.
+    """Raise UsageError if a file is to be read in another encoding although its bytes are UTF-8.
 
-    Chinese text in GB18030 is never UTF-8 by chance but for a few characters of two bytes.
+    Text in GB18030 is never UTF-8 by accident, except for a few two-byte characters.
     """
     if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
         long, short = utf8_characters(blocks)
         if long > 1 or short > 8:
             raise UsageError(
-                f"{name}: --encoding={encoding}, but its bytes are UTF-8 from beginning to end, and would be read as other "
-                "characters; leave --encoding out"
+                f"{name}: --encoding={encoding}, but the whole file is valid UTF-8 and would be decoded to wrong"
+                " characters; leave --encoding out"
             )
 
 
 def utf8_characters(blocks: Iterable[bytes]) -> tuple[int, int]:
-    """Return how many characters of three bytes and more, and of two, a file has in UTF-8; none where it is not UTF-8."""
+    """Count a file's characters of three or more, and of two, bytes in UTF-8; zeros if it is not UTF-8."""
     decoder, long, short = codecs.getincrementaldecoder("utf-8")(), 0, 0
     for block in blocks:
         try:
@@ -51,5 +51,5 @@ def utf8_characters(blocks: Iterable[bytes]) -> tuple[int, int]:
             break
     else:
         if decoder.getstate()[0]:
-            return 0, 0  # ends within a character
+            return 0, 0  # truncated within a character
     return long, short

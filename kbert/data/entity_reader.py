@@ -1,8 +1,8 @@
-"""Entities as a file writes them: their places become characters, and a file whose places are clearly others is an error.
+"""Convert entity offsets to characters, and reject files whose offsets evidently count something else.
 
-In: the text and the gold column of each row. Out: the same with the entities as JSON triples `[start, end, type]`, characters
-of the text, ends exclusive, without blanks at their edges. What a file counts is not seen in one row, but in all of them:
-places that cut words mean that it counts something else. No TensorFlow.
+In: the text and the gold column of each row. Out: the same with entities as JSON triples `[start, end, type]`, in characters
+of the text, ends exclusive, blanks trimmed. What the offsets count shows only over all rows: entities that begin or end
+inside words mean that the offsets count something else. No TensorFlow.
 """
 
 import json
@@ -18,26 +18,26 @@ from kbert.errors import DataError
 
 log = logging.getLogger(__name__)
 
-FEW = 3  # entities that cut words before anything is made of it
-SHOWN = 2  # rows in a message
+FEW = 3  # entities that cut words; fewer are ignored
+SHOWN = 2  # rows quoted in a message
 
 
 class Counting(NamedTuple):
-    """What places count. `ends` None: exclusive, or as a layout has them by definition."""
+    """The unit of offsets. `ends` None: exclusive, or as the file's layout defines them."""
 
     offsets: Offsets = "characters"
     ends: Ends | None = None
 
     def flags(self, now: "Counting") -> str:
-        """Return the flags by which it differs from the counting now."""
+        """Return the flags that change `now` into this."""
         return " ".join(f"--{name}={value}" for name, value in self._asdict().items() if value != getattr(now, name))
 
 
 class EntityReader:
-    """Reads the gold column of rows, with the text in front; see `kbert.data.table.open_table`.
+    """Convert the gold column of rows, given the text; see `kbert.data.table.open_table`.
 
     Args:
-        source: says what places count, where it does.
+        source: the settings; its `offsets` and `ends` are used where given.
     """
 
     def __init__(self, source: SourceConfig):
@@ -45,16 +45,16 @@ class EntityReader:
         self.settled = source.offsets is not None and source.ends is not None
         ends = dict.fromkeys((source.ends, *typing.get_args(Ends)))
         others = (Counting(unit, end) for unit in typing.get_args(Offsets) for end in ends)
-        # Those that differ in one way first.
+        # Those that differ in one setting first.
         self.others = sorted(
             {*others} - {self.counting}, key=lambda c: (c.flags(self.counting).count("--"), c.flags(self.counting))
         )
         self.surveying = True
-        self.rows: list[str] = []  # some that cut words
+        self.rows: list[str] = []  # examples of rows with entities that cut words
         self.found = self.cut = self.blank = self.empty = 0
-        self.moved: Counter[Counting] = Counter()  # entities that other countings place elsewhere
-        self.mended: Counter[Counting] = Counter()  # those of them that cut words as they are, and not elsewhere
-        self.spoilt: Counter[Counting] = Counter()  # and the other way round
+        self.moved: Counter[Counting] = Counter()  # entities that move under another counting
+        self.mended: Counter[Counting] = Counter()  # those that cut words now, and not after moving
+        self.spoilt: Counter[Counting] = Counter()  # those that cut words only after moving
 
     def __call__(self, values: tuple[str, ...]) -> tuple[str, ...]:
         text, gold, *others = values
@@ -64,7 +64,7 @@ class EntityReader:
         except ValueError as error:
             fits = [other for other in self.others if _fits(written, text, other)]
             raise ValueError(
-                f"{error}{f'; with {fits[0].flags(self.counting)} those of this row fit' if fits else ''}"
+                f"{error}{f'; with {fits[0].flags(self.counting)} the entities of this row fit' if fits else ''}"
             ) from None
         edged = [(*trimmed(text, start, end), kind) for start, end, kind in spans]
         if self.surveying:
@@ -76,22 +76,22 @@ class EntityReader:
         return (text, json.dumps(sorted(span for span in edged if span[0] < span[1]), ensure_ascii=False), *others)
 
     def finish(self, name: str) -> None:
-        """Say what was found in all rows of a source.
+        """Log what was found over all rows of a source.
 
         Raises:
-            DataError: most entities cut words, or most of those do that another counting would place elsewhere.
+            DataError: most entities cut words, or another counting would fix most of those that do.
         """
         self.surveying = False
         self._check(name)
         if self.empty:
-            log.warning("%s: %d entities hold nothing but blanks and are left out", name, self.empty)
+            log.warning("%s: %d entities contain only blanks and are dropped", name, self.empty)
         if self.blank:
             log.warning(
-                "%s: %d of %d entities begin or end with blanks, which are no part of them", name, self.blank, self.found
+                "%s: %d of %d entities begin or end with blanks, which are trimmed", name, self.blank, self.found
             )
 
     def _check(self, name: str) -> None:
-        """Raise DataError, or warn, where entities cut words."""
+        """Raise DataError, or warn, if entities cut words."""
         if self.cut < FEW:
             return
         better = [other for other in self.others if self.mended[other] >= FEW and self.mended[other] > self.moved[other] / 2]
@@ -100,19 +100,19 @@ class EntityReader:
             return
         best = max(better, key=lambda other: self.mended[other], default=None)  # the simplest of equals
         said = (
-            f"{name}: {self.cut} of {self.found} entities begin or end inside a word, as their places are read now:\n"
+            f"{name}: {self.cut} of {self.found} entities begin or end inside a word, as their offsets are read now:\n"
             + "".join(f"  {row}\n" for row in self.rows)
-            + "They may count UTF-16 units, as JavaScript, Java and C# do (--offsets=utf16), or bytes (--offsets=bytes), or "
-            "name the last character (--ends=inclusive)"
-            + (f"; with {best.flags(self.counting)} {self.mended[best]} of these {self.cut} do not" if best else "")
+            + "The offsets may count UTF-16 units, as JavaScript, Java and C# do (--offsets=utf16), or bytes "
+            "(--offsets=bytes), or name the last character (--ends=inclusive)"
+            + (f"; with {best.flags(self.counting)} {self.mended[best]} of these {self.cut} would not" if best else "")
         )
         if self.settled:
             log.warning("%s", said)
         else:
-            raise DataError(f"{said}. If the places are right, give --offsets=characters --ends=exclusive")
+            raise DataError(f"{said}. If the offsets are right, give --offsets=characters --ends=exclusive")
 
     def _survey(self, written: list[Entity], text: str, spans: list[Span]) -> None:
-        """Count which entities of a row cut words, and which would if places counted something else."""
+        """Count a row's entities that cut words, and those that would under other countings."""
         cuts = [_cuts(text, start, end) for start, end, _ in spans]
         self.found, self.cut = self.found + len(spans), self.cut + sum(cuts)
         if any(cuts) and len(self.rows) < SHOWN:
@@ -137,10 +137,10 @@ class EntityReader:
 
 
 def placed(written: list[Entity], text: str, counting: Counting) -> list[Span]:
-    """Return entities in characters of their text, ends exclusive, in the order given.
+    """Convert entities to characters of their text, ends exclusive, in the order given.
 
     Raises:
-        ValueError: one is not inside the text, is empty, or has another surface than its own there.
+        ValueError: an entity is outside the text, is empty, or its surface differs from the text there.
     """
     places = Places(text, counting.offsets)
     unit = {"characters": "characters", "utf16": "UTF-16 units", "bytes": "bytes"}[counting.offsets]
@@ -154,8 +154,8 @@ def placed(written: list[Entity], text: str, counting: Counting) -> list[Span]:
             raise ValueError(f"entity {entity.kind!r} at {how}: {error}") from None
         if not 0 <= start < end <= len(text):
             raise ValueError(
-                f"entity {entity.kind!r} at {how}; the text has {len(text)} characters, and an entity starts inside it "
-                "and ends behind its start"
+                f"entity {entity.kind!r} at {how}; the text has {len(text)} characters, and an entity must start inside it "
+                "and end after its start"
             )
         surface = entity.surface
         if surface is not None and _bare(surface) != _bare(text[start:end]):
@@ -165,7 +165,7 @@ def placed(written: list[Entity], text: str, counting: Counting) -> list[Span]:
 
 
 def _fits(written: list[Entity], text: str, counting: Counting) -> bool:
-    """Return whether all entities of a row are inside their text, with their surfaces and whole words."""
+    """Return whether all of a row's entities are inside their text, match their surfaces and cut no word."""
     try:
         return not any(_cuts(text, start, end) for start, end, _ in placed(written, text, counting))
     except ValueError:

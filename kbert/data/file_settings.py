@@ -1,8 +1,8 @@
-"""How one file is to be read, where flags, the file itself and training's settings each say something.
+"""Resolve how to read one file from flags, the file itself and the settings used in training.
 
-In: a file and the settings of its source. Out: the format, encoding, delimiter and columns that hold for this file. A flag
-of the command comes first, then what the file says itself (its ending, its header row, bytes that are UTF-8), then what
-training recorded, then the default. Where an ending says nothing certain (.txt, none), the first rows decide.
+In: a file and the settings of its source. Out: the file's format, encoding, delimiter and columns. Precedence: a flag
+of the command, then the file itself (its ending, its header row, bytes that are UTF-8), then what
+training recorded, then the default. Where the ending is ambiguous (.txt, none), the first rows decide.
 """
 
 import csv
@@ -18,8 +18,8 @@ from kbert.data.tokens import wide
 from kbert.errors import DataError, UsageError
 
 Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
-SAMPLE = 1 << 18  # bytes of a file that are looked at
-ROWS = 200  # and lines of them
+SAMPLE = 1 << 18  # bytes of a file to inspect
+ROWS = 200  # lines of a file to inspect
 ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad", ".seg": "terms"}
 ENDINGS |= dict.fromkeys((".conll", ".conllu", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
 CHOOSING = frozenset(("text_columns", "label_column"))  # the flags that choose the columns of tokens and tags
@@ -27,37 +27,39 @@ ALL = "tsv|csv|jsonl|txt|conll|squad|terms"
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What holds for one file; `note` says what was taken from training."""
+class FileSettings:
+    """Resolved settings of one file; `note` says what was taken from training."""
 
     format: Format
     encoding: str
-    columns: tuple[str, ...] = ()  # as flags name them
-    recorded_columns: tuple[str, ...] = ()  # as training's flags did
+    columns: tuple[str, ...] = ()  # names given by flags
+    recorded_columns: tuple[str, ...] = ()  # names given by training's flags
     delimiter: str = ","
     note: str = ""
-    lenient: frozenset[str] = frozenset()  # flags that a model's training gave, whose names may be those of other files
-    taken: frozenset[str] = frozenset()  # those of them that the command does not give, so that a number may not fit
-    labels: tuple[str, ...] = ()  # those of the model
-    label_column: str = ""  # as training named it
+    lenient: frozenset[str] = frozenset()  # flags taken from training, whose names may belong to other files
+    taken: frozenset[str] = frozenset()  # those not given now, so that a column number may not fit
+    labels: tuple[str, ...] = ()  # the model's labels
+    label_column: str = ""  # name given in training
 
 
-def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Settled:
-    """Return the settings of one file.
+def resolve_settings(
+    name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]
+) -> FileSettings:
+    """Resolve the settings of one file.
 
     Args:
-        name: the file; `<stdin>` has no ending.
-        stream: its bytes, which can be read again.
-        config: what flags say, else defaults.
-        recorded: what training's flags said; None where there was no training.
-        columns: the columns wanted.
+        name: the file's name; `<stdin>` has no ending.
+        stream: its bytes; must be seekable.
+        config: the flags' values, or defaults.
+        recorded: the settings used in training; None if there was no training.
+        columns: the columns to read.
 
     Raises:
-        UsageError: nothing says the format, or an encoding or a delimiter is none or not that of the file.
-        DataError: the first rows fit training's format in part.
+        UsageError: the format cannot be determined, or the encoding or delimiter does not exist or does not fit the file.
+        DataError: the first rows only partly fit training's format.
     """
     if name.startswith("tfds:"):
-        return Settled("jsonl", "utf-8")  # as kbert copied it
+        return FileSettings("jsonl", "utf-8")  # as kbert copied it
     notes = []
     encoding = _encoding(name, stream, config.encoding, recorded)
     if recorded and recorded.source.encoding != config.encoding:
@@ -77,7 +79,7 @@ def settle(name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorde
     character = _character(delimiter)
     if config.delimiter != "," and kind != "csv":
         raise UsageError(f"{name}: --delimiter={config.delimiter} is for csv, and the file is read as {kind}; add --format=csv")
-    return Settled(
+    return FileSettings(
         kind,
         encoding,
         config.columns,
@@ -98,7 +100,7 @@ def _ending(name: str) -> str:
 def _character(delimiter: str) -> str:
     found = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(delimiter, delimiter)
     if len(found) != 1 or found in '"\r\n':
-        raise UsageError(f"--delimiter={delimiter}: expected one character between the columns of csv, or tab")
+        raise UsageError(f"--delimiter={delimiter}: expected one character, or tab")
     return found
 
 
@@ -113,7 +115,7 @@ def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Reco
     if recorded:
         trained = ENDINGS.get(recorded.ending) if recorded.source.format == "auto" else recorded.source.format
     certain = own not in (None, "txt")
-    # An ending that training, too, read as something else says nothing of its own.
+    # An ending that training also read as something else is not evidence.
     if recorded and trained and trained != own and (not certain or ending == recorded.ending):
         if own == "txt" and len(columns) > 1:
             return trained  # plain text has one column
@@ -122,12 +124,12 @@ def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Reco
             return trained
         if found == "unsure" and not certain:
             raise DataError(
-                f"{name}: its first rows may be {trained}, as training read, or texts; "
-                f"--format={trained} or --format=txt says which"
+                f"{name}: its first rows may be {trained}, as in training, or plain texts; "
+                f"--format={trained} or --format=txt decides"
             )
     if own is None:
         hint = f" and the rows are not {trained} as in training;" if trained else ";"
-        raise UsageError(f"{name}: the ending {ending or '(none)'} says no format{hint} add --format={ALL}")
+        raise UsageError(f"{name}: the ending {ending or '(none)'} does not determine the format{hint} add --format={ALL}")
     return own
 
 
@@ -135,10 +137,10 @@ def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequenc
     """Return whether a file's first lines look like rows of training's format.
 
     Args:
-        kind: the format.
-        head: the lines.
-        recorded: names the columns and labels.
-        columns: those wanted.
+        kind: the format to test.
+        head: the file's first lines.
+        recorded: the columns and labels used in training.
+        columns: the columns to read.
     """
     lines = [line for line in head if line.strip()]
     if not lines:
@@ -168,7 +170,7 @@ def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequenc
 
 
 def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
-    """Return whether one of the rows has a label that the model knows, or no label that could be known."""
+    """Return whether a row has one of the model's labels, or the labels cannot be checked."""
     names, label = recorded.source.columns, recorded.source.label_column
     if label not in names or not recorded.labels:
         return True
@@ -177,7 +179,7 @@ def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
 
 
 def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no", "unsure"]:
-    """Return whether lines are tokens with one of a model's tags, or tokens alone with blank lines between sentences."""
+    """Return whether lines are tokens with a model's tags, or tokens alone with blank lines between sentences."""
     kinds = {*labels, schemes.UNTYPED}
     lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line)]
     tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
@@ -189,7 +191,7 @@ def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no"
 
 
 def _columned(lines: Sequence[Sequence[str]]) -> bool:
-    """Return whether lines are columns of which the last holds tags with prefixes, those of other types."""
+    """Return whether lines are columns whose last holds prefixed tags, even of other types."""
     widths, last = {len(line) for line in lines}, [line[-1] for line in lines]
     return len(widths) == 1 and all(tag == "O" or schemes.split(tag)[0] for tag in last) and {*last} != {"O"}
 
@@ -204,24 +206,24 @@ def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
 
 
 def _head(sample: bytes, encoding: str) -> list[str]:
-    """Return the first lines of a file, whole ones unless it has one only."""
+    """Return the first complete lines of a file, or its only line."""
     lines = sample.splitlines(keepends=True)[: ROWS + 1]
     if len(lines) > 1 and not lines[-1].endswith(b"\n"):
         last = lines.pop()
         lines += [last] if len(sample) < SAMPLE and len(lines) < ROWS else []
     try:
         text = b"".join(lines[:ROWS]).decode(encoding, "replace").removeprefix("\ufeff")
-    except UnicodeError:  # idna and punycode know no "replace"
+    except UnicodeError:  # idna and punycode do not support "replace"
         return [""]
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | None) -> str:
-    """Return the file's encoding; UTF-8 where it is that, whatever training read."""
+    """Return the file's encoding; UTF-8 if its bytes are UTF-8, whatever training read."""
     given, wanted = (_without_mark(each) for each in (given, recorded.source.encoding if recorded else given))
     for each in (wanted, given):
         if not encodings.check(each):
-            return each  # which only a document of questions may be in
+            return each  # allowed for JSON documents only
     stream.seek(0)
     blocks = iter(lambda: stream.read(1 << 20), b"")
     if wanted == given:
@@ -231,24 +233,24 @@ def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | Non
 
 
 def _without_mark(encoding: str) -> str:
-    """Return the encoding; UTF-8 for the one that has a byte order mark, which is skipped anyway."""
+    """Return the encoding; plain UTF-8 for the variant with a byte order mark, which is skipped anyway."""
     return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
 
 
 class Header(NamedTuple):
-    """Whose names a table's columns have; `note` says so where it is not plain."""
+    """A table's column names and where they come from; `note` explains the source if it is not obvious."""
 
     names: Sequence[str]
-    first: bool  # whether its first row holds them
+    first: bool  # whether the first row holds them
     source: str
     note: str = ""
 
 
-def header_row(name: str, first: Sequence[str], settled: Settled, columns: Sequence[str]) -> Header:
-    """Return the names of a table's columns, which flags give, its first row or training.
+def header_row(name: str, first: Sequence[str], settled: FileSettings, columns: Sequence[str]) -> Header:
+    """Return a table's column names, from flags, its first row or training.
 
     Raises:
-        DataError: the first row looks like a header that the flags contradict.
+        DataError: the first row looks like a header but contradicts the flags.
     """
     given = settled.columns
     if not given:
@@ -261,20 +263,20 @@ def header_row(name: str, first: Sequence[str], settled: Settled, columns: Seque
         return Header(given, False, source)  # which is an error in itself
     alike = [_plain(a) == _plain(b) for a, b in zip(first, given, strict=False)]
     if alike and all(alike) and len(first) == len(given):
-        return Header(given, True, source, "its first row names the columns and is no row of data")
+        return Header(given, True, source, "its first row is a header and is not read as data")
     if any(alike) or (len(first) > 1 and sorted(map(_plain, first)) == sorted(map(_plain, given))):
         raise DataError(
-            f"{name}: its first row ({', '.join(first)[:80]}) looks like a header and is not what {source}: "
-            f"{', '.join(given)}; remove it, or leave --columns out, or name in it what the first row does"
+            f"{name}: its first row ({', '.join(first)[:80]}) looks like a header but differs from what {source}: "
+            f"{', '.join(given)}; remove it, or leave --columns out, or give the first row's names"
         )
     if not settled.columns and len(first) == len(given) and settled.label_column in given:
         text, label = first[list(given).index(columns[0])], first[list(given).index(settled.label_column)]
         if text in settled.labels and label and label not in settled.labels:
             raise DataError(
-                f"{name}: its columns would be {', '.join(given)} as in training, but its first row has a label of the model "
-                f"as text ({text!r}) and none as label ({label[:40]!r}); are they in another order? --columns= names them"
+                f"{name}: the columns are {', '.join(given)} as in training, but the first row has a label of the model "
+                f"as text ({text!r}) and none as label ({label[:40]!r}); if their order differs, set --columns="
             )
-    taken = "" if settled.columns else f"its columns are {', '.join(given)} as in training, and its first row is one of data"
+    taken = "" if settled.columns else f"columns are {', '.join(given)} as in training, and the first row is data"
     return Header(given, False, source, taken)
 
 
@@ -283,5 +285,5 @@ def _plain(name: str) -> str:
 
 
 def repeats(fields: Sequence[str], header: Sequence[str]) -> bool:
-    """Return whether a row is a header again, as where files with headers were joined."""
+    """Return whether a row repeats the header, as when files with headers were concatenated."""
     return len(fields) > 1 and [_plain(f.removeprefix("\ufeff")) for f in fields] == [*map(_plain, header)]

@@ -1,7 +1,7 @@
-"""The formats of text files: how bytes are rows, and a row's bytes columns.
+"""Parse files into records and columns, by format.
 
-In: lines of bytes. Out: records (a csv record may span lines) and, from a record, the wanted columns
-as strings. What is malformed is a ValueError that says what was found; the caller knows file and line.
+In: lines of bytes. Out: records (a csv record may span lines) and, from a record, the requested columns
+as strings. Malformed input raises ValueError saying what was found; the caller adds file and line.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 from kbert.config import SourceConfig
 from kbert.data import encodings, three_lines
 from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey, tokens_row
-from kbert.data.file_settings import ROWS, Settled, header_row, repeats
+from kbert.data.file_settings import ROWS, FileSettings, header_row, repeats
 from kbert.data.label_names import hidden
 from kbert.data.schemes import Tags
 from kbert.data.suspicion import check, check_lists
@@ -28,11 +28,11 @@ from kbert.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
-LONGEST_FIELD = 1 << 24  # characters; beyond it a csv quote was clearly left open
+LONGEST_FIELD = 1 << 24  # characters; a longer field means an unclosed csv quote
 
 
 class Layout(Protocol):
-    """How one file's bytes are rows: `records` cuts them, `values` reads the wanted columns of one."""
+    """Parser of one file: `records` splits lines into records, `values` extracts the requested columns of a record."""
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]: ...
 
@@ -42,15 +42,15 @@ class Layout(Protocol):
 def layout_of(
     name: str,
     stream: IO[bytes],
-    settled: Settled,
+    settled: FileSettings,
     config: SourceConfig,
     columns: Sequence[str],
     nested: Sequence[str],
     tokens: Tokens | None,
 ) -> tuple[Layout, int, int]:
-    """Return the file's layout, the bytes before its first row, and the lines these hold.
+    """Create the layout for a file; also return the bytes before its first row and the lines they span.
 
-    Where `tokens` is not None, the values of a layout of tokens have a column more, after the first: where these are in
+    If `tokens` is not None, layouts of tokens have an additional column after the first: the tokens' offsets in
     the text (see `kbert.data.tokens.placed`).
     """
     kind, encoding = settled.format, settled.encoding
@@ -68,20 +68,20 @@ def layout_of(
         return JsonLines(encoding, columns, nested), start, 0
     if kind == "conll":
         if any(column != config.label_column for column in columns[1:]):
-            raise UsageError(f"{name}: conll has a text and its tags, but {', '.join(columns)} are asked for")
+            raise UsageError(f"{name}: conll holds a text and its tags, but the requested columns are {', '.join(columns)}")
         stream.seek(start)
         return Tokenised.of(name, stream, settled, columns, config, tokens), start, 0
     if kind == "terms":
         if len(columns) > 3 or (len(columns) > 1 and len(config.text_columns) != 2):
             raise UsageError(
-                f"{name}: terms have a text, a term and a label (--text_columns=text,aspect), but {', '.join(columns)} "
-                "are asked for"
+                f"{name}: terms have a text, a term and a label (--text_columns=text,aspect), but the "
+                f"requested columns are {', '.join(columns)}"
             )
         return Terms(encoding, columns), start, 0
     if kind == "txt":
         if len(columns) != 1:
             raise UsageError(
-                f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl, or where "
+                f"{name}: plain text has one column, but {', '.join(columns)} are needed; use tsv, csv or jsonl, or if "
                 "each line is a token and its tag, --format=conll"
             )
         return Text(encoding), start, 0
@@ -107,17 +107,17 @@ def layout_of(
 
 
 def byte_order_mark(encoding: str) -> bytes:
-    """Return what an encoding may begin a file with; empty where it has no such mark.
+    """Return the byte order mark that an encoding may put at the start of a file; empty if it has none.
 
     Raises:
-        UsageError: its line ends are not single bytes.
+        UsageError: the encoding's line ends are not single bytes.
     """
     if encodings.check(encoding):
         try:
             return "\ufeff".encode(encoding)
         except UnicodeError:
             return b""
-    raise UsageError(f"--encoding={encoding}: not supported, since its line ends are not single bytes; convert to utf-8")
+    raise UsageError(f"--encoding={encoding}: not supported, as its line ends are not single bytes; convert the file to utf-8")
 
 
 @dataclass
@@ -134,28 +134,28 @@ class Text:
 
 
 class Tsv:
-    """Unquoted columns between tabs; a tab or a line end cannot be inside a value."""
+    """Unquoted columns separated by tabs; a value cannot contain a tab or a line end."""
 
     def __init__(self, encoding: str):
         self.encoding = encoding
         self.names: Sequence[str] = ()
         self.chosen: Sequence[int] = ()
-        self.header: Sequence[str] = ()  # a row that names the columns, the first perhaps
-        self.note = ""  # a line for the log on how it is read
+        self.header: Sequence[str] = ()  # the column names as the header row spells them
+        self.note = ""  # a note for the log on how the file is read
 
     def choose(self, file: str, names: Sequence[str], columns: Sequence[str], source: str) -> None:
-        """Settle which columns `values` returns; `source` says where the names are from."""
+        """Set which columns `values` returns; `source` says where the names come from."""
         missing = [c for c in columns if c not in names]
         if missing:
             for each in names:
                 if found := hidden(each):
-                    raise DataError(f"{file}: the name {each!r} of a column holds {found}, which cannot be seen; remove it")
+                    raise DataError(f"{file}: the column name {each!r} contains {found}, which is invisible; remove it")
             hint = "" if source.startswith("--") else "; a file without a header row needs --columns=NAME,..."
             shown = ", ".join(n if len(n) <= 40 else n[:40] + "…" for n in names[:20])
             raise DataError(f"{file}: no column {missing[0]!r}; {source}: {shown}{hint}")
         twice = [c for c in columns if names.count(c) > 1]
         if twice:
-            raise DataError(f"{file}: column {twice[0]!r} stands {names.count(twice[0])} times; {source}: {', '.join(names)}")
+            raise DataError(f"{file}: column {twice[0]!r} occurs {names.count(twice[0])} times; {source}: {', '.join(names)}")
         self.names = names
         self.chosen = [list(names).index(c) for c in columns]
 
@@ -168,9 +168,9 @@ class Tsv:
     def values(self, record: bytes) -> tuple[str, ...]:
         fields = self.fields(record) or [""]
         if len(fields) <= 1 < len(self.names) and not "".join(fields).strip():
-            return ()  # a blank line is no row; where there is one column, it is an empty text
+            return ()  # skip blank lines; with a single column they are empty texts
         if repeats(fields, self.header):
-            raise ValueError(f"the header ({', '.join(self.header)}) once more; were files with headers joined?")
+            raise ValueError(f"the header ({', '.join(self.header)}) again; were files with headers concatenated?")
         if len(fields) != len(self.names):
             raise ValueError(
                 f"{len(fields)} columns, expected {len(self.names)} ({', '.join(self.names)}): {_shown(record, self.encoding)}"
@@ -178,17 +178,17 @@ class Tsv:
         return tuple(fields[i] for i in self.chosen)
 
     def check_quotes(self, file: str, lines: Iterable[bytes]) -> None:
-        """Say in the log where most cells of a column that is read are in double quotes, which are read as part of them."""
+        """Warn if most cells of a column that is read are in double quotes, which tsv keeps as part of the value."""
         rows = []
         for record in itertools.islice(lines, ROWS):
-            with contextlib.suppress(ValueError):  # which is reported where the row is read
+            with contextlib.suppress(ValueError):  # reported when the row is read
                 rows.append(self.values(record))
         for column, cells in zip((self.names[i] for i in self.chosen), zip(*filter(None, rows), strict=True), strict=False):
             quoted = sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
             if quoted > max(1, len(cells) / 2):
                 log.warning(
-                    "%s: %d of the first %d cells of its column %r are in double quotes, which tsv reads as part of them; "
-                    "--format=csv --delimiter=tab reads what is inside",
+                    "%s: %d of the first %d cells of its column %r are in double quotes, which tsv keeps as part of the value; "
+                    "--format=csv --delimiter=tab strips them",
                     file,
                     quoted,
                     len(cells),
@@ -204,7 +204,7 @@ class Csv(Tsv):
         self.delimiter = delimiter
 
     def check_quotes(self, file: str, lines: Iterable[bytes]) -> None:
-        """Nothing: quotes are no part of cells."""
+        """Do nothing: csv strips quotes."""
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         taken: list[bytes] = []
@@ -221,17 +221,17 @@ class Csv(Tsv):
                 yield b"".join(taken)
                 taken.clear()
         except csv.Error as error:
-            raise ValueError(f"not valid csv: {error}; is a quote left open, or a line end or quote unquoted?") from None
+            raise ValueError(f"not valid csv: {error}; is a quote unclosed, or a line end or quote unquoted?") from None
 
     def fields(self, record: bytes) -> list[str]:
-        # newline="" keeps the line ends inside quotes as they are.
+        # newline="" keeps line ends inside quotes unchanged.
         lines = io.StringIO(_decode(record, self.encoding), newline="")
         return next(csv.reader(lines, strict=True, delimiter=self.delimiter), [])
 
 
 @dataclass
 class JsonLines:
-    """One object a line; numbers and booleans, and what is in the columns `nested`, are taken as their JSON text."""
+    """One object a line; numbers, booleans and the values of `nested` columns are returned as JSON text."""
 
     encoding: str
     columns: Sequence[str]
@@ -255,7 +255,7 @@ class JsonLines:
         return tuple(self._value(row, column) for column in self.columns)
 
     def keys(self, record: bytes) -> tuple[str, ...]:
-        """Return all of an object's keys, those that `values` does not read too."""
+        """Return all keys of an object, including those that `values` does not read."""
         return tuple(json.loads(_line(record, self.encoding)))
 
     def _value(self, row: dict[str, Any], column: str) -> str:
@@ -268,34 +268,40 @@ class JsonLines:
             if isinstance(value, bool | int | float) or (column in self.nested and isinstance(value, list | dict)):
                 return json.dumps(value, allow_nan=False)
         except ValueError:
-            found = f"{json.dumps(value)[:60]}, which is no value"
-            raise ValueError(f"key {column!r}: {found} (a missing cell of pandas?); remove the row, or fill it") from None
+            found = f"{json.dumps(value)[:60]}, which is not a value"
+            raise ValueError(f"key {column!r}: {found} (a missing cell from pandas?); remove the row, or fill it") from None
         raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
 
 
 class Tokenised:
-    """A sentence a block of lines: a token and its tag a line, a blank line after; see `kbert.data.conll`.
+    """One sentence a block of lines: a token and its tag a line, then a blank line; see `kbert.data.conll`.
 
-    Its columns are the text, where its tokens are if that is asked for, and the gold.
+    The columns are the text, the tokens' offsets if requested, and the gold.
     """
 
     def __init__(self, encoding: str, reading: Reading, placed: bool):
         self.encoding, self.reading, self.placed = encoding, reading, placed
-        self.note = ""  # which columns are read because training did
+        self.note = ""  # which columns are taken from training
 
     @classmethod
     def of(
-        cls, name: str, stream: IO[bytes], settled: Settled, columns: Sequence[str], config: SourceConfig, tokens: Tokens | None
+        cls,
+        name: str,
+        stream: IO[bytes],
+        settled: FileSettings,
+        columns: Sequence[str],
+        config: SourceConfig,
+        tokens: Tokens | None,
     ) -> "Tokenised":
-        """Return the layout of one file, which is read once to see what its tags and tokens are like.
+        """Create the layout of one file, reading it once to inspect its tags and tokens.
 
         Args:
-            stream: at the file's first line.
+            stream: positioned at the file's first line.
 
         Raises:
-            DataError: a line is malformed, tags are of mixed schemes, named as FILE:LINE, or the columns that are read
-                look as if they were not meant.
-            UsageError: a column that the flags choose is not there.
+            DataError: a line is malformed or tags mix schemes (named as FILE:LINE), or the columns look
+                as if they were chosen by mistake.
+            UsageError: a column chosen by flags does not exist.
         """
 
         def decoded() -> Iterator[str]:
@@ -315,14 +321,14 @@ class Tokenised:
             config.label_column if tagged else None,
             universal=universal,
             lenient=settled.lenient,
-            taken=settled.taken - {"label_column"},  # tags of another column are none that the model knows
+            taken=settled.taken - {"label_column"},  # a wrong label column shows as tags unknown to the model
         )
         stream.seek(start)
         seen = survey(name, decoded(), chosen)
         try:
             tags = scheme(name, seen.followed) if tagged else None
         except DataError:
-            check(name, seen, Tags("bare"))  # names the cause where columns were clearly not intended
+            check(name, seen, Tags("bare"))  # report the likely cause: wrong columns
             raise
         check(name, seen, tags)
         found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
@@ -357,7 +363,7 @@ class Tokenised:
 
 
 class TokenLists(Tokenised):
-    """JSON lines whose text is a list of tokens, and whose gold a list of their tags."""
+    """JSON lines whose text is a list of tokens and whose gold is a list of their tags."""
 
     def __init__(self, encoding: str, reading: Reading, placed: bool, columns: Sequence[str], tagged: bool):
         super().__init__(encoding, reading, placed)
@@ -365,7 +371,7 @@ class TokenLists(Tokenised):
 
     @classmethod
     def holds(cls, stream: IO[bytes], encoding: str, column: str) -> bool:
-        """Return whether the first row's text is a list."""
+        """Return whether the text of the first row is a list."""
         try:
             row = json.loads(_decode(next((line for line in stream if line.strip()), b""), encoding))
         except (ValueError, RecursionError):
@@ -374,15 +380,21 @@ class TokenLists(Tokenised):
 
     @classmethod
     def of(
-        cls, name: str, stream: IO[bytes], settled: Settled, columns: Sequence[str], config: SourceConfig, tokens: Tokens | None
+        cls,
+        name: str,
+        stream: IO[bytes],
+        settled: FileSettings,
+        columns: Sequence[str],
+        config: SourceConfig,
+        tokens: Tokens | None,
     ) -> "TokenLists":
-        """Return the layout of one file, which is read once to see what its tags and tokens are like.
+        """Create the layout of one file, reading it once to inspect its tags and tokens.
 
         Args:
-            stream: at the file's first line.
+            stream: positioned at the file's first line.
 
         Raises:
-            DataError: a row is malformed, or tags are of mixed schemes, named as FILE:LINE.
+            DataError: a row is malformed or tags mix schemes (named as FILE:LINE).
         """
         seen, followed = Survey(Columns()), dict[tuple[str, str], list[int]]()
         counts = seen.counts
@@ -438,16 +450,16 @@ class TokenLists(Tokenised):
         except ValueError:
             found = value
         if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
-            hint = "; tags that are numbers have names in the data set's features" if what == "tags" else ""
-            raise ValueError(f"expected a list of {what}, strings that are not empty, found {value[:80]}{hint}")
+            hint = "; map numeric tags to their names, which the data set's features hold" if what == "tags" else ""
+            raise ValueError(f"expected a list of {what}, non-empty strings, found {value[:80]}{hint}")
         return found
 
 
 @dataclass
 class Terms:
-    """Three lines a row, the text with `$T$`, its term and the label; see `kbert.data.three_lines`.
+    """Three lines a row: the text with `$T$`, its term and the label; see `kbert.data.three_lines`.
 
-    Its columns are text, term and label, whatever they are called.
+    The columns are text, term and label, whatever their names.
     """
 
     encoding: str
@@ -461,10 +473,10 @@ class Terms:
 
 
 class Questions(JsonLines):
-    """Rows of `kbert.data.squad`, which kbert copied from a document: JSON lines in UTF-8."""
+    """Rows of `kbert.data.squad`, copied from a document: JSON lines in UTF-8."""
 
     def place(self, record: bytes) -> str:
-        """Return what the user knows a row by."""
+        """Identify a row for the user: the question's id."""
         return f"question {json.loads(record)['id']!r}"
 
 

@@ -1,4 +1,4 @@
-"""Names of classes, types and columns as people write them: what cannot be seen in them, and which of them look alike."""
+"""Check names of classes, types and columns: invisible characters, missing values and look-alikes."""
 
 import logging
 import re
@@ -9,16 +9,16 @@ from kbert.errors import DataError
 
 log = logging.getLogger(__name__)
 
-EMPTY = frozenset(("nan", "<na>", "nat"))  # what pandas writes for a missing cell, in any case
-PERHAPS_EMPTY = frozenset(("none", "null", "na", "n/a", "nil", "undefined"))  # or a class of that name
+EMPTY = frozenset(("nan", "<na>", "nat"))  # how pandas writes a missing cell, case-insensitive
+PERHAPS_EMPTY = frozenset(("none", "null", "na", "n/a", "nil", "undefined"))  # a missing cell, or a class of that name
 NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]+)?")
-JOINERS = "\u200c\u200d"  # which spelling needs in Persian and Hindi, and emoji have
-# Letters and marks without a shape: soft hyphen and byte order mark are format characters (Cf) already.
+JOINERS = "\u200c\u200d"  # needed in Persian and Hindi spelling and in emoji
+# Invisible letters and marks: soft hyphen and byte order mark are format characters (Cf) already.
 SHAPELESS = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def hidden(name: str) -> str:
-    """Return the first character of a name that cannot be seen, as `U+200B ZERO WIDTH SPACE`; empty where all can."""
+    """Return the first invisible character of a name, as `U+200B ZERO WIDTH SPACE`; empty if there is none."""
     for i, character in enumerate(name):
         if character in SHAPELESS or (unicodedata.category(character) == "Cf" and not _joins(name, i)):
             return f"U+{ord(character):04X} {unicodedata.name(character, 'without a name')}"
@@ -36,45 +36,45 @@ def _joined(character: str) -> bool:
 
 
 class LabelNames:
-    """The names met so far; `add` each as it is met.
+    """The distinct names seen so far; `add` each one.
 
     Args:
-        what: they are of, for messages.
-        chosen: the user lists them, so that what pandas writes for a missing cell may be a name.
+        what: the kind of name, for messages.
+        chosen: whether the user lists the names, so that "nan" and the like may be names.
     """
 
     def __init__(self, what: str = "label", chosen: bool = False):
         self.what, self.chosen = what, chosen
         self.met: set[str] = set()
-        self._alike: dict[str, str] = {}  # what a name looks like -> the first that does
+        self._alike: dict[str, str] = {}  # normalised form -> the first name with it
 
     def add(self, name: str) -> str | None:
-        """Take in a name; returns a warning where it is new and may be no name, or looks like another.
+        """Add a name; return a warning if it is new and may be a missing value, or looks like another.
 
         Raises:
-            ValueError: it is empty, holds what cannot be seen, or is what pandas writes for a missing cell.
+            ValueError: it is empty, contains invisible characters, or is how pandas writes a missing cell.
         """
         if name in self.met:
             return None
         if not name:
             raise ValueError(f"the {self.what} is empty")
         if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
-            raise ValueError(f"{self.what} {name!r} holds a line end, a control character or half a character")
+            raise ValueError(f"{self.what} {name!r} contains a line end, a control character or half a character")
         if found := hidden(name):
-            raise ValueError(f"{self.what} {name!r} holds {found}, which cannot be seen; remove it")
+            raise ValueError(f"{self.what} {name!r} contains {found}, which is invisible; remove it")
         if name != name.strip():
             raise ValueError(f"{self.what} {name!r} begins or ends with a blank")
         if name.casefold() in EMPTY and not self.chosen:
             raise ValueError(
-                f"{self.what} {name!r} is what pandas writes for a missing value; remove the row, or fill it, "
-                f"or if it is one of the {self.what}s, name them by --labels"
+                f"{self.what} {name!r} is how pandas writes a missing value; remove the row, fill it, "
+                f"or if it is one of the {self.what}s, list them with --labels"
             )
         self.met.add(name)
         other = self._alike.setdefault(_look(name), name)
         if other != name:
-            return f"{self.what} {name!r} is another than {other!r}, from which it differs by {_difference(name, other)} only"
+            return f"{self.what} {name!r} is distinct from {other!r}, but differs from it only by {_difference(name, other)}"
         if name.casefold() in PERHAPS_EMPTY and not self.chosen:
-            return f"{self.what} {name!r} is taken as one of that name; is it a missing value?"
+            return f"{self.what} {name!r} is taken as a {self.what}; is it a missing value?"
         return None
 
 
@@ -114,7 +114,7 @@ def _look(name: str) -> str:
 
 def _difference(one: str, other: str) -> str:
     if NUMBER.fullmatch(one):
-        return "how the number is written"
+        return "number format"
     if one.casefold() == other.casefold():
         return "case"
     if "".join(one.split()) == "".join(other.split()):

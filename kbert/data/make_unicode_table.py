@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 SPACE, SELF = 32, -1
-OTHER, CASED, SKIPPED = 0, 1, 2  # what a character is to a sigma beside it
+OTHER, CASED, SKIPPED = 0, 1, 2  # a character's role next to a sigma
 CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),

@@ -1,7 +1,7 @@
-"""Where a place of a text is, in the units that files count: characters, UTF-16 units, or bytes of UTF-8.
+"""Convert offsets between the units that files count: characters, UTF-16 units, or bytes of UTF-8.
 
-In: a text and a place in one of these units. Out: the same place in characters, as Python counts them. And which places
-are inside a word, which no honest span of words begins or ends at. Scripts without spaces have no such places but those
+In: a text and an offset in one of these units. Out: the same offset in characters, as Python counts them. Also which offsets
+are inside a word, where no correct span begins or ends. Scripts without spaces have no such offsets except
 before a combining mark. No TensorFlow.
 """
 
@@ -11,27 +11,27 @@ from bisect import bisect_left
 
 from kbert.config import Offsets
 
-FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and signs that show nothing
+FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # invisible letters and signs
 JOINER = "\u200d"
 
 
 class Places:
-    """The places of one text in some unit."""
+    """Converts the offsets of one text from a unit to characters."""
 
     def __init__(self, text: str, unit: Offsets):
-        self._starts: list[int] | None = None  # of each character and of the text's end; None where these are characters
+        self._starts: list[int] | None = None  # offsets of each character and of the text's end; None if equal to characters
         if unit != "characters" and not text.isascii():
             width = _units if unit == "utf16" else _bytes
             self._starts = [0, *itertools.accumulate(map(width, text))]
 
     def character(self, place: int, last: bool = False) -> int:
-        """Return the character that starts at a place; beyond the text, as far beyond it.
+        """Return the character that starts at an offset; beyond the text, as far beyond it.
 
         Args:
-            last: the place is after the last unit that a span names, which may be the first of its character's units.
+            last: whether the offset follows the last unit of a span, which may be the first of its character's units.
 
         Raises:
-            ValueError: the place is inside a character.
+            ValueError: the offset is inside a character.
         """
         starts = self._starts
         if starts is None or place < 0:
@@ -40,17 +40,17 @@ class Places:
             return len(starts) - 1 + place - starts[-1]
         at = bisect_left(starts, place)
         if starts[at] != place and not last:
-            raise ValueError(f"place {place} is inside a character")
+            raise ValueError(f"offset {place} is inside a character")
         return at
 
 
 def blank(character: str) -> bool:
-    """Return whether a character shows nothing: white space, control and format characters, fillers."""
+    """Return whether a character is invisible: white space, control and format characters, fillers."""
     return character.isspace() or character in FILLERS or unicodedata.category(character) in ("Cc", "Cf", "Zs")
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return the place without blanks at its edges; empty, at `start`, where it has nothing else."""
+    """Trim blanks from the edges of a span; return it empty, at `start`, if it is all blank."""
     first, last = start, end
     while first < last and blank(text[first]):
         first += 1
@@ -60,7 +60,7 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def inside_word(text: str, place: int) -> bool:
-    """Return whether letters or digits of one word, or a character and its marks, are on both sides of a place."""
+    """Return whether an offset separates letters or digits of one word, or a character and its marks."""
     if not 0 < place < len(text):
         return False
     before, behind = text[place - 1], text[place]
@@ -70,7 +70,7 @@ def inside_word(text: str, place: int) -> bool:
 
 
 def _letter(character: str) -> bool:
-    """Latin, Greek and Cyrillic: words between spaces, to which nothing is attached that could be a span of its own."""
+    """Return whether it is a Latin, Greek or Cyrillic letter: scripts with spaces, where spans consist of whole words."""
     return character.isalpha() and (character < "\u0530" or "\u1e00" <= character < "\u2000")
 
 

@@ -1,10 +1,10 @@
-"""Schemes of tags: distinguishing them, reading tags as entities, and writing entities as tags.
+"""Tag schemes: detect them, read tags as entities, and write entities as tags.
 
 In: the tags of sentences. Out: entities as (first token, after the last, type). IOB1, IOB2, BIOES (BILOU) and
 BMES(O) are distinguished by the prefixes that occur, and all are read as seqeval's default mode reads them, which also
-mends a broken sequence: a tag that does not continue the one before it begins an entity. Where no tag has a prefix
-(parts of speech), each token is an entity of its own; where all tags are prefixes (B, I, O; B, M, E, S), entities are
-of the one type `_`, seqeval's.
+repairs broken sequences: a tag that does not continue the one before it begins an entity. If no tag has a prefix
+(parts of speech), each token is an entity of its own; if all tags are prefixes only (B, I, O; B, M, E, S), entities
+have the single type `_`, as in seqeval.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +15,13 @@ Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare"]
 Chunk = tuple[int, int, str]  # first token, after the last, type
 PREFIXES = frozenset("BIESMLU")
 UNTYPED = "_"
-# Each scheme's prefixes, and the letters of BIOES they stand for.
+# Each scheme's prefixes and the equivalent letters of BIOES.
 LETTERS: dict[Scheme, dict[str, str]] = {
     "IOB2": {"O": "O", "B": "B", "I": "I"},
     "BIOES": {"O": "O", "B": "B", "I": "I", "E": "E", "S": "S"},
     "BILOU": {"O": "O", "B": "B", "I": "I", "L": "E", "U": "S"},
     "BMES": {"O": "O", "B": "B", "M": "I", "E": "E", "S": "S"},
-    "bare": {"": "S"},  # no O: beside types it would leave open whether neighbours of one type are one entity
+    "bare": {"": "S"},  # no O: with types only, it would be ambiguous whether adjacent tokens of one type are one entity
 }
 # For seqeval's strict mode: letter before, letter, whether their types are the same; None: either way.
 Pattern = tuple[str, str, bool | None]
@@ -44,18 +44,18 @@ ENDS: dict[str, list[Pattern]] = {
 
 @dataclass(frozen=True)
 class Tags:
-    """How the tags of a file are read and written.
+    """Reads and writes the tags of a file.
 
     Attributes:
-        scheme: that of its tags.
-        untyped: whether they are prefixes alone.
+        scheme: the scheme of its tags.
+        untyped: whether tags are prefixes without a type.
     """
 
     scheme: Scheme
     untyped: bool = False
 
     def plain(self, tags: Iterable[str]) -> list[tuple[str, str]]:
-        """Return tags as letters of BIOES with their types."""
+        """Convert tags to letters of BIOES with their types."""
         letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
         if self.untyped:
             tags = map(typed, tags)
@@ -66,13 +66,13 @@ class Tags:
         return chunks(self.plain(tags))
 
     def strict(self, tags: Iterable[str]) -> list[Chunk]:
-        """Return entities as seqeval's strict mode reads them, which has none where the scheme is broken."""
+        """Return entities as seqeval's strict mode reads them: none where the scheme is broken."""
         if self.scheme == "bare":
             return self.chunks(tags)
         return strict_chunks(self.plain(tags), self.scheme if self.scheme in ("IOB1", "IOB2") else "BIOES")
 
     def written(self, entities: Iterable[Chunk], count: int) -> list[str]:
-        """Return the tags of so many tokens that have these entities, sorted and apart."""
+        """Write the tags of `count` tokens from sorted, non-overlapping entities."""
         letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
         spelt = {letter: prefix for prefix, letter in letters.items()}
         tags, behind, before = ["O"] * count, -1, ""
@@ -89,7 +89,7 @@ class Tags:
         return tags
 
     def breaks(self, before: str, after: str) -> bool:
-        """Return whether a tag cannot follow another one in the scheme; "" stands for a sentence's two ends."""
+        """Return whether one tag cannot follow another in the scheme; "" is a sentence's start or end."""
         (letter, kind), (letter_after, kind_after) = self.plain((before or "O", after or "O"))
         same = letter != "O" and kind == kind_after
         if self.scheme == "IOB1":
@@ -101,12 +101,12 @@ class Tags:
 
 
 def typed(tag: str) -> str:
-    """Return a tag that may be a prefix alone, with a type."""
+    """Add the untyped type to a tag that is a prefix alone."""
     return f"{tag}-{UNTYPED}" if tag in PREFIXES else tag
 
 
 def split(tag: str) -> tuple[str, str]:
-    """`B-PER` as ("B", "PER"), `NOUN` as ("", "NOUN")."""
+    """Split `B-PER` into ("B", "PER"), `NOUN` into ("", "NOUN")."""
     prefix, dash, kind = tag.partition("-")
     if tag == "O" or (prefix in ("B", "I", "E", "S", "M", "L", "U") and dash and kind):
         return prefix, kind
@@ -114,14 +114,14 @@ def split(tag: str) -> tuple[str, str]:
 
 
 def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
-    """Return the scheme of a file, from which tags follow which, how often, and on which line first.
+    """Infer a file's scheme from which tags follow which, how often, and on which line first.
 
-    IOB1 and IOB2 have the same letters: in IOB1 a B only parts two entities of one type.
+    IOB1 and IOB2 have the same letters: in IOB1 a B only separates two adjacent entities of one type.
 
     Raises:
-        ValueError: prefixes of different schemes; the message begins with the line of the first that does not fit.
+        ValueError: prefixes of different schemes; the message begins with the line of the first misfit.
     """
-    first: dict[str, int] = {}  # each prefix and the line it first is on
+    first: dict[str, int] = {}  # each prefix and the line where it first occurs
     shown: dict[str, str] = {}
     begins: set[str] = set()  # prefixes of tags that do not follow one of their type
     for (before, after), (_, line) in followed.items():
@@ -155,7 +155,7 @@ def _shown(prefix: str, kind: str) -> str:
 
 
 def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:
-    """Return entities in tags of BIOES as (first, after the last, type), read as seqeval's default mode does.
+    """Read entities from BIOES tags as (first, after the last, type), as seqeval's default mode does.
 
     Source: `start_of_chunk` and `end_of_chunk` of seqeval 1.2.2 (`metrics/sequence_labeling.py`), after
     the Perl script conlleval.
@@ -175,7 +175,7 @@ def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:
 
 
 def strict_chunks(tags: Sequence[tuple[str, str]], scheme: str) -> list[Chunk]:
-    """Return entities in tags of BIOES as seqeval's strict mode reads them, by the patterns of IOB1, IOB2 or BIOES.
+    """Read entities from BIOES tags as seqeval's strict mode does, by the patterns of IOB1, IOB2 or BIOES.
 
     Source: `Tokens.entities` of seqeval 1.2.2 (`scheme.py`).
     """

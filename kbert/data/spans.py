@@ -1,4 +1,4 @@
-"""Entities as spans of characters: the layouts they are written in, and what they are over words.
+"""Parse entities as character spans, and convert them to tags over words.
 
 In: the JSON text of a row's gold column. Out: sorted `(start, end, type)`, characters counted as Python
 counts them, ends exclusive. Three layouts, distinguished by their values:
@@ -65,7 +65,7 @@ def check_spans(spans: Sequence[Span], text: str) -> None:
         if not 0 <= start < end <= len(text):
             raise ValueError(
                 f"entity {kind!r} at characters {start} to {end} (exclusive); the text has {len(text)}, "
-                "and an entity starts inside it and ends behind its start"
+                "and an entity must start inside it and end after its start"
             )
     for (start, end, kind), (start_b, end_b, kind_b) in itertools.pairwise(spans):
         if start_b < end:

@@ -1,10 +1,10 @@
-"""SQuAD's layout of questions (v1.1, v2.0; CMRC2018, DRCD and XQuAD share it), and gold answers.
+"""Parse SQuAD documents (v1.1, v2.0; CMRC2018, DRCD and XQuAD share the layout) and gold answers.
 
-In: a JSON document, or one row's gold as JSON text. Out: rows of strings; answers with the places where
-they stand. A row's gold is a list of `{"text", "answer_start"}`, empty where the context holds no
-answer, `IMPOSSIBLE` where the document says that too; `answer_start` counts characters from 0. Wrong ones are
-known (CMRC2018 has 200): an answer that stands elsewhere in its context is taken from the place nearest to the
-one given. No TensorFlow here.
+In: a JSON document, or one row's gold as JSON text. Out: rows of strings; answers with their
+offsets. A row's gold is a list of `{"text", "answer_start"}`, empty where the context holds no
+answer, `IMPOSSIBLE` where the document states that; `answer_start` counts characters from 0. Wrong offsets are
+known (CMRC2018 has 200): an answer found elsewhere in its context is taken from the occurrence nearest to the
+given offset. No TensorFlow here.
 """
 
 import json
@@ -20,10 +20,10 @@ IMPOSSIBLE = '{"text": [], "answer_start": [], "is_impossible": true}'  # the go
 
 
 def rows(document: Any) -> Iterator[dict[str, str]]:
-    """Yield a document's questions: `question`, `context`, `id` and, where it says so, `answers` (JSON text), in order.
+    """Yield a document's questions: `question`, `context`, `id` and, if present, `answers` (JSON text), in order.
 
     Raises:
-        ValueError: it is not of this layout; the message says where and what was found.
+        ValueError: the document has another layout; the message says where and what was found.
     """
     for d, article in enumerate(_list(document, "data", "the document")):
         for p, paragraph in enumerate(_list(article, "paragraphs", f"data[{d}]")):
@@ -31,7 +31,7 @@ def rows(document: Any) -> Iterator[dict[str, str]]:
             context = _string(paragraph, "context", where)
             for q, question in enumerate(_list(paragraph, "qas", where)):
                 place = f"{where}.qas[{q}]"
-                # v2.0 marks questions without an answer; those have plausible answers under another key.
+                # v2.0 marks questions without an answer; they list plausible answers under another key.
                 row = {
                     "question": _string(question, "question", place),
                     "context": context,
@@ -42,27 +42,27 @@ def rows(document: Any) -> Iterator[dict[str, str]]:
                     raise ValueError(f"{place}: is_impossible: expected true or false, found {json.dumps(impossible)[:60]}")
                 if impossible:
                     row["answers"] = IMPOSSIBLE
-                elif "answers" in question:  # a test set may have none to show
+                elif "answers" in question:  # a test set may hide them
                     row["answers"] = json.dumps(_list(question, "answers", place), ensure_ascii=False)
                 yield row
 
 
 def parse(text: str) -> list[Gold]:
-    """Return a row's gold answers from JSON text: a list of objects, or TFDS's object of lists.
+    """Parse a row's gold answers from JSON text: a list of objects, or TFDS's object of lists.
 
     Raises:
-        ValueError: something else is there.
+        ValueError: the text is neither.
     """
     return [_gold(answer) for answer in _answers(text)[0]]
 
 
 def impossible(text: str) -> bool:
-    """Return whether a row's gold says that there is no answer, rather than giving none."""
+    """Return whether a row's gold marks the question as having no answer, as opposed to listing none."""
     return _answers(text)[1]
 
 
 def _answers(text: str) -> tuple[list[Any], bool]:
-    """Return the answers of a row's gold, and whether it says that there is none."""
+    """Return the answers of a row's gold, and whether it marks the question as having none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -79,7 +79,7 @@ def _answers(text: str) -> tuple[list[Any], bool]:
 
 
 class AnswerReader:
-    """Reads the gold column of rows, whose `answer_start` counts UTF-16 units or bytes; see `kbert.data.table.open_table`."""
+    """Converts gold answers whose `answer_start` counts UTF-16 units or bytes; see `kbert.data.table.open_table`."""
 
     def __init__(self, offsets: Offsets):
         self.offsets = offsets
@@ -94,11 +94,11 @@ class AnswerReader:
         return (question, context, json.dumps(answers, ensure_ascii=False), *others)
 
     def finish(self, name: str) -> None:
-        """Nothing: what is not at its place is counted by the task's audit."""
+        """Do nothing: the task's audit counts misplaced answers."""
 
 
 def locate(context: str, answer: str, start: int) -> int:
-    """Return where an answer is in its context: at `start`, or else at the place nearest to it; -1 for nowhere."""
+    """Find an answer in its context, at `start` or else nearest to it; return its start, or -1 if it is not found."""
     if start >= 0 and context.startswith(answer, start):
         return start
     before = context.rfind(answer, 0, max(start, 0) + len(answer) - 1)
@@ -109,7 +109,7 @@ def locate(context: str, answer: str, start: int) -> int:
 
 
 def target(context: str, gold: list[Gold]) -> tuple[int, int]:
-    """First character of the first answer that is in the context, and the one after it; -1, -1 for none."""
+    """Return the start and end of the first answer found in the context; -1, -1 if there is none."""
     for answer, start in gold:
         place = locate(context, answer, start)
         if place >= 0:
@@ -130,7 +130,7 @@ def _gold(answer: Any) -> Gold:
 
 
 def whole(text: str) -> str:
-    """Return the text as a table holds it: half a character, which JSON can spell, becomes the replacement character."""
+    """Replace half of a surrogate pair, which JSON can encode, by the replacement character, as tables hold it."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 

@@ -1,7 +1,7 @@
-"""CoNLL columns that were clearly not intended: what is suspicious in a file is an error, unless the user chose the column.
+"""Detect CoNLL columns chosen by mistake: suspicious contents are an error unless the user chose the column explicitly.
 
-In: a `Survey` of a file. Out: nothing, or a DataError that shows the first tokens as they were understood and names
-the flag that settles it.
+In: a `Survey` of a file. Out: nothing, or a DataError that shows the first tokens as they were read and names
+the flag that resolves it.
 """
 
 import itertools
@@ -17,35 +17,35 @@ from kbert.errors import DataError
 
 log = logging.getLogger(__name__)
 
-FEW = 20  # tokens below which nothing is said of shares
-FIRST = 3  # tokens that a message shows
-MOST = 0.9  # share that is nearly all
+FEW = 20  # minimum tokens for judging shares
+FIRST = 3  # tokens quoted in a message
+MOST = 0.9  # share that counts as nearly all
 LOWER = re.compile(r"[biesmlu]-.+|o")
-OUTSIDE = frozenset(("0", "o", "none", "null", "nil", "outside"))  # what some write for O, in any case
+OUTSIDE = frozenset(("0", "o", "none", "null", "nil", "outside"))  # variants of O, case-insensitive
 COUNT = re.compile(r"(\d{1,9})[.:)]?")
-PAIR = re.compile(r"\S+[/|_](O|[BIESMLU]-[^/|\s]+)")  # a token with its tag in one
-# What the columns of a file are called where its first line is a header.
+PAIR = re.compile(r"\S+[/|_](O|[BIESMLU]-[^/|\s]+)")  # token and tag in one column
+# Usual column names, if the first line is a header.
 NAMES = frozenset(
     "id index word words token tokens form text char character lemma pos upos xpos pos_tag chunk chunk_tag tag tags label "
     "labels ner ner_tag ner_tags entity".split()
 )
-BESIDE = 12  # columns that are looked at
+BESIDE = 12  # columns examined
 
 
 class Doubt(NamedTuple):
-    """What is suspicious in a file, and what settles it."""
+    """A suspicious finding, and how to resolve it."""
 
     what: str
     settles: str
 
 
 def check(name: str, seen: Survey, tags: Tags | None) -> None:
-    """Raise DataError where the columns of a file were clearly not intended.
+    """Raise DataError if the columns of a file were clearly chosen by mistake.
 
     Args:
         name: the file, for messages.
-        seen: what its lines are like.
-        tags: the scheme of its tags; None where texts alone are read.
+        seen: statistics of its lines.
+        tags: the scheme of its tags; None if only texts are read.
     """
     doubts = itertools.chain(
         _of_header(seen),
@@ -58,7 +58,7 @@ def check(name: str, seen: Survey, tags: Tags | None) -> None:
 
 
 def check_lists(name: str, seen: Survey, tags: Tags) -> None:
-    """Warn where lists of tokens and tags are clearly not intended so; whoever writes lists has named their columns."""
+    """Warn if lists of tokens and tags look mistaken; whoever writes lists has named the columns, so it is no error."""
     for doubt in itertools.chain(_of_tokens(seen), _of_tags(seen, tags)):
         log.warning("%s: %s. %s", name, doubt.what, _understood(seen))
         return
@@ -70,7 +70,7 @@ def _understood(seen: Survey) -> str:
         f"{number}: token {parts[seen.columns.word]!r}" + ("" if at is None else f", tag {parts[at]!r}")
         for number, _, parts in seen.lines[:FIRST]
     ]
-    return f"As it was understood, line {'; line '.join(first)}."
+    return f"It was read as: line {'; line '.join(first)}."
 
 
 def _of_header(seen: Survey) -> Iterator[Doubt]:
@@ -90,15 +90,15 @@ def _of_tokens(seen: Survey) -> Iterator[Doubt]:
     number = (seen.columns.word % len(seen.lines[0][2])) + 2 if seen.lines else 0
     others = f"--text_columns={number} takes the column after it (--text_columns={number - 1} this one)."
     if len(pairs) >= 2 and _share(_counts_on(before, word) for before, word in pairs) > MOST:
-        yield Doubt(f"the tokens are the numbers {', '.join(words[:FIRST])}: a column that counts them", others)
+        yield Doubt(f"the tokens are the numbers {', '.join(words[:FIRST])}: a column of token numbers", others)
     if len(words) >= FEW and _share(COUNT.fullmatch(word) is not None for word in words) > MOST:
         yield Doubt("nearly all tokens are numbers", others)
     if seen.sentences > 1 and len(pairs) >= FEW and _share(before == word for before, word in pairs) > MOST:
-        yield Doubt(f"the tokens of a sentence are all the same ({words[0]}): a column that names the sentence", others)
+        yield Doubt(f"the tokens of a sentence are all the same ({words[0]}): a column of sentence ids", others)
     if len(words) >= FEW and _share(word == "O" or bool(split(word)[0]) for word in words) > MOST:
         yield Doubt(
             "the tokens look like tags (B-, I-, O)",
-            "--text_columns= and --label_column= take the numbers of the columns of tokens and tags (1 is the first, -1 the "
+            "--text_columns= and --label_column= give the columns of tokens and tags by number (1 is the first, -1 the "
             "last), for example --text_columns=2 --label_column=1.",
         )
 
@@ -115,31 +115,31 @@ def _of_tags(seen: Survey, tags: Tags) -> Iterator[Doubt]:
     names = seen.tags
     if names and all(LOWER.fullmatch(tag) for tag in names):
         yield Doubt(
-            "the tags are lower-case b-, i-, o, so that 'o' would be a type",
-            "Write B-, I-, O; --label_column= with the column's number takes them as types.",
+            "the tags are lower-case b-, i-, o, which makes 'o' a type",
+            "Write B-, I-, O; --label_column= with the column's number keeps them as types.",
         )
     if tags.scheme != "bare" and not (tags.untyped and set(names) <= {"O"}):
         if total >= FEW and (often := _most(names, total)) and often != "O":
-            yield Doubt(_often(often, names, total), "--label_column= takes the number of the column of tags.")
+            yield Doubt(_often(often, names, total), "Give the column of tags with --label_column=NUMBER.")
         return
     for outside in [tag for tag in names if tag.casefold() in OUTSIDE and tag != "O"] if len(names) > 1 else ():
         yield Doubt(
             f"the tags are {outside!r} and types",
-            f"If {outside} is what is in no entity, write O and B-, I- before the types; --label_column= with the column's "
-            f"number takes {outside} as a type.",
+            f"If {outside} means outside any entity, write O, and B-, I- before the types; --label_column= with the column's "
+            f"number keeps {outside} as a type.",
         )
     found = _column_of_entities(seen)
     if found is not None:
         shown = next(parts[found] for *_, parts in seen.lines if split(parts[found])[0])
         yield Doubt(
-            f"column {found + 1} holds tags with prefixes ({shown}), but the tags are taken from column "
+            f"column {found + 1} holds tags with prefixes ({shown}), but the tags are read from column "
             f"{at + 1 if at >= 0 else at}",
-            f"--label_column={found + 1} takes them from there (--label_column={at + (at >= 0)} from where they are).",
+            f"--label_column={found + 1} reads them from there (--label_column={at + (at >= 0)} confirms the present choice).",
         )
     if set(names) == {"O"}:
-        return  # no entity, which is for the task to say
+        return  # no entity at all: reported by the task
     if total >= FEW and (often := _most(names, total)):
-        yield Doubt(_often(often, names, total), "--label_column= takes the number of the column of tags.")
+        yield Doubt(_often(often, names, total), "Give the column of tags with --label_column=NUMBER.")
     pairs = [(parts[seen.columns.word], parts[at]) for *_, parts in seen.lines]
     words, many = len({word for word, _ in pairs}), len({tag for _, tag in pairs})
     alike = sum(word.casefold() == tag.casefold() and word.isalpha() for word, tag in pairs)
@@ -147,7 +147,7 @@ def _of_tags(seen: Survey, tags: Tags) -> Iterator[Doubt]:
     if len(pairs) >= FEW and (swapped or (many > 50 and many > 0.3 * len(pairs)) or alike > 0.3 * len(pairs)):
         yield Doubt(
             f"the tags look like words: {many:,} different ones for {words:,} different tokens",
-            "--label_column= and --text_columns= take the numbers of the columns of tags and tokens (1 is the first, -1 the "
+            "--label_column= and --text_columns= give the columns of tags and tokens by number (1 is the first, -1 the "
             "last).",
         )
 
@@ -158,20 +158,20 @@ def _of_sentences(seen: Survey) -> Iterator[Doubt]:
     # As many tags as the token has words: `a film <tab> O B-X`.
     pairs = sum(1 < len(parts[seen.columns.word].split()) == len(parts) - 1 for *_, parts in seen.lines)
     apart = (
-        "and a blank line separates sentences (a file that is one sentence is read as such with --text_columns= and "
-        "--label_column= as numbers of its columns)."
+        "and a blank line separates sentences (to read a file as a single sentence, give --text_columns= and "
+        "--label_column= as column numbers)."
     )
     joined = sum(len(parts) > 1 and all(map(PAIR.fullmatch, parts)) for *_, parts in seen.lines)
     most = MOST * len(seen.lines)
     uneven = len(seen.lines) >= 5 and len(seen.widths) > 2
     if len(seen.lines) >= 2 and (pairs > most or joined > most or uneven):
-        yield Doubt("each line looks like a whole sentence", f"A line is a token and its tag, {apart}")
+        yield Doubt("each line looks like a whole sentence", f"Each line must be a token and its tag, {apart}")
     if seen.counts.tokens >= 1000 or (seen.counts.tokens >= 100 and seen.ends >= 5):
-        yield Doubt(f"{seen.counts.tokens:,} tokens are a single sentence", f"A line is a token and its tag, {apart}")
+        yield Doubt(f"{seen.counts.tokens:,} tokens are a single sentence", f"Each line must be a token and its tag, {apart}")
 
 
 def _column_of_entities(seen: Survey) -> int | None:
-    """Return a column other than those read that has nothing but tags with prefixes and O, the last such one."""
+    """Return the last unread column that consists of prefixed tags and O only."""
     if len(seen.widths) != 1:
         return None
     width = min(seen.widths)
@@ -184,7 +184,7 @@ def _column_of_entities(seen: Survey) -> int | None:
 
 
 def _most(names: Counter[str], total: int) -> str | None:
-    """Return the tag of nearly all tokens, or `_` where most have it."""
+    """Return the tag of nearly all tokens, or `_` if most have that."""
     tag, count = names.most_common(1)[0]
     return tag if count > MOST * total or (tag == "_" and count > total / 2) else None
 

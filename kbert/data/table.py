@@ -1,8 +1,8 @@
-"""A SOURCE of rows (tsv, csv, jsonl, txt, conll, squad, gzipped or not, globs, stdin, TFDS) as an indexed table.
+"""Index a SOURCE of rows (tsv, csv, jsonl, txt, conll, squad, gzipped or not, globs, stdin, TFDS) for random access.
 
-In: the source's name and how to read it. Out: a `Table`, which hands out any rows by number.
+In: the source's name and how to read it. Out: a `Table`, which returns any rows by number.
 One pass validates every row and writes the byte range of each to an unnamed temporary file; memory
-holds neither the text nor the index. What cannot be read at random (gzip, stdin, squad, TFDS) is copied
+holds neither the text nor the index. What does not support random access (gzip, stdin, squad, TFDS) is copied
 once to such a file; the system deletes it when the process ends, however it ends.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from kbert.config import Recorded, SourceConfig
 from kbert.data import squad
-from kbert.data.file_settings import settle
+from kbert.data.file_settings import resolve_settings
 from kbert.data.formats import JsonLines, Layout, Questions, Text, Tokenised, byte_order_mark, layout_of
 from kbert.data.schemes import Tags
 from kbert.data.tokens import TokenCounts, Tokens
@@ -32,7 +32,7 @@ from kbert.progress import Progress, over
 
 log = logging.getLogger(__name__)
 
-# One row of the index. `key` is a hash of the row's texts, `alike` of one or two of them as a model sees them.
+# One row of the index. `key` is a hash of the row's texts, `alike` of one or two of them as the model sees them.
 RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("alike", "<u4", 2), ("file", "<u2")])
 MISSING = frozenset(("nan", "NaN", "NaT", "<NA>"))
 PLACES = "places of tokens"
@@ -41,28 +41,28 @@ STDIN = "-"
 
 
 class Reader(Protocol):
-    """Makes of a row's values, as a file writes them, what a task reads."""
+    """Converts a row's values from the file's conventions to what a task reads."""
 
     def __call__(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the row's values; ValueError where they are malformed."""
+        """Convert the row's values; raise ValueError if they are malformed."""
 
     def finish(self, name: str) -> None:
-        """Say what was found in all rows of a source; raise DataError where they cannot be meant as they were read."""
+        """Log what was found over all rows of a source; raise DataError if they were evidently read wrongly."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """A readable stretch of bytes: a named file, or the copy of one that cannot be read at random."""
+    """A readable range of bytes: a named file, or a copy of one without random access."""
 
-    name: str  # as the user knows it
+    name: str  # shown to the user
     copy: IO[bytes] | None
     start: int  # bytes before the first row: byte order mark and header
     layout: Layout
     reader: Reader | None = None
-    unplaced: bool = False  # a column for the places of tokens is wanted, and the layout has none
+    unplaced: bool = False  # a column of token offsets is requested, but the layout has none
 
     def values(self, record: bytes) -> tuple[str, ...]:
-        """Return the values of a record's row; none where it is no row."""
+        """Return the values of a record's row; empty if the record is not a row."""
         values = self.layout.values(record)
         if values and self.reader:
             values = self.reader(values)
@@ -75,10 +75,10 @@ class _File:
 
 
 class Table:
-    """Rows of text, by number. Memory does not grow with their count.
+    """Rows of text, by number. Memory use does not grow with their count.
 
     Attributes:
-        name: the source as the user wrote it.
+        name: the source as given by the user.
         columns: the columns that `read` returns, in order.
         digest: CRC-32 of the source's rows.
     """
@@ -95,7 +95,7 @@ class Table:
         return os.fstat(self._index.fileno()).st_size // RECORD.itemsize
 
     def read(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows of these numbers: column -> UTF-8 bytes, an object array of shape [rows]."""
+        """Read the rows of these numbers: column -> UTF-8 bytes, an object array of shape [rows]."""
         records = self._records(rows)
         values: list[tuple[str, ...]] = [()] * len(records)
         # In file order, so that a shuffled chunk still reads its files from front to back.
@@ -106,7 +106,7 @@ class Table:
             try:
                 values[i] = self._files[file].values(raw)
                 if not values[i]:
-                    raise ValueError("no row is there")
+                    raise ValueError("no row found")
             except ValueError as error:
                 raise DataError(f"{self.where(int(rows[i]))}: {error} (did the file change?)") from None
         columns = {}
@@ -117,7 +117,7 @@ class Table:
         return columns
 
     def where(self, row: int) -> str:
-        """`FILE:LINE` of a row, lines counted from 1 as editors do; in a document of questions, the question."""
+        """Return `FILE:LINE` of a row, lines counted from 1 as in editors; in SQuAD documents, the question's id."""
         record = self._records([row])[0]
         file = self._files[int(record["file"])]
         if isinstance(file.layout, Questions):
@@ -133,17 +133,17 @@ class Table:
 
     @property
     def row_bytes(self) -> float:
-        """Bytes of a row in the source, on average."""
+        """Average bytes of a row in the source."""
         parts = range(0, len(self), CHUNK)
         sizes = (self._records(range(start, min(start + CHUNK, len(self))))["length"].sum(dtype=np.int64) for start in parts)
         return float(sum(sizes) / max(1, len(self)))
 
     def chunk_starts(self, rows: int, size: int) -> np.ndarray:
-        """Cuts of the table into stretches of neighbouring rows: their first rows and, last, the table's length.
+        """Divide the table into chunks of consecutive rows: return their first rows and, last, the table's length.
 
         Args:
-            rows: the most rows of one.
-            size: the most bytes of one in the source, but for a row that has more by itself.
+            rows: the maximum number of rows of a chunk.
+            size: the maximum bytes of a chunk in the source; a single larger row is a chunk of its own.
         """
         cuts, first, held = [0], 0, 0
         for start in range(0, len(self), CHUNK):
@@ -155,7 +155,7 @@ class Table:
         return np.array([*cuts, len(self)])
 
     def deduplicated(self) -> "Table":
-        """Return the first of the rows whose texts are equal (by 32 bits of them)."""
+        """Keep the first of the rows whose texts are equal (by a 32-bit hash)."""
         first = np.sort(np.unique(self.hashes("key"), return_index=True)[1])
         index = _temporary()
         for start in range(0, len(first), CHUNK):
@@ -164,16 +164,16 @@ class Table:
         return Table(self.name, self.columns, self._files, index, self.digest)
 
     def narrowed(self, columns: int) -> "Table":
-        """Return the same rows without so many of the last columns."""
+        """Drop this number of trailing columns."""
         return Table(self.name, self.columns[: len(self.columns) - columns], self._files, self._index, self.digest)
 
     def hashes(self, name: Literal["key", "alike"]) -> np.ndarray:
-        """`key`, of each row's texts, uint32 [rows], or `alike`, of one or two as a model sees them, uint32 [rows, 2]."""
+        """Return hashes: `key` of each row's texts, uint32 [rows], or `alike`, of one or two as models see them, [rows, 2]."""
         parts = (self._records(range(start, min(start + CHUNK, len(self)))) for start in range(0, len(self), CHUNK))
         return np.concatenate([part[name] for part in parts])
 
     def split(self, aside: np.ndarray) -> tuple["Table", "Table"]:
-        """Return two tables: the rows that are not set aside, and those that are; `aside` is bool [rows]."""
+        """Split into two tables: the rows where `aside`, bool [rows], is false, and those where it is true."""
         sides = _temporary(), _temporary()
         for start in range(0, len(self), CHUNK):
             records = self._records(range(start, min(start + CHUNK, len(self))))
@@ -185,23 +185,23 @@ class Table:
         first, second = (Table(self.name, self.columns, self._files, side, self.digest) for side in sides)
         return first, second
 
-    def settle_tokens(self) -> Tokens:
-        """Settle, once for all rows, whether tokens are words or characters of unspaced text, and read them so.
+    def resolve_tokens(self) -> Tokens:
+        """Decide for all rows at once whether tokens are words or characters of unspaced text, and read them accordingly.
 
         Returns:
-            Which; "auto" where no row comes with tokens.
+            The decision; "auto" if no row has tokens.
         """
         counts = TokenCounts()
         layouts = [file.layout for file in self._files if isinstance(file.layout, Tokenised)]
         for layout in layouts:
             counts.add_all(layout.reading.counts)
-        kind: Tokens = counts.resolve_options() if counts.tokens else "auto"
+        kind: Tokens = counts.kind() if counts.tokens else "auto"
         for layout in layouts:
             layout.reading = dataclasses.replace(layout.reading, tokens=kind)
         return kind
 
     def scheme(self) -> Tags | None:
-        """Return the scheme of its first file of tags; None where there is none."""
+        """Return the tag scheme of the first file with tags; None if there is none."""
         readings = [file.layout.reading for file in self._files if isinstance(file.layout, Tokenised)]
         return next((reading.tags for reading in readings if reading.tags is not None), None)
 
@@ -237,38 +237,38 @@ def open_table(
     """Index a source, validating every row.
 
     Args:
-        source: files (globs work), `-` for stdin, or `tfds:name[/config]:split`.
+        source: files or globs, `-` for stdin, or `tfds:name[/config]:split`.
         config: names, encoding and format of the columns.
-        columns: the columns wanted, in this order; all values are strings.
-        keyed_by: how many of the leading columns are text.
-        split_by: those of these that `Table.hashes` are of.
-        alike: 32 bits of a text as a model sees it; None where nobody asks for them.
-        nested: columns after these may hold JSON lists and objects; their values are the JSON text.
-        reader: reads each row's values where a file writes them as its author likes; conll and terms leave nothing open.
-        check: called with each row's values; its ValueError is reported with the row's file and line, and what it
-            returns is a warning, logged with these.
-        recorded: what training said of its files, for what a file does not say itself; None where none was trained.
-        usual: columns that a task usually reads, each with the flag that reads it; one that is there and is not read is
-            named in a warning.
-        tokens: how tokens are read where rows come with them; there is a column `PLACES` then, after the text, with where
-            they stand (see `kbert.data.tokens.placed`), "" in rows without. None: no such column.
+        columns: the columns to read, in this order; all values are strings.
+        keyed_by: number of leading columns that are text.
+        split_by: those of them that `Table.hashes` covers.
+        alike: function giving 32 bits of a text as the model sees it; None if not needed.
+        nested: whether the later columns may hold JSON lists and objects; their values are the JSON text.
+        reader: converts each row's values from the file's conventions; not used for conll and terms, which are unambiguous.
+        check: called with each row's values; its ValueError is reported with file and line, and a string that it
+            returns is logged as a warning with these.
+        recorded: the settings used in training, for what the file does not determine; None if there was no training.
+        usual: columns that the task usually reads, with the flag that reads each; one that is present but not read is
+            logged in a warning.
+        tokens: how to read tokens, for rows that have them; adds a column `PLACES` after the text, with the tokens'
+            offsets (see `kbert.data.tokens.placed`), "" in rows without tokens. None: no such column.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
-            malformed (named as FILE:LINE), or there is no row at all.
-        UsageError: the format cannot be inferred from the name, or the flags contradict it.
+            malformed (named as FILE:LINE), or there are no rows.
+        UsageError: the format cannot be determined, or the flags contradict it.
     """
     if len(set(columns)) < len(columns):
-        raise UsageError(f"--text_columns and --label_column: a column is named twice in {', '.join(columns)}")
+        raise UsageError(f"--text_columns and --label_column: a column is listed twice in {', '.join(columns)}")
     files, index, digest = [], _temporary(), 0
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
-    said: set[str] = set()  # notes that are alike for many files
-    unread = dict(usual or {})  # columns that no file was seen to have yet
-    missing: list[str] = []  # where texts are what pandas writes for none
+    said: set[str] = set()  # notes already logged, equal for many files
+    unread = dict(usual or {})  # columns not found in any file so far
+    missing: list[str] = []  # rows whose text is how pandas writes a missing value
     for number, (name, copy) in enumerate(_resolve(source, config)):
         with _opened(name, copy) as stream:
-            settled = settle(name, stream, config, recorded, columns)
+            settled = resolve_settings(name, stream, config, recorded, columns)
         if settled.format == "squad":
             copy = _spool_squad(name, copy, settled.encoding)
         with _opened(name, copy) as stream:
@@ -289,7 +289,7 @@ def open_table(
                 for record in _located(layout.records(iter(stream)), name, line):
                     try:
                         if mark and (record.startswith(mark) or b"\n" + mark in record):
-                            raise ValueError("a byte-order mark (U+FEFF) within the file; were files joined? Remove it")
+                            raise ValueError("a byte-order mark (U+FEFF) within the file; were files concatenated? Remove it")
                         values = file.values(record)
                         note = check(values) if values and check is not None else None
                     except ValueError as error:
@@ -300,7 +300,7 @@ def open_table(
                         there = layout.keys(record) if isinstance(layout, JsonLines) else getattr(layout, "names", ())
                         for column in [column for column in unread if column in there and column not in columns]:
                             log.warning("%s: its column %r is not read; %s reads it", name, column, unread.pop(column))
-                        first = False  # a file's other rows are like its first
+                        first = False  # one row a file suffices
                     if values:
                         texts = values[:keyed_by][split_by]
                         if any(text in MISSING for text in texts):
@@ -323,7 +323,7 @@ def open_table(
         raise DataError(f"{source}: no rows")
     if missing:
         shown = ", ".join(missing[:3])
-        log.warning("%s: texts that are nan, as pandas writes for a missing one: %d (%s)", source, len(missing), shown)
+        log.warning("%s: texts that are nan, which is how pandas writes a missing value: %d (%s)", source, len(missing), shown)
     if reader is not None:
         reader.finish(source)
     names = tuple(columns) if tokens is None else (columns[0], PLACES, *columns[1:])
@@ -331,7 +331,7 @@ def open_table(
 
 
 def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield the files of a source as (name, copy of what cannot be read at random)."""
+    """Yield the files of a source as (name, copy if it does not support random access)."""
     if source.startswith("tfds:"):
         yield source, _spool_tfds(source, config)
         return
@@ -354,7 +354,7 @@ def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes]
             yield name, None
             continue
         try:
-            # A pipe can be read once only, as what is packed can be from its beginning only.
+            # A pipe can be read only once, and a gzip file only from its start.
             with gzip.open(name) if packed else open(name, "rb") as stream:
                 copy = _spool(name, stream)
         except (OSError, EOFError, zlib.error) as error:
@@ -384,7 +384,7 @@ def _opened(name: str, copy: IO[bytes] | None) -> IO[bytes]:
 
 
 def _located(records: Iterator[bytes], name: str, line: int) -> Iterator[bytes]:
-    """Yield the records; a record that cannot even be cut off is reported with its first line."""
+    """Yield the records; an error in splitting is reported with the record's first line."""
     while True:
         try:
             record = next(records)
@@ -403,14 +403,14 @@ def _place(name: str, layout: Layout, record: bytes, line: int) -> str:
 def _utf8(text: str) -> bytes:
     try:
         return text.encode()
-    except UnicodeEncodeError:  # JSON can spell half a character
+    except UnicodeEncodeError:  # JSON can encode half a surrogate pair
         return squad.whole(text).encode()
 
 
 def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
-    """Return the questions of a document as JSON lines.
+    """Convert a SQuAD document to JSON lines, one a question.
 
-    The document is read whole, for a moment: the largest in use (SQuAD v2.0, 42 MB) takes 0.2 GB.
+    The document is briefly held in memory: the largest in common use (SQuAD v2.0, 42 MB) takes 0.2 GB.
     """
     lines = _temporary()
     try:
@@ -426,7 +426,7 @@ def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
 
 
 def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
-    """Return the rows of a TFDS split as JSON lines; class labels by their names."""
+    """Convert a TFDS split to JSON lines; class labels by name."""
     import tensorflow_datasets as tfds
 
     name, _, split = source.removeprefix("tfds:").partition(":")
@@ -444,7 +444,7 @@ def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
         if not builder.is_prepared():
             builder.download_and_prepare()
         data = builder.as_dataset(split=split)
-    except Exception as error:  # TFDS has no base class for what downloading and split names can raise
+    except Exception as error:  # TFDS has no base class for what downloading and split names raise
         raise DataError(f"{source}: {str(error).splitlines()[0]}") from None
     features = builder.info.features
     copy = _temporary()
@@ -460,6 +460,6 @@ def _plain(feature: Any, value: Any) -> Any:
         return feature.int2str(int(value))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, dict):  # lists of TFDS's own kind: {name: array}
+    if isinstance(value, dict):  # a TFDS sequence: {name: array}
         return {name: [_plain(feature[name], item) for item in column] for name, column in value.items()}
     return value.item() if np.ndim(value) == 0 else None

@@ -1,4 +1,4 @@
-"""Terms in short texts, three lines an example, as SemEval-2014's aspect sets are passed around.
+"""Parse terms in short texts, three lines an example, the common format of SemEval-2014's aspect sets.
 
     The $T$ is top notch as well .
     bread
@@ -13,7 +13,7 @@ PLACE = "$T$"
 
 
 def records(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the examples of a file's lines; blank lines between them belong to the one before."""
+    """Yield the examples of a file's lines; blank lines between them belong to the previous one."""
     block: list[bytes] = []
     for line in lines:
         if len(block) == 3 and line.strip():
@@ -28,10 +28,10 @@ def records(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def example(record: str) -> tuple[str, str, str]:
-    """Text, term and label of one example.
+    """Parse one example into text, term and label.
 
     Raises:
-        ValueError: it has not three lines, or the first has not one `$T$`.
+        ValueError: there are not three lines, or the first does not have exactly one `$T$`.
     """
     lines = [line.strip() for line in record.rstrip().split("\n")]
     if len(lines) != 3:

@@ -1,15 +1,15 @@
-"""Text into ids, in the graph: the only code that does it, for training, evaluation and serving.
+"""Tokenize text into ids, in the graph: the single implementation for training, evaluation and serving.
 
-In: a batch of UTF-8 strings. Out: WordPiece ids, each with its place in the text if asked, packed as
+In: a batch of UTF-8 strings. Out: WordPiece ids, with their offsets in the text if requested, packed as
 `[CLS] a [SEP] b [SEP]`. The rules are those of google-research/bert `tokenization.py`
 (`BasicTokenizer`, then `WordpieceTokenizer` with `max_input_chars_per_word=200`). They work on one
 character at a time, so a table from code point to code points (`unicode_table.npz`, made by
-`kbert/data/make_unicode_table.py`) carries them into the graph exactly; no Unicode library of Python, ICU
-or RE2 has a say. Text of characters that everyone treats alike (`PLAIN`) takes a quicker way to the
-same ids. A text that spells "[CLS]" is text: its brackets are punctuation and are split off.
+`kbert/data/make_unicode_table.py`) reproduces them in the graph exactly; the Unicode libraries of Python, ICU
+and RE2 play no role. Text of characters that everyone treats alike (`PLAIN`) takes a faster path to the
+same ids. "[CLS]" in a text is plain text: its brackets are punctuation and are split off.
 
-One difference from the reference is known: it sorts combining marks that follow one another (Unicode
-NFD); here they keep their order. Only marks that survive accent stripping can show it, the 25 or so
+One difference from the reference is known: the reference sorts consecutive combining marks (Unicode
+NFD); here they keep their order. It can affect only marks that survive accent stripping, the 25 or so
 spacing ones of musical notation, old Hangul tones and Khitan, written against the canonical order.
 """
 
@@ -25,14 +25,14 @@ from kbert import graphs
 from kbert.errors import DataError
 
 UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
-MAX_CHARACTERS = 200  # of a word; longer ones are [UNK], as in the reference
+MAX_CHARACTERS = 200  # maximum length of a word; longer words are [UNK], as in the reference
 SPACE = 32
-HEAD_BYTES = 32  # bytes a word, at first; Chinese needs three, English six
+HEAD_BYTES = 32  # initial estimate of bytes a word; Chinese needs three, English six
 SIGMA, FINAL_SIGMA = 0x3A3, 0x3C2
-CASED, SKIPPED = 1, 2  # what a character is to a sigma beside it
+CASED, SKIPPED = 1, 2  # a character's role next to a sigma
 
-# ASCII, Chinese characters, and punctuation of both: stable for longer than BERT has existed, never
-# decomposed, and only A-Z have a lower case. Beyond ASCII each character is a word of its own.
+# ASCII, Chinese characters, and punctuation of both: their Unicode properties predate BERT, they never
+# decompose, and only A-Z have a lower case. Beyond ASCII each character is a word of its own.
 PLAIN = r"[\t\n\r -~·‐-‧、-〃〈-】〔-〟一-鿿！-＃％-＊，-／：；？＠［-］＿｛｝]*"
 HAS_SIGMA = r"\C*Σ\C*"  # \C is any byte, since a cut text may end within a character
 
@@ -57,11 +57,11 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def check_vocabulary(vocabulary: Sequence[str], where: str) -> None:
-    """Raise DataError when a special token is missing or a token is listed twice."""
+    """Raise DataError if a special token is missing or a token is listed twice."""
     known: dict[str, int] = {}
     for line, token in enumerate(vocabulary, 1):
         if token in known:
-            raise DataError(f"{where}:{line}: token {token!r} stands on line {known[token]} already")
+            raise DataError(f"{where}:{line}: token {token!r} is already on line {known[token]}")
         known[token] = line
     for token in (UNKNOWN, CLS, SEP, PAD):
         if token not in known:
@@ -69,23 +69,23 @@ def check_vocabulary(vocabulary: Sequence[str], where: str) -> None:
 
 
 class Tokenizer(tf.Module):
-    """A vocabulary and BERT's rules, as graph operations over batches.
+    """BERT's tokenizer over batches of strings, as graph operations.
 
     Args:
-        vocabulary: the tokens in the order of their ids.
+        vocabulary: the tokens in id order.
         lowercase: lowercase the text, as uncased checkpoints want.
-        strip_accents: decompose it and drop accents, which uncased checkpoints want too.
+        strip_accents: decompose characters and drop accents, as uncased checkpoints also want.
     """
 
     def __init__(self, vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool):
         super().__init__(name="tokenizer")
         self.vocabulary: list[str]
-        object.__setattr__(self, "vocabulary", list(vocabulary))  # tf.Module would watch each of its tokens
+        object.__setattr__(self, "vocabulary", list(vocabulary))  # else tf.Module would track every token
         self.lowercase = lowercase
         self.strip_accents = strip_accents
         ids = {token: i for i, token in enumerate(self.vocabulary)}
         self.cls_id, self.sep_id, self.pad_id = ids[CLS], ids[SEP], ids[PAD]
-        self.mask_id = ids.get(MASK)  # a vocabulary can do without; pre-training cannot
+        self.mask_id = ids.get(MASK)  # optional, but needed for pre-training
         with np.load(Path(__file__).with_name("unicode_table.npz"), allow_pickle=False) as table:
             variant = int(lowercase) + 2 * int(strip_accents)
             self._kinds, self._beside_sigma = (table["stage1"][row].astype(np.int32) for row in (variant, 4))
@@ -99,17 +99,17 @@ class Tokenizer(tf.Module):
             )
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
-        self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # words of more characters are ASCII
-        # Traced once, however many graphs it becomes part of.
+        self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # longer words are ASCII
+        # Traced once, even if used in several graphs.
         self._graph = graphs.function(self._ids, reduce_retracing=True)
         self._offsets_graph = graphs.function(self._with_offsets, reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
-        """Return ids of the texts' pieces, without special tokens.
+        """Tokenize texts into ids, without special tokens.
 
         Args:
             texts: UTF-8 strings of shape [texts]; invalid bytes are ignored.
-            max_words: only this many words matter; long texts may be read no further.
+            max_words: only this many words are needed; the rest of long texts may be skipped.
 
         Returns:
             int32 ragged tensor of shape [texts, (pieces)].
@@ -123,7 +123,7 @@ class Tokenizer(tf.Module):
         return _either(plain, texts, lambda some: [self._quick(some)], lambda some: [self._careful(some, max_words)])[0]
 
     def tokenize_with_masks(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
-        """As `tokenize`, but "[MASK]" in a text is the control token, for models that fill it."""
+        """Tokenize, with "[MASK]" in a text as the control token, for models that fill it."""
         assert self.mask_id is not None
         parts = tf.strings.split(texts, MASK)  # [texts, (parts)]
         ids = self.tokenize(parts.values, max_words)
@@ -131,10 +131,10 @@ class Tokenizer(tf.Module):
         return parts.with_values(marked).merge_dims(1, 2)[:, :-1]
 
     def tokenize_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """Return ids, and where in the texts the pieces are.
+        """Tokenize texts into ids with the offsets of the pieces.
 
         A piece starts with the character its first letter was made from and ends after the one its
-        last letter was made from: deleted characters at its edges are outside, such within it inside.
+        last letter was made from: deleted characters are outside at its edges, and inside within it.
         Pieces made from one character (a decomposed Hangul syllable) share its place.
 
         Args:
@@ -152,7 +152,7 @@ class Tokenizer(tf.Module):
         return _either(plain, texts, self._quick_with_offsets, self._careful_with_offsets)
 
     def _quick_with_offsets(self, texts: tf.Tensor) -> list[tf.RaggedTensor]:
-        """Plain texts: the tokenizer's own offsets, which are bytes, as characters."""
+        """Tokenize plain texts: convert the tokenizer's own byte offsets to characters."""
         pieces, begins, ends = self._plain_pieces.tokenize_with_offsets(tf.strings.lower(texts) if self.lowercase else texts)
         starts, stops = tf.cast(begins.values, tf.int32), tf.cast(ends.values, tf.int32)
         bytes_, characters = tf.strings.length(texts), tf.strings.length(texts, "UTF8_CHAR")
@@ -170,7 +170,7 @@ class Tokenizer(tf.Module):
         return [pieces, pieces.with_values(starts), pieces.with_values(stops)]
 
     def _careful_with_offsets(self, texts: tf.Tensor) -> list[tf.RaggedTensor]:
-        """Any texts: through the letters of their normalised words."""
+        """Tokenize any texts, through the letters of their normalised words."""
         letters, sources, rows = self._letters(texts)
         pieces, begins, ends = self._pieces.tokenize_with_offsets(_encoded(letters))  # [words, (pieces)]; offsets in bytes
         code, word = letters.values, pieces.value_rowids()
@@ -190,21 +190,21 @@ class Tokenizer(tf.Module):
         return [by_text(pieces.values), by_text(first), by_text(behind)]
 
     def _quick(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Return ids of plain texts: lowercasing is that of ASCII, and the tokenizer's own splitting is right."""
+        """Tokenize plain texts: ASCII lowercasing and the tokenizer's own splitting suffice."""
         return self._plain_pieces.tokenize(tf.strings.lower(texts) if self.lowercase else texts)
 
     def _careful(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
-        """Return ids of any texts."""
+        """Tokenize any texts."""
         words = self.words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
 
     def _first_words(self, texts: tf.Tensor, count: int) -> tf.RaggedTensor:
-        """`words(texts)[:, :count]`, without normalising the whole of long texts."""
+        """Return `words(texts)[:, :count]` without normalising the whole of long texts."""
         limit = HEAD_BYTES * count
         heads = tf.strings.substr(texts, 0, limit)
         words = self.words(heads)
-        # One word more than is wanted shows that those before it are whole; a sigma may look further.
+        # One more word than requested shows that those before it are complete; a sigma may depend on what follows.
         whole = words.row_lengths() > count
         if self.lowercase:
             whole &= ~tf.strings.regex_full_match(heads, HAS_SIGMA)
@@ -213,12 +213,12 @@ class Tokenizer(tf.Module):
         return words[:, :count]
 
     def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Normalised words and punctuation marks, strings of shape [texts, (words)]."""
+        """Split texts into normalised words and punctuation marks, strings of shape [texts, (words)]."""
         letters, _, rows = self._letters(texts)
         return rows.with_values(_encoded(letters))
 
     def _letters(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.RaggedTensor]:
-        """Code points of normalised words, where they are from, and whose the words are.
+        """Return the code points of normalised words, their source characters, and the words of each text.
 
         Returns:
             int32 [words, (letters)]; int32 [letters], the character of its text each was made from;
@@ -237,7 +237,7 @@ class Tokenizer(tf.Module):
         text = tf.gather(row, source)
 
         kept = tf.where(out != SPACE)[:, 0]
-        # A word starts after a space and at the head of a text.
+        # A word starts after a space and at the start of a text.
         before = tf.concat([[SPACE], out[:-1]], 0)
         text_before = tf.concat([[tf.constant(-1, text.dtype)], text[:-1]], 0)
         starts = tf.gather((before == SPACE) | (text != text_before), kept)
@@ -263,11 +263,11 @@ class Tokenizer(tf.Module):
         return tf.tensor_scatter_nd_update(code, where[:, None], tf.fill(tf.shape(where), FINAL_SIGMA))
 
     def pack(self, parts: Sequence[tf.RaggedTensor], max_length: int) -> dict[str, tf.RaggedTensor]:
-        """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, the longer part cut first as the reference does.
+        """Pack `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, truncating the longer part first as the reference does.
 
         Args:
             parts: one or two ragged id tensors of shape [rows, (pieces)].
-            max_length: longest row, in tokens, special tokens included.
+            max_length: maximum tokens of a row, special tokens included.
 
         Returns:
             `token_ids` and `segment_ids`, int32 ragged tensors of shape [rows, (tokens)].
@@ -277,7 +277,7 @@ class Tokenizer(tf.Module):
         if len(parts) == 1:
             keep = [tf.minimum(lengths[0], room)]
         else:
-            # Popping from the longer part, from the second when equal, ends here.
+            # Equal to popping from the longer part, from the second when equal.
             first = tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2))
             keep = [first, tf.minimum(lengths[1], room - first)]
         rows = parts[0].nrows()
@@ -296,7 +296,7 @@ def _either(
     quick: Callable[[tf.Tensor], list[tf.RaggedTensor]],
     careful: Callable[[tf.Tensor], list[tf.RaggedTensor]],
 ) -> list[tf.RaggedTensor]:
-    """Plain texts the quick way, the others the careful one; both give the same parts, [texts, (pieces)]."""
+    """Apply `quick` to plain texts and `careful` to the others; both return the same parts, [texts, (pieces)]."""
 
     def mixed() -> list[tf.RaggedTensor]:
         order = [tf.where(plain)[:, 0], tf.where(~plain)[:, 0]]
@@ -314,7 +314,7 @@ def _bytes(code: tf.Tensor) -> tf.Tensor:
 
 
 def _encoded(letters: tf.RaggedTensor) -> tf.Tensor:
-    """Words as UTF-8 strings [words]; those too long are spelt as the unknown token."""
+    """Encode words as UTF-8 strings [words]; too long words become the unknown token."""
     return tf.where(letters.row_lengths() > MAX_CHARACTERS, UNKNOWN, tf.strings.unicode_encode(letters, "UTF-8"))
 
 

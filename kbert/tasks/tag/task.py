@@ -207,7 +207,7 @@ class Tag(Task):
     @staticmethod
     def resolve_options_from_rows(table: Table, options: dict[str, Any]) -> dict[str, Any]:
         if options["tokens"] == "auto":
-            options = {**options, "tokens": table.settle_tokens()}
+            options = {**options, "tokens": table.resolve_tokens()}
         found = table.scheme()
         return options if found is None else {**options, "scheme": found.scheme, "untyped": found.untyped}
 
