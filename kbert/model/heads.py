@@ -44,6 +44,19 @@ def initializer() -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=0.02)
 
 
+def dense_head(features: Any, size: int, *, name: str, dropout: float = 0.0) -> Any:
+    """Return scores, float32 [..., size], of the encoder's features [..., hidden]: dropout, then a dense layer.
+
+    Args:
+        size: scores to give.
+        name: of the dense layer, by which checkpoints know its weights.
+        dropout: while training, a fraction.
+    """
+    if dropout:
+        features = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(features)
+    return keras.layers.Dense(size, kernel_initializer=initializer(), dtype="float32", name=name)(features)
+
+
 class MaskedLM(keras.layers.Layer):
     """The vocabulary's logits at some positions: dense, activation, LayerNorm, the token embeddings again, a bias.
 

@@ -221,7 +221,7 @@ class Answer(Task):
     def build(self, encoder: Encoder) -> keras.Model:
         inputs = heads.inputs()
         encoder.backbone.pooled_dense.trainable = False
-        logits = keras.layers.Dense(2, kernel_initializer=heads.initializer(), dtype="float32", name="span")(encoder(inputs))
+        logits = heads.dense_head(encoder(inputs), 2, name="span")
         padding = 1.0 - ops.cast(inputs["padding_mask"], "float32")
         return keras.Model(inputs, logits - 1e9 * padding[:, :, None], name="answer")
 

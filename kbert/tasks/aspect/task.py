@@ -229,11 +229,9 @@ class Aspect(Task):
         pooled = hidden[:, 0]
         if attends:
             pooled = AspectAttention(encoder.config.hidden_dim)(hidden, inputs["segment_ids"], inputs["padding_mask"])
-        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
-        classifier = keras.layers.Dense(
-            len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="aspect_classifier"
-        )
-        model = keras.Model(inputs, classifier(pooled), name="aspect")
+        size, dropout = len(self.config.labels), self.options.head_dropout
+        scores = heads.dense_head(pooled, size, name="aspect_classifier", dropout=dropout)
+        model = keras.Model(inputs, scores, name="aspect")
         self.filter.attach(model, encoder)
         return model
 

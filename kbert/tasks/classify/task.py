@@ -200,11 +200,8 @@ class Classify(Task):
         inputs = heads.inputs()
         hidden = encoder(inputs, first_only=self.options.pooling != "mean")
         pooled = heads.Pool(encoder, self.options.pooling)(hidden, inputs["padding_mask"])
-        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
-        classifier = keras.layers.Dense(
-            len(self.config.labels), kernel_initializer=heads.initializer(), dtype="float32", name="classifier"
-        )
-        return keras.Model(inputs, classifier(pooled), name="classify")
+        scores = heads.dense_head(pooled, len(self.config.labels), name="classifier", dropout=self.options.head_dropout)
+        return keras.Model(inputs, scores, name="classify")
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("classifier")

@@ -262,9 +262,8 @@ class Match(Task):
         if self.options.mining == "model" and self.options.hard_negatives:
             counts = pooling.counted(inputs["padding_mask"], special_tokens=True)
             self._reader = keras.Model(inputs, pooling.pool(encoder(inputs), counts, "mean"))
-        pooled = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(pooled)
-        score = keras.layers.Dense(1, kernel_initializer=heads.initializer(), dtype="float32", name="score")
-        return keras.Model(inputs, score(pooled), name="match")
+        score = heads.dense_head(pooled, 1, name="score", dropout=self.options.head_dropout)
+        return keras.Model(inputs, score, name="match")
 
     def _reads(self, given: str) -> Any:
         """Which vector is read, where `--pooling` may be auto."""

@@ -107,9 +107,7 @@ class Pretrain(Storable):
         outputs = {"mlm": self._head(hidden, inputs["masked_positions"])}
         pooled = heads.Pool(encoder, "pooler" if self.options.pairs else "cls")(hidden, inputs["padding_mask"])
         if self.options.pairs:
-            name = f"{self.options.pairs}_head"
-            pair = keras.layers.Dense(2, kernel_initializer=heads.initializer(), dtype="float32", name=name)
-            outputs[self.options.pairs] = pair(pooled)
+            outputs[self.options.pairs] = heads.dense_head(pooled, 2, name=f"{self.options.pairs}_head")
         return keras.Model(inputs, outputs, name="pretrain")
 
     def served(self, model: keras.Model) -> keras.Model:

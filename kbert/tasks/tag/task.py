@@ -267,9 +267,8 @@ class Tag(Task):
     def build(self, encoder: Encoder) -> keras.Model:
         encoder.backbone.pooled_dense.trainable = False
         inputs = heads.inputs()
-        hidden = keras.layers.Dropout(self.options.head_dropout, dtype="float32", name="head_dropout")(encoder(inputs))
         tags = 1 + 2 * len(self.types)
-        scores = keras.layers.Dense(tags, kernel_initializer=heads.initializer(), dtype="float32", name="tagger")(hidden)
+        scores = heads.dense_head(encoder(inputs), tags, name="tagger", dropout=self.options.head_dropout)
         if self.options.decoder == "crf":
             # O and every B follow anything and can begin a text; an I follows the B or I of its type.
             number = np.arange(tags)
