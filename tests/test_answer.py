@@ -19,7 +19,7 @@ from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
-from kbert.tasks.answer import answer_spans
+from kbert.model.windows import windows
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.answer.task import Answer
 from kbert.train import batches as pipeline
@@ -77,7 +77,10 @@ def tensors(rows):
 def test_windows_cover_every_row_and_every_short_run(rows, overlap):
     counts, room = (np.array(column, np.int32) for column in zip(*rows, strict=True))
     room = np.maximum(room, overlap + 1).astype(np.int32)
-    row, first, behind = (x.numpy() for x in answer_spans.windows(tf.constant(counts), tf.constant(room), overlap))
+    cut = windows(tf.constant(counts), tf.constant(room), overlap, even=False)
+    row, first, behind = (x.numpy() for x in (cut.row, cut.first, cut.first + tf.cast(cut.token.row_lengths(), tf.int32)))
+    before = (np.cumsum(counts) - counts)[row]
+    assert [ts[0] for ts in cut.token.to_list() if ts] == (before + first)[behind > first].tolist()
     assert sorted(set(row)) == list(range(len(rows))) and list(row) == sorted(row)
     for r, count in enumerate(counts):
         held = list(zip(first[row == r], behind[row == r], strict=True))

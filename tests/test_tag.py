@@ -168,7 +168,7 @@ def test_three_layouts_are_told_apart():
 @given(st.lists(st.integers(0, 90), min_size=1, max_size=5), st.integers(1, 20), st.integers(0, 19))
 def test_every_token_belongs_to_one_window_that_sees_around_it(lengths, room, stride):
     stride = min(stride, room - 1)
-    row, token, owned = windows(tf.constant(lengths), room, stride)
+    row, token, owned, _ = windows(tf.constant(lengths), room, stride)
     tokens, mine = token.to_list(), owned.to_list()
     assert [t for ts, os in zip(tokens, mine, strict=True) for t, o in zip(ts, os, strict=True) if o] == list(
         range(sum(lengths))

@@ -1,7 +1,7 @@
 """Long texts as several inputs of the encoder, and their words' scores as one sequence again.
 
-In: ids of whole texts, ragged. Out: windows of them, as evenly spaced as they come, all as long as
-allowed, sharing at least `stride` tokens with the next. Every token belongs to one window, which is the one
+In: ids of whole texts, ragged. Out: windows of them, as long as allowed, that share at least `stride` tokens with the
+next: evenly spaced, or each `stride` tokens before the end of the last. Every token belongs to one window, which is the one
 that sees most on both of its sides: windows meet in the middle of what they share.
 """
 
@@ -16,16 +16,21 @@ class Windows(NamedTuple):
     row: tf.Tensor  # int32 [windows]: the text each is of
     token: tf.RaggedTensor  # int32 [windows, (tokens)]: which of all texts' tokens are in each
     owned: tf.RaggedTensor  # bool, alike: whether the token belongs to the window
+    first: tf.Tensor  # int32 [windows]: which of its text's tokens each begins with
 
 
-def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | None = None) -> Windows:
-    """Windows over texts; a text has one at least.
+def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | None = None, *, even: bool = True) -> Windows:
+    """Cut texts into windows; a text has one at least.
+
+    Every run of at most `stride` tokens, and one more, lies whole in a window, unless `most` forbids it.
 
     Args:
         lengths: tokens of each text, int32 [texts].
         room: tokens that a window holds at most, more than `stride`; one number, or int32 [texts].
         stride: tokens that neighbouring windows share at least.
         most: windows that a text has at most; where it would have more, they share fewer tokens, or leave some out.
+        even: whether windows are spaced evenly over the text; else neighbours share exactly `stride` tokens, and the last
+            window may be shorter.
     """
     rooms = tf.broadcast_to(room, tf.shape(lengths))
     count = 1 + tf.maximum(-((rooms - lengths) // (rooms - stride)), 0)  # [texts]; rounds up
@@ -36,12 +41,14 @@ def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | 
     length, last, room = tf.gather(lengths, row), tf.gather(count, row) - 1, tf.gather(rooms, row)
 
     def start_of(number: tf.Tensor) -> tf.Tensor:
+        if not even:
+            return number * (room - stride)
         # In 64 bits: the product of a text's length and its windows.
         wide = tf.cast(number, tf.int64) * tf.cast(length - room, tf.int64) // tf.cast(tf.maximum(last, 1), tf.int64)
         return tf.cast(tf.where(last > 0, wide, 0), tf.int32)
 
     start = start_of(number)
-    stop = start + tf.minimum(length, room)
+    stop = tf.minimum(start + room, length)
     owned_from = tf.where(number > 0, (start + start_of(number - 1) + room) // 2, 0)
     owned_to = tf.where(number < last, (start_of(number + 1) + start + room) // 2, stop)
     token = tf.ragged.range(start, stop, row_splits_dtype=tf.int64)
@@ -49,7 +56,7 @@ def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | 
     window = token.value_rowids()
     owned = (within >= tf.gather(owned_from, window)) & (within < tf.gather(owned_to, window))
     first = tf.gather(tf.cumsum(lengths, exclusive=True), tf.gather(row, window))
-    return Windows(row, token.with_values(within + first), token.with_values(owned))
+    return Windows(row, token.with_values(within + first), token.with_values(owned), start)
 
 
 def framed(tokens: tf.RaggedTensor, edge: Any) -> tf.RaggedTensor:

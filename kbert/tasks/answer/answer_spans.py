@@ -1,33 +1,11 @@
-"""Windows over long token rows, and the best spans in them; in the graph.
+"""The best spans in windows over long token rows; in the graph.
 
-In: how many tokens each row has and a window holds. Out: which tokens each window holds; and, from a
-start and an end score for every token of every window, each row's best spans over all its windows.
+In: a start and an end score for every token of every window. Out: each row's best spans over all its windows.
 """
 
 import tensorflow as tf
 
 NONE = -1e30  # the score of what is no span; finite, so that no NaN can come of it
-
-
-def windows(counts: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Windows that cover each row; each starts `room - overlap` tokens after the one before it.
-
-    Every run of at most `overlap` tokens, and one more, lies whole in a window. A row without tokens has one empty window.
-
-    Args:
-        counts: tokens a row, int32 [rows].
-        room: tokens that a window of the row holds, int32 [rows], more than `overlap`.
-        overlap: tokens that a window shares with the one before it.
-
-    Returns:
-        The row each window is of, its first token and the one after its last, each int32 [windows].
-    """
-    advance = room - overlap
-    number = 1 + tf.maximum(-(-(counts - room) // advance), 0)  # [rows]
-    row = tf.repeat(tf.range(tf.size(counts)), number)
-    place = tf.range(tf.size(row)) - tf.gather(tf.cumsum(number, exclusive=True), row)
-    first = place * tf.gather(advance, row)
-    return row, first, tf.minimum(first + tf.gather(room, row), tf.gather(counts, row))
 
 
 def best(
@@ -42,7 +20,7 @@ def best(
     Args:
         logits: start and end score of every token of every window, float32 [tokens, 2].
         widths: tokens a window, int32 [windows].
-        row, first: the row each window is of and its first token there, int32 [windows], from `windows`.
+        row, first: the row each window is of and its first token there, int32 [windows], from `kbert.model.windows`.
         counts: tokens a row, int32 [rows].
         longest: longest span in tokens.
         n: how many are wanted.

@@ -25,6 +25,7 @@ from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
+from kbert.model.windows import windows
 from kbert.tasks.answer import answer_spans
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.answer.report import THRESHOLD, AnswerReport, AnswerScorer
@@ -158,13 +159,12 @@ class Answer(Task):
         ids, begins, ends = (tf.gather(part, which) for part in self.tokenizer.tokenize_with_offsets(contexts))
         asked = tf.cast(question.row_lengths(), tf.int32)
         counts = tf.cast(ids.row_lengths(), tf.int32)
-        row, first, behind = answer_spans.windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride)
-        start = tf.gather(tf.cast(ids.row_starts(), tf.int32), row)
-        index = tf.ragged.range(start + first, start + behind)
-        part = index.with_values(tf.gather(ids.values, index.values))  # [windows, (context tokens)]
-        packed = self.tokenizer.pack([tf.gather(question, row), part], self.config.max_length)
-        prefix = tf.gather(asked, row) + 2
-        return {**packed, "row": row, "first": first, "prefix": prefix, "begins": begins, "ends": ends}
+        # Not evenly spaced: as google-research/bert cuts contexts, whose models are read so.
+        cut = windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride, even=False)
+        part = cut.token.with_values(tf.gather(ids.values, cut.token.values))  # [windows, (context tokens)]
+        packed = self.tokenizer.pack([tf.gather(question, cut.row), part], self.config.max_length)
+        prefix = tf.gather(asked, cut.row) + 2
+        return {**packed, "row": cut.row, "first": cut.first, "prefix": prefix, "begins": begins, "ends": ends}
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
         """Of the questions; contexts are read whole, in windows."""
