@@ -1,13 +1,14 @@
 # make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 4 minutes on two cores)
 # make quickstart-zh  a small Chinese BERT from nothing: vocabulary, pre-training, fine-tuning (about 7 minutes)
 # make test         ruff, mypy and pytest
+# make docs         the documentation as a site, in site/; a broken link is an error
 # These build .venv from the versions pinned in constraints.txt, once.
 # make test-beam    the tests of the Beam pipeline, which holds other versions back, in .venv-beam
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart quickstart-zh test test-beam clean
+.PHONY: quickstart quickstart-zh test test-beam docs clean
 
 quickstart: $(VENV)/.demo
 	$(BIN)/python tools/fetch_demo.py
@@ -32,6 +33,9 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 test-beam:
 	test -e .venv-beam/pyvenv.cfg || $(PYTHON) -m venv .venv-beam
 	.venv-beam/bin/python -m pip install --quiet --editable '.[test,beam]'
@@ -50,5 +54,9 @@ $(VENV)/.test: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-beam build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-beam build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

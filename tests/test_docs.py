@@ -1,34 +1,46 @@
-"""The English and the Chinese READMEs say the same, and what they name is there."""
+"""The READMEs and the pages of docs/ are alike in English and Chinese, and what they name exists."""
 
+import ast
 import importlib
+import inspect
 import re
 import shlex
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tool
 
 from kbert import flags
+from kbert.tasks import OPTIONS
 
-PAGES = ("README", "tools/bench/README", "docs/reading")
-READMES = {name: (ROOT / name).read_text(encoding="utf-8") for page in PAGES for name in (f"{page}.md", f"{page}.zh-CN.md")}
+site = tool("docs_site")
+
+PAGES = ["README", *sorted(str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "docs").rglob("*.md") if ".zh-CN" not in path.name)]
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for page in PAGES for name in (f"{page}.md", f"{page}.zh-CN.md")}
+every_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"```\n(.*?)```", text, re.DOTALL)
+def blocks(text: str, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_both_have_the_same_commands_and_sections(page):
-    english, chinese = (READMES[f"{page}{language}.md"] for language in ("", ".zh-CN"))
+def test_both_languages_have_the_same_commands_and_sections(page):
+    english, chinese = (TEXTS[f"{page}{language}.md"] for language in ("", ".zh-CN"))
 
     def commands(text):
-        return [re.findall(r"--[a-z][a-z_]*|kbert\.\w+|make \w+|docker|curl", block) for block in blocks(text)]
+        found = r"--[a-z][a-z_]*|kbert\.\w+|make \w+|docker|curl"
+        return [re.findall(found, block) for block in blocks(text)], [ast.dump(ast.parse(block)).count("Call") for block in blocks(text, "python")]
+
+    def links(text):
+        return [target.replace(".zh-CN.md", ".md").split("#")[0] for target in re.findall(r"\]\((\S+?)\)", text)][1:]
 
     assert commands(english) == commands(chinese)
-    assert [english.count(mark) for mark in ("\n## ", "\n|")] == [chinese.count(mark) for mark in ("\n## ", "\n|")]
+    assert sorted(links(english)) == sorted(links(chinese))
+    assert [english.count(mark) for mark in ("\n## ", "\n### ", "\n|", "\n- ")] == [chinese.count(mark) for mark in ("\n## ", "\n### ", "\n|", "\n- ")]
+    assert not re.search(r"\]\((?!http)[^)#]*(?<!\.zh-CN)\.md", chinese.split("\n\n", 2)[2].replace("(CHANGELOG.md)", ""))
 
 
-@pytest.mark.parametrize("text", READMES.values(), ids=READMES)
+@every_text
 def test_commands_have_all_flags_that_they_need(text, monkeypatch):
     def parsed(program, about, argv, groups, body, takes_task=False):
         assert flags.parse(program, about, argv, groups, takes_task) is not None
@@ -37,27 +49,83 @@ def test_commands_have_all_flags_that_they_need(text, monkeypatch):
     monkeypatch.setattr(flags, "main", parsed)
     for block in blocks(text):
         for command, rest in re.findall(r"python -m (kbert\.\w+) (.*)", block.replace("\\\n", " ")):
-            assert importlib.import_module(command).main(shlex.split(rest)) == 0
+            assert importlib.import_module(command).main(shlex.split(rest)) == 0, rest
 
 
-@pytest.mark.parametrize("text", READMES.values(), ids=READMES)
-def test_nothing_is_left_to_fill_in(text):
-    assert not re.findall(r"\b[A-Z]+_(?:TIME|OUTPUT|TABLE|FIGURES)(?:_ZH)?\b", text)
+@every_text
+def test_python_calls_what_kbert_has(text):
+    for block in blocks(text, "python"):
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "kbert":
+                for name in node.names:
+                    found = getattr(importlib.import_module(node.module), name.name, None)
+                    assert found or importlib.import_module(f"{node.module}.{name.name}")
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("kbert."):
+                function = importlib.import_module("kbert")
+                for name in ast.unparse(node.func).split(".")[1:]:
+                    function = getattr(function, name)
+                inspect.signature(function).bind(*node.args, **{keyword.arg: keyword.value for keyword in node.keywords})
 
 
-@pytest.mark.parametrize("text", READMES.values(), ids=READMES)
-def test_files_and_flags_exist(text, capsys):
+@every_text
+def test_files_links_and_flags_exist(text, request, known_flags):
+    page = ROOT / request.node.callspec.id
     for path in re.findall(r"(?:configs|tools)/[\w/.-]+\.\w+", text):
         assert (ROOT / path).exists(), path
-    from kbert import encode, evaluate, export, finetune, inspect, predict, pretrain
-    from kbert.tasks import OPTIONS
-
-    for command in (finetune, pretrain, evaluate, predict, export, inspect, encode):
-        command.main(["--help"])
-    for task in OPTIONS:
-        finetune.main([f"--task={task}", "--help"])
-    known = set(re.findall(r"--([a-z_]+)", capsys.readouterr().out)) | {"logdir", "rm", "help", "constraint"}
-    for tool in re.findall(r"python ((?:tools|tests)/[\w/]+\.py)", text):
-        known |= set(re.findall(r"--([a-z_]+)", (ROOT / tool).read_text(encoding="utf-8")))
-        known |= set(re.findall(r"^    (\w+): ", (ROOT / tool).read_text(encoding="utf-8"), re.MULTILINE))
+    for target, anchor in re.findall(r"\]\((?!http)([^)#\s]+)(#[^)]+)?\)", text):
+        other = (page.parent / target).resolve()
+        assert other.is_file(), target
+        assert not anchor or anchor[1:] in map(anchor_of, re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)), anchor
+    known = set(known_flags)
+    for script in re.findall(r"python ((?:tools|tests)/[\w/]+\.py)", text):
+        known |= set(re.findall(r"--([a-z_]+)", (ROOT / script).read_text(encoding="utf-8")))
+        known |= set(re.findall(r"^    (\w+): ", (ROOT / script).read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"--([a-z][a-z_]+)", text)) <= known
+
+
+def anchor_of(heading: str) -> str:
+    """As code hosts and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.fixture(scope="module")
+def known_flags():
+    helps = [site.help_of(command) for command in site.COMMANDS] + [site.help_of("finetune", f"--task={task}") for task in OPTIONS]
+    return {flag for _, rows in helps for flag in re.findall(r"--(\w+)", " ".join(map(" ".join, rows)))} | {"logdir", "rm", "help", "constraint", "flag", "noflag"}
+
+
+@pytest.mark.parametrize("text", [TEXTS["docs/errors.md"], TEXTS["docs/errors.zh-CN.md"]], ids=["English", "Chinese"])
+def test_messages_of_errors_are_those_of_the_code(text, code_strings):
+    for message in re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE):
+        pattern = re.compile(".*".join(map(re.escape, message.split("..."))))
+        assert any(map(pattern.search, code_strings)), message
+
+
+@pytest.fixture(scope="module")
+def code_strings():
+    """All strings of kbert's code, with `...` for what f-strings put in."""
+    found = set()
+    for path in (ROOT / "kbert").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def test_flags_of_every_command_are_on_the_page_of_flags():
+    page = site.on_page_markdown(TEXTS["docs/flags.zh-CN.md"])
+    assert "[English]" not in page
+    for heading in ("## kbert.finetune", "### --task=match", "## kbert.pretrain", "## kbert.encode"):
+        assert heading in page
+    shared, match = page.split("### --task=")[0], page.split("### --task=match")[1].split("\n## ")[0]
+    assert "| `--freeze_layers=N` | Encoder layers to freeze" in shared and "--freeze_layers" not in match
+    assert r"`--scorer=cross\|dual`" in match and "--scorer" not in shared
+    assert site.on_page_markdown("[seite](tasks/tag.zh-CN.md#x)") == "[seite](tasks/tag.md#x)"
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_readmes_are_short(readme):
+    assert len(TEXTS[readme].splitlines()) <= 150
