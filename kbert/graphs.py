@@ -4,9 +4,11 @@ AutoGraph reads the source of every function it meets for Python's `if` and `for
 and the reading took more than a third of the time that a command needs before its first step.
 """
 
+import contextlib
+import contextvars
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,22 @@ WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which a trainin
 function = functools.partial(tf.function, autograph=False)
 # Decorates a function that builds a `tf.data.Dataset`: what it gives to `map` and `flat_map` is traced as it is written.
 builds_dataset = tf.autograph.experimental.do_not_convert
+
+
+_without_gradients = contextvars.ContextVar("_without_gradients", default=False)
+
+
+@contextlib.contextmanager
+def without_gradients() -> Iterator[None]:
+    """Trace what follows for answers alone: functions of `custom_gradient` leave no gradient in the graph.
+
+    A SavedModel is smaller for it, and loading one registers no gradients, which TensorFlow would keep in memory for good.
+    """
+    token = _without_gradients.set(True)
+    try:
+        yield
+    finally:
+        _without_gradients.reset(token)
 
 
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,6 +54,8 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapped(*arguments: Any) -> Any:
+        if _without_gradients.get():
+            return function(*arguments)[0]
         result = call(*arguments)
         if not tf.executing_eagerly():
             _tie_gradient_to_graph(result)

@@ -74,15 +74,16 @@ class Predictor(tf.Module, Generic[S]):
         return {**{name: none for name in self.task.inputs if name not in self.task.config.fields}, **raw}
 
     def _predict(self, raw: Tensors) -> Tensors:
-        encoded = self.task.encode(raw)
-        outputs = in_chunks(
-            lambda part: self.model(part, training=False),
-            self.model.output,
-            encoded,
-            self.task.tokenizer.pad_id,
-            token_budget(),
-        )
-        return self.task.decode(outputs, encoded, raw)
+        with graphs.without_gradients():
+            encoded = self.task.encode(raw)
+            outputs = in_chunks(
+                lambda part: self.model(part, training=False),
+                self.model.output,
+                encoded,
+                self.task.tokenizer.pad_id,
+                token_budget(),
+            )
+            return self.task.decode(outputs, encoded, raw)
 
     def save(self, path: str) -> None:
         """Write the function as a SavedModel that serves the task's signatures, each taking its fields by name."""
