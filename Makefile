@@ -12,20 +12,20 @@ BIN := $(VENV)/bin
 
 quickstart: $(VENV)/.demo
 	$(BIN)/python tools/fetch_demo.py
-	$(BIN)/python -m kbert.finetune --flagfile=configs/quickstart.flags --overwrite
-	$(BIN)/python -m kbert.evaluate --model_dir=models/quickstart --data=tfds:movie_snippets:test
-	$(BIN)/python -m kbert.export --model_dir=models/quickstart --export_dir=savedmodels/quickstart
-	$(BIN)/python tools/ask.py savedmodels/quickstart "A warm, funny and finally moving little film."
+	$(BIN)/kbert finetune --flagfile=configs/quickstart.flags --overwrite
+	$(BIN)/kbert evaluate --model_dir=models/quickstart --data=tfds:movie_snippets:test
+	$(BIN)/kbert export --model_dir=models/quickstart --export_dir=savedmodels/quickstart
+	$(BIN)/kbert ask savedmodels/quickstart "A warm, funny and finally moving little film."
 
 quickstart-zh: $(VENV)/.demo
 	$(BIN)/python tools/fetch_demo.py
-	$(BIN)/python tools/make_vocab.py --input=.demo/short_reviews_zh.train.txt --output=.demo/short_reviews_zh.vocab.txt --vocab_size=5000 --lowercase
-	$(BIN)/python -m kbert.pretrain --flagfile=configs/quickstart_zh_pretrain.flags --overwrite
-	$(BIN)/python -m kbert.finetune --flagfile=configs/quickstart_zh.flags --overwrite
-	$(BIN)/python -m kbert.finetune --flagfile=configs/quickstart_zh.flags --freeze_layers=0 --model_dir=models/quickstart_zh --overwrite
+	$(BIN)/kbert make_vocab --input=.demo/short_reviews_zh.train.txt --output=.demo/short_reviews_zh.vocab.txt --vocab_size=5000 --lowercase
+	$(BIN)/kbert pretrain --flagfile=configs/quickstart_zh_pretrain.flags --overwrite
+	$(BIN)/kbert finetune --flagfile=configs/quickstart_zh.flags --overwrite
+	$(BIN)/kbert finetune --flagfile=configs/quickstart_zh.flags --freeze_layers=0 --model_dir=models/quickstart_zh --overwrite
 	$(BIN)/python tools/baselines.py --train_data=tfds:short_reviews_zh:train --test_data=tfds:short_reviews_zh:test --tfds_dir=.demo/tfds --models=models/quickstart_zh_frozen,models/quickstart_zh
-	$(BIN)/python -m kbert.export --model_dir=models/quickstart_zh --export_dir=savedmodels/quickstart_zh
-	$(BIN)/python tools/ask.py savedmodels/quickstart_zh "房间干净，服务也很好。"
+	$(BIN)/kbert export --model_dir=models/quickstart_zh --export_dir=savedmodels/quickstart_zh
+	$(BIN)/kbert ask savedmodels/quickstart_zh "房间干净，服务也很好。"
 	@echo "This BERT has seen 14,000 reviews for minutes. Real use starts from bert_base_zh or another checkpoint: configs/short_reviews_zh.flags"
 
 test: $(VENV)/.test

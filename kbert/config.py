@@ -399,7 +399,7 @@ class PretrainConfig(RunConfig, ExampleFlags):
 
     train_data: str = flag(
         help="Text to learn from: plain text files (.gz and globs work, - is standard input), or *.tfrecord shards of "
-        "tools/make_pretraining_data.py."
+        "kbert make_pretraining_data."
     )
     init: str | None = flag(
         None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab begins from scratch."

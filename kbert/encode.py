@@ -28,10 +28,10 @@ them, from any checkpoint, trained here or not. Interrupted, the same command co
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.encode") -> int:
+    """Run the command line `argv` of `program`; return its exit code."""
     groups = (EncodeFlags, SentenceFlags, TokenFlags, SourceConfig)
-    return flags.main("python -m kbert.encode", ABOUT, argv, lambda _: groups, run)
+    return flags.main(program, ABOUT, argv, lambda _: groups, run)
 
 
 def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source: SourceConfig) -> int:

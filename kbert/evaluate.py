@@ -25,9 +25,9 @@ class EvaluateFlags:
     metrics_out: str | None = flag(None, help="Write the metrics to this JSON file too.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    return flags.main("python -m kbert.evaluate", ABOUT, argv, lambda _: (EvaluateFlags, SourceOverrides), run)
+def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.evaluate") -> int:
+    """Run the command line `argv` of `program`; return its exit code."""
+    return flags.main(program, ABOUT, argv, lambda _: (EvaluateFlags, SourceOverrides), run)
 
 
 def run(options: EvaluateFlags, overrides: Any) -> int:

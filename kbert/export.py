@@ -21,9 +21,9 @@ class ExportFlags:
     version: int | None = flag(None, help="Version number; by default the next free one.", low=1, high=2**63 - 1)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    return flags.main("python -m kbert.export", ABOUT, argv, lambda _: (ExportFlags,), run)
+def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.export") -> int:
+    """Run the command line `argv` of `program`; return its exit code."""
+    return flags.main(program, ABOUT, argv, lambda _: (ExportFlags,), run)
 
 
 def run(options: ExportFlags) -> int:

@@ -20,10 +20,10 @@ finished, it continues when --epochs was raised.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.finetune") -> int:
+    """Run the command line `argv` of `program`; return its exit code."""
     groups = lambda task: (RunFlags, TrainConfig, ModelFlags, OPTIONS[task or "classify"])  # noqa: E731
-    return flags.main("python -m kbert.finetune", ABOUT, argv, groups, run, takes_task=True)
+    return flags.main(program, ABOUT, argv, groups, run, takes_task=True)
 
 
 def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, options: Any) -> int:

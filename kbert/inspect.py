@@ -33,9 +33,9 @@ class InspectFlags:
     output: str = flag("-", help="File of JSON lines to write, - for standard output.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    return flags.main("python -m kbert.inspect", ABOUT, argv, lambda _: (InspectFlags, SourceConfig), run)
+def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.inspect") -> int:
+    """Run the command line `argv` of `program`; return its exit code."""
+    return flags.main(program, ABOUT, argv, lambda _: (InspectFlags, SourceConfig), run)
 
 
 def run(options: InspectFlags, source: SourceConfig) -> int:

@@ -42,9 +42,9 @@ class PredictFlags:
     text_b: str | None = flag(None, help="Second text of a pair, with --text.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    return flags.main("python -m kbert.predict", ABOUT, argv, lambda _: (PredictFlags, SourceOverrides), run)
+def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.predict") -> int:
+    """Run the command line `argv` of `program`; return its exit code."""
+    return flags.main(program, ABOUT, argv, lambda _: (PredictFlags, SourceOverrides), run)
 
 
 def run(options: PredictFlags, overrides: Any) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from conftest import finetune_flags, tool, write_hugging_face
+from conftest import finetune_flags, write_hugging_face
 
-from kbert import evaluate, export, finetune, predict, serving
+from kbert import ask, evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.model_dir import ModelDir
@@ -201,7 +201,7 @@ def test_served(trained, predictor, tmp_path, monkeypatch, capfd):
             assert [answered.decode() for answered in pair["aspect"].numpy()] == [name] * 2
             assert pair["sentences"].shape[0] == 2 and len(pair["sentences"].shape) == 2
     monkeypatch.setattr(sys, "argv", ["ask", str(tmp_path / "e"), "--signature=pair", f"{text}\tfilm_plot"])
-    assert tool("ask").main() == 0, "the text comes first"
+    assert ask.main() == 0, "the text comes first"
     assert json.loads(capfd.readouterr().out.splitlines()[-1])["label"] == expected["film_plot"]["label"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="aspects are film_music, film_plot; found"):
         served["pair"](text=tf.constant([text]), aspect=tf.constant(["sound"]))

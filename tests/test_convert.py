@@ -1,6 +1,5 @@
 """Checkpoints written in each form: bit-identical when read back, and what transformers makes of them."""
 
-import importlib.util
 import json
 import math
 import shutil
@@ -14,13 +13,9 @@ from safetensors import SafetensorError, safe_open
 from tiny import batch, full_tensors
 
 from kbert import checkpoints
+from kbert import convert as command
 from kbert.checkpoints import FORMATS, open_checkpoint
 from kbert.model.encoder import Encoder
-
-spec = importlib.util.spec_from_file_location("convert_checkpoint", ROOT / "tools" / "convert_checkpoint.py")
-assert spec and spec.loader
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 RECORDED = ROOT / "tests" / "recorded"
 LABELS = {"id2label": {"0": "bad", "1": "fine", "2": "good"}}
@@ -41,7 +36,7 @@ def source(path, kind="BertModel", act="gelu_new", tokenizer=None, **config):
 
 
 def convert(init, output, form, *more):
-    return tool.main([f"--init={init}", f"--output={output}", f"--format={form}", *more])
+    return command.main([f"--init={init}", f"--output={output}", f"--format={form}", *more])
 
 
 def same(a, b):
@@ -274,9 +269,9 @@ def test_outputs_in_use_and_missing_flags(checkpoint, tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
     assert convert(checkpoint, tmp_path / "empty", "hugging_face") == 0
     assert convert(checkpoint, tmp_path / "new" / "deep", "hugging_face") == 0
-    assert tool.main([f"--init={checkpoint}", "--output=x"]) == 2
+    assert command.main([f"--init={checkpoint}", "--output=x"]) == 2
     assert "--format is required" in capsys.readouterr().err
-    assert tool.main([f"--init={tmp_path / 'none'}", "--output=x", "--format=google"]) == 2
+    assert command.main([f"--init={tmp_path / 'none'}", "--output=x", "--format=google"]) == 2
     assert "no such directory, and no preset of that name" in capsys.readouterr().err
 
 

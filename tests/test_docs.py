@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, tool
 
 from kbert import flags
+from kbert.__main__ import main as kbert
 from kbert.tasks import OPTIONS
 
 site = tool("docs_site")
@@ -48,8 +49,8 @@ def test_commands_have_all_flags_that_they_need(text, monkeypatch):
 
     monkeypatch.setattr(flags, "main", parsed)
     for block in blocks(text):
-        for command, rest in re.findall(r"python -m (kbert\.\w+) (.*)", block.replace("\\\n", " ")):
-            assert importlib.import_module(command).main(shlex.split(rest)) == 0, rest
+        for command, rest in re.findall(r"(?:python -m kbert\.|^(?:\$ )?kbert )(\w+) (.*)", block.replace("\\\n", " "), re.MULTILINE):
+            assert command == "ask" or kbert([command, *shlex.split(rest)]) == 0, rest
 
 
 @every_text
@@ -92,7 +93,7 @@ def anchor_of(heading: str) -> str:
 @pytest.fixture(scope="module")
 def known_flags():
     helps = [site.help_of(command) for command in site.COMMANDS] + [site.help_of("finetune", f"--task={task}") for task in OPTIONS]
-    return {flag for _, rows in helps for flag in re.findall(r"--(\w+)", " ".join(map(" ".join, rows)))} | {"logdir", "rm", "help", "constraint", "flag", "noflag"}
+    return {flag for _, rows in helps for flag in re.findall(r"--(\w+)", " ".join(map(" ".join, rows)))} | {"logdir", "rm", "help", "constraint", "flag", "noflag", "signature", "version", "completion"}
 
 
 @pytest.mark.parametrize("text", [TEXTS["docs/errors.md"], TEXTS["docs/errors.zh-CN.md"]], ids=["English", "Chinese"])
@@ -118,7 +119,7 @@ def code_strings():
 def test_flags_of_every_command_are_on_the_page_of_flags():
     page = site.on_page_markdown(TEXTS["docs/flags.zh-CN.md"])
     assert "[English]" not in page
-    for heading in ("## kbert.finetune", "### --task=match", "## kbert.pretrain", "## kbert.encode"):
+    for heading in ("## kbert finetune", "### --task=match", "## kbert pretrain", "## kbert make_vocab"):
         assert heading in page
     shared, match = page.split("### --task=")[0], page.split("### --task=match")[1].split("\n## ")[0]
     assert "| `--freeze_layers=N` | Encoder layers to freeze" in shared and "--freeze_layers" not in match

@@ -5,9 +5,8 @@ import json
 import re
 
 import pytest
-from conftest import tool
 
-from kbert import pretrain
+from kbert import make_vocab, pretrain
 from kbert.errors import DataError, UsageError
 from kbert.pretraining import corpus
 from kbert.pretraining.documents import documents, refused
@@ -107,9 +106,9 @@ def test_commands(tmp_path, checkpoint, capsys):
     path = tmp_path / "f.jsonl"
     path.write_text('{"id": "x77", "body": "good film good film\\n\\ngood"}\n' * 9)
     vocab = f"--output={tmp_path / 'vocab.txt'}"
-    assert tool("make_vocab").main([f"--input={path}", vocab, "--vocab_size=300", "--text_column=body"]) == 0
+    assert make_vocab.main([f"--input={path}", vocab, "--vocab_size=300", "--text_column=body"]) == 0
     assert "good" in (tmp_path / "vocab.txt").read_text().split() and "7" not in (tmp_path / "vocab.txt").read_text()
-    assert tool("make_vocab").main([f"--input={path}", vocab]) == 1
+    assert make_vocab.main([f"--input={path}", vocab]) == 1
     assert "f.jsonl:1: no key 'text'; the object has: id, body; --text_column names another" in capsys.readouterr().err
     (tmp_path / "f.csv").write_text("id,text\n1,good\n")
     flags = [f"--init={checkpoint}", f"--train_data={tmp_path / 'f.csv'}", f"--model_dir={tmp_path / 'm'}", "--max_length=16"]

@@ -4,9 +4,8 @@ import os
 import signal
 
 import pytest
-from conftest import tool
 
-from kbert import encode, evaluate, inspect, predict
+from kbert import encode, evaluate, inspect, make_pretraining_data, make_vocab, predict
 from kbert.errors import DataError, UsageError
 from kbert.files import check_output, replaced, whole, whole_directory, write_text
 from kbert.interruption import Interrupted, handled, raised
@@ -78,9 +77,9 @@ def test_all_commands_refuse_it(tmp_path, trained, data, checkpoint, capsys):
         (inspect.main, [f"--vocab={vocab}", f"--input={source}", f"--output={vocab}"]),
         (encode.main, [f"--init={checkpoint}", f"--input={source}", f"--output={source}", "--output_format=jsonl"]),
         (encode.main, [f"--init={checkpoint}", f"--input={tmp_path / 'v.index.jsonl'}", f"--output={tmp_path / 'v.npy'}"]),
-        (tool("make_vocab").main, [f"--input={source}", f"--output={source}"]),
+        (make_vocab.main, [f"--input={source}", f"--output={source}"]),
         (
-            tool("make_pretraining_data").main,
+            make_pretraining_data.main,
             [f"--input={tmp_path / 'manifest.json'}", f"--vocab={vocab}", f"--output={tmp_path}"],
         ),
     ):

@@ -9,6 +9,8 @@ from fnmatch import fnmatch
 import pytest
 from conftest import ROOT
 
+from kbert.__main__ import COMMANDS
+
 # Lowest first: a file imports from rows above its own, or from its own. The longest pattern that fits a module counts.
 ROWS = {
     "basics": ["kbert", "kbert.*"],  # what has no other room
@@ -20,7 +22,7 @@ ROWS = {
     "tasks": ["kbert.tasks.*", "kbert.datasets.*"],
     "serving": ["kbert.serving"],
     "training": ["kbert.train.*", "kbert.pretraining.*", "kbert.vectors.*"],
-    "commands": [f"kbert.{name}" for name in ("finetune", "pretrain", "evaluate", "predict", "export", "encode", "inspect")],
+    "commands": ["kbert.__main__", *(f"kbert.{name}" for name in COMMANDS)],
 }
 # Imported by what has to be quick, or to run before TensorFlow's threads are set: no TensorFlow.
 LIGHT = [

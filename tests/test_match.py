@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import VOCABULARY, tool, write_tsv
+from conftest import VOCABULARY, write_tsv
 
-from kbert import evaluate, export, finetune, predict
+from kbert import ask, evaluate, export, finetune, predict
 from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
 from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
@@ -355,14 +355,14 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
 
     def asked(*arguments):
         monkeypatch.setattr(sys, "argv", ["ask", str(tmp_path / "served"), *arguments])
-        code = tool("ask").main()
+        code = ask.main()
         shown = capfd.readouterr()
         return json.loads(shown.out.splitlines()[-1]) if code == 0 else (code, shown.err.splitlines()[-1])
 
     pair = "\t".join(rows[0][name] for name in ("title", "text"))
     assert asked(pair)["score"] == pytest.approx(rows[0]["score"], abs=1e-5), "the title comes first"
     assert len(asked("--signature=encode", rows[0]["text"])["vector"]) > 1
-    assert asked("--signature=other", "x") == (2, "ask: --signature=other: the model has encode, score, serving_default")
+    assert asked("--signature=other", "x") == (2, "python -m kbert.ask: --signature=other: the model has encode, score, serving_default")
 
 
 def test_cross_learns_labels_and_is_measured_on_drawn_pairs_too(checkpoint, tmp_path, capfd):

@@ -9,14 +9,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, VOCABULARY, tool, wait_for
+from conftest import ROOT, VOCABULARY, wait_for
 from test_pretrain import arguments
 from test_pretraining_data import text
 
-from kbert import flags, pretrain
+from kbert import flags, make_pretraining_data, make_vocab, pretrain
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
-from kbert.pretraining import records
+from kbert.pretraining import records, sharding
+from kbert.pretraining.flags import DataFlags
 from kbert.pretraining.records import RecordExamples
 from kbert.pretraining.vocabulary import count_words, vocabulary
 
@@ -49,7 +50,7 @@ class TestVocabulary:
             "--lowercase",
             "--unused=3",
         ]
-        assert tool("make_vocab").main(flags) == 0
+        assert make_vocab.main(flags) == 0
         tokens = read_vocabulary(tmp_path / "vocab.txt")
         assert tokens[:8] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]", "[unused2]"]
         assert (
@@ -118,7 +119,7 @@ class TestShards:
         return [f"--{name}={value}" for name, value in flags.items()]
 
     def run(self, folder, **more):
-        return tool("make_pretraining_data").main(self.arguments(folder, **more))
+        return make_pretraining_data.main(self.arguments(folder, **more))
 
     def test_written_resumed_and_read(self, folder, environment, capsys):
         assert self.run(folder) == 0
@@ -132,7 +133,7 @@ class TestShards:
         )
         assert train.most == manifest["options"]["max_predictions"] == 5  # of 32 tokens, as shards are padded
         assert len(train) + len(dev) == sum(manifest["examples"].values()) and len(train) > 3 * len(dev)
-        assert tool("make_pretraining_data").main(self.arguments(folder)) == 0
+        assert make_pretraining_data.main(self.arguments(folder)) == 0
         assert "is finished" in capsys.readouterr().out
 
         # As a run leaves it that was killed: no manifest, a shard short of three, half of another.
@@ -181,7 +182,7 @@ class TestShards:
             (
                 "mask_rate",
                 0.3,
-                "--mask_rate=0.3: --train_data and --dev_data name shards, whose examples are made; it is for tools/",
+                "--mask_rate=0.3: --train_data and --dev_data name shards, whose examples are made; it is for kbert make_pretraining_data",
             ),
             ("mask_unit", "word", "--mask_unit=word: --train_data and --dev_data name shards"),
             ("objective", "mlm+nsp", "were made for mlm+sop"),
@@ -202,27 +203,25 @@ class TestShards:
             assert tool.stdout.read() == b""
 
     def test_other_options_are_refused(self, folder, tmp_path, capsys):
-        make = tool("make_pretraining_data")
         (tmp_path / "options.json").write_text(json.dumps({"layout": "documents"}))
-        assert make.main(self.arguments(folder, output=tmp_path)) == 2
+        assert make_pretraining_data.main(self.arguments(folder, output=tmp_path)) == 2
         assert "was begun with layout documents, not sentences; name another directory" in capsys.readouterr().err
         vocab = tmp_path / "vocab.txt"
         vocab.write_text((folder / "vocab.txt").read_text(encoding="utf-8") + "more\n", encoding="utf-8")
         (tmp_path / "options.json").unlink()
         begun = self.arguments(folder, output=tmp_path / "out", vocab=vocab, shards=10_000)
-        assert make.main(begun) == 2  # more shards than examples: it is begun, and ends
+        assert make_pretraining_data.main(begun) == 2  # more shards than examples: it is begun, and ends
         assert "--shards=10000: there are " in capsys.readouterr().err
         vocab.write_text(vocab.read_text(encoding="utf-8").replace("more", "less"), encoding="utf-8")
-        assert make.main(begun) == 2
+        assert make_pretraining_data.main(begun) == 2
         assert "was begun with vocab_crc32 " in capsys.readouterr().err
 
-        read = flags.parse("x", "", self.arguments(folder), lambda _: (make.DataFlags,))
-        assert read[0].passes == 2 and make.main(["--help"]) == 0
+        read = flags.parse("x", "", self.arguments(folder), lambda _: (DataFlags,))
+        assert read[0].passes == 2 and make_pretraining_data.main(["--help"]) == 0
 
     def test_a_killed_worker_is_said(self, folder, tmp_path, monkeypatch, capsys):
-        make = tool("make_pretraining_data")
-        monkeypatch.setattr(make, "_tokenize", lambda options, work, pool, workers: pool.submit(os._exit, 9).result())
-        assert make.main(self.arguments(folder, output=tmp_path)) == 1
+        monkeypatch.setattr(sharding, "_tokenize", lambda options, work, pool, workers: pool.submit(os._exit, 9).result())
+        assert make_pretraining_data.main(self.arguments(folder, output=tmp_path)) == 1
         assert "a worker process was killed, perhaps for want of memory; the same command goes on" in capsys.readouterr().err
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PATIENCE, ROOT, reviews, tool, write_tsv
+from conftest import PATIENCE, ROOT, reviews, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kbert import evaluate, export, finetune, predict, serving
+from kbert import ask, evaluate, export, finetune, predict, serving
 from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.model import chunks
@@ -278,7 +278,7 @@ def test_ask_tool(exported, capsys, environment, monkeypatch):
     assert [a["label"] for a in answers] == ["positive", "negative"] and answers[0]["input"] == "a good film"
     for arguments, code in (([], 2), ([str(ROOT / "tests"), "x"], 1), ([str(exported), "a", "b\tc"], 2)):
         monkeypatch.setattr(sys, "argv", ["ask.py", *arguments])
-        assert tool("ask").main() == code
+        assert ask.main() == code
     assert "reads 1 texts a row (text), found 2" in capsys.readouterr().err
 
 

@@ -1,66 +1,11 @@
-"""Write a BERT checkpoint in another form.
-
-    python tools/convert_checkpoint.py --init=CHECKPOINT --output=DIR --format=hugging_face|google|keras_preset
-
-Reads what `--init` of the other commands reads: a Hugging Face directory, a Google TF1 checkpoint, a
-Keras preset, a kbert model. What kbert.finetune trained becomes transformers' `BertForSequenceClassification`
-(--task=classify), `BertForTokenClassification` (tag) or `BertForQuestionAnswering` (answer).
-"""
+"""`kbert convert` from a checkout, where kbert need not be installed."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kbert import flags, runtime
-from kbert.config import flag
-
-ABOUT = """
-Write a BERT checkpoint as a Hugging Face directory, a Google TF1 checkpoint or a Keras preset: weights,
-configuration, vocabulary, casing, head. What the form has no place for is refused, or named where it is pre-training's.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertFlags:
-    init: str = flag(help="Checkpoint to read: a directory of Hugging Face, Google, Keras or kbert, or a preset's name.")
-    output: str = flag(help="Directory to write; new or empty.")
-    format: Literal["hugging_face", "google", "keras_preset"] = flag(help="Form to write.")
-    approximate_gelu: bool = flag(
-        False,
-        help="Write a checkpoint of the exact GELU to a form that means the tanh approximation by it; "
-        "its outputs then differ in the third decimal.",
-    )
-    encoder_only: bool = flag(False, help="Write no head, whatever the checkpoint has.")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    return flags.main("python tools/convert_checkpoint.py", ABOUT, argv, lambda _: (ConvertFlags,), run)
-
-
-def run(convert: ConvertFlags) -> int:
-    """Read, write, and say what was written."""
-    runtime.start()
-    from kbert import checkpoints
-
-    checkpoint = checkpoints.open_checkpoint(convert.init)
-    notices = checkpoints.write_checkpoint(
-        checkpoint,
-        convert.output,
-        convert.format,
-        approximate_gelu=convert.approximate_gelu,
-        encoder_only=convert.encoder_only,
-    )
-    for notice in notices:
-        print(f"note: {notice}", file=sys.stderr)
-    print(checkpoints.summary(checkpoints.open_checkpoint(convert.output)))
-    print(f"\nwritten: {convert.output}")
-    return 0
-
+from kbert.convert import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(program="python tools/convert_checkpoint.py"))

@@ -9,9 +9,10 @@ import importlib
 import io
 import re
 
+from kbert.__main__ import COMMANDS as ALL
 from kbert.tasks import OPTIONS
 
-COMMANDS = ("finetune", "pretrain", "evaluate", "predict", "export", "encode", "inspect")
+COMMANDS = [command for command in ALL if command != "ask"]  # which has no flags
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -27,14 +28,14 @@ def flags_reference() -> str:
     sections = []
     for command in COMMANDS:
         about, rows = help_of(command)
-        sections.append(f"## kbert.{command}\n\n{about}\n\n{_table(rows)}")
+        sections.append(f"## kbert {command}\n\n{about}\n\n{_table(rows)}")
         if command == "finetune":
             every = {task: help_of(command, f"--task={task}")[1] for task in OPTIONS}
             for task, task_rows in every.items():
                 own = [row for row in task_rows if any(row not in others for others in every.values())]
                 sections.append(f"### --task={task}\n\nFlags, or defaults, of this task:\n\n{_table(own)}")
             shared = [row for row in rows if all(row in others for others in every.values())]
-            sections[0] = f"## kbert.{command}\n\n{about}\n\nFlags of all tasks:\n\n{_table(shared)}"
+            sections[0] = f"## kbert {command}\n\n{about}\n\nFlags of all tasks:\n\n{_table(shared)}"
     return "\n\n".join(sections)
 
 
@@ -42,7 +43,7 @@ def help_of(command: str, *arguments: str) -> tuple[str, list[tuple[str, str]]]:
     """Return what a command's `--help` says of the command and of each flag."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        importlib.import_module(f"kbert.{command}").main([*arguments, "--help"])
+        importlib.import_module(f"kbert.{command}").main([*arguments, "--help"], program=f"kbert {command}")
     about, flags = printed.getvalue().split("\nflags:\n")
     rows = re.findall(r"^  (--\S+)\n((?:      .*\n?)+)", flags, re.MULTILINE)
     return about.split("\n\n", 1)[1].strip(), [(flag, " ".join(text.split())) for flag, text in rows]

@@ -19,7 +19,7 @@ def segmenter(name: str) -> Segmenter:
     """Return the segmenter of this name; cached per process, since loading a dictionary takes a second.
 
     Args:
-        name: "jieba" (the extra `kbert[jieba]`), or `module:function`, where the function takes a string and
+        name: "jieba" (the extra `kbert-keras[jieba]`), or `module:function`, where the function takes a string and
             returns its words in order. The module is imported: name only code you trust.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pre-training shards made on a cluster: an Apache Beam pipeline over the same code (the extra `kbert[beam]`).
+"""Pre-training shards made on a cluster: an Apache Beam pipeline over the same code (the extra `kbert-keras[beam]`).
 
     python -m kbert.pretraining.beam --input='gs://…/part-*.txt' --vocab=vocab.txt --lowercase --output=gs://…/train \\
         --shards=1000 [--runner=DataflowRunner …]

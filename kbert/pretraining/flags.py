@@ -1,4 +1,4 @@
-"""The flags of what makes shards of pre-training examples: tools/make_pretraining_data.py and `kbert.pretraining.beam`."""
+"""Flags of the commands that write pre-training shards: `kbert make_pretraining_data`, `kbert.pretraining.beam`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from kbert.config import ExampleFlags, flag
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFlags(ExampleFlags):
-    """What shards are made of, and how; their content depends on nothing else."""
+    """The flags that the content of shards depends on."""
 
     input: str = flag(help="Plain text files (globs and .gz work).")
     output: str = flag(help="Where the shards go.")
@@ -19,3 +19,13 @@ class ShardFlags(ExampleFlags):
     passes: int = flag(10, help="Differently masked passes over the text.", low=1)
     shards: int = flag(16, help="Shards to write.", low=1, high=99_999)
     seed: int = flag(0, help="Seed of all that is drawn.", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags(ShardFlags):
+    """The flags of `kbert make_pretraining_data`."""
+
+    output: str = flag(help="Directory of the shards; created if missing.")
+    input: str = flag(help="Plain text files (.gz and globs work), or - for standard input.")
+    dev_fraction: float = flag(0.0, help="Fraction of the documents for dev-*.tfrecord, of one pass.", low=0.0, high=0.9)
+    processes: int | None = flag(None, help="Worker processes.", otherwise="one for each core", low=1)

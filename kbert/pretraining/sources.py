@@ -127,14 +127,14 @@ def _check_no_example_flags(train: PretrainConfig) -> None:
         if (given := getattr(train, spec.name)) != spec.default:
             raise UsageError(
                 f"--{spec.name}={given}: --train_data and --dev_data name shards, whose examples are made; it is for "
-                "tools/make_pretraining_data.py"
+                "kbert make_pretraining_data"
             )
 
 
 def _check_manifest(
     folder: Path, options: PretrainOptions, vocabulary: list[str], lowercase: bool, train: PretrainConfig
 ) -> None:
-    """Raise where what tools/make_pretraining_data.py says beside its shards is not what is there, or not for this model."""
+    """Raise where what kbert make_pretraining_data says beside its shards is not what is there, or not for this model."""
     if (folder / "vocab.txt").exists() and read_vocabulary(folder / "vocab.txt") != vocabulary:
         raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
     if (folder / "manifest.json").exists():

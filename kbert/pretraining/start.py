@@ -18,7 +18,7 @@ POSITIONS = 512  # at least, so that a first phase on short examples can be foll
 class StartFlags:
     """What a model from scratch is."""
 
-    vocab: str | None = flag(None, help="From scratch: the vocabulary, a token a line (tools/make_vocab.py makes one).")
+    vocab: str | None = flag(None, help="From scratch: the vocabulary, a token a line (kbert make_vocab makes one).")
     lowercase: bool = flag(False, help="From scratch: lowercase the text and strip its accents.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = flag(
         None,

@@ -4,7 +4,7 @@
 
 Both tokenize, make next-sentence pairs, mask and write TFRecords, in one process held to one core, `--passes` times over
 the text; each is timed from inside, without the start of the interpreter and of TensorFlow: kbert's tokenizer, which is a
-graph, is built and traced before (`start`). Google's code is that of bert-tensorflow 1.0.4 (in `kbert[test]`). The peak
+graph, is built and traced before (`start`). Google's code is that of bert-tensorflow 1.0.4 (in `kbert-keras[test]`). The peak
 memory of each is printed too.
 """
 

@@ -4,7 +4,7 @@
 
 Both run over the same texts on the same cores. Each side first finds its best batch size; in each
 round they then take turns at it. Medians over the rounds; the ratio is the median of the rounds'.
-kbert's times include the start of its pipeline. Needs the `tokenizers` package (kbert[test]).
+kbert's times include the start of its pipeline. Needs the `tokenizers` package (kbert-keras[test]).
 """
 
 import statistics
