@@ -9,6 +9,7 @@ once to such a file; the system deletes it when the process ends, however it end
 import dataclasses
 import glob
 import gzip
+import itertools
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ RECORD = np.dtype([("offset", "<u8"), ("length", "<u4"), ("key", "<u4"), ("alike
 MISSING = frozenset(("nan", "NaN", "NaT", "<NA>"))
 PLACES = "places of tokens"
 CHUNK = 8192  # rows of the index held in memory at once
+READ_ROWS = 1024  # rows read at once where all are
+READ_BYTES = 1 << 20  # and their bytes, unless a single row has more
 STDIN = "-"
 
 
@@ -153,6 +156,11 @@ class Table:
                     first, held = row, 0
                 held += length
         return np.array([*cuts, len(self)])
+
+    def chunks(self) -> Iterator[tuple[range, dict[str, np.ndarray]]]:
+        """Read all rows in order, up to `READ_ROWS` at a time: yield their numbers and what `read` returns of them."""
+        for start, stop in itertools.pairwise(self.chunk_starts(READ_ROWS, READ_BYTES)):
+            yield range(start, stop), self.read(range(start, stop))
 
     def deduplicated(self) -> "Table":
         """Keep the first of the rows whose texts are equal (by a 32-bit hash)."""

@@ -3,7 +3,6 @@
 In: a table, with hashes of each row's texts. Out: two tables, each of which can be used for what it is for.
 """
 
-import itertools
 import logging
 import unicodedata
 import zlib
@@ -20,7 +19,6 @@ from kbert.tasks.base import Audit
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 10  # to set rows aside that can be measured
-AUDITED, AUDITED_BYTES = 8192, 1 << 22  # rows read at once, and their bytes
 MOST = 0.5  # of the rows that may hang together, text by text
 
 
@@ -80,9 +78,8 @@ def divided(
 
 def _audited(table: Table, audit: Audit) -> Audit:
     """Return an audit that has seen all rows of a table."""
-    for start, stop in itertools.pairwise(table.chunk_starts(AUDITED, AUDITED_BYTES)):
-        columns = table.read(range(start, stop)).values()
-        for row in zip(*columns, strict=True):
+    for _, columns in table.chunks():
+        for row in zip(*columns.values(), strict=True):
             audit(tuple(value.decode() for value in row))
     return audit
 

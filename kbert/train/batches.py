@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.data.table import Table
+from kbert.data.table import READ_BYTES, READ_ROWS, Table
 from kbert.model.chunks import INPUTS, padded
 from kbert.permutation import FormerSeed, permuted
 from kbert.progress import Progress
@@ -31,8 +31,6 @@ WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and
 WINDOW_BYTES = 1 << 22  # and their bytes, about: encoding takes 45 times as much for a moment
 BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
 NAMED = 20  # rows of a batch that a message names
-READ_ROWS = 1024  # raw rows handed out at once in evaluation and prediction
-READ_BYTES = 1 << 20  # and their bytes, but for a row that has more by itself
 
 
 class Batches(Protocol):

@@ -4,7 +4,6 @@ In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those
 what is known is known of the text.
 """
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
@@ -179,8 +178,8 @@ def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names:
 
 def rows_of(table: Table, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
     """Yield the rows of a table, some at a time, by the names that tasks know."""
-    for start, stop in itertools.pairwise(table.chunk_starts(1024, 1 << 20)):
-        yield dict(zip(columns, table.read(range(start, stop)).values(), strict=True))
+    for _, found in table.chunks():
+        yield dict(zip(columns, found.values(), strict=True))
 
 
 def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:

@@ -6,7 +6,6 @@ not stopped. Texts are distinguished by 32-bit hashes, 16 bytes a row; of two th
 """
 
 import functools
-import itertools
 import logging
 import zlib
 
@@ -20,8 +19,6 @@ from kbert.progress import Progress
 log = logging.getLogger(__name__)
 
 DRAWS = 64  # of a row before all rows are searched
-READ_ROWS = 8192  # read at once
-READ_BYTES = 1 << 22  # and their bytes, but for a row that has more by itself
 
 
 class OtherRows:
@@ -37,11 +34,10 @@ class OtherRows:
         self.table = table
         self._titles, self._texts = np.empty(len(table), np.uint32), np.empty(len(table), np.uint32)
         with Progress(len(table), desc="hashing texts", unit="row", leave=False) as bar:
-            for start, stop in itertools.pairwise(table.chunk_starts(READ_ROWS, READ_BYTES)):
-                rows = range(start, stop)
-                titles, texts = list(table.read(rows).values())[:2]
-                self._titles[start : rows.stop] = [zlib.crc32(title) for title in titles]
-                self._texts[start : rows.stop] = [zlib.crc32(text) for text in texts]
+            for rows, columns in table.chunks():
+                titles, texts = list(columns.values())[:2]
+                self._titles[rows.start : rows.stop] = [zlib.crc32(title) for title in titles]
+                self._texts[rows.start : rows.stop] = [zlib.crc32(text) for text in texts]
                 bar.update(len(rows))
         self._pairs = np.unique(_pair(self._titles, self._texts))
         self._allowed = functools.lru_cache(maxsize=8)(self._allowed_rows)  # few titles have most of the texts
