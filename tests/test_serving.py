@@ -226,6 +226,9 @@ def test_signature_and_contents_of_an_export(exported):
     # One operation of tensorflow-text, an old one, so that older servers know it; no call into Python.
     assert {name for name in names if "Wordpiece" in name or "TFText" in name} == {"FastWordpieceTokenizeWithOffsets"}
     assert not names & {"PyFunc", "EagerPyFunc"}
+    # Nor gradients, which TensorFlow would register for good in each process that loads the model.
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    assert not [node.name for node in nodes if "_gradient_op_type" in node.attr]
 
 
 def test_versions(trained, exported, tmp_path, capsys):
