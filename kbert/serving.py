@@ -25,7 +25,7 @@ from kbert.model.chunks import in_chunks
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.tasks import task_class
-from kbert.tasks.base import Servable, Signature, Storable, Tensors
+from kbert.tasks.base import Built, Servable, Signature, Storable, Tensors
 
 # Keras's dtype policies; the mixed ones keep float32 weights.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -52,12 +52,16 @@ class Predictor(tf.Module, Generic[S]):
     Called with {field: strings [rows]}; returns the task's decoded outputs, [rows, ...] each. Rows go
     through the encoder sorted by length, in chunks of at most `token_budget()` tokens, so
     that memory does not depend on how many rows come at once.
+
+    Args:
+        task: encodes and decodes.
+        model: the one that the task has built to be served (`kbert.tasks.base.Built.served`).
     """
 
     def __init__(self, task: S, model: keras.Model):
         super().__init__(name="predictor")
         self.task = task
-        self.model = task.served(model)
+        self.model = model
         self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
         self._graph = graphs.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}]
@@ -111,7 +115,7 @@ def build_model(
     vocabulary: list[str],
     precision: config.Precision,
     dropout: float | None = None,
-) -> tuple[K, Encoder, keras.Model]:
+) -> tuple[K, Encoder, Built]:
     """Task, encoder and model of a configuration, with random weights.
 
     Args:
@@ -164,10 +168,10 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
     recorded, vocabulary = directory.read_model(saved)
     model_config = recorded.with_n_best(n_best)
     task_type = task_class(model_config.task)
-    task, _, model = build_model(task_type, model_config, vocabulary, model_config.serving_precision)
+    task, _, built = build_model(task_type, model_config, vocabulary, model_config.serving_precision)
     task.calibrate(saved.calibration)
-    set_weights(model, weights, str(saved.path / "weights.safetensors"))
-    return Predictor(task, model)
+    set_weights(built.model, weights, str(saved.path / "weights.safetensors"))
+    return Predictor(task, built.served)
 
 
 def export(predictor: Predictor[Any], export_dir: str | Path, version: int | None = None) -> Path:

@@ -64,10 +64,14 @@ def collected():
 
 def _as_it_is(model_dir: str | Path) -> tuple:
     """What a loaded model is made of: the directory's files, and kbert's constants, which tests change."""
-    files = (path for path in sorted(Path(model_dir).rglob("*")) if path.is_file() and not {"tb", "metrics.json"} & {*path.parts})
+    files = (
+        path for path in sorted(Path(model_dir).rglob("*")) if path.is_file() and not {"tb", "metrics.json"} & {*path.parts}
+    )
     stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
     modules = [(name, module) for name, module in sorted(sys.modules.items()) if name.startswith("kbert.")]
-    numbers = [(n, key, value) for n, m in modules for key, value in vars(m).items() if key.isupper() and isinstance(value, int)]
+    numbers = [
+        (n, key, value) for n, m in modules for key, value in vars(m).items() if key.isupper() and isinstance(value, int)
+    ]
     return str(model_dir), *stats, *numbers
 
 

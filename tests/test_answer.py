@@ -342,7 +342,7 @@ def test_answers_that_cannot_be_learnt_or_given_are_counted():
 def test_examples_are_windows_each_once_an_epoch(tmp_path):
     rows = [("bad", "the film " * (r % 7 * 3), []) for r in range(30)]
     table = open_table(str(write_rows(tmp_path / "f.jsonl", rows)), SOURCE, COLUMNS, keyed_by=2, nested=True)
-    examples = pipeline.training_examples(TASK, table, 0)
+    examples = pipeline.training_examples(TASK, table, 0, None)
     raw = {name: tf.constant(column) for name, column in table.read(range(30)).items()}
     every = ENCODE({name: raw[name] for name in COLUMNS[:2]})["token_ids"].to_list()
     assert len(examples) == len(every) > 30

@@ -81,7 +81,13 @@ def test_newspaper(prepared):
         source = f"tfds:newspaper_zh:{split}"
         config = SourceConfig(tfds_dir=str(prepared[0]))
         table = open_table(
-            source, config, ("text", "entities"), keyed_by=1, nested=True, tokens="auto", check=Tag.audit(source, ("text",), None)
+            source,
+            config,
+            ("text", "entities"),
+            keyed_by=1,
+            nested=True,
+            tokens="auto",
+            check=Tag.audit(source, ("text",), None),
         )
         read = table.read(range(len(table)))
         rows = zip(read["text"], read["entities"], strict=True)

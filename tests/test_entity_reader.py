@@ -136,7 +136,11 @@ def test_what_the_user_says_of_the_places_holds(caplog):
         ([{"start": 6, "end": 8, "type": "X", "text": "电影"}], {}, "the text has 7 characters.*; with --offsets=utf16"),
         ([{"start": 4, "end": 5, "type": "X", "text": "很"}], {}, "where the text has ' '; with --offsets=utf16 the entities"),
         ([[4, 5, "X"]], {"offsets": "bytes"}, "bytes 4 to 5 .exclusive.: offset 4 is inside a character; with --offsets=char"),
-        ({"X": {"a": [[0, 0]]}}, {"ends": "exclusive"}, "characters 0 to 0 .exclusive.; .*; with --ends=inclusive the entities"),
+        (
+            {"X": {"a": [[0, 0]]}},
+            {"ends": "exclusive"},
+            "characters 0 to 0 .exclusive.; .*; with --ends=inclusive the entities",
+        ),
         ([[0, 90, "X"]], {}, "an entity must start inside it and end after its start$"),
     ],
 )

@@ -361,7 +361,9 @@ def test_entities_by_seqeval(checkpoint, tmp_path):
     write_conll(tmp_path / "train.conll", sentences(160, 1), "IOB2")
     write_conll(tmp_path / "dev.conll", sentences(20, 2), "IOB2")
     columns = {"columns": "token,pos,chunk,tag", "label_column": "tag", "text_columns": "token"}
-    model = trained(checkpoint, tmp_path, ".conll", task="tag", **columns, max_length=30, stride=8, epochs=12, learning_rate=0.01)
+    model = trained(
+        checkpoint, tmp_path, ".conll", task="tag", **columns, max_length=30, stride=8, epochs=12, learning_rate=0.01
+    )
     rows = sentences(50, 3)
     types = sorted(NAMES)
     for scheme in ("IOB1", "IOB2", "IOBES", "broken"):

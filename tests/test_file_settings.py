@@ -113,7 +113,9 @@ def test_files_after_a_table_without_header(tmp_path, said):
     (tmp_path / "e.txt").write_text("很好,good\n不好,太长\n")
     assert later(tmp_path / "e.txt", **comma) == [("很好",), ("不好",)]
     (tmp_path / "f.data").write_text("fine\n")
-    with pytest.raises(UsageError, match=r"the ending \.data does not determine the format and the rows are not tsv as in training; add"):
+    with pytest.raises(
+        UsageError, match=r"the ending \.data does not determine the format and the rows are not tsv as in training; add"
+    ):
         later(tmp_path / "f.data", **trained)
     path = tmp_path / "swapped.tsv"
     path.write_text("good\tthe soup was warm\nbad\tthe soup was cold\n")
@@ -161,11 +163,15 @@ def test_a_first_row_that_repeats_the_names(tmp_path, said):
     assert read(write_tsv(tmp_path / "g.tsv", ROWS, ("Text", "LABEL ")), columns=columns) == ROWS
     assert said() == [f"{tmp_path / n}: its first row is a header and is not read as data" for n in ("f.tsv", "g.tsv")]
     for header in (("sentence", "label"), ("label", "text"), ("text", "label", "id")):
-        with pytest.raises(DataError, match=r"f\.tsv: its first row \(.*\) looks like a header but differs from what --columns"):
+        with pytest.raises(
+            DataError, match=r"f\.tsv: its first row \(.*\) looks like a header but differs from what --columns"
+        ):
             read(write_tsv(tmp_path / "f.tsv", ROWS, header), columns=columns)
     for more in ({}, {"columns": columns}):
         write_tsv(path, [*ROWS, columns, *ROWS])
-        with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) again; were files with headers concatenated"):
+        with pytest.raises(
+            DataError, match=r"f\.tsv:6: the header \(text, label\) again; were files with headers concatenated"
+        ):
             read(path, **more)
         write_tsv(path, [*ROWS, ("Text", "LABEL"), *ROWS])
         with pytest.raises(DataError, match=r"f\.tsv:6: the header \(text, label\) again"):

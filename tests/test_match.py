@@ -76,7 +76,7 @@ def test_dual_reads_each_column_by_itself_and_keeps_a_row_together():
     encoded, known = featurised(task(scorer="dual", long_text="mean", max_length=9), RAW)
     assert encoded["row"].numpy().tolist() == [0, 0, 0, 1, 1] and encoded["part"].numpy().tolist() == [0, 1, 1, 0, 1]
     assert pieces(encoded)[0] == "[CLS] film [SEP]" and pieces(encoded)[4] == "[CLS] x [SEP]"
-    assert known.numpy()[:, :2].tolist() == [[0, 0], [0, 1], [0, 1], [1, 0], [1, 1]]
+    assert [known[name].numpy().tolist() for name in ("row", "part")] == [[0, 0, 0, 1, 1], [0, 1, 1, 0, 1]]
     alone = task(scorer="dual").encode({"text": RAW["text"]})
     assert alone["row"].numpy().tolist() == [0, 1] and alone["part"].numpy().tolist() == [0, 0]
 
@@ -87,15 +87,14 @@ def test_equal_titles_and_texts_share_their_numbers():
         negative_title_1=["the", "film", "film"], negative_1=["dull", "x", "plot"],
     )  # fmt: skip
     _, known = featurised(task(scorer="dual", hard_negatives=1), raw)
-    known = known.numpy().reshape(3, 3, 5)  # [rows, title and text and negative, ...]
-    title, text = known[:, :, 2], known[:, :, 3]
+    title, text = (known[name].numpy().reshape(3, 3) for name in ("title", "text"))  # [rows, title and text and negative]
     assert (title[:, 0] == title[:, 1]).all() and (text[:, 0] == text[:, 1]).all()
     assert title[0, 0] == title[2, 0] != title[1, 0] and title[0, 2] == title[1, 0] and title[1, 2] == title[2, 2]
     assert text[1, 2] == text[0, 0] and len(set(text[:, 1])) == 3
 
 
 def outputs(known, hidden=4, seed=0):
-    return tf.constant(np.random.default_rng(seed).normal(size=(len(known), hidden)), tf.float32)
+    return tf.constant(np.random.default_rng(seed).normal(size=(len(known["row"]), hidden)), tf.float32)
 
 
 def test_the_in_batch_loss_masks_duplicates_and_joins_windows():
@@ -109,8 +108,8 @@ def test_the_in_batch_loss_masks_duplicates_and_joins_windows():
     titles, texts = (np.stack([joined[r, p] / np.linalg.norm(joined[r, p]) for r in range(3)]) for p in range(2))
     clash = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], bool)
     expected = contrastive.in_batch(titles, texts, clash, 0.1)
-    found = rows.compile_args()["loss"](known, vectors)
-    assert found.shape == known.shape[:1] and np.allclose(found, expected, rtol=1e-5)
+    found = rows.losses(known, vectors)
+    assert found.shape == known["row"].shape and np.allclose(found, expected, rtol=1e-5)
 
 
 def test_a_text_that_stands_with_the_title_in_another_row_is_no_negative():
@@ -120,7 +119,7 @@ def test_a_text_that_stands_with_the_title_in_another_row_is_no_negative():
     vectors = outputs(known)
     titles, texts = (vectors[part::2] / np.linalg.norm(vectors[part::2], axis=1, keepdims=True) for part in range(2))
     expected = contrastive.in_batch(titles, texts, np.array([[1, 1, 1], [0, 1, 1], [1, 1, 1]], bool), 0.1)
-    assert np.allclose(rows.compile_args()["loss"](known, vectors), expected, rtol=1e-5)
+    assert np.allclose(rows.losses(known, vectors), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scorer", ["cross", "dual"])
@@ -182,25 +181,23 @@ def test_a_label_that_is_not_read_is_said(tmp_path, caplog):
 def test_labelled_losses():
     raw = strings(title=["a", "the"], text=["x", "good"], label=["0", "3"])
     known = featurised(task(("0", "1", "3"), scorer="dual"), raw)[1]
-    assert known.numpy()[:, 4].tolist() == [0, 0, 1, 1]
+    assert known["label"].numpy().tolist() == [0, 0, 1, 1]
     vectors = outputs(known)
     unit = vectors.numpy() / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = (unit[::2] * unit[1::2]).sum(1)
-    found = task(("0", "1", "3"), scorer="dual").compile_args()["loss"](known, vectors)
+    found = task(("0", "1", "3"), scorer="dual").losses(known, vectors)
     assert np.allclose(found, np.mean((cosines - [0, 1]) ** 2), rtol=1e-4)
     binary = task(("0", "1"), scorer="dual", loss="contrastive", margin=0.7)
-    assert np.allclose(
-        binary.compile_args()["loss"](known, vectors), contrastive.contrastive(cosines, np.float32([0, 1]), 0.7), rtol=1e-4
-    )
+    assert np.allclose(binary.losses(known, vectors), contrastive.contrastive(cosines, np.float32([0, 1]), 0.7), rtol=1e-4)
     cross = task(("0", "1", "3"), scorer="cross")
     known = featurised(cross, raw)[1]
     logits = np.array([[0.5], [2.0]], np.float32)
     expected = np.mean(np.log1p(np.exp(logits[:, 0] * [1, -1])))
-    assert np.allclose(cross.compile_args()["loss"](known, logits), expected, rtol=1e-5)
+    assert np.allclose(cross.losses(known, logits), expected, rtol=1e-5)
     squared = task(("1.0", "5.0"), scorer="cross", loss="squared_error")
     raw["label"] = tf.constant(["2", "5.0"])
     known = featurised(squared, raw)[1]
-    assert np.allclose(squared.compile_args()["loss"](known, logits), np.mean([0.25**2, 1.0]), rtol=1e-5)
+    assert np.allclose(squared.losses(known, logits), np.mean([0.25**2, 1.0]), rtol=1e-5)
     encoded = {"row": tf.range(2), "part": tf.zeros(2, tf.int32)}
     assert np.allclose(squared.decode(tf.constant(logits), encoded, raw)["score"], [3.0, 9.0])
     graded = cross.decode(tf.constant(logits), encoded, raw)
@@ -261,7 +258,7 @@ def test_labels_are_grades_or_a_range():
 def test_a_row_does_not_depend_on_its_batch(scorer, pooling, long_text):
     keras.utils.set_random_seed(1)
     rows = task(scorer=scorer, pooling=pooling, long_text=long_text)
-    predictor = Predictor(rows, rows.build(Encoder(SHAPE)))
+    predictor = Predictor(rows, rows.build(Encoder(SHAPE)).served)
     raw = strings(title=["film", "good plot", ""], text=["good " * 30, "x", "中文 very"])
     together = {name: value.numpy() for name, value in predictor(raw).items()}
     for i in range(3):
@@ -393,17 +390,16 @@ def test_batches_of_a_cross_encoder_hold_drawn_and_mined_negatives(matched):
     source = SourceConfig(text_columns=("headline", "body"), label_column="")
     table = open_table(str(matched / "train.tsv"), source, source.text_columns, keyed_by=2)
     rows = task(scorer="cross", hard_negatives=1, mining="model", long_text="max")
-    rows.build(Encoder(SHAPE))
-    examples = pipeline.training_examples(rows, table, 0)
+    examples = pipeline.training_examples(rows, table, 0, rows.build(Encoder(SHAPE)).model)
     batches = pipeline.TableBatches(rows, examples, batch_size=30, seed=0)
     assert batches.per_epoch == 24 and len(examples) == 3 * 240
     labels = []
     for inputs, known in batches.dataset(0).take(24):
-        assert len(inputs["token_ids"]) == len(known) >= 30
-        row = known.numpy()[:, 0]
+        assert len(inputs["token_ids"]) == len(known["row"]) >= 30
+        row = known["row"].numpy()
         firsts = np.concatenate([[True], row[1:] != row[:-1]])
         assert firsts.sum() == len(set(row)) == 30  # a row's windows stay together
-        labels += known.numpy()[firsts, 4].tolist()
+        labels += known["label"].numpy()[firsts].tolist()
     assert sum(labels) == 240 and len(labels) == 720
 
 
@@ -463,7 +459,7 @@ def test_negatives_that_rows_name_are_learnt_from(tmp_path):
     options = Match.resolve_options(MatchOptions(scorer="dual"), source)
     assert options.own_negatives == 1 and Match.columns(source) == ("query", "positive")
     cross = task(scorer="cross", own_negatives=1, negatives=0)
-    examples = cross.examples(table, 0)
+    examples = cross.examples(table, 0, None)
     for epoch in range(5):
         columns = examples.read(np.arange(len(examples)), 0, epoch)[0]
         found = sorted(zip(*(columns[name].tolist() for name in examples.columns), strict=True))
@@ -475,13 +471,13 @@ def test_negatives_that_rows_name_are_learnt_from(tmp_path):
         # No text, or one that is right for the title elsewhere: another row's stands in.
         assert (b"film", b"good") not in wrong and len([pair for pair in wrong if pair[0] == b"plot"]) == 1
     dual = task(scorer="dual", own_negatives=1)
-    examples = dual.examples(table, 0)
+    examples = dual.examples(table, 0, None)
     columns = examples.read(np.arange(4), 0, 0)[0]
     assert examples.columns == ("title", "text", "negative_title_1", "negative_1")
     raw = strings(**{name: values.tolist() for name, values in columns.items()})
     encoded, known = featurised(dual, raw)
     assert encoded["part"].numpy().tolist() == [0, 1, 2] * 4 and b"not x" in columns["negative_1"]
-    assert np.isfinite(dual.compile_args()["loss"](known, outputs(known))).all()
+    assert np.isfinite(dual.losses(known, outputs(known))).all()
     assert dual.measured(table.narrowed(1)) is None and len(cross.measured(table.narrowed(1))) == 8
 
 

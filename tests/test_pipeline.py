@@ -94,7 +94,7 @@ def test_the_rows_of_a_short_batch_are_of_any_length(tmp_path, order, any_length
 
 
 def batches_of(task, table, epochs=1, seed=0, batch_size=16, start=0):
-    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=batch_size, seed=seed)
+    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0, None), batch_size=batch_size, seed=seed)
     return list(batches.dataset(start).take(epochs * batches.per_epoch - start))
 
 
@@ -105,7 +105,7 @@ def key(inputs, target, row):
 def test_an_epoch_has_every_row_once_with_its_label(task, table, monkeypatch):
     monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
     found = batches_of(task, table, epochs=2)
-    per_epoch = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=16, seed=0).per_epoch
+    per_epoch = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0, None), batch_size=16, seed=0).per_epoch
     assert len(found) == 2 * per_epoch == 26
     raw = table.read(range(len(table)))
     encoded = task.encode({"text": raw["text"].tolist()})["token_ids"].to_list()
@@ -188,7 +188,7 @@ def test_batches_of_fixed_shape_have_the_same_rows(task, table):
 
 
 def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
-    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=16, seed=0)
+    batches = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0, None), batch_size=16, seed=0)
     lines = (tmp_path / "f.tsv").read_text().splitlines()
     for step in (5, 12, 20):
         inputs, _ = next(iter(batches.dataset(step)))
@@ -196,7 +196,7 @@ def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
         texts = [lines[int(place.removeprefix(f"{tmp_path / 'f.tsv'}:")) - 1].split("\t")[0] for place in places]
         ids = task.encode({"text": texts})["token_ids"].to_list()
         assert ids == [[i for i in row if i] for row in inputs["token_ids"].numpy().tolist()]
-    many = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=32, seed=0).where(0)
+    many = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0, None), batch_size=32, seed=0).where(0)
     assert many.count("f.tsv:") == pipeline.NAMED and many.endswith(" and 12 more")
 
 

@@ -41,7 +41,9 @@ def test_ones_own(monkeypatch):
     module.number = 3
     monkeypatch.setitem(sys.modules, "our_words", module)
     assert segmenter("our_words:cut")("很好") == ["很", "好"]
-    with pytest.raises(DataError, match=r"--segmenter=our_words:lossy: its words do not concatenate to the text 'a b': \['a', 'b'\]"):
+    with pytest.raises(
+        DataError, match=r"--segmenter=our_words:lossy: its words do not concatenate to the text 'a b': \['a', 'b'\]"
+    ):
         segmenter("our_words:lossy")("a b")
     for name, message in {
         "our_words": "expected jieba, or module:function",

@@ -154,10 +154,10 @@ def built(task, labels, init, **settings):
         text=found.text,
         max_length=40,
     )
-    made, encoder, model = build_model(fine_tuned(task), config, VOCABULARY, "float32")
+    made, encoder, built = build_model(fine_tuned(task), config, VOCABULARY, "float32")
     encoder.load(found.arrays(), str(init))
-    starting_head.start(made, model, encoder, found, str(init), new=False)
-    return model
+    starting_head.start(made, built.model, encoder, found, str(init), new=False)
+    return built.model
 
 
 FITTING = {"max_question_length": 4, "doc_stride": 3, "max_answer_length": 5}

@@ -18,6 +18,7 @@ from kbert.data.spans import read_spans, tag_numbers
 from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
+from kbert.model.encoder import Encoder
 from kbert.model.windows import windows
 from kbert.model_dir import ModelDir
 from kbert.tasks.tag.task import Tag, TagLoss
@@ -240,9 +241,7 @@ def test_softmax_repairs_and_crf_never_breaks():
 
 
 def serving_model(tag):
-    from kbert.model.encoder import Encoder
-
-    return tag.build(Encoder(tag.config.encoder))
+    return tag.build(Encoder(tag.config.encoder)).served
 
 
 def test_a_text_of_100_000_characters():
@@ -266,10 +265,23 @@ def test_the_loss_is_the_mean_over_words_that_have_a_tag():
 
     assert mean(None) == pytest.approx(expected, abs=1e-6)
     tag = task(decoder="crf")
-    serving_model(tag)
     # Without transitions a CRF is a softmax at every word.
     assert mean(tag._crf) == pytest.approx(expected, abs=1e-5)
     assert float(TagLoss(None)(tf.fill([2, 3], -1), logits)) == 0.0
+
+
+def test_the_loss_under_a_crf_is_that_of_its_transitions():
+    tag = task(decoder="crf")
+    built = tag.build(Encoder(tag.config.encoder))
+    targets, logits = tf.constant([[-1, 2, 0]]), tf.zeros((1, 3, 5))
+
+    def loss():
+        return float(tf.reduce_sum(built.loss.call(targets, logits)))
+
+    assert loss() == pytest.approx(2 * np.log(5), abs=1e-5)
+    transitions = built.model.get_layer("crf").transitions
+    transitions.assign(tf.tensor_scatter_nd_update(transitions.value, [[2, 0]], [1.0]))
+    assert loss() < 0.1
 
 
 # The command line

@@ -113,7 +113,9 @@ def test_a_loss_far_above_its_level_is_found_where_asked_for():
         for one in (watch, other):  # a run that goes on knows the level
             one.add(SPAN + 1, 12.0)
             if found:
-                with pytest.raises(LossDiverged, match=f"the loss is 12 at step {SPAN + 1}, above --loss_limit=3 times its level"):
+                with pytest.raises(
+                    LossDiverged, match=f"the loss is 12 at step {SPAN + 1}, above --loss_limit=3 times its level"
+                ):
                     one.check()
             else:
                 one.check()

@@ -18,6 +18,7 @@ from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted
 from kbert.model_dir import ModelDir
 from kbert.tasks import reports
+from kbert.tasks.base import Built
 from kbert.train import optimizers
 from kbert.train import run as training
 
@@ -43,10 +44,6 @@ class Report(reports.Report):
 class Task:
     best = ("accuracy", "max")
     config = CONFIG
-
-    def compile_args(self):
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        return {"loss": loss, "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]}
 
 
 class Batches:
@@ -77,7 +74,11 @@ def run(path, figures=(), bad=None, stop=None, signals=None, measuring=None, **s
     keras.utils.set_random_seed(config.seed)
     x = keras.Input((4,))
     hidden = keras.layers.Dropout(0.4)(keras.layers.Dense(8, activation="tanh", name="hidden")(x))
-    model = keras.Model(x, keras.layers.Dense(2, name="outputs")(hidden))
+    built = Built(
+        model=keras.Model(x, keras.layers.Dense(2, name="outputs")(hidden)),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
     directory = ModelDir(path)
     directory.check_writable()
     if directory.last() is None:
@@ -89,7 +90,7 @@ def run(path, figures=(), bad=None, stop=None, signals=None, measuring=None, **s
             os.kill(os.getpid(), measuring)
         return Report(next(given, 0.5))
 
-    one = training.Run(Task(), model, config, directory, Batches(bad), measure)
+    one = training.Run(Task(), built, config, directory, Batches(bad), measure)
     add = one.watch.add
     if signals is not None:
 

@@ -86,9 +86,7 @@ class EntityReader:
         if self.empty:
             log.warning("%s: %d entities contain only blanks and are dropped", name, self.empty)
         if self.blank:
-            log.warning(
-                "%s: %d of %d entities begin or end with blanks, which are trimmed", name, self.blank, self.found
-            )
+            log.warning("%s: %d of %d entities begin or end with blanks, which are trimmed", name, self.blank, self.found)
 
     def _check(self, name: str) -> None:
         """Raise DataError, or warn, if entities cut words."""

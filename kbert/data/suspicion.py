@@ -147,8 +147,7 @@ def _of_tags(seen: Survey, tags: Tags) -> Iterator[Doubt]:
     if len(pairs) >= FEW and (swapped or (many > 50 and many > 0.3 * len(pairs)) or alike > 0.3 * len(pairs)):
         yield Doubt(
             f"the tags look like words: {many:,} different ones for {words:,} different tokens",
-            "--label_column= and --text_columns= give the columns of tags and tokens by number (1 is the first, -1 the "
-            "last).",
+            "--label_column= and --text_columns= give the columns of tags and tokens by number (1 is the first, -1 the last).",
         )
 
 

@@ -21,6 +21,7 @@ from kbert.pretraining.measure import measurer, unigram
 from kbert.pretraining.sources import learnt_and_held_out
 from kbert.pretraining.start import StartFlags, check_flags, shape_of
 from kbert.serving import tokenizer_of
+from kbert.tasks.base import Built
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.pretrain.task import Pretrain
 from kbert.tasks.reports import Report
@@ -96,10 +97,10 @@ class Pretraining(Job):
             encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
 
     def prepare(
-        self, task: Pretrain, model: keras.Model, encoder: Encoder, directory: ModelDir, devices: Devices
+        self, task: Pretrain, built: Built, encoder: Encoder, directory: ModelDir, devices: Devices
     ) -> tuple[Batches, Callable[[], Report]]:
         with devices.strategy.scope():  # which says how many train
-            encoder.compiled = graphs.worth_compiling(model.trainable_variables)
+            encoder.compiled = graphs.worth_compiling(built.model.trainable_variables)
         log.info("%d examples an epoch, %d held out", len(self.examples), len(self.held_out))
         make = functools.partial(
             PretrainingBatches,
@@ -112,8 +113,8 @@ class Pretraining(Job):
         # Measured on one device and in one part, however large the batches of training are.
         held_out = make(self.held_out, batch_size=MEASURED_ROWS)
         count = min(held_out.per_epoch, -(-self.train.dev_examples // MEASURED_ROWS))
-        _, served, update = serving_model(task, model, self.vocabulary, self.train.precision)
-        figures = measurer(served, held_out, count, self.unigram_nll)
+        _, serving, update = serving_model(task, built, self.vocabulary, self.train.precision)
+        figures = measurer(serving.model, held_out, count, self.unigram_nll)
 
         def measure() -> Report:
             update()

@@ -1,7 +1,7 @@
-"""What a task is: the protocols between the tasks and everything that trains, measures and serves them.
+"""What a task is: the contract between the tasks and everything that trains, measures and serves them.
 
 A line of text goes table -> encode -> batch -> encoder -> head -> decode; the task owns `encode`
-(with `supervise` for its gold), the head (`build`) and `decode`, and says how it is scored. A task that
+(with `supervise` for its gold), the head and its loss (`build`) and `decode`, and says how it is scored. A task that
 is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again. A task
 that is `grouped` does so too, and its loss needs all of a row's inputs at once.
 
@@ -10,8 +10,12 @@ that is `grouped` does so too, and its loss needs all of a row's inputs at once.
         TrainableOnRows   on rows of a table, which it is measured on too: a `Stage`
         Storable          and a model directory keeps it: pre-training
           Task            both: what `kbert.finetune` trains
+
+A method without a default is abstract: a task that lacks one cannot be made.
 """
 
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -113,7 +117,29 @@ class Lengths(NamedTuple):
         return np.asarray((self.whole > self.read).any(1))
 
 
-class Servable(Protocol):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model with what belongs to it, made together.
+
+    Attributes:
+        model: from ids and mask to the head's outputs; what is trained and stored.
+        loss: as `kbert.train.objective.Objective` takes it.
+        metrics: figures of training batches, for the same.
+        answering: the model whose outputs `decode` reads, where it is another one, made of the layers of `model`.
+    """
+
+    model: keras.Model
+    loss: Any
+    metrics: Any = ()
+    answering: keras.Model | None = None
+
+    @property
+    def served(self) -> keras.Model:
+        """The model whose outputs `decode` reads."""
+        return self.model if self.answering is None else self.answering
+
+
+class Servable(ABC):
     """What a predictor runs: the part of a task that answers, or a way to make vectors."""
 
     config: Any  # with `fields`, the raw inputs' names
@@ -125,6 +151,7 @@ class Servable(Protocol):
         fields: tuple[str, ...] = self.config.fields
         return fields
 
+    @abstractmethod
     def encode(self, raw: Tensors) -> Encoded:
         """Ids from raw strings, batched, graph only.
 
@@ -134,10 +161,7 @@ class Servable(Protocol):
             `row`, int32 [windows], the row each is of.
         """
 
-    def served(self, model: keras.Model) -> keras.Model:
-        """The model whose outputs `decode` reads: the built one, or another made of its layers."""
-        return model
-
+    @abstractmethod
     def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors:
         """What is served, [rows, ...], from the head's outputs; in the graph.
 
@@ -150,25 +174,24 @@ class Servable(Protocol):
         return {"serving_default": Signature(self.config.fields)}
 
 
-class Trainable(Servable, Protocol):
+class Trainable(Servable):
     """What a run trains, on batches and by figures that come from elsewhere."""
 
     config: ModelConfig
 
     @property
+    @abstractmethod
     def best(self) -> tuple[str, Literal["max", "min"]]:
-        """The scalar that picks the best checkpoint."""
-
-    def compile_args(self) -> dict[str, Any]:
-        """Loss and training metrics for `keras.Model.compile`."""
+        """The scalar that picks the best checkpoint; the same all through a run."""
 
 
-class TrainableOnRows(Trainable, Protocol):
+class TrainableOnRows(Trainable):
     """What is trained and measured on the rows of tables."""
 
     windowed: ClassVar[bool]  # whether `encode` may give several rows for one
 
     @property
+    @abstractmethod
     def gold(self) -> tuple[str, ...]:
         """Raw gold columns, beside the fields."""
 
@@ -182,17 +205,26 @@ class TrainableOnRows(Trainable, Protocol):
         """Whether `encode` may give several rows for one, and the loss needs all of them."""
         return False
 
-    def examples(self, table: Table, seed: int) -> Examples | None:
-        """What is trained on; None: the table's rows, or their windows. Called with the weights that training starts from."""
+    def examples(self, table: Table, seed: int, model: keras.Model) -> Examples | None:
+        """What is trained on; None: the table's rows, or their windows.
+
+        Args:
+            table: the training rows.
+            seed: of what is random.
+            model: the built one, with the weights that training starts from.
+        """
         return None
 
     def measured(self, table: Table) -> Examples | Table | None:
         """What is measured, in place of the table's rows: some of them, or what is made of them."""
         return None
 
+    @abstractmethod
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
-        """Targets from raw gold strings, [windows, ...]; ragged ones, [windows, (tokens)], are padded with -1."""
+        """Targets from raw gold strings, [windows, ...], or several by name; ragged ones, [windows, (tokens)], are padded
+        with -1."""
 
+    @abstractmethod
     def scorer(self, calibrates: bool) -> Scorer:
         """A new scorer; `calibrates`: thresholds that the model lacks are found on what it is given, as on dev."""
 
@@ -202,18 +234,21 @@ class Stage(NamedTuple):
 
     name: str  # of its folder in the model directory, and in messages
     task: TrainableOnRows
-    model: keras.Model  # of layers that the task's model has too
+    built: Built  # of layers that the task's model has too
     settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
     rows: Table | None = None  # what is learnt from, where it is not all of the run's rows
 
 
-class Storable(Trainable, Protocol):
+class Storable(Trainable):
     """What a model directory keeps, and commands answer with."""
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer): ...
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
+        self.config = config
+        self.tokenizer = tokenizer
 
-    def build(self, encoder: Encoder) -> keras.Model:
-        """The model from ids and mask to the head's outputs."""
+    @abstractmethod
+    def build(self, encoder: Encoder) -> Built:
+        """Make the model on an encoder, with its loss; once for each task object, whose `decode` may read its weights."""
 
     def calibrate(self, values: dict[str, float]) -> None:
         """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced; by default nothing."""
@@ -227,14 +262,16 @@ class Storable(Trainable, Protocol):
         """What is read of rows whose fields have so many tokens, int64 [rows] each; None: all of them, however many."""
         return None
 
+    @abstractmethod
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""
 
+    @abstractmethod
     def report(self, metrics: dict[str, Any]) -> Report:
         """The report that has these metrics, as a checkpoint stores them."""
 
 
-class Task(TrainableOnRows, Storable, Protocol):
+class Task(TrainableOnRows, Storable):
     """One task on one model, fine-tuned on tables and measured on them."""
 
     split_by: ClassVar[slice]  # the fields, one or two, of which dev rows set aside share no value with training rows
@@ -244,10 +281,12 @@ class Task(TrainableOnRows, Storable, Protocol):
     nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
 
     @staticmethod
+    @abstractmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
         """Names of the raw string inputs, which are the serving inputs too; one for each text column."""
 
     @staticmethod
+    @abstractmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
         """Names of the columns that hold the fields and then the gold."""
 
@@ -284,6 +323,7 @@ class Task(TrainableOnRows, Storable, Protocol):
         return options
 
     @staticmethod
+    @abstractmethod
     def audit(
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
     ) -> Audit:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -120,9 +121,9 @@ def _windows(task: TrainableOnRows, table: Table) -> np.ndarray:
     return np.concatenate(counts)
 
 
-def training_examples(task: TrainableOnRows, table: Table, seed: int) -> Examples:
-    """What a task learns from a table; call it with the weights that training starts from."""
-    own = task.examples(table, seed)
+def training_examples(task: TrainableOnRows, table: Table, seed: int, model: keras.Model) -> Examples:
+    """What a task learns from a table; `model` is the task's, with the weights that training starts from."""
+    own = task.examples(table, seed, model)
     return TableExamples(task, table) if own is None else own
 
 
@@ -213,7 +214,7 @@ class TableBatches:
             rows = order[place * size : (place + 1) * size]
             chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
             inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
-            gold = tf.gather(targets, chosen)
+            gold = tf.nest.map_structure(lambda values: tf.gather(values, chosen), targets)
             learnt = [inputs, gold]
             if isinstance(gold, tf.RaggedTensor):
                 gold = gold.to_tensor(-1)

@@ -15,7 +15,7 @@ from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
 from kbert.serving import load
 from kbert.tasks import OPTIONS, fine_tuned, lengths, starting_head
-from kbert.tasks.base import Task
+from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report
 from kbert.tasks.tables import read_tables
 from kbert.train.batches import Batches, TableBatches, raw_rows, training_examples
@@ -83,12 +83,12 @@ class FineTuning(Job):
         starting_head.start(task, model, encoder, self.checkpoint, train.init, new=train.new_head)
 
     def prepare(
-        self, task: Task, model: keras.Model, encoder: Encoder, directory: ModelDir, devices: Devices
+        self, task: Task, built: Built, encoder: Encoder, directory: ModelDir, devices: Devices
     ) -> tuple[Batches, Callable[[], Report]]:
         train, rows, dev = self.train, self.tables["train"], self.tables["dev"]
         for stage in task.prepare(rows):
             learn_first(stage, rows, dev, train, directory.stage(stage.name))
-        examples = training_examples(task, rows, train.seed)
+        examples = training_examples(task, rows, train.seed, built.model)
         length = self.config.max_length if train.strategy == "tpu" else None
         seed = seed_of(train.seed, train.data_order)
         batches = TableBatches(task, examples, batch_size=train.batch_size, seed=seed, length=length)
@@ -98,7 +98,7 @@ class FineTuning(Job):
                 log.info("%s", sentence)
         if found := lengths.survey(task, rows):
             log.info("%s", found)
-        return batches, dev_measure(task, model, self.vocabulary, dev, train.precision)
+        return batches, dev_measure(task, built, self.vocabulary, dev, train.precision)
 
     def has_metrics(self, directory: ModelDir) -> bool:
         return super().has_metrics(directory) and self.train.test_data in (None, directory.metrics().get("test_data"))

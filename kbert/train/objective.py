@@ -1,6 +1,6 @@
 """A task's loss and training metrics as sums, which add up over the parts of a batch wherever those are computed.
 
-In: what `Task.compile_args` says. Out: functions of targets, outputs and weights.
+In: what a task's `build` gives. Out: functions of targets, outputs and weights.
 
 A loss is a mean over the whole batch of a step, weighted by the weights that come with it. Were it taken over
 each replica's or each part's rows instead, and the means averaged, rows and tokens would count the more the fewer
@@ -23,25 +23,28 @@ class Objective:
 
     Args:
         loss: a Keras loss or a function (targets, outputs) -> losses of the shape of the weights, [rows] or
-            [rows, tokens]; or a dictionary of them by the names of the model's outputs, whose sum is the loss.
+            [rows, tokens]; or a dictionary of them by the names of the model's outputs, whose sum is the loss. Targets of one
+            output may be several tensors by name.
         metrics: Keras metrics that are sums over rows (means are); lists by name where `loss` is a dictionary.
     """
 
     def __init__(self, loss: Any, metrics: Any = ()):
-        self._losses: dict[str, Any] = _by_output(loss)
-        self._metrics: dict[str, list[Any]] = {name: list(some) for name, some in _by_output(metrics).items()}
+        self._single = not isinstance(loss, Mapping)
+        self._losses: dict[str, Any] = self._by_output(loss)
+        self._metrics: dict[str, list[Any]] = {name: list(some) for name, some in self._by_output(metrics).items()}
 
     def weights(self, targets: Any, weights: Any = None) -> dict[str, tf.Tensor]:
         """The weights of each output's losses: those given, or 1 for each row."""
         found = {}
-        for name, target in _by_output(targets).items():
-            given = None if weights is None else _by_output(weights).get(name)
-            found[name] = tf.ones(tf.shape(target)[:1]) if given is None else tf.cast(given, tf.float32)
+        for name, target in self._by_output(targets).items():
+            given = None if weights is None else self._by_output(weights).get(name)
+            rows = tf.shape(tf.nest.flatten(target)[0])[:1]
+            found[name] = tf.ones(rows) if given is None else tf.cast(given, tf.float32)
         return found
 
     def loss(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor], totals: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """What these rows add to the loss of a batch whose weights have these totals; a float32 scalar."""
-        targets, outputs = _by_output(targets), _by_output(outputs)
+        targets, outputs = self._by_output(targets), self._by_output(outputs)
         loss = tf.zeros(())
         for name, function in self._losses.items():
             call: Callable[[Any, Any], Any] = function.call if isinstance(function, keras.losses.Loss) else function
@@ -52,7 +55,7 @@ class Objective:
 
     def sums(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor]) -> Sums:
         """What these rows add to the metrics."""
-        targets, outputs = _by_output(targets), _by_output(outputs)
+        targets, outputs = self._by_output(targets), self._by_output(outputs)
         added: Sums = []
         for name, metrics in self._metrics.items():
             for metric in metrics:
@@ -74,6 +77,5 @@ class Objective:
                 left = left[count:]
         return found
 
-
-def _by_output(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {ONLY: value}
+    def _by_output(self, value: Any) -> dict[str, Any]:
+        return {ONLY: value} if self._single else dict(value)

@@ -27,7 +27,7 @@ from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.permutation import seed_of
 from kbert.progress import Progress
 from kbert.serving import Predictor, build_model, set_weights
-from kbert.tasks.base import Stage, Storable, Task, Trainable, TrainableOnRows
+from kbert.tasks.base import Built, Stage, Storable, Task, Trainable, TrainableOnRows
 from kbert.tasks.reports import Report
 from kbert.train.batches import Batches, TableBatches, measured_rows, training_examples
 from kbert.train.boards import Board, Curves
@@ -79,17 +79,15 @@ def evaluate(
     return scorer.result()
 
 
-def dev_measure(
-    task: Task, model: keras.Model, vocabulary: list[str], table: Table, precision: Precision
-) -> Callable[[], Report]:
+def dev_measure(task: Task, built: Built, vocabulary: list[str], table: Table, precision: Precision) -> Callable[[], Report]:
     """Return a function that measures the model as it is now on a table, in the arithmetic that is served.
 
     Args:
-        task, model, vocabulary, precision: see `serving_model`.
+        task, built, vocabulary, precision: see `serving_model`.
         table: the dev rows.
     """
-    task, served, update = serving_model(task, model, vocabulary, precision)
-    predictor = Predictor(task, served)
+    task, serving, update = serving_model(task, built, vocabulary, precision)
+    predictor = Predictor(task, serving.served)
 
     def measure() -> Report:
         update()
@@ -99,20 +97,20 @@ def dev_measure(
 
 
 def serving_model(
-    task: Kept, model: keras.Model, vocabulary: list[str], precision: Precision
-) -> tuple[Kept, keras.Model, Callable[[], None]]:
+    task: Kept, built: Built, vocabulary: list[str], precision: Precision
+) -> tuple[Kept, Built, Callable[[], None]]:
     """Return a task and model for measuring while another is trained, and a function that gives them its present weights.
 
     Args:
         task: the trained model's.
-        model: the one that is trained.
+        built: the one that is trained.
         vocabulary: the model's.
         precision: that of the training steps; where serving's differs, a second model is made.
     """
     if precision == task.config.serving_precision:
-        return task, model, lambda: None
+        return task, built, lambda: None
     copy_task, _, copy = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
-    return copy_task, copy, lambda: set_weights(copy, _arrays(model.weights), "serving model")
+    return copy_task, copy, lambda: set_weights(copy.model, _arrays(built.model.weights), "serving model")
 
 
 def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, directory: ModelDir) -> None:
@@ -128,22 +126,23 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
     directory.set_damaged_aside()
     config = dataclasses.replace(config, **OF_STAGES, **stage.settings)
     if directory.finished(config) is None:
-        examples = training_examples(stage.task, rows if stage.rows is None else stage.rows, config.seed)
+        learnt = rows if stage.rows is None else stage.rows
+        examples = training_examples(stage.task, learnt, config.seed, stage.built.model)
         seed = seed_of(config.seed, config.data_order)
         batches = TableBatches(stage.task, examples, batch_size=config.batch_size, seed=seed)
-        predictor = Predictor(stage.task, stage.model)
+        predictor = Predictor(stage.task, stage.built.served)
         log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
-        Run(stage.task, stage.model, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
+        Run(stage.task, stage.built, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
     saved, weights = directory.best_weights()
-    set_weights(stage.model, weights, str(saved.path / "weights.safetensors"))
+    set_weights(stage.built.model, weights, str(saved.path / "weights.safetensors"))
 
 
 class Run:
     """One training run on one model directory.
 
     Args:
-        task: says loss, training metrics and which dev figure counts.
-        model: the task's, with its initial weights.
+        task: says which dev figure counts.
+        built: the task's model, with its initial weights, its loss and its training metrics.
         config: how to train.
         directory: where checkpoints go, and from where a run goes on.
         batches: what to train on.
@@ -154,22 +153,21 @@ class Run:
     def __init__(
         self,
         task: Trainable,
-        model: keras.Model,
+        built: Built,
         config: RunConfig,
         directory: ModelDir,
         batches: Batches,
         measure: Callable[[], Report],
         devices: Devices | None = None,
     ):
-        self.task, self.model, self.config, self.directory = task, model, config, directory
+        self.task, self.model, self.config, self.directory = task, built.model, config, directory
         self.batches, self.measure, self.devices = batches, measure, devices or Devices()
         self.steps = config.total_steps(batches.per_epoch)
         with self.devices.strategy.scope():
-            self.optimizer = optimizer(model, config, self.steps)
-            self.optimizer.build(model.trainable_variables)
-        arguments = task.compile_args()
-        objective = Objective(arguments["loss"], arguments.get("metrics", ()))
-        self.train_step = TrainStep(model, self.optimizer, objective, self.devices.strategy, self.devices.rows)
+            self.optimizer = optimizer(self.model, config, self.steps)
+            self.optimizer.build(self.model.trainable_variables)
+        objective = Objective(built.loss, built.metrics)
+        self.train_step = TrainStep(self.model, self.optimizer, objective, self.devices.strategy, self.devices.rows)
         self.sums: Sums = self.train_step.zeros()  # over the steps of the running epoch
         self.watch = LossWatch(config.loss_limit)
         self.board = Board(directory.path / "tb" if self.devices.chief else None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from kbert.model.encoder import Encoder
-    from kbert.tasks.base import Storable
+    from kbert.tasks.base import Built, Storable
     from kbert.tasks.reports import Report
     from kbert.train.batches import Batches
     from kbert.train.strategies import Devices
@@ -45,7 +45,7 @@ class Job(ABC):
 
     @abstractmethod
     def prepare(
-        self, task: Any, model: "keras.Model", encoder: "Encoder", directory: ModelDir, devices: "Devices"
+        self, task: Any, built: "Built", encoder: "Encoder", directory: ModelDir, devices: "Devices"
     ) -> "tuple[Batches, Callable[[], Report]]":
         """Make what `kbert.train.run.Run` takes: the batches, and a function that measures the model on dev."""
 
@@ -111,7 +111,8 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
 
     keras.utils.set_random_seed(train.seed)  # initial weights, dropout, TensorFlow's own
     with devices.strategy.scope():
-        task, encoder, model = build_model(job.task_type, config, vocabulary, train.precision, train.dropout)
+        task, encoder, built = build_model(job.task_type, config, vocabulary, train.precision, train.dropout)
+    model = built.model
     job.set_start(task, model, encoder)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     if not model.trainable_variables and train.total_steps(1):
@@ -123,8 +124,8 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
         directory.begin(config, train, vocabulary, overwrite)
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
-    batches, measure = job.prepare(task, model, encoder, directory, devices)
-    Run(task, model, train, directory, batches, measure, devices).fit()
+    batches, measure = job.prepare(task, built, encoder, directory, devices)
+    Run(task, built, train, directory, batches, measure, devices).fit()
     if devices.chief:
         job.write_metrics(directory)
     print(f"\nmodel: {directory.path}")

@@ -18,7 +18,7 @@ from kbert.errors import UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.model.pooling import counted, normalized, pool
-from kbert.tasks.base import Encoded, Signature, Tensors
+from kbert.tasks.base import Encoded, Servable, Tensors
 from kbert.vectors.whitening import Whitening
 
 LayerMode = Literal["concat", "mean"]
@@ -78,7 +78,7 @@ def layer_numbers(given: Sequence[str], num_layers: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-class SentenceVectors:
+class SentenceVectors(Servable):
     """One vector a text.
 
     Args:
@@ -92,10 +92,6 @@ class SentenceVectors:
         self.whitening = whitening
         self.survey = survey
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.config.fields
-
     def encode(self, raw: Tensors) -> Encoded:
         length = self.config.max_length
         return self.tokenizer.pack([self.tokenizer.tokenize(raw["text"], max_words=length)], length)
@@ -104,12 +100,6 @@ class SentenceVectors:
         inputs = heads.inputs()
         pooled = PooledLayers(encoder, self.config)
         return keras.Model(inputs, pooled(pooled.states(inputs), inputs["padding_mask"]), name="sentence_vectors")
-
-    def served(self, model: keras.Model) -> keras.Model:
-        return model
-
-    def signatures(self) -> dict[str, Signature]:
-        return {"serving_default": Signature(self.config.fields)}
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         found = {"vector": self.finish(outputs)}

@@ -18,13 +18,13 @@ from kbert.data.tokenizer import Tokenizer
 from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.model.windows import framed, windows
-from kbert.tasks.base import Encoded, Signature, Tensors
+from kbert.tasks.base import Encoded, Servable, Tensors
 from kbert.vectors.sentences import VectorConfig
 
 Granularity = Literal["piece", "character", "word"]
 
 
-class TokenVectors:
+class TokenVectors(Servable):
     """One vector a piece; see `kbert.vectors.sentences.SentenceVectors` for what each method is for.
 
     Args:
@@ -36,10 +36,6 @@ class TokenVectors:
         self.config = config
         self.tokenizer = tokenizer
         self.by_row = by_row
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.config.fields
 
     def encode(self, raw: Tensors) -> Encoded:
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
@@ -59,12 +55,6 @@ class TokenVectors:
         states = [ops.cast(hidden, "float32") for hidden in encoder(inputs, layers=self.config.layers)]
         joined = ops.concatenate(states, -1) if self.config.layer_mode == "concat" else sum(states) / len(states)
         return keras.Model(inputs, joined, name="token_vectors")
-
-    def served(self, model: keras.Model) -> keras.Model:
-        return model
-
-    def signatures(self) -> dict[str, Signature]:
-        return {"serving_default": Signature(self.config.fields)}
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         vector = tf.boolean_mask(outputs.values, encoded["owned"].values)

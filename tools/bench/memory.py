@@ -56,14 +56,14 @@ def run(path: str, init: str, steps: int) -> None:
         text=checkpoint.text,
         max_length=32,
     )
-    task, encoder, model = build_model(Classify, config, checkpoint.vocabulary, "float32")
+    task, encoder, built = build_model(Classify, config, checkpoint.vocabulary, "float32")
     encoder.load(checkpoint.arrays(), init)
     encoder.freeze_lower(checkpoint.encoder.num_layers)
     train = TrainConfig(init=init, train_data=path)
-    arguments = task.compile_args()
-    objective = Objective(arguments["loss"], arguments["metrics"])
-    step = TrainStep(model, optimizers.optimizer(model, train, steps), objective)
-    batches = iter(pipeline.TableBatches(task, pipeline.training_examples(task, table, 0), batch_size=32, seed=0).dataset(0))
+    model = built.model
+    step = TrainStep(model, optimizers.optimizer(model, train, steps), Objective(built.loss, built.metrics))
+    examples = pipeline.training_examples(task, table, 0, model)
+    batches = iter(pipeline.TableBatches(task, examples, batch_size=32, seed=0).dataset(0))
     sums = step.zeros()
     start = time.monotonic()
     for _ in range(steps):

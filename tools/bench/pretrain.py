@@ -100,7 +100,8 @@ class Ours:
             text=TextConfig(lowercase=args.lowercase, strip_accents=args.lowercase),
             max_length=LENGTH,
         )
-        task, encoder, model = build_model(Pretrain, config, vocabulary, "bfloat16")
+        task, encoder, built = build_model(Pretrain, config, vocabulary, "bfloat16")
+        model = built.model
         encoder.compiled = graphs.worth_compiling(model.trainable_variables)
         encode = tokens.Encode(task.tokenizer, None)
         with ThreadPoolExecutor(1) as executor:
@@ -110,8 +111,7 @@ class Ours:
         batches = PretrainingBatches(examples, pairs=None, batch_size=ROWS, seed=0, max_length=LENGTH)
         chosen = optimizers.optimizer(model, PretrainConfig(train_data=args.input, learning_rate=1e-4), 1_000_000)
         chosen.build(model.trainable_variables)
-        arguments = task.compile_args()
-        self.step = TrainStep(model, chosen, Objective(arguments["loss"], arguments["metrics"]))
+        self.step = TrainStep(model, chosen, Objective(built.loss, built.metrics))
         self.sums = self.step.zeros()
         self.iterator, self.again = (iter(batches.dataset(0)) for _ in range(2))
         self.shape, self.ends = config.encoder, (task.tokenizer.cls_id, task.tokenizer.sep_id)

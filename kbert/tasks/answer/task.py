@@ -29,7 +29,7 @@ from kbert.model.windows import windows
 from kbert.tasks.answer import answer_spans
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.answer.report import THRESHOLD, AnswerReport, AnswerScorer
-from kbert.tasks.base import Encoded, Lengths, Task, Tensors
+from kbert.tasks.base import Built, Encoded, Lengths, Task, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +111,8 @@ class Answer(Task):
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
-        self.config = config
+        super().__init__(config, tokenizer)
         self.options: AnswerOptions = from_json(AnswerOptions, config.options, "options")
-        self.tokenizer = tokenizer
         self.threshold: float | None = None  # no answer is given where none is better by more than this
         self.options.check(config.max_length)
         self._surveyed = graphs.function(self._survey, reduce_retracing=True)
@@ -218,19 +217,16 @@ class Answer(Task):
         """Context tokens of each window, int32 [windows]."""
         return tf.cast(encoded["token_ids"].row_lengths(), tf.int32) - encoded["prefix"] - 1
 
-    def build(self, encoder: Encoder) -> keras.Model:
+    def build(self, encoder: Encoder) -> Built:
         inputs = heads.inputs()
         encoder.backbone.pooled_dense.trainable = False
         logits = heads.dense_head(encoder(inputs), 2, name="span")
         padding = 1.0 - ops.cast(inputs["padding_mask"], "float32")
-        return keras.Model(inputs, logits - 1e9 * padding[:, :, None], name="answer")
+        return Built(model=keras.Model(inputs, logits - 1e9 * padding[:, :, None], name="answer"), loss=span_loss)
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("span")
         return {name: arrays[name] for name in ("span/kernel", "span/bias")}
-
-    def compile_args(self) -> dict[str, Any]:
-        return {"loss": span_loss}
 
     def calibrate(self, values: dict[str, float]) -> None:
         self.threshold = values.get(THRESHOLD)

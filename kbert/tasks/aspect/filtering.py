@@ -4,9 +4,8 @@ In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those
 what is known is known of the text.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import keras
 import numpy as np
@@ -22,11 +21,10 @@ from kbert.tasks.aspect.options import Aspect, AspectOptions
 from kbert.tasks.aspect.selecting import positions
 from kbert.tasks.aspect.sentences import LONGEST, Sentences, sentences
 from kbert.tasks.aspect.text_filter import TextFilter
-from kbert.tasks.base import Encoded, Tensors, TrainableOnRows
+from kbert.tasks.base import Built, Encoded, Tensors, TrainableOnRows
 from kbert.tasks.reports import Report
 
-log = logging.getLogger(__name__)
-
+NO_CONTRAST = "no coarse aspect is mentioned in some rows and not in others: the filter is kept by its loss"
 MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
 
 
@@ -68,10 +66,7 @@ class FilterScorer:
                 )
         loss = {"loss": float(-np.log(share).mean())}
         if not scores:
-            if self.task.contrast:
-                log.warning("no coarse aspect is mentioned in some dev rows and not in others: the filter is kept by its loss")
-            self.task.contrast = False
-            return FilterReport(loss)
+            return FilterReport({**loss, "warnings": [NO_CONTRAST]})
         f1, precision = np.mean(scores, 0)
         return FilterReport({**loss, "f1": float(f1), "average_precision": float(precision)})
 
@@ -86,7 +81,8 @@ class Filtering(TrainableOnRows):
         known: what the training rows say of each text, where a row says it of one aspect.
     """
 
-    contrast = True  # whether dev has texts with and texts without a mention, which is known once it was measured
+    # Dev without contrast, texts with and texts without a mention, has no precision; ties go to the lower loss.
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("average_precision", "max")
     windowed: ClassVar[bool] = False
 
     def __init__(
@@ -103,12 +99,8 @@ class Filtering(TrainableOnRows):
         self.aspects, self.pooling = options.aspects, options.filter_pooling
         self.text_filter = text_filter
         inputs = heads.inputs()
-        self.model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
-
-    @property
-    def best(self) -> tuple[str, Literal["max", "min"]]:
-        """Average precision where there is any, else the loss."""
-        return ("average_precision", "max") if self.contrast else ("loss", "min")
+        model = keras.Model(inputs, text_filter(inputs["token_ids"], inputs["padding_mask"]), name="filter")
+        self.built = Built(model=model, loss=self.losses)
 
     @property
     def gold(self) -> tuple[str, ...]:
@@ -144,8 +136,9 @@ class Filtering(TrainableOnRows):
         found = labels.numbers(raw, self.aspects, names, wide=True) if known is None else known.of(raw)
         return labels.mentions(found, self.aspects, names)
 
-    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
-        """Return the text each sentence is of and what that text mentions, float32 [sentences, 1 + coarse aspects]."""
+    def supervise(self, raw: Tensors, encoded: Encoded) -> Tensors:
+        """Return `row`, int32 [sentences], the text each sentence is of, and `mentioned`, int32 [sentences, coarse aspects],
+        what that text mentions: 1, 0, or -1 for unknown."""
         names = ["text", *self.gold]
         mentioned = graphs.numpy_function(
             lambda *columns: self.mentions(dict(zip(names, columns, strict=True)), self.known),
@@ -154,11 +147,11 @@ class Filtering(TrainableOnRows):
         )
         mentioned = tf.ensure_shape(mentioned, [None, self.text_filter.num_aspects])
         row = encoded["row"]
-        return tf.cast(tf.concat([row[:, None], tf.gather(mentioned, row)], 1), tf.float32)
+        return {"row": row, "mentioned": tf.gather(mentioned, row)}
 
-    def compile_args(self) -> dict[str, Any]:
-        # The loss of a batch is one number; each of its sentences has it, so that its mean is the loss.
-        return {"loss": lambda known, logits: tf.fill(tf.shape(known)[:1], mention_loss(known, logits, self.pooling))}
+    def losses(self, known: Tensors, logits: tf.Tensor) -> tf.Tensor:
+        """Return the loss of a batch, which is one number, for each of its sentences, so that their mean is the loss."""
+        return tf.fill(tf.shape(known["row"]), mention_loss(known, logits, self.pooling))
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         """`mentioned`: the probability that a text mentions each coarse aspect, float32 [rows, coarse aspects]."""
@@ -211,12 +204,12 @@ def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: st
     return tf.math.unsorted_segment_sum(shares * logits, row, texts) / total
 
 
-def mention_loss(known: tf.Tensor, logits: tf.Tensor, pooling: str) -> tf.Tensor:
-    """Mean cross-entropy of what a batch's texts mention, a scalar, from `supervise`'s columns and the model's outputs."""
-    begins = known[1:, 0] != known[:-1, 0]
+def mention_loss(known: Tensors, logits: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Mean cross-entropy of what a batch's texts mention, a scalar, from what `supervise` gives and the model's outputs."""
+    begins = known["row"][1:] != known["row"][:-1]
     row = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [sentences]
     texts = row[-1] + 1
-    mentioned = tf.math.segment_max(known[:, 1:], row)
+    mentioned = tf.cast(tf.math.segment_max(known["mentioned"], row), tf.float32)
     told = tf.cast(mentioned >= 0, tf.float32)
     losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.maximum(mentioned, 0), text_logits(logits, row, texts, pooling))
     return tf.math.divide_no_nan(tf.reduce_sum(losses * told), tf.reduce_sum(told))

@@ -114,7 +114,7 @@ class SentenceFilter:
         self.text_filter.embedding.trainable = False
         task = Filtering(self.config, self.tokenizer, self.options, self.text_filter, self._said(table))
         settings = {"epochs": self.options.filter_epochs, "learning_rate": self.options.filter_learning_rate}
-        yield Stage(FILTER, task, task.model, settings, None if self.wide else table.deduplicated())
+        yield Stage(FILTER, task, task.built, settings, None if self.wide else table.deduplicated())
         self.text_filter.trainable = False
 
     def _counted(self, table: Table) -> np.ndarray:

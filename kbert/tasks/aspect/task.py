@@ -32,7 +32,7 @@ from kbert.tasks.aspect.report import AspectReport, AspectScorer
 from kbert.tasks.aspect.selecting import POSITIONAL, joined, keep
 from kbert.tasks.aspect.sentence_filter import FILTER, SentenceFilter
 from kbert.tasks.aspect.sentences import sentences
-from kbert.tasks.base import Encoded, Lengths, Signature, Stage, Task, Tensors
+from kbert.tasks.base import Built, Encoded, Lengths, Signature, Stage, Task, Tensors
 
 SURVEYED = 2000  # rows whose lengths are told in the log
 OUTPUTS = ("aspect", "label", "probabilities", "sentences", "starts", "ends", "relevance", "count")
@@ -47,9 +47,8 @@ class Aspect(Task):
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
-        self.config = config
+        super().__init__(config, tokenizer)
         self.options: AspectOptions = from_json(AspectOptions, config.options, "options")
-        self.tokenizer = tokenizer
         self.options.check(config.max_length)
         self.aspects = self.options.aspects
         self.wide = len(config.fields) == 1
@@ -219,7 +218,7 @@ class Aspect(Task):
             f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect",
         ]
 
-    def build(self, encoder: Encoder) -> keras.Model:
+    def build(self, encoder: Encoder) -> Built:
         if encoder.config.num_segments < 2:
             raise UsageError("--task=aspect: the checkpoint knows one segment, a text and an aspect need two")
         encoder.backbone.pooled_dense.trainable = False
@@ -233,7 +232,11 @@ class Aspect(Task):
         scores = heads.dense_head(pooled, size, name="aspect_classifier", dropout=dropout)
         model = keras.Model(inputs, scores, name="aspect")
         self.filter.attach(model, encoder)
-        return model
+        return Built(
+            model=model,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("aspect_classifier")
@@ -241,12 +244,6 @@ class Aspect(Task):
         taken = ordered(arrays, "aspect_classifier", order(head, self.config.labels))
         attention = {name: array for name, array in arrays.items() if name.startswith("aspect_attention/")}
         return {**taken, **attention, **self.filter.take(head.options, arrays)}
-
-    def compile_args(self) -> dict[str, Any]:
-        return {
-            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        }
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         """Return what is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.

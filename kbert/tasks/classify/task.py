@@ -22,7 +22,7 @@ from kbert.errors import DataError, UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.tasks import markdown
-from kbert.tasks.base import Encoded, Lengths, Task, Tensors
+from kbert.tasks.base import Built, Encoded, Lengths, Task, Tensors
 from kbert.tasks.classify import metrics
 from kbert.tasks.classify.options import ClassifyOptions
 from kbert.tasks.reports import Matrix, Report
@@ -161,9 +161,8 @@ class Classify(Task):
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
-        self.config = config
+        super().__init__(config, tokenizer)
         self.options: ClassifyOptions = from_json(ClassifyOptions, config.options, "options")
-        self.tokenizer = tokenizer
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
@@ -196,12 +195,16 @@ class Classify(Task):
         numbers = tf.lookup.KeyValueTensorInitializer(names, tf.range(len(self.config.labels)))
         return tf.lookup.StaticHashTable(numbers, -1).lookup(raw["label"])
 
-    def build(self, encoder: Encoder) -> keras.Model:
+    def build(self, encoder: Encoder) -> Built:
         inputs = heads.inputs()
         hidden = encoder(inputs, first_only=self.options.pooling != "mean")
         pooled = heads.Pool(encoder, self.options.pooling)(hidden, inputs["padding_mask"])
         scores = heads.dense_head(pooled, len(self.config.labels), name="classifier", dropout=self.options.head_dropout)
-        return keras.Model(inputs, scores, name="classify")
+        return Built(
+            model=keras.Model(inputs, scores, name="classify"),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("classifier")
@@ -210,12 +213,6 @@ class Classify(Task):
         if problem not in (None, "single_label_classification"):
             raise Unfit(f"its problem_type is {problem}, and this run learns one label a row")
         return ordered(arrays, "classifier", order(head, self.config.labels))
-
-    def compile_args(self) -> dict[str, Any]:
-        return {
-            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        }
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         labels = tf.constant(self.config.labels)

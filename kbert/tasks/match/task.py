@@ -23,7 +23,7 @@ from kbert.errors import UsageError
 from kbert.model import heads, pooling
 from kbert.model.encoder import Encoder
 from kbert.model.gradient_cache import GradientCached
-from kbert.tasks.base import Encoded, Examples, Lengths, Signature, Task, Tensors
+from kbert.tasks.base import Built, Encoded, Examples, Lengths, Signature, Task, Tensors
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match.audit import BINARY, FIELDS, MatchAudit
 from kbert.tasks.match.long_text import inputs_of
@@ -57,9 +57,8 @@ class Match(Task):
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
-        self.config = config
+        super().__init__(config, tokenizer)
         self.options: MatchOptions = from_json(MatchOptions, config.options, "options")
-        self.tokenizer = tokenizer
         self.dual = self.options.scorer == "dual"
         self.labelled = bool(config.labels)
         self._negatives = negative_columns(self.options.hard_negatives + self.options.own_negatives)
@@ -151,7 +150,7 @@ class Match(Task):
         drawn = not dual or known.hard_negatives + known.own_negatives > 0
         return MatchAudit(source, labels, measured_drawn=not dual, learnt_drawn=drawn)
 
-    def examples(self, table: Table, seed: int) -> Examples | None:
+    def examples(self, table: Table, seed: int, model: keras.Model) -> Examples | None:
         options = self.options
         if self.labelled or (self.dual and not options.hard_negatives + options.own_negatives):
             return None
@@ -159,7 +158,7 @@ class Match(Task):
         others.say_duplicates()
         pools = None
         if options.hard_negatives:
-            vectors = mining.by_words(self._pieces) if options.mining == "lexical" else self._by_model()
+            vectors = mining.by_words(self._pieces) if options.mining == "lexical" else self._by_model(model)
             pools = mining.pools(others, vectors, POOL * options.hard_negatives, seed)
         random = 0 if self.dual else options.negatives
         drawing = Drawing(others, random=random, hard=options.hard_negatives, pools=pools)
@@ -232,11 +231,13 @@ class Match(Task):
         read = read + np.minimum(text, windows * (most - 3 - read))
         return Lengths((title + text + 3)[:, None], (read + 3)[:, None], "pairs", limit)
 
-    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
-        """What the loss has to know of each input, float32 [inputs, 5].
+    def supervise(self, raw: Tensors, encoded: Encoded) -> Tensors:
+        """What the loss has to know of each input, [inputs] each.
 
-        The row, the number of the column, numbers that equal titles and equal texts share, and the label in 0..1 (0 where
-        there is none). The title of a row's own text is the row's; that of a negative, the one it stands with.
+        Returns:
+            int32: `row`; `part`, the number of the column; `title` and `text`, numbers that equal titles and equal texts
+            share (the title of a row's own text is the row's; that of a negative, the one it comes with). float32: `label`
+            in 0..1, 0 where there is none.
         """
         rows = tf.size(raw["title"])
         names = self._negatives if "negative_1" in raw else ()
@@ -248,22 +249,19 @@ class Match(Task):
         if "label" in raw:
             label = (tf.strings.to_number(raw["label"]) - self.low) / self.scale
         row, part = encoded["row"], encoded["part"]
-        known = [row, part, *(tf.gather(n, part * rows + row) for n in apart)]
-        return tf.stack([*(tf.cast(values, tf.float32) for values in known), tf.gather(label, row)], 1)
+        title, text = (tf.gather(numbers, part * rows + row) for numbers in apart)
+        return {"row": row, "part": part, "title": title, "text": text, "label": tf.gather(label, row)}
 
-    def build(self, encoder: Encoder) -> keras.Model:
+    def build(self, encoder: Encoder) -> Built:
         inputs = heads.inputs()
         how = self._reads(self.options.pooling)
         hidden = encoder(inputs, first_only=how in ("pooler", "cls"))
         pooled = _pooled(encoder, hidden, inputs["padding_mask"], how)
         if self.dual:
-            model = self._reader = GradientCached(inputs, pooled, cached=self.options.gradient_cache, name="match")
-            return model
-        if self.options.mining == "model" and self.options.hard_negatives:
-            counts = pooling.counted(inputs["padding_mask"], special_tokens=True)
-            self._reader = keras.Model(inputs, pooling.pool(encoder(inputs), counts, "mean"))
+            model = GradientCached(inputs, pooled, cached=self.options.gradient_cache, name="match")
+            return Built(model=model, loss=self.losses)
         score = heads.dense_head(pooled, 1, name="score", dropout=self.options.head_dropout)
-        return keras.Model(inputs, score, name="match")
+        return Built(model=keras.Model(inputs, score, name="match"), loss=self.losses)
 
     def _reads(self, given: str) -> Any:
         """Which vector is read, where `--pooling` may be auto."""
@@ -285,36 +283,42 @@ class Match(Task):
             raise Unfit(f"its scores are from {low:g} to {high:g}, and this run's from {own[0]:g} to {own[1]:g}")
         return {f"score/{name}": arrays[f"{head.kind}/{name}"] for name in ("kernel", "bias")}
 
-    def compile_args(self) -> dict[str, Any]:
-        # The loss of a batch is one number; each of its inputs has it, so that its mean is the loss.
-        return {"loss": lambda known, outputs: tf.fill(tf.shape(known)[:1], self._batch_loss(known, outputs))}
+    def losses(self, known: Tensors, outputs: tf.Tensor) -> tf.Tensor:
+        """The loss of a batch, which is one number, for each of its inputs, so that their mean is the loss.
 
-    def _batch_loss(self, known: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """The loss of a batch from `supervise`'s [inputs, 5] and the model's outputs [inputs, ...]."""
-        begins = tf.reduce_any(known[1:, :2] != known[:-1, :2], 1)
+        Args:
+            known: what `supervise` gives, [inputs] each.
+            outputs: the model's, [inputs, ...].
+        """
+        return tf.fill(tf.shape(known["row"]), self._batch_loss(known, outputs))
+
+    def _batch_loss(self, known: Tensors, outputs: tf.Tensor) -> tf.Tensor:
+        row, part = known["row"], known["part"]
+        begins = (row[1:] != row[:-1]) | (part[1:] != part[:-1])
         segment = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [inputs]: which column of which row
-        known = tf.math.segment_max(known, segment)
+        known = {name: tf.math.segment_max(values, segment) for name, values in known.items()}
         joined = self._joined(outputs, segment)
         if not self.dual:
-            logits, labels = joined[:, 0], known[:, 4]
+            logits, labels = joined[:, 0], known["label"]
             if self.loss == "squared_error":
                 return tf.reduce_mean(tf.square(logits - labels))
             return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
-        parts = 1 + tf.cast(tf.reduce_max(known[:, 1]), tf.int32)
+        parts = 1 + tf.reduce_max(known["part"])
         vectors = tf.reshape(pooling.normalized(joined), [-1, parts, joined.shape[-1]])  # [rows, parts, hidden]
-        known = tf.reshape(known, [-1, parts, 5])
+        known = {name: tf.reshape(values, [-1, parts]) for name, values in known.items()}
         if self.labelled:
-            cosines, labels = tf.reduce_sum(vectors[:, 0] * vectors[:, 1], -1), known[:, 0, 4]
+            cosines, labels = tf.reduce_sum(vectors[:, 0] * vectors[:, 1], -1), known["label"][:, 0]
             if self.loss == "contrastive":
                 return contrastive.contrastive(cosines, labels, self.options.margin)
             return contrastive.cosine(cosines, labels)
         # The rows' own texts first, then their first negatives, and so on.
         texts = tf.reshape(tf.transpose(vectors[:, 1:], [1, 0, 2]), [-1, joined.shape[-1]])
-        of_texts = tf.reshape(tf.transpose(known[:, 1:, 2:4], [1, 0, 2]), [1, -1, 2])
-        same = known[:, :1, 2:4] == of_texts  # [rows, texts, 2]: the same title, the same text
+        title, text = (tf.reshape(tf.transpose(known[name][:, 1:]), [-1]) for name in FIELDS)  # [texts]
+        same_title = known["title"][:, :1] == title  # [rows, texts]
+        same_text = known["text"][:, :1] == text
         # Nor is a text a negative that stands with the title elsewhere in the batch.
-        stands = tf.cast(of_texts[0, :, 1][:, None] == of_texts[0, :, 1], tf.float32)
-        clash = tf.reduce_any(same, -1) | (tf.cast(same[..., 0], tf.float32) @ stands > 0)
+        stands = tf.cast(text[:, None] == text, tf.float32)
+        clash = same_title | same_text | (tf.cast(same_title, tf.float32) @ stands > 0)
         return contrastive.in_batch(vectors[:, 0], texts, clash, self.options.temperature)
 
     def _joined(self, outputs: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
@@ -369,9 +373,13 @@ class Match(Task):
         pieces: list[list[int]] = self.tokenizer.tokenize(tf.constant(texts), max_words=self.config.max_length).to_list()
         return pieces
 
-    def _by_model(self) -> mining.Vectors:
+    def _by_model(self, model: keras.Model) -> mining.Vectors:
         """Vectors of the heads of texts by the encoder as it is now."""
-        length = self.config.max_length
+        length, reader = self.config.max_length, model
+        if not self.dual:
+            inputs = heads.inputs()
+            counts = pooling.counted(inputs["padding_mask"], special_tokens=True)
+            reader = keras.Model(inputs, pooling.pool(model.get_layer("encoder")(inputs), counts, "mean"))
 
         @graphs.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def read(texts: tf.Tensor) -> tf.Tensor:
@@ -379,7 +387,7 @@ class Match(Task):
             mask = tf.sequence_mask(packed["token_ids"].row_lengths(), dtype=tf.int32)
             ids, segments = packed["token_ids"].to_tensor(self.tokenizer.pad_id), packed["segment_ids"].to_tensor()
             inputs = {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
-            return pooling.normalized(self._reader(inputs, training=False))
+            return pooling.normalized(reader(inputs, training=False))
 
         return mining.by_vectors(lambda texts: read(tf.constant(texts)).numpy())
 

@@ -17,7 +17,7 @@ from kbert.data.tokenizer import MASK, Tokenizer
 from kbert.errors import DataError
 from kbert.model import fused, heads
 from kbert.model.encoder import Encoder
-from kbert.tasks.base import Encoded, Lengths, Storable, Tensors
+from kbert.tasks.base import Built, Encoded, Lengths, Storable, Tensors
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.reports import Report
 
@@ -80,14 +80,12 @@ class Pretrain(Storable):
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
-        self.config = config
+        super().__init__(config, tokenizer)
         self.options: PretrainOptions = from_json(PretrainOptions, config.options, "options")
-        self.tokenizer = tokenizer
         if tokenizer.mask_id is None:
             raise DataError(f"the vocabulary has no {MASK} among its {len(tokenizer.vocabulary):,} tokens")
         self.mask_id = tokenizer.mask_id
         self.n_best = min(self.options.n_best, len(tokenizer.vocabulary))
-        self._head: heads.MaskedLM | None = None
 
     def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return self.tokenizer.tokenize_with_masks(texts)
@@ -100,28 +98,22 @@ class Pretrain(Storable):
         length = self.config.max_length
         return self.tokenizer.pack([self.tokenizer.tokenize_with_masks(raw["text"], max_words=length)], length)
 
-    def build(self, encoder: Encoder) -> keras.Model:
-        inputs = {**heads.inputs(), "masked_positions": keras.Input((None,), dtype="int32", name="masked_positions")}
-        hidden = encoder({name: value for name, value in inputs.items() if name != "masked_positions"})
-        self._head = heads.MaskedLM(encoder)
-        outputs = {"mlm": self._head(hidden, inputs["masked_positions"])}
+    def build(self, encoder: Encoder) -> Built:
+        ids = heads.inputs()
+        inputs = {**ids, "masked_positions": keras.Input((None,), dtype="int32", name="masked_positions")}
+        hidden = encoder(ids)
+        head = heads.MaskedLM(encoder)
+        outputs = {"mlm": head(hidden, inputs["masked_positions"])}
         pooled = heads.Pool(encoder, "pooler" if self.options.pairs else "cls")(hidden, inputs["padding_mask"])
         if self.options.pairs:
             outputs[self.options.pairs] = heads.dense_head(pooled, 2, name=f"{self.options.pairs}_head")
-        return keras.Model(inputs, outputs, name="pretrain")
-
-    def served(self, model: keras.Model) -> keras.Model:
-        assert self._head is not None
-        inputs = heads.inputs()
-        pieces = BestPieces(self._head, self.mask_id, self.n_best, len(self.tokenizer.vocabulary))
-        return keras.Model(inputs, pieces(model.get_layer("encoder")(inputs), inputs["token_ids"]), name="fill")
-
-    def compile_args(self) -> dict[str, Any]:
-        names = ("mlm", *([self.options.pairs] if self.options.pairs else []))
-        return {
-            "loss": dict.fromkeys(names, fused.cross_entropy),
-            "metrics": {name: [keras.metrics.SparseCategoricalAccuracy(name=f"{name}_accuracy")] for name in names},
-        }
+        pieces = BestPieces(head, self.mask_id, self.n_best, len(self.tokenizer.vocabulary))
+        return Built(
+            model=keras.Model(inputs, outputs, name="pretrain"),
+            loss=dict.fromkeys(outputs, fused.cross_entropy),
+            metrics={name: [keras.metrics.SparseCategoricalAccuracy(name=f"{name}_accuracy")] for name in outputs},
+            answering=keras.Model(ids, pieces(hidden, ids["token_ids"]), name="fill"),
+        )
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         ids = encoded["token_ids"].with_row_splits_dtype(outputs.row_splits.dtype)

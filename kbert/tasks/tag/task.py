@@ -30,7 +30,7 @@ from kbert.model import heads
 from kbert.model.crf import CRF
 from kbert.model.encoder import Encoder
 from kbert.model.windows import framed, windows
-from kbert.tasks.base import Encoded, Signature, Task, Tensors
+from kbert.tasks.base import Built, Encoded, Signature, Task, Tensors
 from kbert.tasks.reports import Matrix, Report
 from kbert.tasks.tag import entity_metrics
 from kbert.tasks.tag.options import TagOptions
@@ -174,15 +174,14 @@ class Tag(Task):
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
-        self.config = config
+        super().__init__(config, tokenizer)
         self.options: TagOptions = from_json(TagOptions, config.options, "options")
-        self.tokenizer = tokenizer
         self.types = {kind: i for i, kind in enumerate(config.labels)}
         self.room = config.max_length - 2
         self.options.check(config.max_length)
         # WordPiece marks what continues a word; a text cannot spell the mark, since "#" is a word of its own.
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
-        self._crf: CRF | None = None
+        self._crf = _crf(1 + 2 * len(self.types)) if self.options.decoder == "crf" else None
         self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
 
     @staticmethod
@@ -264,19 +263,14 @@ class Tag(Task):
         starts, ends = self._places(texts, tf.zeros_like(texts) if tokens is None else tokens)
         return starts.values, ends.values, starts.row_lengths()
 
-    def build(self, encoder: Encoder) -> keras.Model:
+    def build(self, encoder: Encoder) -> Built:
         encoder.backbone.pooled_dense.trainable = False
         inputs = heads.inputs()
         tags = 1 + 2 * len(self.types)
         scores = heads.dense_head(encoder(inputs), tags, name="tagger", dropout=self.options.head_dropout)
-        if self.options.decoder == "crf":
-            # O and every B follow anything and can begin a text; an I follows the B or I of its type.
-            number = np.arange(tags)
-            free = (number == 0) | (number % 2 == 1)
-            same = (number[:, None] + 1) // 2 == (number[None] + 1) // 2
-            self._crf = CRF(tags, free, free[None] | (same & (number[:, None] > 0)))
+        if self._crf is not None:
             scores = self._crf(scores)
-        return keras.Model(inputs, scores, name="tag")
+        return Built(model=keras.Model(inputs, scores, name="tag"), loss=TagLoss(self._crf))
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("tagger")
@@ -285,9 +279,6 @@ class Tag(Task):
         transitions = {name: array for name, array in arrays.items() if name.startswith("crf/")}
         crf = {name: array[np.ix_(*[places] * array.ndim)] for name, array in transitions.items()}
         return {**ordered(arrays, "tagger", places), **crf}
-
-    def compile_args(self) -> dict[str, Any]:
-        return {"loss": TagLoss(self._crf)}
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         units: Units = encoded["units"]
@@ -385,6 +376,14 @@ class Tag(Task):
         """Return ids of all texts' pieces, [rows, (pieces)], and the units they are of."""
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
         return ids, units(ids, starts, ends, raw["tokens"], tf.gather(self._opens_word, ids.values))
+
+
+def _crf(tags: int) -> CRF:
+    """The CRF of so many tags: O and every B follow anything and can begin a text; an I follows the B or I of its type."""
+    number = np.arange(tags)
+    free = (number == 0) | (number % 2 == 1)
+    same = (number[:, None] + 1) // 2 == (number[None] + 1) // 2
+    return CRF(tags, free, free[None] | (same & (number[:, None] > 0)))
 
 
 def _own_places(units: Units) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
