@@ -175,10 +175,10 @@ def test_a_classifier_over_the_mean_is_refused_by_name(trained, tmp_path, capsys
     for form in ("hugging_face", "google"):
         assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu") == 2
         err = capsys.readouterr().err
-        assert "classifier reads --pooling=mean, and one there the pooler; --encoder_only writes the encoder alone" in err
+        assert "classifier reads --pooling=mean, but in this form it reads the pooler; --encoder_only writes the encoder only" in err
         assert not (tmp_path / form).exists()
         assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu", "--encoder_only") == 0
-        assert "note: left out: classifier\n" in capsys.readouterr().err
+        assert "note: omitted: classifier\n" in capsys.readouterr().err
         found = open_checkpoint(str(tmp_path / form))
         assert found.heads() == {} and same(found.arrays(), open_checkpoint(str(tmp_path / "m")).arrays())
 
@@ -204,7 +204,7 @@ def test_dropout_of_attention_weights_is_read_run_and_written(tmp_path, capsys):
         assert open_checkpoint(str(tmp_path / form)).encoder == found
     capsys.readouterr()
     assert convert(tmp_path / "a", tmp_path / "keras", "keras_preset") == 0
-    assert "a preset has one dropout, 0.0: that of attention weights, 0.5, is not written" in capsys.readouterr().err
+    assert "a preset has a single dropout, 0.0; the attention dropout, 0.5, is not written" in capsys.readouterr().err
     source(tmp_path / "b", attention_probs_dropout_prob=0.1)
     assert open_checkpoint(str(tmp_path / "b")).encoder.attention_dropout is None  # as everywhere else
 
@@ -213,7 +213,7 @@ def test_exact_gelu_is_not_written_as_another_unless_told(tmp_path, capsys):
     source(tmp_path / "a", act="gelu")
     for form in ("google", "keras_preset"):
         assert convert(tmp_path / "a", tmp_path / form, form) == 2
-        assert f"--format={form}: the checkpoint's activation is the exact gelu" in capsys.readouterr().err
+        assert f"--format={form}: the checkpoint uses the exact gelu" in capsys.readouterr().err
         assert convert(tmp_path / "a", tmp_path / form, form, "--approximate_gelu") == 0
         assert "note: the exact GELU is written as its tanh approximation" in capsys.readouterr().err
         assert open_checkpoint(str(tmp_path / form)).encoder.activation == "gelu_approximate"
@@ -225,7 +225,7 @@ def test_what_a_preset_cannot_hold(tmp_path, capsys):
     assert "activation is relu; a preset's is always gelu_approximate" in capsys.readouterr().err
     source(tmp_path / "lm", "BertForMaskedLM")
     assert convert(tmp_path / "lm", tmp_path / "b", "keras_preset") == 2
-    assert "has no pooler, and a preset would hold a random one" in capsys.readouterr().err
+    assert "has no pooler, and a preset would contain a random one" in capsys.readouterr().err
     source(tmp_path / "mask")
     vocabulary = (tmp_path / "mask" / "vocab.txt").read_text(encoding="utf-8")
     (tmp_path / "mask" / "vocab.txt").write_text(vocabulary.replace("[MASK]", "mask"), encoding="utf-8")
@@ -234,7 +234,7 @@ def test_what_a_preset_cannot_hold(tmp_path, capsys):
     source(tmp_path / "heads", "BertForPreTraining")
     assert not (tmp_path / "b").exists() and not list(tmp_path.glob(".*"))
     assert convert(tmp_path / "heads", tmp_path / "b", "keras_preset") == 0
-    assert "note: left out: masked LM, next sentence; a preset holds the encoder alone" in capsys.readouterr().err
+    assert "note: omitted: masked LM, next sentence; a preset holds the encoder only" in capsys.readouterr().err
 
 
 def test_notes_on_poolers_and_label_names(tmp_path, capsys):
@@ -242,18 +242,18 @@ def test_notes_on_poolers_and_label_names(tmp_path, capsys):
     write_hugging_face(tmp_path / "bare", tensors, {"num_hidden_layers": 3})
     assert convert(tmp_path / "bare", tmp_path / "b", "hugging_face") == 0
     out, err = capsys.readouterr()
-    assert "transformers' BertModel starts its own at random values" in err and "heads:          no pooler" in out
+    assert "transformers' BertModel will initialise its own at random" in err and "heads:          no pooler" in out
     lm = {name: t for name, t in full_tensors(heads=True).items() if "seq_relationship" not in name}
     write_hugging_face(tmp_path / "lm", lm, {"num_hidden_layers": 3})
     assert convert(tmp_path / "lm", tmp_path / "f", "hugging_face") == 0
-    assert "BertForMaskedLM has no use for the pooler" in capsys.readouterr().err
+    assert "BertForMaskedLM does not use the pooler" in capsys.readouterr().err
     source(tmp_path / "c", "BertForSequenceClassification")
     assert convert(tmp_path / "c", tmp_path / "d", "google") == 0
-    assert "labels' names have no place in Google's format; their order is bad, fine, good" in capsys.readouterr().err
+    assert "Google's format cannot store label names; their order is bad, fine, good" in capsys.readouterr().err
     both = {**full_tensors(heads=True), **full_tensors(labels=3)}
     write_hugging_face(tmp_path / "both", both, {"num_hidden_layers": 3})
     assert convert(tmp_path / "both", tmp_path / "e", "hugging_face") == 0
-    assert "masked LM and next sentence heads left out" in capsys.readouterr().err
+    assert "masked LM and next sentence heads omitted" in capsys.readouterr().err
     assert set(open_checkpoint(str(tmp_path / "e")).heads()) == {"classifier/kernel", "classifier/bias"}
     assert set(json.loads((tmp_path / "e" / "config.json").read_text())["label2id"]) == {"LABEL_0", "LABEL_1", "LABEL_2"}
 

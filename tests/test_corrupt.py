@@ -80,7 +80,7 @@ def contents(path):
 
 
 def warned(caplog):
-    return "its last line has no end" in caplog.text
+    return "the last line has no line end" in caplog.text
 
 
 def same(a, b):
@@ -168,7 +168,7 @@ def test_a_missing_file_is_named(damaged):
         ),
         ("sharded", "model.safetensors.index.json", {"weight_map": {"x": "model-3.safetensors"}}, "no such file"),
         ("fast", "tokenizer.json", [], "expected an object, found list"),
-        ("fast", "tokenizer.json", {"model": {"type": "BPE", "vocab": {}}}, "its model is no WordPiece"),
+        ("fast", "tokenizer.json", {"model": {"type": "BPE", "vocab": {}}}, "the model is not a WordPiece"),
         ("fast", "tokenizer.json", {"model": {"vocab": {"a": 0, "b": 2}}}, "ids are not 0, 1, 2"),
         ("fast", "tokenizer.json", {"model": {"vocab": {"a": 0, "b": "1"}}}, "not a tokenizer"),
         ("fast", "tokenizer.json", {"model": {"vocab": {"a": 0}}, "added_tokens": [7]}, "not a tokenizer"),
@@ -227,7 +227,7 @@ def test_numbers_that_are_none_are_named_in_every_form(forms, tmp_path):
     bad = type(found)(**{**vars(found), "arrays": lambda: arrays})
     for form in ("hugging_face", "google", "keras_preset"):
         write_checkpoint(bad, str(tmp_path / form), form)
-        with pytest.raises(DataError, match=r"holds values that are no finite numbers"):
+        with pytest.raises(DataError, match=r"contains values that are not finite"):
             open_checkpoint(str(tmp_path / form)).arrays()
 
 

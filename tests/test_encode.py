@@ -137,7 +137,7 @@ def test_layer_numbers():
     for given_layers, message in [
         (["7"], "7 is out of range; the checkpoint has layers 1 to 6"),
         (["-8"], "-8 is out of range"),
-        (["x"], "'x' is no whole number"),
+        (["x"], "'x' is not a whole number"),
         (["6", "-1"], "layer 6 stands twice"),
         ([], "--layers is empty"),
     ]:
@@ -163,12 +163,12 @@ def test_settings_of_sentence_transformers(sentence_transformers, tmp_path):
     both = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}
     assert written(pooling=both) == SentenceSettings(("cls", "mean"), True, None)
     for pooling in ({"pooling_mode_lasttoken": True}, {"pooling_mode": "weightedmean"}, {"pooling_mode": 3}):
-        with pytest.raises(DataError, match=r"1_Pooling/config.json: the pooling is .*; kbert knows cls, mean, max; --pooling"):
+        with pytest.raises(DataError, match=r"1_Pooling/config.json: the pooling is .*; kbert supports cls, mean, max; --pooling"):
             written(pooling=pooling)
     for name, text, message in [
         ("modules", "{}", "modules.json: expected a list of modules"),
         ("modules", json.dumps([{**modules[0], "type": "x.Dense"}]), "its modules are Dense; kbert reads"),
-        ("modules", json.dumps([modules[0], {**modules[1], "path": "../up"}]), "leads out of the directory"),
+        ("modules", json.dumps([modules[0], {**modules[1], "path": "../up"}]), "is outside the directory"),
         ("sentence_bert_config", '{"max_seq_length": 0}', "max_seq_length is 0"),
         ("sentence_bert_config", "[]", "sentence_bert_config.json: expected an object"),
     ]:
@@ -309,7 +309,7 @@ def test_contextual_vocabulary_of_segments_is_the_mean_over_occurrences(checkpoi
         patched.setattr(VectorStore, "keep_sums", interrupted)
         assert run(checkpoint, tmp_path / "texts.csv", tmp_path / "v.jsonl", *flags, "--text_columns=body") == 130
     assert run(checkpoint, tmp_path / "texts.csv", tmp_path / "v.jsonl", *flags, "--text_columns=body") == 0
-    assert "continuing behind row 1 of 3" in capsys.readouterr().err
+    assert "continuing after row 1 of 3" in capsys.readouterr().err
     found = {line["token"]: line for line in lines(tmp_path / "v.jsonl")}
     hidden = [alone(bert, row)[0][1][1:-1] for row in rows]
     expected = {
@@ -413,9 +413,9 @@ def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
     said = capsys.readouterr().err
     for sentence in (
         "mean over layers 2, [CLS] and [SEP] counted, scaled to length 1, texts of up to 24 tokens, as modules.json says",
-        f"continuing behind row {done} of 37",
-        "1 of 37 texts have no piece, and the vector of an empty text",
-        "1 of 37 texts consist of pieces that the vocabulary does not know",
+        f"continuing after row {done} of 37",
+        "1 of 37 texts have no piece, and get the vector of an empty text",
+        "1 of 37 texts consist only of pieces unknown to the vocabulary",
         "1 of 37 texts fill --max_length=24 and may be cut",
     ):
         assert sentence in said

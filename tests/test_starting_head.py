@@ -95,8 +95,8 @@ def test_labels_in_another_order_and_others(files, checkpoint, tmp_path, capfd):
     (tmp_path / "more.txt").write_text("negative\npositive\nmixed\n")
     assert run("classify", files, first, tmp_path / "more", labels=tmp_path / "more.txt") == 0
     assert (
-        f"--init={first}: its classifier of --task=classify is set aside: its labels are negative, positive, and this run has "
-        "mixed besides; the new head starts at random values" in capfd.readouterr().err
+        f"--init={first}: its classifier of --task=classify is set aside: its labels are negative, positive, but this run also has "
+        "mixed; the new head starts at random values" in capfd.readouterr().err
     )
     assert run("classify", files, first, tmp_path / "new", seed=3, new_head="true") == 0
     assert "--new_head: the classifier of --task=classify of" in capfd.readouterr().err
@@ -111,10 +111,10 @@ def test_labels_are_matched_by_name_or_by_number():
         assert order(Head("classifier", 3, names), ("0", "2", "1")).tolist() == [0, 2, 1]
     assert order(Head("classifier", 2, ("LABEL_1", "LABEL_0")), ("LABEL_0", "LABEL_1")).tolist() == [1, 0]
     for other, labels, said in [
-        (head, ("a", "b"), "its labels are b, c, a, and this run lacks c; --labels=FILE"),
+        (head, ("a", "b"), "its labels are b, c, a, but this run lacks c; --labels=FILE"),
         (head, ("a", "b", "x"), "this run has x besides"),
-        (Head("classifier", 3), ("0", "1"), "its 3 outputs have numbers and no names, and the labels of this run are 0, 1"),
-        (Head("classifier", 2), ("negative", "positive"), "outputs have numbers and no names"),
+        (Head("classifier", 3), ("0", "1"), "its 3 outputs have numbers but no names, and the labels of this run are 0, 1"),
+        (Head("classifier", 2), ("negative", "positive"), "outputs have numbers but no names"),
         (Head("classifier", 2, ("LABEL_1", "LABEL_0")), ("0", "1"), "this run has 0, 1 besides"),
     ]:
         with pytest.raises(Unfit, match=said):
@@ -194,13 +194,13 @@ def test_transformers_heads_give_transformers_logits(tmp_path):
             ("bad", "fine", "good"),
             {"pooling": "cls"},
             {},
-            "--pooling=pooler, and this run has --pooling=cls",
+            "--pooling=pooler, but this run has --pooling=cls",
         ),
         (
             *("classify", "classify", ("bad", "fine", "good"), {}),
             *({"problem_type": "multi_label_classification"}, "its problem_type is multi_label_classification"),
         ),
-        ("tag", "classify", ("thing",), {"stride": 6}, {}, "its classifier is set aside: it answers another task"),
+        ("tag", "classify", ("thing",), {"stride": 6}, {}, "its classifier is set aside: it belongs to another task"),
         ("tag", "tag", ("thing",), {"stride": 6}, {}, "this run lacks I-view, B-view"),
         (
             "tag",
@@ -208,12 +208,12 @@ def test_transformers_heads_give_transformers_logits(tmp_path):
             ("thing", "view"),
             {"stride": 6, "decoder": "crf"},
             {},
-            "--decoder=softmax, and this run has --decoder=crf",
+            "--decoder=softmax, but this run has --decoder=crf",
         ),
-        ("classify", "answer", ("a", "b"), {}, {}, "its question answering head is set aside: it answers another task"),
+        ("classify", "answer", ("a", "b"), {}, {}, "its question answering head is set aside: it belongs to another task"),
         ("match", "match", ("0", "5"), {}, {}, "its scores are from 0 to 1, and this run's from 0 to 5"),
-        ("match", "match", ("0", "1"), {}, {"problem_type": "regression"}, "--loss=squared_error, and this run has"),
-        ("match", "classify", ("0", "1"), {}, {}, "it answers another task"),
+        ("match", "match", ("0", "1"), {}, {"problem_type": "regression"}, "--loss=squared_error, but this run has"),
+        ("match", "classify", ("0", "1"), {}, {}, "it belongs to another task"),
     ],
 )
 def test_what_does_not_fit_is_set_aside_by_name(task, of, labels, settings, config, said, tmp_path, caplog):
@@ -261,7 +261,7 @@ def test_heads_are_written_as_transformers_has_them(task, files, checkpoint, tmp
     capsys.readouterr()
     assert convert(model, tmp_path / "keras", "keras_preset", "--approximate_gelu") == 2
     assert (
-        f"there is no place for {'token classifier' if task == 'tag' else 'question answering head'} of"
+        f"this form cannot store {'token classifier' if task == 'tag' else 'question answering head'} of"
         in capsys.readouterr().err
     )
 
@@ -276,7 +276,7 @@ def test_a_table_of_more_rows_than_tokens_is_read_again_in_each_form(files, tmp_
     (path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "added_tokens_decoder": decoder}))
     model = tmp_path / "model"
     assert run("classify", files, path, model, pooling="pooler") == 0
-    assert "4 added tokens are left out" in capfd.readouterr().err
+    assert "4 added tokens are not supported" in capfd.readouterr().err
     was = open_checkpoint(str(model))
     for form in checkpoints.FORMATS:
         assert convert(model, tmp_path / form, form, *(["--encoder_only"] if form == "keras_preset" else [])) == 0
@@ -293,21 +293,21 @@ def test_a_table_of_more_rows_than_tokens_is_read_again_in_each_form(files, tmp_
         lines = (tmp_path / place / file).read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / place / file).write_text("".join(lines[:-1]), encoding="utf-8")
         assert inspect.main([f"--init={tmp_path / place}"]) == 1
-        assert "40 tokens, and kbert_tokens of tokenizer_config.json is 41" in capfd.readouterr().err
+        assert "40 tokens, but kbert_tokens of tokenizer_config.json is 41" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("task", "settings", "said"),
     [
-        ("tag", {}, "no place for crf of the checkpoint's head"),
-        ("match", {"scorer": "dual", "pooling": "mean"}, "no place for how --task=match makes its vectors"),
-        ("aspect", {"filter": "head"}, "no place for aspect_attention, aspect_classifier of the checkpoint's head"),
+        ("tag", {}, "cannot store crf of the checkpoint's head"),
+        ("match", {"scorer": "dual", "pooling": "mean"}, "cannot represent how --task=match computes its vectors"),
+        ("aspect", {"filter": "head"}, "cannot store aspect_attention, aspect_classifier of the checkpoint's head"),
     ],
 )
 def test_what_has_no_place_is_refused_by_name(task, settings, said, files, checkpoint, tmp_path, capfd):
     more = {"filter_units": None, "filter_epochs": None} if task == "aspect" else {}
     assert run(task, files, checkpoint, tmp_path / "m", **settings, **more) == 0
     assert convert(tmp_path / "m", tmp_path / "hf", "hugging_face") == 2
-    assert f"{said}; --encoder_only writes the encoder alone" in capfd.readouterr().err
+    assert f"{said}; --encoder_only writes the encoder only" in capfd.readouterr().err
     assert convert(tmp_path / "m", tmp_path / "hf", "hugging_face", "--encoder_only") == 0
     assert open_checkpoint(str(tmp_path / "hf")).heads() == {}

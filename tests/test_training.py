@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):
     assert steps(directory) == [8, 9, 12] and (newest.parent / "damaged-step-00000016").exists()
     assert same(contents(whole), contents(run(tmp_path / "m", **settings)))
 
-    # Where none is whole, none is touched; --overwrite starts anew.
+    # Where none is whole, none is touched; --overwrite starts over.
     for saved in directory.checkpoints():
         (saved.path / "weights.safetensors").unlink()
     left = steps(directory)

@@ -78,7 +78,7 @@ def test_text_keeps_every_bit(values):
 def test_no_file_is_left_of_what_is_no_number(tmp_path):
     broken = Vectors(("row",), "row", 1, 2, lambda: [([(1,)], np.array([[0, np.nan]], np.float32))])
     for form in ("jsonl", "word2vec", "projector"):
-        with pytest.raises(DataError, match="no finite numbers"):
+        with pytest.raises(DataError, match="values that are not finite"):
             write(form, str(tmp_path / "v"), broken)
     assert not list(tmp_path.iterdir())
 
@@ -86,7 +86,7 @@ def test_no_file_is_left_of_what_is_no_number(tmp_path):
 @pytest.mark.parametrize(
     ("name", "given_format", "has_key", "message"),
     [
-        ("v", "auto", True, "the ending says no format"),
+        ("v", "auto", True, "the ending does not determine the format"),
         ("v.xyz", "auto", True, "--output_format=word2vec|"),
         ("-", "npy", True, "only jsonl can go to standard output"),
         ("v.vec", "auto", False, "one vector a name"),
@@ -144,7 +144,7 @@ def test_the_store_goes_on_with_the_same_settings_only(tmp_path):
     with pytest.raises(DataError, match="another process is writing it"):
         filled(tmp_path)
     closed(store)
-    with pytest.raises(UsageError, match="unit was 'sentence', now 'token'; --overwrite starts anew"):
+    with pytest.raises(UsageError, match="unit was 'sentence', now 'token'; --overwrite starts over"):
         filled(tmp_path, settings={"unit": "token"})
     anew = filled(tmp_path, overwrite=True, settings={"unit": "token"})
     assert anew.progress.rows == 0 and list(anew.parts(5)) == []

@@ -1,9 +1,9 @@
-"""BERT checkpoints in any of the forms they are distributed in, read by looking at what is there.
+"""Read and write BERT checkpoints in the forms they are distributed in, detected from the files present.
 
 In: a directory (Hugging Face, Google TF1, Keras preset, kbert model) or a preset's name. Out: a
-`Checkpoint`: shape, casing, vocabulary, and the weights under the backbone's own variable paths. And
-back: a directory of any of the first three forms. Nothing read here can execute: pickled
-`pytorch_model.bin` files are refused, and a preset's config is read as data.
+`Checkpoint`: sizes, casing, vocabulary, and the weights under the backbone's own variable paths. It also
+writes a directory in any of the first three forms. Reading never executes code: pickled
+`pytorch_model.bin` files are rejected, and a preset's config is read as data.
 """
 
 import dataclasses
@@ -21,23 +21,23 @@ from kbert.files import whole_directory
 
 Format = Literal["hugging_face", "google", "keras_preset"]
 FORMATS = get_args(Format)
-SHOWN = 40  # labels that the summary lists
+SHOWN = 40  # maximum labels listed in the summary
 FORMS = {"hugging_face": hugging_face, "google": google, "keras_preset": keras_preset}
 
 __all__ = ["FORMATS", "Arrays", "Checkpoint", "Format", "describe", "open_checkpoint", "summary", "write_checkpoint"]
 
 
 def open_checkpoint(init: str) -> Checkpoint:
-    """Read what a checkpoint is; its tensors are checked by name and shape, their values not read yet.
+    """Open a checkpoint: check its tensors by name and shape, but do not read their values yet.
 
     Args:
-        init: a directory, a kbert model's or one of its checkpoints too, or the name of a KerasHub preset such as
+        init: a directory (a kbert model's or one of its checkpoints, too), or the name of a KerasHub preset such as
             `bert_base_zh` (needs the network).
 
     Raises:
         UsageError: neither a directory nor a known preset.
-        DataError: the directory is no BERT checkpoint, or a file of it is missing or malformed, or a
-            tensor is missing, left over or of the wrong shape.
+        DataError: the directory is not a BERT checkpoint, a file is missing or malformed, or a
+            tensor is missing, unexpected or of the wrong shape.
     """
     path = Path(init).expanduser()
     if not path.is_dir():
@@ -48,7 +48,7 @@ def open_checkpoint(init: str) -> Checkpoint:
         return kbert_model.read(path.resolve().parent.parent, path)
     if not (path / "config.json").exists():
         raise DataError(
-            f"--init={init}: no checkpoint: the directory has neither config.json (Hugging Face, Keras, kbert) "
+            f"--init={init}: not a checkpoint: the directory has neither config.json (Hugging Face, Keras, kbert) "
             "nor bert_config.json (Google)"
         )
     config = read_json(path / "config.json")
@@ -62,19 +62,19 @@ def open_checkpoint(init: str) -> Checkpoint:
 def write_checkpoint(
     checkpoint: Checkpoint, output: str, form: Format, *, approximate_gelu: bool = False, encoder_only: bool = False
 ) -> list[str]:
-    """Write a checkpoint as a directory, which appears when it is whole.
+    """Write a checkpoint as a directory, atomically.
 
     Args:
-        output: the directory; it may exist if it is empty.
-        form: what to write.
-        approximate_gelu: write a model of the exact GELU even where only its tanh approximation can be said.
-        encoder_only: write no head.
+        output: the directory; must be new or empty.
+        form: the format to write.
+        approximate_gelu: write a model with exact GELU even if the form only supports the tanh approximation.
+        encoder_only: omit heads.
 
     Returns:
-        What the user should know: what could not be written along.
+        Notices for the user on what could not be written.
 
     Raises:
-        UsageError: `output` is in use, or `form` cannot say what the checkpoint is.
+        UsageError: `output` is in use, or `form` cannot represent the checkpoint.
         DataError: the checkpoint's weights are damaged, or the directory cannot be written.
     """
     path = Path(output).expanduser()
@@ -85,8 +85,8 @@ def write_checkpoint(
     if form != "hugging_face" and activation == "gelu":
         if not approximate_gelu:
             raise UsageError(
-                f"--format={form}: the checkpoint's activation is the exact gelu, and this form means the tanh approximation "
-                "by it; --approximate_gelu writes it all the same, for outputs that differ in the third decimal"
+                f"--format={form}: the checkpoint uses the exact gelu, but this form implies the tanh approximation; "
+                "--approximate_gelu writes it anyway, and outputs then differ in the third decimal"
             )
         notices.append("the exact GELU is written as its tanh approximation: outputs differ in the third decimal")
     if form == "keras_preset" and activation == "relu":
@@ -94,16 +94,16 @@ def write_checkpoint(
     layers = _layers(checkpoint)
     if encoder_only:
         if layers:
-            notices.append(f"left out: {', '.join(HEADS.get(layer, layer) for layer in layers)}")
+            notices.append(f"omitted: {', '.join(HEADS.get(layer, layer) for layer in layers)}")
         shapes = {path: shape for path, shape in checkpoint.shapes.items() if not of_head(path)}
         checkpoint = dataclasses.replace(checkpoint, heads=dict, shapes=shapes, head=None)
     elif why := _no_place(checkpoint, layers, FORMS[form].WRITTEN):
-        raise UsageError(f"--format={form}: {why}; --encoder_only writes the encoder alone")
+        raise UsageError(f"--format={form}: {why}; --encoder_only writes the encoder only")
     elif checkpoint.head is not None and checkpoint.head.calibration:
         found = ", ".join(f"{name} {value:.4f}" for name, value in checkpoint.head.calibration.items())
-        notices.append(f"left out: what was found on dev rows ({found}), for which there is no place")
-    if "sop_head" in layers and not encoder_only and form != "keras_preset":  # which holds no head and says so
-        notices.append(f"left out: {HEADS['sop_head']}; BERT has no such head")
+        notices.append(f"omitted: calibration found on dev rows ({found}), which this form cannot store")
+    if "sop_head" in layers and not encoder_only and form != "keras_preset":  # which stores no heads and reports that
+        notices.append(f"omitted: {HEADS['sop_head']}; BERT has no such head")
         arrays = {name: array for name, array in checkpoint.heads().items() if not name.startswith("sop_head/")}
         checkpoint = dataclasses.replace(checkpoint, heads=lambda: arrays)
     with whole_directory(path) as beside:
@@ -112,27 +112,27 @@ def write_checkpoint(
 
 
 def _layers(checkpoint: Checkpoint) -> list[str]:
-    """Return the layers of the checkpoint's heads."""
+    """Return the names of the checkpoint's head layers."""
     return list(dict.fromkeys(path.split("/")[0] for path in checkpoint.shapes if of_head(path)))
 
 
 def _no_place(checkpoint: Checkpoint, layers: list[str], written: tuple[str, ...]) -> str | None:
-    """Return what of a fine-tuned checkpoint has no place in a form that holds these kinds of heads; None where all has."""
+    """Return why a form that supports these kinds of heads cannot represent a fine-tuned checkpoint; None if it can."""
     head = checkpoint.head
     if head is None:
         return None
     beyond = [layer for layer in layers if layer not in (*PRETRAINING, *written)]
     if beyond:
-        return f"there is no place for {', '.join(HEADS.get(layer, layer) for layer in beyond)} of the checkpoint's head"
+        return f"this form cannot store {', '.join(HEADS.get(layer, layer) for layer in beyond)} of the checkpoint's head"
     if head.kind not in written:
-        return f"there is no place for how --task={head.task} makes its {head.kind}"
+        return f"this form cannot represent how --task={head.task} computes its {head.kind}"
     if head.kind == "classifier" and checkpoint.pooling != "pooler":
-        return f"the checkpoint's classifier reads --pooling={checkpoint.pooling}, and one there the pooler"
+        return f"the checkpoint's classifier reads --pooling={checkpoint.pooling}, but in this form it reads the pooler"
     return None
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """Return one line for the user."""
+    """Describe a checkpoint in one line."""
     e, t = checkpoint.encoder, checkpoint.text
     return (
         f"{checkpoint.format} BERT: {e.num_layers} layers, {e.hidden_dim} wide, {e.num_heads} heads, "
@@ -141,7 +141,7 @@ def describe(checkpoint: Checkpoint) -> str:
 
 
 def summary(checkpoint: Checkpoint) -> str:
-    """Return all that is to be said of a checkpoint, a line each."""
+    """Describe a checkpoint in full, one property a line."""
     e, t = checkpoint.encoder, checkpoint.text
     unused = e.vocabulary_size - len(checkpoint.vocabulary)
     heads = ["pooler"] if checkpoint.has_pooler else ["no pooler"]
@@ -166,7 +166,7 @@ def summary(checkpoint: Checkpoint) -> str:
 
 
 def _described(checkpoint: Checkpoint, head: Head) -> str:
-    """Return a task's head: its kind, outputs and what is beside them."""
+    """Describe a task's head: its kind, outputs and accompanying parts."""
     found = HEADS.get(head.kind, head.kind.replace("_", " "))
     if head.labels:
         labels = ", ".join(head.labels[:SHOWN]) + (", …" if len(head.labels) > SHOWN else "")

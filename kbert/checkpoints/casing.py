@@ -1,6 +1,6 @@
-"""Casing as tokenizers' files state it: tokenizer_config.json and tokenizer.json, and the former's writing.
+"""Read and write casing settings: tokenizer_config.json and tokenizer.json.
 
-In: a directory. Out: a `TextConfig`; DataError names the file that states what kbert does not know.
+In: a directory. Out: a `TextConfig`; DataError names the file whose settings kbert does not support.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from kbert.data import tokenizer as text
 from kbert.errors import DataError
 from kbert.files import write_json
 
-# What would make other ids of the same text, and the one value of it that kbert reads. (The fast tokenizers' limit of
+# Settings that would change the ids of a text, with the only value that kbert supports. (The fast tokenizers' limit of
 # 100 characters a word is not among them: BERT's own is 200.)
 ONLY = {"tokenize_chinese_chars": True, "do_basic_tokenize": True, "never_split": []}
 ONLY |= {"unk_token": text.UNKNOWN, "cls_token": text.CLS, "sep_token": text.SEP, "pad_token": text.PAD}
@@ -21,12 +21,12 @@ ONLY_MODEL = {"continuing_subword_prefix": "##", "unk_token": text.UNKNOWN}
 
 
 def read_tokenizer(path: Path) -> dict[str, Any]:
-    """tokenizer.json, or nothing where there is none."""
+    """Read tokenizer.json; empty if there is none."""
     return _object(path / "tokenizer.json")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """tokenizer_config.json, or nothing where there is none."""
+    """Read tokenizer_config.json; empty if there is none."""
     return _object(path / "tokenizer_config.json")
 
 
@@ -38,7 +38,7 @@ def _object(file: Path) -> dict[str, Any]:
 
 
 def read_casing(path: Path, config: dict[str, Any]) -> TextConfig:
-    """From tokenizer_config.json, else tokenizer.json, else config.json; else uncased, as transformers has it."""
+    """Read the casing from tokenizer_config.json, else tokenizer.json, else config.json; else uncased, as in transformers."""
     file = path / "tokenizer_config.json"
     settings = read_settings(path)
     only_value({k: v.get("content") if isinstance(v, dict) else v for k, v in settings.items()}, ONLY, file)
@@ -68,7 +68,7 @@ def _flag(source: dict[str, Any], key: str, where: Path) -> bool | None:
 
 
 def stated_tokens(path: Path) -> int | None:
-    """Return how many tokens the vocabulary has, where kbert has written that it has fewer than there are embeddings."""
+    """Return the number of tokens in the vocabulary, which kbert writes if it is less than the number of embeddings."""
     found = read_settings(path).get(TOKENS)
     if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
         raise DataError(f"{path / 'tokenizer_config.json'}: {TOKENS} is {found!r}; expected a whole number")
@@ -76,10 +76,10 @@ def stated_tokens(path: Path) -> int | None:
 
 
 def write_tokenizer_config(checkpoint: Checkpoint, path: Path) -> None:
-    """Write tokenizer_config.json, which says the casing; in others' directories too, which have no other place for it.
+    """Write tokenizer_config.json with the casing; also in other libraries' forms, which cannot store it elsewhere.
 
-    It also says of how many tokens the vocabulary is where that are fewer than there are embeddings: else a vocabulary that
-    was cut short could not be told from one that is whole.
+    It also states the number of tokens if the vocabulary has fewer than there are embeddings: otherwise a
+    truncated vocabulary could not be detected.
     """
     special = {"unk_token": text.UNKNOWN, "sep_token": text.SEP, "pad_token": text.PAD, "cls_token": text.CLS}
     if "[MASK]" in checkpoint.vocabulary:

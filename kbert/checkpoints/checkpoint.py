@@ -1,6 +1,6 @@
-"""What every form of checkpoint comes down to, and the checks they share.
+"""The common representation of all forms of checkpoints, and the checks they share.
 
-In: sizes, casing and tokens as a file states them. Out: a `Checkpoint`, or a DataError naming the file.
+In: sizes, casing and tokens as stated by files. Out: a `Checkpoint`, or a DataError naming the file.
 """
 
 import logging
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
 
-# Hugging Face's names of activations; `gelu_new` and Google's own gelu are the tanh approximation.
+# Hugging Face's names for activations; `gelu_new` and Google's own gelu are the tanh approximation.
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tanh": "gelu_approximate", "relu": "relu"}
 
-# The key in tokenizer_config.json of how many tokens the vocabulary has, where kbert writes fewer than there are embeddings.
+# The key in tokenizer_config.json for the vocabulary's number of tokens, which kbert writes if there are more embeddings.
 TOKENS = "kbert_tokens"
-MOST_LAYERS = 1_000  # more is clearly a damaged number
+MOST_LAYERS = 1_000  # a larger number means a damaged file
 
-# Our sizes under the names that Hugging Face and Google share.
+# kbert's sizes under the names that Hugging Face and Google share.
 SIZES = {
     "vocabulary_size": "vocab_size",
     "num_layers": "num_hidden_layers",
@@ -38,20 +38,20 @@ SIZES = {
     "max_sequence_length": "max_position_embeddings",
     "num_segments": "type_vocab_size",
 }
-OWN_SIZES = {name: name for name in SIZES}  # as Keras presets and kbert's own configurations have them
+OWN_SIZES = {name: name for name in SIZES}  # as in Keras presets and kbert's own configurations
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint is; its weights are read when `arrays` or `heads` is called.
+    """A checkpoint whose weights are read when `arrays` or `heads` is called.
 
     Attributes:
-        arrays: the encoder's weights by the backbone's variable paths (`kbert.checkpoints.names`).
-        heads: those of the heads that are there: `mlm_head/…`, `nsp_head/…`, `classifier/…`, and of a kbert model all that
-            is beside its encoder.
-        shapes: shape by path, of all that `arrays` and `heads` give.
-        ignored: tensors of heads that kbert has no use for, as the file names them.
-        head: what a fine-tuned checkpoint answers with; None without one.
+        arrays: returns the encoder's weights by the backbone's variable paths (`kbert.checkpoints.names`).
+        heads: returns the weights of the heads present: `mlm_head/…`, `nsp_head/…`, `classifier/…`; for a kbert model, all
+            weights except its encoder's.
+        shapes: shape by path, of everything that `arrays` and `heads` return.
+        ignored: tensors of heads that kbert does not use, by their names in the file.
+        head: the fine-tuned output layers; None if there are none.
     """
 
     format: str
@@ -70,30 +70,30 @@ class Checkpoint:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the head's outputs, in order; empty where none are given."""
+        """The names of the head's outputs, in order; empty if not given."""
         return self.head.labels if self.head else ()
 
     @property
     def pooling(self) -> str | None:
-        """What the head reads, as `--pooling` says it; None without one, or when not known."""
+        """What the head reads, as a value of `--pooling`; None without a head, or if unknown."""
         return self.head.options.get("pooling") if self.head else None
 
 
 def encoder_config(
     config: Any, where: Path, keys: Mapping[str, str], *, dropout: str, activation: str, attention_dropout: str | None = None
 ) -> EncoderConfig:
-    """Return the encoder's shape from a JSON object.
+    """Parse the encoder's sizes from a JSON object.
 
     Args:
         config: the object.
         where: its file, for messages.
-        keys: name of a size of `EncoderConfig` -> its key in the object.
-        dropout: the key of the dropout.
-        activation: kbert's own name of the activation.
-        attention_dropout: the key of the attention weights' dropout, which is the same where it is missing.
+        keys: field of `EncoderConfig` -> its key in the object.
+        dropout: the key of the dropout rate.
+        activation: kbert's name of the activation.
+        attention_dropout: the key of the attention dropout; defaults to the dropout rate if missing.
 
     Raises:
-        DataError: a key is missing or its value impossible.
+        DataError: a key is missing or its value is invalid.
     """
     sizes: dict[str, int] = {}
     for ours, theirs in keys.items():
@@ -127,10 +127,10 @@ def _fraction(value: Any, key: str | None, where: Path) -> float:
 
 
 def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS) -> EncoderConfig:
-    """Return the encoder's shape from Hugging Face's or Google's configuration; `names` are the activations it may state."""
+    """Parse Hugging Face's or Google's configuration; `names` are the activations allowed in it."""
     act = _present(config, "hidden_act", where)
     if not isinstance(act, str) or act not in names:
-        raise DataError(f"{where}: hidden_act is {act!r}; kbert knows {', '.join(names)}")
+        raise DataError(f"{where}: hidden_act is {act!r}; kbert supports {', '.join(names)}")
     if config.get("layer_norm_eps", 1e-12) != 1e-12:
         raise DataError(f"{where}: layer_norm_eps is {config['layer_norm_eps']!r}; kbert reads 1e-12")
     dropouts = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
@@ -138,7 +138,7 @@ def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS
 
 
 def written_sizes(encoder: EncoderConfig) -> dict[str, Any]:
-    """Return what Hugging Face's and Google's configurations both state of an encoder, by their keys."""
+    """Return the encoder's sizes by the keys that Hugging Face and Google share."""
     sizes = {theirs: getattr(encoder, ours) for ours, theirs in SIZES.items()}
     dropouts = {"attention_probs_dropout_prob": encoder.attention_rate, "hidden_dropout_prob": encoder.dropout}
     return {**sizes, **dropouts, "initializer_range": 0.02}
@@ -153,7 +153,7 @@ def _present(config: Any, key: str, where: Path) -> Any:
 
 
 def only_value(settings: Mapping[str, Any], only: Mapping[str, Any], where: Path) -> None:
-    """Raise DataError when one of the settings is there and has another value than the one kbert runs."""
+    """Raise DataError if a setting is present with another value than the one kbert supports."""
     for key, value in only.items():
         found = settings.get(key)
         if found is not None and found != value:
@@ -161,30 +161,30 @@ def only_value(settings: Mapping[str, Any], only: Mapping[str, Any], where: Path
 
 
 def say_added(tokens: list[str], where: Path) -> None:
-    """Say that tokens beyond the vocabulary are left out: they are matched before BERT's own rules begin."""
+    """Warn about added tokens beyond the vocabulary, which are omitted: they are matched before BERT's own rules apply."""
     if tokens:
         shown = ", ".join(tokens[:5]) + (", …" if len(tokens) > 5 else "")
-        log.warning("%s: %d added tokens are left out, texts that hold them are read without: %s", where, len(tokens), shown)
+        log.warning("%s: %d added tokens are not supported and are tokenized as plain text: %s", where, len(tokens), shown)
 
 
 def read_vocabulary(
     path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Mapping[str, Path] | None = None
 ) -> list[str]:
-    """Return the tokens of a `vocab.txt` that goes with an encoder.
+    """Read the `vocab.txt` of an encoder.
 
-    A last line without an end is said, since a cut through the last token cannot be inferred from it.
+    Warn if the last line has no line end, since truncation inside the last token cannot be detected otherwise.
 
     Args:
-        stated: how many there are, where another file says so.
-        added: tokens that the embedding table has rows for besides, each with the file that names it; they are left out, and
-            those that the vocabulary lacks are said.
+        stated: the number of tokens, if another file states it.
+        added: tokens that have embedding rows besides, each with the file that names it; they are omitted, and
+            those that the vocabulary lacks are logged.
 
     Raises:
-        DataError: see `check_size`; or the file is no vocabulary.
+        DataError: see `check_size`; or the file is not a vocabulary.
     """
     vocabulary = text.read_vocabulary(path)
     if stated not in (None, len(vocabulary)):
-        raise DataError(f"{path}: {len(vocabulary):,} tokens, and {TOKENS} of tokenizer_config.json is {stated:,}")
+        raise DataError(f"{path}: {len(vocabulary):,} tokens, but {TOKENS} of tokenizer_config.json is {stated:,}")
     beyond = {token: where for token, where in (added or {}).items() if token not in set(vocabulary)}
     for where in dict.fromkeys(beyond.values()):
         say_added([token for token, file in beyond.items() if file == where], where)
@@ -193,12 +193,12 @@ def read_vocabulary(
     if not path.read_bytes().endswith(b"\n"):
         if len(vocabulary) + len(beyond) < encoder.vocabulary_size:
             raise DataError(f"{path}: ends in the middle of line {len(vocabulary):,}; is the file cut short?")
-        log.warning("%s: its last line has no end; if the file was cut there, its last token is wrong", path)
+        log.warning("%s: the last line has no line end; if the file was truncated, the last token is wrong", path)
     return vocabulary
 
 
 def check_size(tokens: int, encoder: EncoderConfig, where: Path, added: int = 0) -> None:
-    """Raise DataError unless tokens fill the embedding table, up to `added` ones and what rounding its size up would add."""
+    """Raise DataError unless the tokens fill the embedding table, allowing for `added` tokens and a rounded-up table size."""
     rows = encoder.vocabulary_size
     if tokens > rows:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings")

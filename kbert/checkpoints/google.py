@@ -1,7 +1,7 @@
-"""Google's TF1 checkpoints: bert_config.json, vocab.txt, bert_model.ckpt.*, as google-research/bert has them.
+"""Read and write Google's TF1 checkpoints (google-research/bert): bert_config.json, vocab.txt, bert_model.ckpt.*.
 
-In: a directory as BERT, bert-base-chinese or Chinese-BERT-wwm are distributed, or as run_classifier.py or
-run_squad.py leaves one. Out: a `Checkpoint`; and the way back.
+In: a directory as distributed for BERT, bert-base-chinese or Chinese-BERT-wwm, or as written by run_classifier.py or
+run_squad.py. Out: a `Checkpoint`; and the reverse.
 """
 
 from pathlib import Path
@@ -17,18 +17,18 @@ from kbert.config import TextConfig, read_json
 from kbert.errors import DataError
 from kbert.files import write_json, write_text
 
-# Google's own gelu is the tanh approximation, whatever others call it.
+# Google's gelu is the tanh approximation.
 ACTIVATIONS = {"gelu": "gelu_approximate", "relu": "relu"}
 OPTIMIZER = ("/adam_m", "/adam_v")
 READS = {"classifier": {"pooling": "pooler"}}
-WRITTEN = ("classifier", "span")  # heads that have a place
+WRITTEN = ("classifier", "span")  # heads that the form can store
 
 
 def read(path: Path) -> Checkpoint:
-    """Return what a directory with a bert_config.json holds.
+    """Read a directory with a bert_config.json.
 
     Raises:
-        DataError: a file is missing, damaged, or does not go with the others.
+        DataError: a file is missing, damaged, or does not match the others.
     """
     where = path / "bert_config.json"
     if (path / "pytorch_model.bin").exists() and not list(path.glob("*.ckpt*")):
@@ -64,10 +64,10 @@ def read(path: Path) -> Checkpoint:
 
 
 def _casing(path: Path, vocabulary: list[str]) -> TextConfig:
-    """From tokenizer_config.json where one lies there, else from the vocabulary.
+    """Determine the casing from tokenizer_config.json if present, else from the vocabulary.
 
-    Google's releases say nothing of casing. As their users do, tell it from the vocabulary: uncased ones
-    hold no capitals but in marks such as [CLS] or bert-base-chinese's <S>.
+    Google's releases do not state the casing. As their users do, infer it from the vocabulary: uncased ones
+    have no capitals except in special tokens such as [CLS] or bert-base-chinese's <S>.
     """
     if (path / "tokenizer_config.json").exists():
         return read_casing(path, {})
@@ -77,16 +77,16 @@ def _casing(path: Path, vocabulary: list[str]) -> TextConfig:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> list[str]:
-    """Write a directory that google-research/bert reads, the GELU taken for its tanh approximation.
+    """Write a directory that google-research/bert reads, with GELU as its tanh approximation.
 
     Returns:
-        What the user should know of it.
+        Notices for the user.
     """
     import tensorflow as tf
 
     e, head, notices = checkpoint.encoder, checkpoint.head, []
     if checkpoint.labels:
-        notices.append(f"the labels' names have no place in Google's format; their order is {', '.join(checkpoint.labels)}")
+        notices.append(f"Google's format cannot store label names; their order is {', '.join(checkpoint.labels)}")
     arrays = {**checkpoint.arrays(), **checkpoint.heads()}
     table = [row for row in names.rows(e, {head.kind: head.size} if head else {}) if row.path in arrays]
     config = {**written_sizes(e), "hidden_act": "relu" if e.activation == "relu" else "gelu"}

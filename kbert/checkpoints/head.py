@@ -1,7 +1,7 @@
-"""The output layers that a checkpoint was fine-tuned with, and whether they fit what another model is to answer.
+"""Describe a checkpoint's fine-tuned output layers, and check whether they fit another model's outputs.
 
-In: a checkpoint's `Head`, which says what its outputs are, and the outputs wanted. Out: which output is which, or `Unfit`
-with the reason in words. Which of a head's arrays a task takes over, and what has to be the same for that, the task says
+In: a checkpoint's `Head`, which describes its outputs, and the outputs wanted. Out: the mapping between them, or `Unfit`
+with the reason. Which of a head's arrays a task takes over, and what must match for that, is decided by the task
 (`kbert.tasks.base.Task.take_head`).
 """
 
@@ -13,26 +13,26 @@ import numpy as np
 
 from kbert.checkpoints.names import OUTPUTS
 
-SHOWN = 8  # labels that a message lists
+SHOWN = 8  # maximum labels listed in a message
 
 
 class Unfit(Exception):
-    """A head cannot be taken over; the text says why."""
+    """A head cannot be reused; the text says why."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What is between the encoder and the answers of a fine-tuned checkpoint.
+    """The output layers between the encoder and the predictions of a fine-tuned checkpoint.
 
     Attributes:
-        kind: its output layer, as kbert's models call it, for example `classifier`; `vectors` where it has no weights.
-        size: how many outputs it has; 0 for `vectors`.
-        labels: their names in order, a tagger's with B-, I- and O; of a `score` those that its range is taken from; empty
-            where there are none.
-        options: how it is read: the task's options of a kbert model, or what a Hugging Face directory states.
+        kind: the output layer, by the name in kbert's models, for example `classifier`; `vectors` if it has no weights.
+        size: number of outputs; 0 for `vectors`.
+        labels: their names in order, a tagger's with B-, I- and O; for a `score`, the labels that define its range; empty
+            if there are none.
+        options: how the head is used: the task's options of a kbert model, or what a Hugging Face directory states.
         task: the task of a kbert model; None for others.
-        max_length: the same of its longest input.
-        calibration: thresholds that were found on dev rows, by name.
+        max_length: its longest input; None for others.
+        calibration: thresholds found on dev rows, by name.
     """
 
     kind: str
@@ -49,44 +49,44 @@ class Head:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The labels, or as Hugging Face calls outputs without names."""
+        """The labels, or Hugging Face's default names for outputs without names."""
         return self.labels or _numbered(self.size)
 
     def check_kind(self, *kinds: str) -> None:
-        """Raise Unfit unless it is of one of these kinds."""
+        """Raise Unfit unless the head is of one of these kinds."""
         if self.kind not in kinds:
-            raise Unfit("it answers another task")
+            raise Unfit("it belongs to another task")
 
     def check_option(self, name: str, wanted: Any, found: Any) -> None:
-        """Raise Unfit unless it was trained with the value that is wanted of a flag."""
+        """Raise Unfit unless it was trained with the wanted value of a flag."""
         if found != wanted:
-            raise Unfit(f"it was trained with --{name}={found}, and this run has --{name}={wanted}")
+            raise Unfit(f"it was trained with --{name}={found}, but this run has --{name}={wanted}")
 
 
 def order(head: Head, labels: Sequence[str]) -> np.ndarray:
-    """Return the number of the head's output for each label, int [labels].
+    """Return the index of the head's output for each label, int [labels].
 
-    Labels are matched by name; outputs that have numbers only (LABEL_0, LABEL_1, …) by labels that are 0, 1, ….
+    Labels are matched by name; outputs with numbers only (LABEL_0, LABEL_1, …) match labels 0, 1, ….
 
     Raises:
-        Unfit: the labels are not the same.
+        Unfit: the labels differ.
     """
     found = head.names
     if found == _numbered(head.size) and set(found) != set(labels):
         found = tuple(map(str, range(head.size)))
         if set(found) != set(labels):
-            raise Unfit(f"its {head.size} outputs have numbers and no names, and the labels of this run are {_listed(labels)}")
+            raise Unfit(f"its {head.size} outputs have numbers but no names, and the labels of this run are {_listed(labels)}")
     missing = [label for label in labels if label not in found]
     beyond = [label for label in found if label not in labels]
     if missing:
-        raise Unfit(f"its labels are {_listed(found)}, and this run has {_listed(missing)} besides")
+        raise Unfit(f"its labels are {_listed(found)}, but this run also has {_listed(missing)}")
     if beyond:
-        raise Unfit(f"its labels are {_listed(found)}, and this run lacks {_listed(beyond)}; --labels=FILE can name them all")
+        raise Unfit(f"its labels are {_listed(found)}, but this run lacks {_listed(beyond)}; --labels=FILE can list them all")
     return np.array([found.index(label) for label in labels])
 
 
 def ordered(arrays: Mapping[str, np.ndarray], layer: str, places: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a dense layer's kernel and bias, by path, of the outputs at these places."""
+    """Select outputs of a dense layer's kernel and bias; return the arrays by path."""
     return {f"{layer}/{name}": arrays[f"{layer}/{name}"][..., places] for name in ("kernel", "bias")}
 
 

@@ -1,8 +1,8 @@
-"""Hugging Face BERT directories: config.json, model.safetensors, vocab.txt or tokenizer.json.
+"""Read and write Hugging Face BERT directories: config.json, model.safetensors, vocab.txt or tokenizer.json.
 
-In: a directory as transformers' `save_pretrained` writes it for `BertModel`, `BertForPreTraining`,
+In: a directory written by transformers' `save_pretrained` for `BertModel`, `BertForPreTraining`,
 `BertForMaskedLM`, `BertForSequenceClassification`, `BertForTokenClassification` or `BertForQuestionAnswering`. Out: a
-`Checkpoint`; and the way back.
+`Checkpoint`; and the reverse.
 """
 
 import shlex
@@ -40,9 +40,9 @@ UNPICKLE = (
     "[w.update(torch.load(f, weights_only=True, map_location='cpu')) for f in glob.glob(d + '/pytorch_model*.bin')]; "
     "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, d + '/model.safetensors')"
 )
-# The decoder's weights are the embeddings and the bias again, and may be stored or not.
+# The decoder's weights are those of the embeddings and the bias, and may be stored again or not.
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
-# What would make another model of the same weights, and the one value of it that kbert runs.
+# Settings that would change the model with the same weights, with the only value that kbert supports.
 ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_approximate": "gelu_new", "relu": "relu"}
 CLASSES = {
@@ -54,16 +54,16 @@ CLASSES = {
     frozenset({"span"}): "BertForQuestionAnswering",
     frozenset(): "BertModel",
 }
-WRITTEN = ("classifier", "tagger", "span")  # heads that have a class
+WRITTEN = ("classifier", "tagger", "span")  # heads that a transformers class supports
 WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
 PREFIX: dict[str, str] = {"BertModel": ""}  # of the encoder's tensors; the classes with a head keep it under "bert."
 
 
 def read(path: Path, config: Any) -> Checkpoint:
-    """Return what a Hugging Face directory holds; `config` is its config.json.
+    """Read a Hugging Face directory; `config` is its config.json.
 
     Raises:
-        DataError: no BERT, one that kbert cannot run as it was trained, or a damaged file.
+        DataError: not a BERT, one with unsupported settings, or a damaged file.
     """
     where = path / "config.json"
     if not isinstance(config, dict) or config.get("model_type") != "bert":
@@ -77,13 +77,13 @@ def read(path: Path, config: Any) -> Checkpoint:
 
     plain = [(_plain(t.name), t) for t in tensors]
     by_name = deduplicated((name, t) for name, t in plain if name != "embeddings.position_ids")
-    # Classifiers of texts, of tokens and of multiple choice name theirs alike.
+    # Classifiers of texts, of tokens and of multiple choice share a name.
     classes = _names(config, "architectures", where) or [CLASSES[frozenset({"classifier"})]]
     possible = [part for part in OUTPUTS if part == "span" or CLASSES[frozenset({part})] in classes]
     outputs = sizes(by_name, possible, "hugging_face")
     unread = {name for name, _ in names.PLACES.values()} - {names.PLACES[part][0] for part in outputs}
     ignored = sorted(name for name in by_name if name.partition(".")[0] in unread)
-    # Without the head they belong to, they are left over.
+    # Without the head they belong to, they are reported as unexpected.
     has_head = any(name.startswith("cls.predictions.transform.") for name in by_name)
     decoder = by_name.pop(DECODER, None) if has_head else None
     decoder_bias = by_name.pop(DECODER_BIAS, None) if has_head else None
@@ -115,7 +115,7 @@ def read(path: Path, config: Any) -> Checkpoint:
 
 
 def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head | None:
-    """Return what the directory answers with."""
+    """Return the directory's fine-tuned head."""
     if not outputs:
         return None
     kind, size = next(iter(outputs.items()))
@@ -124,15 +124,15 @@ def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head 
 
 
 def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
-    """Return the weights' file, or the index of several, and all tensors."""
+    """Find the weights' file, or the index of several; also return all tensors."""
     file, index = path / "model.safetensors", path / "model.safetensors.index.json"
     if file.exists():
         return file, safetensors_list(file)
     if not index.exists():
         if any((path / name).exists() for name in PICKLES):
             raise DataError(
-                f"{path}: has {PICKLES[0]} only, a pickle, which can run code when read; convert it in an environment with "
-                f'torch, whose loader of bare weights runs none: python -c "{UNPICKLE}" {shlex.quote(str(path))}'
+                f"{path}: only has {PICKLES[0]}, a pickle, which can run code when read; convert it in an environment with "
+                f'torch, whose weights-only loader runs none: python -c "{UNPICKLE}" {shlex.quote(str(path))}'
             )
         raise DataError(f"{file}: no such file")
     listed = read_json(index)
@@ -148,7 +148,7 @@ def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
 
 
 def _plain(name: str) -> str:
-    """Return a tensor's name as `BertModel` has it, and in the newer of two spellings."""
+    """Normalise a tensor's name to `BertModel`'s, in the newer of two spellings."""
     return name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
@@ -158,7 +158,7 @@ def _check_tied(weights: Weights, copy: Tensor | None, path: str) -> None:
     original = weights.matched[path][1]
     values = dict(weights.read([copy, original]))
     if not np.array_equal(values[copy], values[original]):
-        raise DataError(f"{copy} differs from {original.name!r}; in BERT they are one and the same")
+        raise DataError(f"{copy} differs from {original.name!r}; in BERT they are shared")
 
 
 def _names(config: dict[str, Any], key: str, where: Path) -> list[str]:
@@ -183,14 +183,14 @@ def _labels(config: dict[str, Any], where: Path, outputs: int) -> tuple[str, ...
 
 
 def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
-    """Return the tokens of vocab.txt, else of tokenizer.json."""
+    """Read the tokens from vocab.txt, else from tokenizer.json."""
     file = path / "tokenizer.json"
     if (path / "vocab.txt").exists() or not file.exists():
         return read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=_added(path))
     document = read_tokenizer(path)
     model, added = document.get("model"), document.get("added_tokens") or []
     if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece" or not isinstance(model.get("vocab"), dict):
-        raise DataError(f"{file}: its model is no WordPiece with a vocabulary")
+        raise DataError(f"{file}: the model is not a WordPiece with a vocabulary")
     try:
         numbers = model["vocab"]
         tokens = sorted(numbers, key=lambda token: numbers[token])
@@ -206,7 +206,7 @@ def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
 
 
 def _added(path: Path) -> dict[str, Path]:
-    """Tokens that were added to a vocabulary, as one of three files names them by version of transformers, with that file."""
+    """Return added tokens, with the file that names them: one of three, depending on the version of transformers."""
     beside, settings = path / "added_tokens.json", path / "tokenizer_config.json"
     found = read_json(beside) if beside.exists() else {}
     if not isinstance(found, dict):
@@ -219,18 +219,18 @@ def _added(path: Path) -> dict[str, Path]:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> list[str]:
-    """Write a directory that transformers' `from_pretrained` reads; returns what the user should know of it."""
+    """Write a directory that transformers' `from_pretrained` reads; return notices for the user."""
     e, heads, head, notices = checkpoint.encoder, checkpoint.heads(), checkpoint.head, []
     if head is not None and len({name.split("/")[0] for name in heads}) > 1:
         notices.append(
-            f"masked LM and next sentence heads left out: transformers has no class that holds them and a {OUTPUTS[head.kind]}"
+            f"masked LM and next sentence heads omitted: no transformers class combines them with a {OUTPUTS[head.kind]}"
         )
         heads = {name: array for name, array in heads.items() if name.startswith(head.kind + "/")}
     kind = CLASSES[frozenset(name.split("/")[0] for name in heads)]
     if not checkpoint.has_pooler and kind not in WITHOUT_POOLER:
-        notices.append(f"the checkpoint has no pooler, and transformers' {kind} starts its own at random values")
+        notices.append(f"the checkpoint has no pooler; transformers' {kind} will initialise its own at random")
     if checkpoint.has_pooler and kind in WITHOUT_POOLER:
-        notices.append(f"transformers' {kind} has no use for the pooler, which is written all the same")
+        notices.append(f"transformers' {kind} does not use the pooler, which is written anyway")
     arrays = {**checkpoint.arrays(), **heads}
     prefix = PREFIX.get(kind, "bert.")
     tensors = {}
@@ -261,6 +261,6 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from None
-    # safetensors makes files that only their owner reads.
+    # safetensors creates files readable by their owner only.
     (path / "model.safetensors").chmod((path / "vocab.txt").stat().st_mode & 0o777)
     return notices

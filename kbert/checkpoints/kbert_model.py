@@ -1,7 +1,7 @@
-"""kbert's own model directories as checkpoints, so that one task continues from another.
+"""Read kbert's own model directories as checkpoints, so that one task continues from another.
 
-In: a model directory. Out: a `Checkpoint` of the kept epoch, with the vocabulary and the casing it was
-trained with, and its head: every array beside the encoder's.
+In: a model directory. Out: a `Checkpoint` of the best epoch, with the vocabulary and casing it was
+trained with, and its head: every array except the encoder's.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 
 
 def read(path: Path, saved: Path | None = None) -> Checkpoint:
-    """Return what a model directory holds, in its best checkpoint or the one that is `saved` in it.
+    """Read a model directory's best checkpoint, or the one in `saved`.
 
     Raises:
         DataError: no epoch is finished, or a file is missing or damaged.
@@ -42,7 +42,7 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     known = {row.path for row in table}
     own = [Row(name, tensor.shape, tensor.shape, {}) for name, tensor in tensors.items() if name not in known]
     matched = match(tensors, [*table, *(row for row in own if row.of_head)], None, file, ("pooled_dense", *HEADS))
-    # A pooler of zeros is none: so the encoder keeps the place of one that its checkpoint did not have.
+    # A pooler of zeros means none: the encoder keeps its place if its checkpoint had none.
     pooler = [matched[p][1] for p in ("pooled_dense/kernel", "pooled_dense/bias") if p in matched]
     if not any(array.any() for _, array in safetensors_read(pooler)):
         matched = {p: found for p, found in matched.items() if not p.startswith("pooled_dense/")}
@@ -60,12 +60,12 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
 
 
 def _head(model: ModelConfig, saved: Saved, shapes: Shapes) -> Head | None:
-    """Return what the model answers with; None where it was pre-trained."""
+    """Return the model's head; None if it was pre-trained."""
     if any(path.startswith(tuple(PRETRAINING)) for path in shapes):
         return None
     outputs = {path.removesuffix("/bias"): shapes[path][0] for path in shapes if path.removesuffix("/bias") in OUTPUT_LAYERS}
     kind, size = next(iter(outputs.items()), ("vectors", 0))
     labels = tag_names(model.labels) if kind == "tagger" else model.labels
     if kind not in ("vectors", "score", "span") and len(labels) != size:
-        raise DataError(f"{saved.path}: {kind} has {size} outputs, and config.json has labels for {len(labels)}")
+        raise DataError(f"{saved.path}: {kind} has {size} outputs, but config.json has labels for {len(labels)}")
     return Head(kind, size, labels, model.options, model.task, model.max_length, saved.calibration)

@@ -1,7 +1,7 @@
-"""Keras presets of a BERT: a directory as `save_to_preset` writes it, or a name that KerasHub knows.
+"""Read and write Keras presets of a BERT: a directory written by `save_to_preset`, or a name that KerasHub knows.
 
 In: config.json, model.weights.h5, tokenizer.json, assets/tokenizer/vocabulary.txt. Out: a `Checkpoint`;
-and the way back. A directory's config is read as data: Keras's own loader imports what a config names.
+and the reverse. A directory's config is read as data, since Keras's own loader imports what a config names.
 """
 
 import difflib
@@ -19,21 +19,21 @@ from kbert.checkpoints.tensor_matching import Tensor, Weights, match
 from kbert.config import EncoderConfig, TextConfig, read_json
 from kbert.errors import DataError, UsageError
 
-WRITTEN: tuple[str, ...] = ()  # heads that have a place
+WRITTEN: tuple[str, ...] = ()  # heads that the form can store
 PLACES = {
     "token_embedding": "reversible_embedding",
     "segment_embedding": "embedding",
     "embeddings_layer_norm": "layer_normalization",
     "pooled_dense": "dense",
 }
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises, by the kind of damage
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # raised by h5py, depending on the damage
 
 
 def read(path: Path, config: Any) -> Checkpoint:
-    """Return what a preset directory holds; `config` is its config.json.
+    """Read a preset directory; `config` is its config.json.
 
     Raises:
-        DataError: no BERT, or a file that is missing or damaged.
+        DataError: not a BERT, or a file is missing or damaged.
     """
     where, weights = path / "config.json", path / "model.weights.h5"
     encoder = encoder_config(
@@ -65,24 +65,24 @@ def read(path: Path, config: Any) -> Checkpoint:
 
 
 def read_name(name: str) -> Checkpoint:
-    """Return a preset by its name, which KerasHub downloads.
+    """Load a preset by its name, which KerasHub downloads.
 
     Raises:
         UsageError: KerasHub knows no such preset.
-        DataError: it could not be had.
+        DataError: it could not be downloaded or loaded.
     """
     import keras_nlp
 
     presets = keras_nlp.models.BertBackbone.presets
-    if name not in presets and not name.startswith("kaggle://"):  # as KerasHub calls its presets in full
+    if name not in presets and not name.startswith("kaggle://"):  # KerasHub's full names of presets
         if Path(name).expanduser().exists():
             raise UsageError(f"--init={name}: is a file; name the directory that holds the checkpoint")
         path = Path(name)
         like_a_path = path.parent.is_dir() if path.parent != Path() else name.startswith(".")
         if not like_a_path and re.fullmatch(r"\w[\w.-]*/[\w.-]+|bert-[\w.-]+|\w+://.*", name):
             raise UsageError(
-                f"--init={name}: no such directory, and kbert fetches nothing by such a name; download the model (config.json, "
-                "model.safetensors and vocab.txt of a BERT at Hugging Face) and name its directory"
+                f"--init={name}: no such directory, and kbert downloads none by such a name; download the model (config.json, "
+                "model.safetensors and vocab.txt of a BERT at Hugging Face) and give its directory"
             )
         close = difflib.get_close_matches(name, presets, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -92,7 +92,7 @@ def read_name(name: str) -> Checkpoint:
     try:
         backbone = keras_nlp.models.BertBackbone.from_preset(name)
         tokenizer = keras_nlp.models.BertTokenizer.from_preset(name)
-    except Exception as error:  # KerasHub lets the exceptions of several downloaders and file readers through
+    except Exception as error:  # KerasHub passes on the exceptions of several downloaders and file readers
         raise DataError(f"--init={name}: could not be loaded as a Keras preset: {_first_line(error)}") from None
     if not isinstance(backbone, keras_nlp.models.BertBackbone):
         raise DataError(f"--init={name}: holds a {type(backbone).__name__}, not a BertBackbone")
@@ -109,7 +109,7 @@ def read_name(name: str) -> Checkpoint:
 
 
 def _config(document: Any, where: Path, kind: str) -> dict[str, Any]:
-    """Return the settings of a Keras object of this kind."""
+    """Return the settings of a Keras object, checking its kind."""
     found = document.get("registered_name") if isinstance(document, dict) else None
     if found not in (f"keras_hub>{kind}", f"keras_nlp>{kind}"):
         raise DataError(f"{where}: holds a {found!r}, not a {kind}")
@@ -120,12 +120,12 @@ def _config(document: Any, where: Path, kind: str) -> dict[str, Any]:
 
 
 def _casing(lowercase: bool, strip: bool) -> TextConfig:
-    # KerasHub's uncased presets say strip_accents=False, but uncased BERT was trained without accents.
+    # KerasHub's uncased presets state strip_accents=False, but uncased BERT was trained without accents.
     return TextConfig(lowercase=lowercase, strip_accents=lowercase or strip)
 
 
 def _h5_name(path: str) -> str:
-    """Return where Keras 3 keeps a variable: by the layers' classes, numbered, and by attributes below them."""
+    """Return the path at which Keras 3 stores a variable: layers numbered by class, then attributes."""
     layer, *inner, kind = path.split("/")
     place = PLACES.get(layer, layer)
     if layer.startswith("transformer_layer_"):
@@ -137,8 +137,8 @@ def _h5_name(path: str) -> str:
 
 
 def _list(weights: Path) -> dict[str, Tensor]:
-    """Return the tensors of a model.weights.h5 by their places in it."""
-    import h5py  # type: ignore[import-untyped]  # Keras's own way to store weights
+    """Return the tensors of a model.weights.h5 by their paths."""
+    import h5py  # type: ignore[import-untyped]  # Keras's weights format
 
     found: dict[str, Tensor] = {}
 
@@ -185,25 +185,25 @@ def _first_line(error: Exception) -> str:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> list[str]:
-    """Write a preset that `BertBackbone.from_preset` reads, the GELU taken for its tanh approximation.
+    """Write a preset that `BertBackbone.from_preset` reads, with GELU as its tanh approximation.
 
     Returns:
-        What the user should know of it.
+        Notices for the user.
 
     Raises:
-        UsageError: a preset cannot say what the checkpoint is.
+        UsageError: a preset cannot represent the checkpoint.
     """
     import keras_nlp
 
     if checkpoint.text.lowercase and not checkpoint.text.strip_accents:
         raise UsageError(
             "--format=keras_preset: the checkpoint lowercases and keeps accents, but presets of lowercased text are read "
-            "as stripping them; --format=hugging_face can say it"
+            "as stripping them; use --format=hugging_face"
         )
     if not checkpoint.has_pooler:
-        raise UsageError("--format=keras_preset: the checkpoint has no pooler, and a preset would hold a random one")
+        raise UsageError("--format=keras_preset: the checkpoint has no pooler, and a preset would contain a random one")
     if "[MASK]" not in checkpoint.vocabulary:
-        raise UsageError("--format=keras_preset: the vocabulary has no [MASK], which KerasHub's tokenizer wants")
+        raise UsageError("--format=keras_preset: the vocabulary has no [MASK], which KerasHub's tokenizer requires")
     backbone, arrays = _backbone(checkpoint.encoder), checkpoint.arrays()
     for variable in backbone.weights:
         variable.assign(arrays[variable.path])
@@ -213,8 +213,8 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     if len(checkpoint.vocabulary) < checkpoint.encoder.vocabulary_size:
         write_tokenizer_config(checkpoint, path)
     left_out = [name for part, name in names.PRETRAINING.items() if any(p.startswith(part + "/") for p in checkpoint.shapes)]
-    notices = [f"left out: {', '.join(left_out)}; a preset holds the encoder alone"] if left_out else []
+    notices = [f"omitted: {', '.join(left_out)}; a preset holds the encoder only"] if left_out else []
     e = checkpoint.encoder
     if e.attention_rate != e.dropout:
-        notices.append(f"a preset has one dropout, {e.dropout}: that of attention weights, {e.attention_rate}, is not written")
+        notices.append(f"a preset has a single dropout, {e.dropout}; the attention dropout, {e.attention_rate}, is not written")
     return notices

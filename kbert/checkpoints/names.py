@@ -1,8 +1,8 @@
-"""One table of BERT's weights: kbert's variable paths, Hugging Face's and Google's names, and shapes.
+"""The table of BERT's weights: kbert's variable paths, Hugging Face's and Google's names, and shapes.
 
-kbert's paths are those of KerasHub's `BertBackbone`, for the heads those of its `MaskedLMHead` and of kbert's tasks. Both
-other forms keep the same numbers; PyTorch's dense layers (and Google's output layers) keep a matrix as
-[out, in], and KerasHub's attention splits the heads off. Sources: transformers `modeling_bert.py`;
+kbert's paths are those of KerasHub's `BertBackbone`; for heads, those of its `MaskedLMHead` and of kbert's tasks. Both
+other forms hold the same numbers; PyTorch's dense layers (and Google's output layers) store a matrix as
+[out, in], and KerasHub's attention has a separate axis for heads. Sources: transformers `modeling_bert.py`;
 google-research/bert `modeling.py`, `run_pretraining.py`, `run_classifier.py`, `run_squad.py`.
 """
 
@@ -17,12 +17,12 @@ from kbert.config import EncoderConfig
 Naming = Literal["hugging_face", "google"]
 ENCODER = ("token_embedding", "position_embedding", "segment_embedding", "embeddings_layer_norm", "transformer_layer_")
 PRETRAINING = {"mlm_head": "masked LM", "nsp_head": "next sentence", "sop_head": "sentence order"}
-# Output layers of tasks that others have too; one at most is in a checkpoint. kbert's own further layers are in no table.
+# Output layers that other libraries have too; a checkpoint has at most one. kbert's other layers are in no table.
 OUTPUTS = {"classifier": "classifier", "tagger": "token classifier", "span": "question answering head"}
 HEADS = PRETRAINING | OUTPUTS
 
 
-# Hugging Face's name and Google's prefix; whose token classifier is none.
+# Hugging Face's name and Google's prefix; which has no token classifier.
 PLACES = {"classifier": ("classifier", ""), "tagger": ("classifier", "none/"), "span": ("qa_outputs", "cls/squad/")}
 
 
@@ -31,11 +31,11 @@ class Row:
     """One weight.
 
     Attributes:
-        path: kbert's.
-        shape: kbert's.
+        path: kbert's path.
+        shape: kbert's shape.
         flat: the same as a matrix [in, out] or a vector.
-        names: the others'.
-        turned: who keeps the matrix as [out, in].
+        names: the names in other forms.
+        turned: the forms that store the matrix as [out, in].
     """
 
     path: str
@@ -46,25 +46,25 @@ class Row:
 
     @property
     def part(self) -> str:
-        """What is there as a whole or not at all: `encoder`, `pooled_dense` or a head's layer."""
+        """The group of weights that is present or missing as a whole: `encoder`, `pooled_dense` or a head's layer."""
         return "encoder" if self.path.startswith(ENCODER) else self.path.split("/")[0]
 
     @property
     def of_head(self) -> bool:
-        """Whether it is of a head, and not of the encoder or its pooler."""
+        """Whether the weight belongs to a head, and not to the encoder or its pooler."""
         return of_head(self.path)
 
     def stored(self, naming: Naming) -> tuple[int, ...]:
-        """Return the shape that the others keep."""
+        """Return the shape in another form."""
         return self.flat[::-1] if naming in self.turned else self.flat
 
     def read(self, array: np.ndarray, naming: Naming) -> np.ndarray:
-        """Return the others' array, of the shape `stored`, as kbert's; float32."""
+        """Convert an array of shape `stored` from another form to kbert's; float32."""
         array = array.T if naming in self.turned else array
         return np.ascontiguousarray(array.reshape(self.shape), dtype=np.float32)
 
     def written(self, array: np.ndarray, naming: Naming) -> np.ndarray:
-        """kbert's array as the others'; float32."""
+        """Convert kbert's array to another form; float32."""
         array = array.reshape(self.flat)
         return np.ascontiguousarray(array.T if naming in self.turned else array, dtype=np.float32)
 
@@ -99,18 +99,18 @@ def rows(encoder: EncoderConfig, outputs: Mapping[str, int] | None = None) -> It
     yield from _norm("mlm_head/intermediate_layer_norm", f"{transform}.LayerNorm", hidden)
     yield _row("mlm_head/output_bias", (e.vocabulary_size,), "cls.predictions.bias", "cls/predictions/output_bias")
     yield from _output("nsp_head", "cls.seq_relationship", "cls/seq_relationship/", hidden, 2)
-    yield from _output("sop_head", "sop_head", "sop_head/", hidden, 2)  # kbert's own; `write_checkpoint` leaves it out
+    yield from _output("sop_head", "sop_head", "sop_head/", hidden, 2)  # kbert only; `write_checkpoint` omits it
     for part, size in (outputs or {}).items():
         yield from output_rows(part, hidden, size)
 
 
 def output_rows(part: str, hidden: int, size: int) -> Iterator[Row]:
-    """Kernel and bias of one of `OUTPUTS`."""
+    """Yield kernel and bias of one of `OUTPUTS`."""
     return _output(part, *PLACES[part], hidden, size)
 
 
 def of_head(path: str) -> bool:
-    """Return whether kbert's path is that of a head's weight, and not of the encoder's or its pooler's."""
+    """Return whether kbert's path belongs to a head, and not to the encoder or its pooler."""
     return not path.startswith((*ENCODER, "pooled_dense/"))
 
 

@@ -1,7 +1,7 @@
-"""How a sentence-transformers directory makes sentence vectors: modules.json and the settings it names.
+"""Read how a sentence-transformers directory computes sentence vectors: modules.json and the settings it names.
 
 In: a checkpoint's directory. Out: its pooling, whether vectors are scaled to length 1, and its longest input;
-None where there is no modules.json. Source: sentence-transformers 2 to 5, `Pooling`, `Normalize`.
+None if there is no modules.json. Source: sentence-transformers 2 to 5, `Pooling`, `Normalize`.
 """
 
 import logging
@@ -15,7 +15,7 @@ from kbert.model.pooling import POOLINGS
 
 log = logging.getLogger(__name__)
 
-# In the order in which several are joined.
+# In the order in which several are concatenated.
 LEGACY = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -29,12 +29,12 @@ AVOID = "; --pooling=... sets the checkpoint's own settings aside"
 
 @dataclass(frozen=True)
 class SentenceSettings:
-    """What a sentence-transformers directory states.
+    """Settings stated in a sentence-transformers directory.
 
     Attributes:
-        pooling: names of `kbert.model.pooling`, whose vectors are joined in this order; special tokens count in them.
+        pooling: names of `kbert.model.pooling`, whose vectors are concatenated in this order; special tokens are included.
         normalize: whether vectors are scaled to length 1.
-        max_length: longest input in tokens, special tokens included; None where it is not stated.
+        max_length: longest input in tokens, special tokens included; None if not stated.
     """
 
     pooling: tuple[str, ...]
@@ -43,14 +43,14 @@ class SentenceSettings:
 
 
 def read_sentence_settings(init: str, *, lowercase: bool) -> SentenceSettings | None:
-    """Return the settings of a directory, None where it has none.
+    """Read the settings of a directory; None if it has none.
 
     Args:
         init: the checkpoint as the user named it; a preset's name has no settings.
         lowercase: whether the checkpoint's tokenizer lowercases.
 
     Raises:
-        DataError: a file is malformed, or the vectors are made in a way that kbert does not know.
+        DataError: a file is malformed, or the settings are not supported.
     """
     path = Path(init).expanduser()
     where = path / "modules.json"
@@ -66,12 +66,12 @@ def read_sentence_settings(init: str, *, lowercase: bool) -> SentenceSettings | 
         raise DataError(f"{where}: its modules are {', '.join(kinds)}; kbert reads Transformer, Pooling and Normalize{AVOID}")
     folders = [path / module["path"] for module in modules]
     if any(path.resolve() not in (f.resolve(), *f.resolve().parents) for f in folders):
-        raise DataError(f"{where}: a module's path leads out of the directory")
+        raise DataError(f"{where}: a module's path is outside the directory")
     pooling = _pooling(folders[1] / "config.json") if "Pooling" in kinds else ("mean",)
     prompts = path / "config_sentence_transformers.json"
     default = _object(prompts).get("default_prompt_name") if prompts.exists() else None
     if default is not None:
-        log.warning("%s: its prompt %r is not put in front of the texts; let the input hold it", prompts, default)
+        log.warning("%s: its prompt %r is not prepended to the texts; include it in the input", prompts, default)
     return SentenceSettings(pooling, "Normalize" in kinds, _max_length(folders[0] / "sentence_bert_config.json", lowercase))
 
 
@@ -80,7 +80,7 @@ def _pooling(where: Path) -> tuple[str, ...]:
     found = config.get("pooling_mode", [name for key, name in LEGACY.items() if config.get(key)] or "mean")
     names = [found] if isinstance(found, str) else found
     if not isinstance(names, list) or not names or not all(name in POOLINGS for name in names):
-        raise DataError(f"{where}: the pooling is {found!r}; kbert knows {', '.join(POOLINGS)}{AVOID}")
+        raise DataError(f"{where}: the pooling is {found!r}; kbert supports {', '.join(POOLINGS)}{AVOID}")
     return tuple(names)
 
 

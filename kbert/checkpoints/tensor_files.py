@@ -1,4 +1,4 @@
-"""safetensors and TensorFlow checkpoint files: what they hold, and its values."""
+"""List and read the tensors of safetensors and TensorFlow checkpoint files."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,15 +12,15 @@ from safetensors import SafetensorError, safe_open
 from kbert.checkpoints.tensor_matching import Tensor
 from kbert.errors import DataError
 
-# What TensorFlow's reader raises for damaged files, beside its own errors: Python's, by the kind of damage.
+# Raised by TensorFlow's reader for damaged files, besides its own errors: Python's, depending on the damage.
 UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
 def safetensors_list(path: Path) -> list[Tensor]:
-    """Return the tensors of a safetensors file, from its header; DataError when it is damaged or cut short."""
+    """List the tensors of a safetensors file from its header; raise DataError if it is damaged or truncated."""
     try:
         with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             return [Tensor(name, path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -29,10 +29,10 @@ def safetensors_list(path: Path) -> list[Tensor]:
 
 
 def safetensors_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Values of tensors of one or more safetensors files."""
+    """Yield the values of tensors of one or more safetensors files."""
     for path, group in groupby(sorted(tensors, key=lambda t: t.where), key=lambda t: t.where):
         try:
-            # Through TensorFlow, since numpy has no bfloat16.
+            # Read through TensorFlow, since numpy has no bfloat16.
             with safe_open(path, framework="tf") as file:
                 for tensor in group:
                     yield tensor, file.get_tensor(tensor.name).numpy()
@@ -41,14 +41,14 @@ def safetensors_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray
 
 
 def tensorflow_list(prefix: Path) -> list[Tensor]:
-    """Return the tensors of a TensorFlow checkpoint, `prefix.index` and `prefix.data-…`, from its index."""
+    """List the tensors of a TensorFlow checkpoint, `prefix.index` and `prefix.data-…`, from its index."""
     reader = _reader(prefix)
     types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
     return [Tensor(name, prefix, tuple(shape), types[name].name) for name, shape in shapes.items()]
 
 
 def tensorflow_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Values of tensors of one TensorFlow checkpoint."""
+    """Yield the values of tensors of one TensorFlow checkpoint."""
     if not tensors:
         return
     reader = _reader(tensors[0].where)

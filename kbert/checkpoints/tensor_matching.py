@@ -1,7 +1,7 @@
-"""The tensors of a file, matched with the table of names, all checked before any value is read.
+"""Match a file's tensors with the table of names, checking all before reading any value.
 
-In: what a file says it holds (name, shape, type). Out: `Weights`, which read values under kbert's paths
-when asked, or a DataError naming the file and the tensor that is missing, left over or of another shape.
+In: the tensors that a file lists (name, shape, type). Out: `Weights`, which read values under kbert's paths
+on demand, or a DataError naming the file and the tensor that is missing, unexpected or of another shape.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat1
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a file says of one of its tensors."""
+    """A tensor as listed in a file."""
 
     name: str
     where: Path
@@ -38,9 +38,9 @@ class Weights:
     """The matched tensors of a checkpoint.
 
     Attributes:
-        naming: whose names and shapes the file has; None for kbert's own.
+        naming: the form whose names and shapes the file uses; None for kbert's own.
         matched: path -> row of the table and tensor of the file.
-        read: gets tensors, gives their values.
+        read: reads the values of tensors.
     """
 
     naming: Naming | None
@@ -52,11 +52,11 @@ class Weights:
         return {path: row.shape for path, (row, _) in self.matched.items()}
 
     def encoder(self) -> Arrays:
-        """Return the encoder's arrays by path, the pooler's among them if it is there."""
+        """Read the encoder's arrays by path, including the pooler if present."""
         return self._arrays(row for row, _ in self.matched.values() if not row.of_head)
 
     def heads(self) -> Arrays:
-        """Return the heads' arrays by path."""
+        """Read the heads' arrays by path."""
         return self._arrays(row for row, _ in self.matched.values() if row.of_head)
 
     def _arrays(self, wanted: Iterable[Row]) -> Arrays:
@@ -66,7 +66,7 @@ class Weights:
             row = rows[tensor.name]
             array = np.asarray(array, np.float32) if self.naming is None else row.read(array, self.naming)
             if not np.isfinite(array).all():
-                raise DataError(f"{tensor} holds values that are no finite numbers")
+                raise DataError(f"{tensor} contains values that are not finite")
             arrays[row.path] = array
         return arrays
 
@@ -74,16 +74,16 @@ class Weights:
 def match(
     tensors: Mapping[str, Tensor], rows: Iterable[Row], naming: Naming | None, where: Path, optional: Iterable[str]
 ) -> dict[str, tuple[Row, Tensor]]:
-    """Return each row of the table with its tensor.
+    """Match each row of the table with its tensor.
 
     Args:
-        tensors: by the name that the table knows; none that the caller ignores.
-        rows: the table; parts of it that `optional` names may be missing as a whole.
-        naming: whose names and shapes to compare with; None for kbert's own.
-        where: the file, for what is missing.
+        tensors: by the table's names, without those that the caller ignores.
+        rows: the table; its parts in `optional` may be missing as a whole.
+        naming: the form whose names and shapes to compare with; None for kbert's own.
+        where: the file, for messages about missing tensors.
 
     Raises:
-        DataError: a tensor is missing, left over, of the wrong shape or no floating-point numbers.
+        DataError: a tensor is missing, unexpected, of the wrong shape or not floating-point.
     """
     table = list(rows)
     name = {row.path: row.names[naming] if naming else row.path for row in table}
@@ -103,12 +103,12 @@ def match(
             raise DataError(f"{tensor} holds {tensor.dtype} values, expected floating-point numbers")
         matched[row.path] = row, tensor
     for left in sorted(set(tensors) - set(name.values())):
-        raise DataError(f"{tensors[left]} has no place in this BERT")
+        raise DataError(f"{tensors[left]} is not part of this BERT")
     return matched
 
 
 def sizes(tensors: Mapping[str, Tensor], parts: Iterable[str], naming: Naming) -> dict[str, int]:
-    """Return how many outputs those of the heads `OUTPUTS` have that are whole among the tensors; one head at most."""
+    """Return the number of outputs of the heads in `OUTPUTS` whose tensors are all present; one head at most."""
     for part in parts:
         kernel, bias = (row.names[naming] for row in output_rows(part, 1, 1))
         shape = tensors[kernel].shape if {kernel, bias} <= set(tensors) else ()
@@ -118,10 +118,10 @@ def sizes(tensors: Mapping[str, Tensor], parts: Iterable[str], naming: Naming) -
 
 
 def deduplicated(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Return tensors by the table's name for them; DataError when two would be the same weight."""
+    """Return tensors by the table's names; raise DataError if two are the same weight."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in pairs:
         if name in tensors:
-            raise DataError(f"{tensor} stands for the same weight as {tensors[name].name!r}")
+            raise DataError(f"{tensor} is the same weight as {tensors[name].name!r}")
         tensors[name] = tensor
     return tensors

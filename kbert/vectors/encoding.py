@@ -1,8 +1,8 @@
-"""A table of texts through an encoder, window by window, into vectors in the order of the table.
+"""Encode a table of texts, window by window, into vectors in the table's order.
 
-In: a table and a predictor of sentence or token vectors. Out: parts of vectors with what they are of, and how
-far the table is read after each. A window is as many rows as hold some amount of text, read once; in it, rows go through the
-encoder sorted by length (`kbert.serving.Predictor`), and come out in their own order.
+In: a table and a predictor of sentence or token vectors. Out: parts of vectors with their index entries, and the number of
+rows read after each. A window holds as many rows as fit a number of bytes, read once; within it, rows are
+encoded sorted by length (`kbert.serving.Predictor`) and returned in their own order.
 """
 
 import itertools
@@ -20,19 +20,19 @@ from kbert.vectors.formats import Part
 from kbert.vectors.sentences import SentenceVectors
 from kbert.vectors.tokens import Granularity, TokenVectors, means, occurrences, surface
 
-WINDOW_BYTES = 1 << 18  # of text that is encoded at once: a few seconds' work
-TOKEN_WINDOW_BYTES = 1 << 16  # the same where a vector a token is held
-WINDOW_ROWS = 8192  # at most
+WINDOW_BYTES = 1 << 18  # text encoded at once: a few seconds' work
+TOKEN_WINDOW_BYTES = 1 << 16  # the same for token vectors
+WINDOW_ROWS = 8192  # maximum rows of a window
 
 Segmenter = Callable[[str], list[str]]
 SENTENCE_COLUMNS, TOKEN_COLUMNS = ("row", "text"), ("row", "token", "start", "end")
 
 
 def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the table's texts from a row on, some at a time, each time with the number of the first; under a progress bar."""
+    """Yield the table's texts from a row on in windows, each with its first row's number; shows a progress bar."""
     cuts = table.chunk_starts(WINDOW_ROWS, most_bytes)
     with Progress(len(table), initial=start, desc=title, unit="row") as bar:
-        # A run that continues may have been cut elsewhere.
+        # A resumed run may have had other window borders.
         for first, stop in itertools.pairwise([start, *cuts[cuts > start].tolist()]):
             (texts,) = table.read(range(first, stop)).values()
             yield first, list(texts)
@@ -42,10 +42,10 @@ def windows(table: Table, start: int, most_bytes: int, title: str) -> Iterator[t
 def sentences(
     predictor: Predictor[SentenceVectors], table: Table, start: int, notes: Counter[str]
 ) -> Iterator[tuple[Part, int]]:
-    """Yield a vector a row, with `SENTENCE_COLUMNS`; the number of rows read after each part.
+    """Yield a vector a row, with `SENTENCE_COLUMNS`, and the number of rows read after each part.
 
     Args:
-        notes: what there is to say of the texts, counted on.
+        notes: counts of what to report about the texts, updated here.
     """
     room = predictor.task.config.max_length - 2
     for first, texts in windows(table, start, WINDOW_BYTES, "encoding"):
@@ -66,7 +66,7 @@ def tokens(
     granularity: Granularity,
     segmenter: Segmenter | None,
 ) -> Iterator[tuple[Part, int]]:
-    """Yield a vector a piece, character or word of each row, with `TOKEN_COLUMNS`; the number of rows read after each part."""
+    """Yield a vector a piece, character or word of each row, with `TOKEN_COLUMNS`, and the rows read after each part."""
     for first, rows in token_windows(predictor, table, start, granularity, segmenter, "encoding"):
         entries = [(number, *entry) for number, (units, _) in enumerate(rows, first + 1) for entry in units]
         notes["empty"] += sum(not units for units, _ in rows)
@@ -81,7 +81,7 @@ def token_windows(
     segmenter: Segmenter | None,
     title: str,
 ) -> Iterator[tuple[int, list[tuple[list[tuple[str, int, int]], np.ndarray]]]]:
-    """Windows of rows, the number of the first, and for each row its units (name, start, end) with their vectors."""
+    """Yield windows of rows: the first row's number, and for each row its units (name, start, end) with their vectors."""
     vocabulary = predictor.task.tokenizer.vocabulary
     continues = np.array([token.startswith("##") for token in vocabulary])
     for first, texts in windows(table, start, TOKEN_WINDOW_BYTES, title):
@@ -106,10 +106,10 @@ def _run(predictor: Predictor[Any], texts: list[bytes]) -> dict[str, np.ndarray]
 
 
 def say(notes: Counter[str], rows: int, max_length: int | None) -> list[str]:
-    """Return what the user should know of the texts, as sentences."""
+    """Summarise the notes on the texts as sentences for the user."""
     said = {
-        "empty": "have no piece, and the vector of an empty text" if max_length else "have no piece, and no vector",
-        "unknown": "consist of pieces that the vocabulary does not know",
+        "empty": "have no piece, and get the vector of an empty text" if max_length else "have no piece, and no vector",
+        "unknown": "consist only of pieces unknown to the vocabulary",
         "full": f"fill --max_length={max_length} and may be cut",
     }
     return [f"{notes[name]:,} of {rows:,} texts {sentence}" for name, sentence in said.items() if notes[name]]

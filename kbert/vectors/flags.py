@@ -1,4 +1,4 @@
-"""The flags of kbert.encode, and what of them goes together. No TensorFlow."""
+"""Define and check the flags of kbert.encode. No TensorFlow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,7 @@ class TokenFlags:
 
 
 def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> None:
-    """Raise UsageError or DataError, before anything is read, when the flags do not go together."""
+    """Raise UsageError or DataError if flags do not go together, before anything is read."""
     if options.input is None and options.output is not None:
         raise UsageError("--output needs --input, the texts")
     written = {"--output": options.output, "--fit_whitening": sentence.fit_whitening}
@@ -135,13 +135,13 @@ def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> N
                     f"--{name} goes with --source=contextual; the embedding table has no layers and reads no texts"
                 )
     if sentence.pooling in ("pooler", "first_last_mean") and options.layers is not None:
-        raise UsageError(f"--layers does not go with --pooling={sentence.pooling}, which says itself what is read")
+        raise UsageError(f"--layers does not go with --pooling={sentence.pooling}, which determines the layers itself")
     if sentence.special_tokens is not None and sentence.pooling not in ("mean", "max", "first_last_mean"):
         raise UsageError("--special_tokens goes with --pooling=mean, max or first_last_mean")
     if sentence.whitening is not None and sentence.fit_whitening is not None:
         raise UsageError("--whitening and --fit_whitening exclude each other")
     if sentence.whitening_dim is not None and sentence.fit_whitening is None:
-        raise UsageError("--whitening_dim goes with --fit_whitening; a stored whitening has its own")
+        raise UsageError("--whitening_dim goes with --fit_whitening; a stored whitening has a fixed number")
     if sentence.fit_whitening is not None:
         if options.output in (None, STDOUT):
             raise UsageError("--fit_whitening reads all vectors before the first is written: it needs an --output other than -")

@@ -1,7 +1,7 @@
-"""Vector files: word2vec's two, NumPy's, JSON lines, Parquet, and a folder for TensorBoard's projector.
+"""Write vector files: word2vec (text and binary), NumPy, JSON lines, Parquet, and a folder for TensorBoard's projector.
 
-In: vectors in parts, each with what its vectors are of (a row's number and text, a word and its count, ...). Out: a
-file that appears when it is whole. All keep float32 exactly; text has the fewest digits that do.
+In: vectors in parts, each with index entries (a row's number and text, a word and its count, ...). Out: a
+file, written atomically. All formats keep float32 exactly; text uses the fewest digits that do.
 """
 
 import json
@@ -28,19 +28,19 @@ ENDINGS: dict[str, VectorFormat] = {
 FORMATS: tuple[str, ...] = get_args(VectorFormat)
 STDOUT = "-"
 
-Part = tuple[Sequence[tuple[Any, ...]], np.ndarray]  # what vectors are of, and they, float32 [vectors, size]
+Part = tuple[Sequence[tuple[Any, ...]], np.ndarray]  # index entries, and vectors, float32 [vectors, size]
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors to be written.
+    """Vectors to write.
 
     Attributes:
-        columns: names of what is known of each.
-        key: which column is its name in word2vec's formats, where names may not repeat; None where it has none.
-        count: of the vectors.
-        size: of each.
-        parts: gives them in order; fresh each time.
+        columns: names of the columns of index entries.
+        key: the column that names a vector in word2vec's formats, where names must be unique; None if there is none.
+        count: number of vectors.
+        size: size of each vector.
+        parts: returns them in order, from the start at each call.
     """
 
     columns: tuple[str, ...]
@@ -62,22 +62,23 @@ class Vectors:
         with Progress(self.count, desc="writing", unit="vector") as bar:
             for entries, vectors in self.parts():
                 if not np.isfinite(vectors).all():
-                    raise DataError("a vector holds values that are no finite numbers; are the checkpoint's weights sound?")
+                    raise DataError("a vector contains values that are not finite; are the checkpoint's weights damaged?")
                 yield entries, vectors
                 bar.update(len(vectors))
 
 
 def format_of(name: str, given: str, has_key: bool) -> VectorFormat:
-    """Return the format of an output, by `--output_format` or by its ending.
+    """Determine the format of an output from `--output_format` or its ending.
 
     Raises:
-        UsageError: neither says one, or it cannot hold what is asked for.
+        UsageError: neither determines the format, or it cannot hold the requested vectors.
         DataError: the output cannot be written.
     """
     found = given if given != "auto" else "jsonl" if name == STDOUT else ENDINGS.get(Path(name).suffix.lower(), "")
     if not found:
         raise UsageError(
-            f"--output={name}: the ending says no format ({', '.join(ENDINGS)}); add --output_format={'|'.join(FORMATS)}"
+            f"--output={name}: the ending does not determine the format ({', '.join(ENDINGS)}); "
+            f"add --output_format={'|'.join(FORMATS)}"
         )
     if name == STDOUT and found != "jsonl":
         raise UsageError(f"--output_format={found}: only jsonl can go to standard output")
@@ -110,7 +111,7 @@ def write(form: VectorFormat, name: str, vectors: Vectors) -> None:
 
 
 def json_lines(columns: Sequence[str], part: Part) -> str:
-    """Return a part as JSON lines."""
+    """Format a part as JSON lines."""
     entries, vectors = part
     lines = []
     for entry, numbers in zip(entries, _shortest(vectors), strict=True):
@@ -120,9 +121,9 @@ def json_lines(columns: Sequence[str], part: Part) -> str:
 
 
 def _shortest(vectors: np.ndarray) -> list[list[str]]:
-    """Return the numbers in the fewest digits that read back as the same float32."""
+    """Format numbers in the fewest digits that read back as the same float32."""
     if not np.isfinite(vectors).all():
-        raise DataError("a vector holds values that are no finite numbers; are the checkpoint's weights sound?")
+        raise DataError("a vector contains values that are not finite; are the checkpoint's weights damaged?")
     found: list[list[str]] = vectors.astype("U").tolist()
     return found
 
@@ -138,12 +139,12 @@ def _word2vec_binary(name: str, vectors: Vectors) -> None:
     with whole_binary(Path(name)) as file:
         file.write(f"{vectors.count} {vectors.size}\n".encode())
         for key, vector in vectors.named():
-            # The line end is that of word2vec.c; readers skip it.
+            # word2vec.c writes a line end here; readers skip it.
             file.write(key.encode() + b" " + vector.astype("<f4").tobytes() + b"\n")
 
 
 def index_of(name: str) -> Path:
-    """Return the file beside one of .npy that says what its vectors are of."""
+    """Return the index file that accompanies a .npy file."""
     return Path(name).with_suffix(".index.jsonl")
 
 
@@ -180,7 +181,7 @@ def _parquet(name: str, vectors: Vectors) -> None:
 
 
 def _projector(name: str, vectors: Vectors) -> None:
-    """As `tensorboard --logdir` finds it, and as projector.tensorflow.org loads it."""
+    """Write files for both `tensorboard --logdir` and projector.tensorflow.org."""
     with whole_directory(Path(name)) as folder:
         with (
             open(folder / "vectors.tsv", "w", encoding="utf-8") as tensor,

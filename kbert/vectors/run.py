@@ -1,6 +1,6 @@
-"""A run of kbert.encode: texts into vectors into a file, by way of a store from which it can continue.
+"""Run kbert.encode: encode texts into a vector file, through a store that makes the run resumable.
 
-In: a table, an encoder with its weights, and where the vectors go. Out: the file, and what there is to say.
+In: a table, an encoder with its weights, and the output. Out: the file, and notes for the user.
 """
 
 import logging
@@ -40,13 +40,13 @@ EMBEDDINGS = "token_embedding/embeddings"
 
 @dataclass(frozen=True)
 class Output:
-    """Where vectors go.
+    """The destination of vectors.
 
     Attributes:
         name: a file, or - for standard output.
         form: its format.
-        overwrite: start over where an interrupted run with other settings left its work.
-        settings: what is encoded and how, as JSON values: an interrupted run continues only with the same.
+        overwrite: start over if an interrupted run with other settings left its work.
+        settings: the input and the settings, as JSON values: an interrupted run is resumed only if they are equal.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Output:
     settings: dict[str, Any]
 
     def store(self, table: Table, served: Any) -> VectorStore:
-        """Return the run's work folder, once the settings and the table are known."""
+        """Open the run's work folder, once the settings and the table are known."""
         settings = {**self.settings, "input_crc32": table.digest, "rows": len(table), "config": to_json(served.config)}
         store = VectorStore(Path(self.name).expanduser(), settings, overwrite=self.overwrite)
         if store.progress.rows:
-            log.info("continuing behind row %d of %d", store.progress.rows, len(table))
+            log.info("continuing after row %d of %d", store.progress.rows, len(table))
         return store
 
     def write(self, vectors: Vectors) -> None:
@@ -68,13 +68,13 @@ class Output:
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
-    """Return the checkpoint's own."""
+    """Create the checkpoint's tokenizer."""
     casing = checkpoint.text
     return Tokenizer(checkpoint.vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
 
 
 def crc32(arrays: Arrays) -> int:
-    """Of an encoder's weights, by which a run is not continued on others."""
+    """Return a checksum of an encoder's weights, so that a run is not resumed with others."""
     digest = 0
     for name in sorted(arrays):
         digest = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), zlib.crc32(name.encode(), digest))
@@ -82,12 +82,12 @@ def crc32(arrays: Arrays) -> int:
 
 
 def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
-    """Return an encoder with these weights, as sentence or token vectors want it.
+    """Create a predictor of sentence or token vectors with these weights.
 
     Raises:
-        DataError: the pooler is asked for and the checkpoint has none.
+        DataError: the pooler is requested but the checkpoint has none.
     """
-    # Nothing is trained here, so that in bfloat16 the weights, too, are kept as such: they need no casting.
+    # Nothing is trained here, so in bfloat16 the weights are stored as such: they need no casting.
     encoder = Encoder(served.config.encoder, served.config.precision)
     model = served.build(encoder)
     if not encoder.load(arrays, init):
@@ -105,12 +105,12 @@ def write_sentences(
     """Write a vector a row.
 
     Args:
-        predictor: gives the vectors; when a whitening is to be fitted, as they are pooled.
-        finish: what is done to them at the end, once a whitening is fitted.
-        fit: the file that keeps it, and how many directions are kept.
+        predictor: computes the vectors; pooled vectors if a whitening is to be fitted.
+        finish: the final processing of vectors, once a whitening is fitted.
+        fit: the file to save the whitening in, and the number of directions to keep.
 
     Returns:
-        What there is to say of the texts; and `finish` with the whitening.
+        Notes for the user, and `finish` including the whitening.
     """
     size, notes = predictor.model.output.shape[-1], Counter[str]()
     if predictor.task.whitening is not None:
@@ -129,7 +129,7 @@ def write_sentences(
         try:
             whitening = Whitening.fit(lambda: (vectors for _, vectors in store.parts(size)), size, kept)
         except DataError:
-            store.remove()  # there is nothing to continue with
+            store.remove()  # nothing left to resume
             raise
         whitening.save(path)
         finish = SentenceVectors(finish.config, finish.tokenizer, whitening)
@@ -146,7 +146,7 @@ def write_sentences(
 def write_tokens(
     predictor: Predictor[TokenVectors], table: Table, out: Output, granularity: Granularity, segmenter: Segmenter | None
 ) -> Counter[str]:
-    """Write a vector a token; returns what there is to say of the texts."""
+    """Write a vector a token; return notes for the user."""
     size, notes, columns = predictor.model.output.shape[-1], Counter[str](), encoding.TOKEN_COLUMNS
     if out.name == STDOUT:
         parts = encoding.tokens(predictor, table, 0, notes, granularity, segmenter)
@@ -170,7 +170,7 @@ def write_vocabulary(
     segmenter: Segmenter | None,
     min_count: int,
 ) -> Vocabulary:
-    """Write a vector for each distinct token: rows of `embeddings`, or with a predictor means over occurrences."""
+    """Write a vector for each distinct token: rows of `embeddings`, or, with a predictor, means over occurrences."""
     vocabulary = Vocabulary(tokenizer, table, granularity, segmenter, min_count)
     if predictor is None:
         vectors = Vectors(COLUMNS, "token", len(vocabulary), embeddings.shape[1], lambda: vocabulary.embedded(embeddings))

@@ -1,7 +1,7 @@
-"""Texts into one vector each: what a `kbert.serving.Predictor` needs to know of it.
+"""Compute one vector a text: the encode, build and decode steps for a `kbert.serving.Predictor`.
 
 In: raw `text`. Out: `vector`, float32 [rows, size]: pooled hidden states of some layers, whitened and scaled
-to length 1 where the configuration says so.
+to length 1 if configured.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ LayerMode = Literal["concat", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class VectorConfig:
-    """Everything but the weights that changes a vector.
+    """Everything except the weights that determines a vector.
 
     Attributes:
         fields: the raw inputs.
-        layers: whose hidden states are read, from 0, the embeddings; see `layer_numbers`.
-        layer_mode: whether several layers' vectors are joined or averaged.
+        layers: the layers whose hidden states are read, 0 for the embeddings; see `layer_numbers`.
+        layer_mode: whether several layers' vectors are concatenated or averaged.
         max_length: longest input in tokens, special tokens included.
-        stride: tokens that windows of a longer text share; for vectors of tokens.
-        pooling: names whose vectors are joined; those of `kbert.model.pooling`, or "pooler"; for vectors of sentences.
-        special_tokens: whether [CLS] and [SEP] count in them.
+        stride: tokens that windows of a longer text share; for token vectors.
+        pooling: names whose vectors are concatenated; those of `kbert.model.pooling`, or "pooler"; for sentence vectors.
+        special_tokens: whether pooling includes [CLS] and [SEP].
         normalize: whether vectors are scaled to length 1.
     """
 
@@ -53,7 +53,7 @@ class VectorConfig:
 
 
 def layer_numbers(given: Sequence[str], num_layers: int) -> tuple[int, ...]:
-    """Return the layers of `--layers`, counted from 0, the embeddings, to `num_layers`; -1 is the last.
+    """Parse `--layers` into layer numbers from 0, the embeddings, to `num_layers`; -1 is the last.
 
     Raises:
         UsageError: not a number, out of range, or a layer is listed twice.
@@ -63,7 +63,7 @@ def layer_numbers(given: Sequence[str], num_layers: int) -> tuple[int, ...]:
         try:
             number = int(text)
         except ValueError:
-            raise UsageError(f"--layers={','.join(given)}: {text!r} is no whole number") from None
+            raise UsageError(f"--layers={','.join(given)}: {text!r} is not a whole number") from None
         if not -num_layers - 1 <= number <= num_layers:
             raise UsageError(
                 f"--layers={','.join(given)}: {number} is out of range; the checkpoint has layers 1 to {num_layers} "
@@ -74,7 +74,7 @@ def layer_numbers(given: Sequence[str], num_layers: int) -> tuple[int, ...]:
         raise UsageError("--layers is empty; -1 is the last layer")
     twice = next((n for n in numbers if numbers.count(n) > 1), None)
     if twice is not None:
-        raise UsageError(f"--layers={','.join(given)}: layer {twice} stands twice")
+        raise UsageError(f"--layers={','.join(given)}: layer {twice} is listed twice")
     return tuple(numbers)
 
 
@@ -83,7 +83,7 @@ class SentenceVectors(Servable):
 
     Args:
         whitening: applied to the pooled vectors.
-        survey: say of each text, too, how many `pieces` it has, int32 [rows], and how many of them are `unknown`.
+        survey: whether to return also the number of `pieces` of each text, int32 [rows], and how many are `unknown`.
     """
 
     def __init__(self, config: VectorConfig, tokenizer: Tokenizer, whitening: Whitening | None = None, *, survey: bool = False):
@@ -110,14 +110,14 @@ class SentenceVectors(Servable):
         return found
 
     def finish(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Return what is done to pooled vectors, [rows, size]."""
+        """Whiten and normalise pooled vectors, [rows, size], as configured."""
         if self.whitening is not None:
             vectors = tf.matmul(vectors - self.whitening.mean, self.whitening.kernel)
         return normalized(vectors) if self.config.normalize else vectors
 
 
 class PooledLayers(keras.layers.Layer):
-    """Hidden states of some layers, each [rows, tokens, hidden], into one vector a row, float32 [rows, size]."""
+    """Pools hidden states of some layers, each [rows, tokens, hidden], into one vector a row, float32 [rows, size]."""
 
     def __init__(self, encoder: Encoder, config: VectorConfig):
         super().__init__(name="pooled_layers", dtype=encoder.policy)
@@ -127,7 +127,7 @@ class PooledLayers(keras.layers.Layer):
             self.dense.trainable = False
 
     def states(self, inputs: Any) -> list[Any]:
-        """Return what `call` reads; where it looks at [CLS] of the last layer alone, no more is computed there."""
+        """Return the hidden states that `call` reads; if it reads only [CLS] of the last layer, compute no more there."""
         if self.config.layers == (self.config.encoder.num_layers,) and set(self.config.pooling) <= {"cls", "pooler"}:
             return [self.encoder(inputs, first_only=True)]
         found: list[Any] = self.encoder(inputs, layers=self.config.layers)

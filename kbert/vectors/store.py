@@ -1,13 +1,13 @@
-"""The work of an unfinished run of kbert.encode: a folder beside the output, from which the same command continues.
+"""Store the work of an unfinished run of kbert.encode in a folder beside the output, so that the same command resumes it.
 
-    settings.json   what is encoded, and how
+    settings.json   the input and the settings
     vectors.f32     vectors, one after the other
-    index.jsonl     what each is of, a JSON list a line
-    sums-N.npy      or sums instead, for means over occurrences, after N rows
-    progress.json   how much of the input these hold
+    index.jsonl     the index entry of each, a JSON list a line
+    sums-N.npy      or instead, for means over occurrences, the sums after N rows
+    progress.json   how much of the input these cover
 
-A window's vectors are on the disk before progress.json says so, and it is renamed into place: after a crash at
-any moment, what is after the counts in progress.json is cut off, and nothing before it is lost.
+A window's vectors are on disk before progress.json records them, and progress.json is renamed into place: after a
+crash at any moment, data beyond the counts in progress.json is cut off, and nothing before it is lost.
 """
 
 import json
@@ -31,14 +31,14 @@ CHUNK = 4096  # vectors read at once
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        rows: of the input.
-        vectors: written.
-        vector_bytes: that they take.
-        index_bytes: that what they are of takes.
-        notes: counts of what is to be said at the end.
+        rows: rows of the input processed.
+        vectors: vectors written.
+        vector_bytes: size of the vectors.
+        index_bytes: size of the index entries.
+        notes: counts of what to report at the end.
     """
 
     rows: int = 0
@@ -49,14 +49,14 @@ class Progress:
 
 
 class VectorStore:
-    """An open work folder, made if it is not there.
+    """An open work folder, created if missing.
 
     Attributes:
-        progress: what it holds.
+        progress: how much it holds.
 
     Raises:
-        UsageError: it is of a run with other settings, and `overwrite` does not allow to start over.
-        DataError: it cannot be written, is damaged, or another process is at work in it.
+        UsageError: it belongs to a run with other settings, and `overwrite` is false.
+        DataError: it cannot be written, is damaged, or another process is using it.
     """
 
     def __init__(self, output: Path, settings: dict[str, Any], *, overwrite: bool):
@@ -83,27 +83,27 @@ class VectorStore:
     def _check(self, output: Path, settings: dict[str, Any]) -> None:
         found = read_json(self.path / "settings.json")
         if not isinstance(found, dict):
-            raise DataError(f"{self.path / 'settings.json'}: damaged; --overwrite starts anew")
+            raise DataError(f"{self.path / 'settings.json'}: damaged; --overwrite starts over")
         for name in sorted({*found, *settings}):
             if found.get(name) != settings.get(name):
                 raise UsageError(
                     f"--output={output}: an interrupted run with other settings left its work in {self.path.name}: {name} was "
-                    f"{found.get(name)!r}, now {settings.get(name)!r}; --overwrite starts anew"
+                    f"{found.get(name)!r}, now {settings.get(name)!r}; --overwrite starts over"
                 )
 
     def _continued(self, name: str, size: int) -> IO[bytes]:
         path = self.path / name
         if (path.stat().st_size if path.exists() else 0) < size:
-            raise DataError(f"{path}: is shorter than progress.json says; --overwrite starts anew")
+            raise DataError(f"{path}: is shorter than progress.json says; --overwrite starts over")
         stream = open(path, "ab")  # noqa: SIM115  (closed by `remove`)
         stream.truncate(size)
         return stream
 
     def append(self, entries: Sequence[Sequence[Any]], vectors: np.ndarray, progress: Progress) -> None:
-        """Add vectors, float32 [vectors, size], and what they are of; they are kept once this returns.
+        """Append vectors, float32 [vectors, size], and their index entries; they are on disk when this returns.
 
         Args:
-            progress: rows of the input and notes, counted up to here; the sizes are filled in.
+            progress: rows and notes up to here; the sizes are filled in.
         """
         self._index.write("".join(json.dumps(list(entry), ensure_ascii=False) + "\n" for entry in entries).encode())
         self._vectors.write(np.ascontiguousarray(vectors, "<f4").tobytes())
@@ -121,7 +121,7 @@ class VectorStore:
         )
 
     def keep_sums(self, sums: np.ndarray, progress: Progress) -> None:
-        """Keep sums, [words, size + 1] float64, in the place of those kept before."""
+        """Replace the stored sums, [words, size + 1] float64."""
         name = f"sums-{progress.rows}.npy"
         with open(self.path / name, "wb") as stream:
             np.save(stream, sums, allow_pickle=False)
@@ -133,16 +133,16 @@ class VectorStore:
                 old.unlink()
 
     def sums(self, shape: tuple[int, int]) -> np.ndarray:
-        """Return the sums kept last, zeros at first."""
+        """Return the stored sums; zeros at first."""
         if not self.progress.rows:
             return np.zeros(shape)
         path = self.path / f"sums-{self.progress.rows}.npy"
         try:
             found = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: damaged ({error}); --overwrite starts anew") from None
+            raise DataError(f"{path}: damaged ({error}); --overwrite starts over") from None
         if found.shape != shape:
-            raise DataError(f"{path}: has shape {found.shape}, expected {shape}; --overwrite starts anew")
+            raise DataError(f"{path}: has shape {found.shape}, expected {shape}; --overwrite starts over")
         return np.asarray(found)
 
     def _commit(self, progress: Progress) -> None:
@@ -150,7 +150,7 @@ class VectorStore:
         self.progress = progress
 
     def parts(self, size: int) -> Iterator[Part]:
-        """Yield all vectors in order, with what they are of, some at a time."""
+        """Yield all vectors in order with their index entries, in parts."""
         with open(self.path / "vectors.f32", "rb") as vectors, open(self.path / "index.jsonl", encoding="utf-8") as index:
             for start in range(0, self.progress.vectors, CHUNK):
                 count = min(CHUNK, self.progress.vectors - start)
@@ -158,7 +158,7 @@ class VectorStore:
                 yield [tuple(json.loads(next(index))) for _ in range(count)], found
 
     def remove(self) -> None:
-        """Remove the folder, once the output is whole."""
+        """Remove the folder, once the output is complete."""
         self._vectors.close()
         self._index.close()
         self._lock.release()

@@ -1,8 +1,8 @@
-"""Texts into one vector a piece, and a vector a character, word or segment from those of its pieces.
+"""Compute one vector a piece, and a vector a character, word or segment from those of its pieces.
 
 In: raw `text`. Out: the pieces of all rows in order, `vector` float32 [pieces, size], `start` and `end` int32
-[pieces], characters of the text, ends exclusive; and `count` int32 [rows]. Texts longer than the longest input
-are read in windows; a piece has the vector of the window that sees most on both of its sides.
+[pieces], characters of the text, ends exclusive; and `count` int32 [rows]. Texts longer than the maximum input
+are read in windows; a piece gets its vector from the window with the most context on both sides.
 """
 
 import re
@@ -25,10 +25,10 @@ Granularity = Literal["piece", "character", "word"]
 
 
 class TokenVectors(Servable):
-    """One vector a piece; see `kbert.vectors.sentences.SentenceVectors` for what each method is for.
+    """Computes one vector a piece; see `kbert.vectors.sentences.SentenceVectors` for the methods.
 
     Args:
-        by_row: give what a server has to give, a row of its own for each text: `vector` [rows, pieces, size], `piece` as
+        by_row: return the served form, one row a text: `vector` [rows, pieces, size], `piece` as
             strings, `start` and `end`, [rows, pieces] each, padded with 0, "" and -1 after `count`.
     """
 
@@ -72,7 +72,7 @@ class TokenVectors(Servable):
 
 
 class Occurrences(NamedTuple):
-    """The units of one text that have pieces, and which pieces each has: `first` to `last`, exclusive; int [units]."""
+    """The units of one text that have pieces, and the pieces of each: `first` to `last`, exclusive; int [units]."""
 
     start: np.ndarray  # characters of the text
     end: np.ndarray
@@ -88,14 +88,14 @@ def occurrences(
     granularity: Granularity,
     segmenter: Callable[[str], list[str]] | None = None,
 ) -> Occurrences:
-    """Return the pieces, characters or words of a text.
+    """Find the pieces, characters or words of a text.
 
-    A word is what BERT's own rules take for one (a Chinese character is), or what the segmenter gives. A
+    A word is as BERT's own rules split it (each Chinese character is one), or as the segmenter does. A
     character within a piece has that piece; a word has all pieces that share a character with it.
 
     Args:
-        text: as Python has it, invalid bytes left out.
-        continues: whether each piece continues with the word of the piece before it, bool [pieces].
+        text: decoded, without invalid bytes.
+        continues: whether each piece continues the word of the piece before it, bool [pieces].
         starts: where its pieces start, in characters, int [pieces].
         ends: where they end, exclusive.
     """
@@ -110,7 +110,7 @@ def occurrences(
     end = np.cumsum(np.array(lengths, np.int64))
     start = end - lengths
     first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end, side="left")
-    # Spaces between two pieces have none; those that a piece spans are no characters of it.
+    # Spaces between pieces have no piece; spaces inside a piece are not characters of it.
     blank = np.array([not text[s:e].strip() for s, e in zip(start, end, strict=True)], bool)
     kept = (first < last) & ~blank
     return Occurrences(start[kept], end[kept], first[kept], last[kept])
@@ -126,5 +126,5 @@ def means(vectors: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarra
 
 
 def surface(text: str, start: int, end: int) -> str:
-    """Return how a unit is written in the text, spaces within it as underscores, so that it is one name in every format."""
+    """Return a unit as written in the text, spaces replaced by underscores, so that it is one name in every format."""
     return re.sub(r"\s", "_", text[start:end])

@@ -1,8 +1,8 @@
-"""One vector for each distinct character or word of a text: rows for a downstream model's embedding layer.
+"""Compute one vector for each distinct character or word of a text: rows for a downstream model's embedding layer.
 
-In: a table of texts. Out: names in the order of their frequency, how often each occurs, and a vector each: the row of
-the encoder's embedding table (the mean of several for a word of several pieces), or the mean of what the encoder
-makes of its occurrences. Memory holds the distinct names, and for the latter their sums, whatever the text's size.
+In: a table of texts. Out: names by descending frequency, their counts, and a vector each: the row of
+the encoder's embedding table (the mean of several for a word of several pieces), or the mean of the hidden states
+of its occurrences. Memory holds the distinct names, and for the latter their sums, whatever the text's size.
 """
 
 import time
@@ -25,19 +25,19 @@ from kbert.vectors.tokens import Granularity, TokenVectors, means, occurrences, 
 
 COLUMNS = ("token", "count")
 CHUNK = 4096  # names at once
-KEEPING = 0.1  # part of the time that may go into keeping the sums
+KEEPING = 0.1  # maximum share of the time spent on saving the sums
 
 
 class Vocabulary:
     """The distinct names of a table, most frequent first.
 
     Attributes:
-        names: as the text writes them, or pieces as the vocabulary does.
-        counts: how often each occurs.
+        names: as written in the text, or pieces as in the vocabulary.
+        counts: frequency of each.
         pieces: ids of each, ragged: `pieces[ends[i-1]:ends[i]]`.
 
     Raises:
-        DataError: there is none.
+        DataError: there are no names.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Vocabulary:
         min_count: int = 1,
     ):
         found, written = _count(tokenizer, table, granularity, segmenter)
-        chosen = [(name, count) for name, count in found.most_common() if count >= min_count]  # equal counts: as they came
+        chosen = [(name, count) for name, count in found.most_common() if count >= min_count]  # ties: first occurrence
         if granularity == "piece":
             ids = {token: i for i, token in enumerate(tokenizer.vocabulary)}
             rows = [[ids[name]] for name, _ in chosen]
@@ -58,7 +58,7 @@ class Vocabulary:
             rows = []
             for start in range(0, len(chosen), CHUNK):
                 rows += tokenize(tf.constant([written.get(name, name) for name, _ in chosen[start : start + CHUNK]])).to_list()
-            # A mark that BERT deletes, or an accent that it strips, has no piece of its own.
+            # Characters that BERT deletes, and accents that it strips, have no piece.
             chosen = [pair for pair, row in zip(chosen, rows, strict=True) if row]
             rows = [row for row in rows if row]
         if not chosen:
@@ -79,7 +79,7 @@ class Vocabulary:
             yield list(zip(self.names[start:stop], self.counts[start:stop], strict=True)), vectors(start, stop)
 
     def embedded(self, embeddings: np.ndarray) -> Iterator[Part]:
-        """Yield rows of an embedding table, float32 [vocabulary, size]; of a name of several pieces their mean."""
+        """Yield rows of an embedding table, float32 [vocabulary, size]; for a name of several pieces their mean."""
 
         def vectors(start: int, stop: int) -> np.ndarray:
             first = self.ends[start - 1] if start else 0
@@ -90,7 +90,7 @@ class Vocabulary:
         return self._parts(vectors)
 
     def contextual(self, sums: np.ndarray) -> Iterator[Part]:
-        """Means over occurrences from what `sum_occurrences` gave."""
+        """Yield means over occurrences from the result of `sum_occurrences`."""
         return self._parts(
             lambda start, stop: (sums[start:stop, :-1] / np.maximum(sums[start:stop, -1:], 1)).astype(np.float32)
         )
@@ -99,9 +99,9 @@ class Vocabulary:
 def _count(
     tokenizer: Tokenizer, table: Table, granularity: Granularity, segmenter: Segmenter | None
 ) -> tuple[Counter[str], dict[str, str]]:
-    """Return how often each name occurs, and how the text writes those that are shown in another way.
+    """Count each name, and record how the text writes names that are shown differently.
 
-    Characters and segments come from the text itself, others by way of pieces.
+    Characters and segments come from the text itself, other names from pieces.
     """
     continues = np.array([token.startswith("##") for token in tokenizer.vocabulary])
     locate = graphs.function(tokenizer.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)])
@@ -140,9 +140,9 @@ def sum_occurrences(
     size: int,
     store: VectorStore | None,
 ) -> np.ndarray:
-    """Sums of the vectors of each name's occurrences and, last, their number: float64 [names, size + 1].
+    """Sum the vectors of each name's occurrences and, last, count them: float64 [names, size + 1].
 
-    With a store they are kept now and then, and an interrupted run continues from there.
+    With a store the sums are saved regularly, and an interrupted run resumes from there.
     """
     shape = (len(vocabulary), size + 1)
     sums = store.sums(shape) if store else np.zeros(shape)

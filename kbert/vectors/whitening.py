@@ -1,6 +1,6 @@
-"""Whitening: vectors turned and scaled so that their covariance is the identity.
+"""Whiten vectors: rotate and scale them so that their covariance is the identity.
 
-In: vectors [rows, size], in any number of parts. Out: a mean and a matrix, with which any vector is whitened.
+In: vectors [rows, size], in any number of parts. Out: a mean and a matrix that whiten any vector.
 Source: Su et al. 2021, "Whitening Sentence Representations for Better Semantics and Faster Retrieval".
 """
 
@@ -18,7 +18,7 @@ from kbert.files import whole_binary
 
 log = logging.getLogger(__name__)
 
-# A direction whose variance is a smaller part of the largest one's is taken for rounding.
+# A direction whose variance is a smaller fraction of the largest is treated as rounding error.
 LEAST_VARIANCE = 1e-9
 
 
@@ -31,18 +31,18 @@ class Whitening:
 
     @classmethod
     def fit(cls, parts: Callable[[], Iterable[np.ndarray]], size: int, kept: int | None = None) -> "Whitening":
-        """From vectors that are read twice, in parts; memory holds a [size, size] matrix.
+        """Fit the mean and matrix to vectors that are read twice, in parts; memory holds a [size, size] matrix.
 
-        Directions in which the vectors do not vary, as there are when they are fewer than their size, cannot
-        be scaled to variance 1: they become zeros, and this is said.
+        Directions in which the vectors do not vary, which exist if there are fewer vectors than their size, cannot
+        be scaled to variance 1: they become zeros, with a warning.
 
         Args:
-            parts: gives the vectors fresh each time, [rows, size] a part.
-            size: of a vector.
-            kept: how many directions are kept, those of the greatest variance first; all by default.
+            parts: returns the vectors from the start at each call, [rows, size] a part.
+            size: size of a vector.
+            kept: number of directions to keep, by descending variance; all by default.
 
         Raises:
-            DataError: the vectors do not differ at all.
+            DataError: the vectors are all equal.
         """
         rows, total = 0, np.zeros(size)
         for part in parts():
@@ -55,7 +55,7 @@ class Whitening:
         variance, directions = (values[..., ::-1] for values in np.linalg.eigh(covariance))  # greatest first
         varied = int((variance > LEAST_VARIANCE * variance[0]).sum()) if rows and variance[0] > 1e-12 else 0
         if not varied:
-            raise DataError(f"whitening: the {rows:,} vectors are all the same, so that there is no variance to scale")
+            raise DataError(f"whitening: the {rows:,} vectors are all equal, so there is no variance to scale")
         kept = size if kept is None else kept
         if varied < kept:
             log.warning(
@@ -69,13 +69,13 @@ class Whitening:
         return cls(mean.astype(np.float32), np.ascontiguousarray((directions * scale)[:, :kept], np.float32))
 
     def save(self, path: Path) -> None:
-        """Write it as safetensors."""
+        """Save it as safetensors."""
         with whole_binary(path) as file:
             file.write(save({"mean": self.mean, "kernel": self.kernel}))
 
     @classmethod
     def load(cls, path: Path, size: int) -> "Whitening":
-        """Read what `save` has written.
+        """Load what `save` has written.
 
         Raises:
             DataError: the file is missing, damaged, or for vectors of another size.
@@ -92,5 +92,5 @@ class Whitening:
         if mean.shape != (size,) or kernel.shape[0] != size:
             raise DataError(f"--whitening={path}: is for vectors of {len(mean)} numbers, these have {size}")
         if not (np.isfinite(mean).all() and np.isfinite(kernel).all()):
-            raise DataError(f"--whitening={path}: holds values that are no finite numbers")
+            raise DataError(f"--whitening={path}: contains values that are not finite")
         return cls(mean, kernel)
