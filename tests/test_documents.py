@@ -58,8 +58,8 @@ WIKI = "'''Bridge''' is a [[structure]].\n== History ==\n{{Infobox bridge\n| nam
         ("f.txt", "id,text\n1,a film\n2,the plot\n", "a table with the columns id,text"),
         ("f.txt", "a film\tpos\nthe plot\tneg\n很好\tpos\n", "a table of 2 columns"),
         ("f.txt", '"a film","pos"\n"the plot","neg"\n"很好","pos"\n', "a table of quoted cells"),
-        ("f.txt", WIKI, "wiki markup (WikiExtractor takes"),
-        ("f.txt", "<mediawiki>\n<page>\n", "markup (WikiExtractor takes"),
+        ("f.txt", WIKI, "wiki markup (WikiExtractor extracts"),
+        ("f.txt", "<mediawiki>\n<page>\n", "markup (WikiExtractor extracts"),
         ("f.txt", "<p>A film.</p>\n<p>The plot.</p>\n", "markup"),
         ("f.txt", '[{"text": "a"},\n {"text": "b"}]\n', "JSON that is not one object a line"),
         ("f.txt", '{\n "text": "a"\n}\n', "JSON that is not one object a line"),
@@ -67,7 +67,7 @@ WIKI = "'''Bridge''' is a [[structure]].\n== History ==\n{{Infobox bridge\n| nam
     ],
 )
 def test_what_is_no_text_is_refused(name, text, look):
-    with pytest.raises(DataError, match=re.escape(f"{name}: {look}") + ".*the text alone is to be learnt; write it as"):
+    with pytest.raises(DataError, match=re.escape(f"{name}: {look}") + ".*pre-training needs the text only; write it as"):
         read(text, name)
 
 
@@ -93,7 +93,7 @@ def test_lines_that_are_not_like_the_first(tmp_path):
     first = '{"text": "a film"}\n'
     for line, message in (
         ("plain", "not a JSON object: 'plain'"),
-        ('{"body": "x"}', "no key 'text'; the object has: body; --text_column names another"),
+        ('{"body": "x"}', "no key 'text'; the object has: body; set another with --text_column"),
         ('{"text": null}', "key 'text': expected a string, found null"),
         ('{"text": NaN}', "key 'text': expected a string, found NaN"),
     ):
@@ -109,11 +109,11 @@ def test_commands(tmp_path, checkpoint, capsys):
     assert make_vocab.main([f"--input={path}", vocab, "--vocab_size=300", "--text_column=body"]) == 0
     assert "good" in (tmp_path / "vocab.txt").read_text().split() and "7" not in (tmp_path / "vocab.txt").read_text()
     assert make_vocab.main([f"--input={path}", vocab]) == 1
-    assert "f.jsonl:1: no key 'text'; the object has: id, body; --text_column names another" in capsys.readouterr().err
+    assert "f.jsonl:1: no key 'text'; the object has: id, body; set another with --text_column" in capsys.readouterr().err
     (tmp_path / "f.csv").write_text("id,text\n1,good\n")
     flags = [f"--init={checkpoint}", f"--train_data={tmp_path / 'f.csv'}", f"--model_dir={tmp_path / 'm'}", "--max_length=16"]
     assert pretrain.main(flags) == 1
-    assert "f.csv: a table, of which the text alone is to be learnt" in capsys.readouterr().err
+    assert "f.csv: a table, but pre-training needs the text only" in capsys.readouterr().err
     (tmp_path / "f.txt").write_text("电影\n很好\n", encoding="utf-8")
     with pytest.raises(UsageError, match="--encoding=gb18030, but the whole file is valid UTF-8"):
         list(corpus.blocks(str(tmp_path / "f.txt"), "sentences", "gb18030"))

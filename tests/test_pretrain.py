@@ -328,7 +328,7 @@ class TestMistakes:
                 "--short_seq_prob=0.2 is for pairs, which --objective=mlm has none",
             ),
             ({"freeze_layers": 2}, 2, "--freeze_layers=2: the model has 1 layers"),
-            ({"train_data": "no.tfrecord", "dev_data": None}, 2, "of which no documents can be held out"),
+            ({"train_data": "no.tfrecord", "dev_data": None}, 2, "which cannot be split"),
             ({"train_data": "none.txt"}, 1, "none.txt: no such file"),
             ({"dev_data": None, "dev_fraction": 0.0001}, 1, "too few documents to hold any out"),
         ],
@@ -340,12 +340,12 @@ class TestMistakes:
     def test_text_that_is_learnt_from_is_not_held_out(self, folder, tmp_path, capsys):
         more = {"train_data": folder / "*.txt", "dev_data": folder / "other.txt"}
         assert pretrain.main(arguments(folder, tmp_path / "m", **more)) == 2
-        assert "other.txt is among the files of --train_data; what is learnt from is not held out" in capsys.readouterr().err
+        assert "other.txt is among the files of --train_data; held-out data must not be trained on" in capsys.readouterr().err
 
     def test_no_blank_lines(self, folder, tmp_path, capsys):
         (tmp_path / "one.txt").write_text((PHRASE + "\n") * 9, encoding="utf-8")
         assert pretrain.main(arguments(folder, tmp_path / "m", train_data=tmp_path / "one.txt", dev_data=None)) == 1
-        assert "one.txt: there is one document only, and none to hold out; are blank lines missing" in capsys.readouterr().err
+        assert "one.txt: there is only one document, and none to hold out; are blank lines missing" in capsys.readouterr().err
 
     def test_one_document_held_out(self, folder, tmp_path, capsys):
         words = [token for token in VOCABULARY if token.isascii() and token.isalpha()]
@@ -359,7 +359,7 @@ class TestMistakes:
             ) in (0, 1)
             held.append(capsys.readouterr().err)
             if "held out: --objective=mlm+nsp takes half" in held[-1]:
-                assert "Or hold more out: --dev_fraction, --dev_data" in held[-1]
+                assert "Hold more out with --dev_fraction or --dev_data" in held[-1]
                 return
         raise AssertionError(held)
 

@@ -261,7 +261,7 @@ class TestExamples:
                 TextExamples(read(path, tokenizer), VOCABULARY, Cut(objective, 16), Masking(), 0)
         assert len(TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm", 16), Masking(), 0)) == 2
         path.write_text("good film\nbad plot\n", encoding="utf-8")
-        with pytest.raises(DataError, match="there is one document only; are blank lines missing between documents"):
+        with pytest.raises(DataError, match="there is only one document; are blank lines missing between documents"):
             TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm+nsp", 16), Masking(), 0)
         assert len(TextExamples(read(path, tokenizer), VOCABULARY, Cut("mlm+sop", 16), Masking(), 0)) == 1
 
@@ -608,14 +608,14 @@ class TestShards:
         (tmp_path / "manifest.json").write_text('{"options": {"objective": "mlm+nsp", "lowercase": true}}')
         with pytest.raises(UsageError, match="--objective=mlm.sop: the shards in .* were made for mlm.nsp"):
             sources._check_manifest(tmp_path, options, VOCABULARY, True, train)
-        with pytest.raises(UsageError, match="have text in lower case, and the model reads it as it is written"):
+        with pytest.raises(UsageError, match="have text in lower case, but the model reads it as it is written"):
             sources._check_manifest(tmp_path, PretrainOptions(objective="mlm"), VOCABULARY, False, train)
         caplog.set_level("WARNING", "kbert.pretraining.sources")
         manifest = '{"options": {"objective": "mlm+sop", "lowercase": true, "mask_rate": 0.2, "mask_unit": "piece"}}'
         (tmp_path / "manifest.json").write_text(manifest)
         sources._check_manifest(tmp_path, options, VOCABULARY, True, train)
-        assert "--mask_rate is for plain text alone; the shards in" in caplog.text and "have 0.2" in caplog.text
-        with pytest.raises(DataError, match="made with another vocabulary, which is in"):
+        assert "--mask_rate applies to plain text only; the shards in" in caplog.text and "have 0.2" in caplog.text
+        with pytest.raises(DataError, match="made with another vocabulary, "):
             sources._check_manifest(tmp_path, options, VOCABULARY[::-1], True, train)
 
     @pytest.mark.parametrize("name", ["x.tfrecord", "x.tfrecord*", "d/x.tfrecord-00000-of-00010", "x-*.tfrecord-*"])
@@ -649,9 +649,9 @@ class TestShards:
         }
         for name, content in damaged.items():
             (tmp_path / name).write_bytes(content)
-            message = "has no record" if not content else rf"damaged or cut short behind record {49 if name[0] == 'b' else 2}"
+            message = "has no record" if not content else rf"damaged or cut short after record {49 if name[0] == 'b' else 2}"
             with pytest.raises(
-                DataError, match=rf"{name}: {message}; make it anew, or go on without it by --skip_damaged_shards"
+                DataError, match=rf"{name}: {message}; make it again, or continue without it by --skip_damaged_shards"
             ):
                 self.opened(tmp_path / "*.tfrecord" if name == "b.tfrecord" else tmp_path / name)
         found = self.opened(tmp_path / "*.tfrecord", skip=True)
@@ -668,10 +668,10 @@ class TestShards:
             found.read(np.arange(50), 0)
         arrays = made.read(np.arange(2), 0)
         for field, value, message in (
-            ("token_ids", -1, "has id -1, and the model"),
-            ("labels", 999, "has the masked id 999, and the model"),
+            ("token_ids", -1, "has id -1, but the model"),
+            ("labels", 999, "has masked id 999, but the model"),
             ("positions", 24, "has a masked position 24 beyond its tokens"),
-            ("segment_ids", 2, "has segment 2, and there are 2"),
+            ("segment_ids", 2, "has segment 2, but there are 2"),
         ):
             wrong = getattr(arrays, field).copy()
             wrong[1, 0] = 0 if value < 0 else value
@@ -687,7 +687,7 @@ class TestShards:
                 self.opened(tmp_path / "w.tfrecord").read(np.arange(2), 0)
         with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer:
             writer.write(b"no example")
-        with pytest.raises(DataError, match="x.tfrecord: record 1 or one behind it: not a pre-training example"):
+        with pytest.raises(DataError, match="x.tfrecord: record 1 or a later one: not a pre-training example"):
             self.opened(tmp_path / "x.tfrecord")
         alone = TextExamples(made.tokens, VOCABULARY, Cut("mlm", 24), Masking(most=4), 0)
         records.write_shard(tmp_path / "y.tfrecord", alone, 1, range(20), seed=5)

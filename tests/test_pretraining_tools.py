@@ -164,7 +164,7 @@ class TestShards:
         content = shard.read_bytes()
         shard.unlink()
         assert trained("missing") == 1
-        assert f"{shard}: no such file, though manifest.json has it" in capsys.readouterr().err
+        assert f"{shard}: no such file, though manifest.json lists it" in capsys.readouterr().err
         (folder / "text.txt").write_text(text(80, 1), encoding="utf-8")
         assert self.run(folder, output=shards, objective="mlm+sop") == 2
         assert "was begun with input_bytes " in capsys.readouterr().err
@@ -173,7 +173,7 @@ class TestShards:
         shard.write_bytes(shard.read_bytes()[:-9])
         assert trained("damaged") == 1 and not (tmp_path / "damaged" / "config.json").exists()
         said = capsys.readouterr().err
-        assert f"{shard}: damaged or cut short behind record " in said and "go on without it by --skip_damaged_shards" in said
+        assert f"{shard}: damaged or cut short after record " in said and "continue without it by --skip_damaged_shards" in said
         assert trained("damaged", skip_damaged_shards=True) == 0
         assert f"left out: {shard}: damaged or cut short" in capsys.readouterr().err
         assert trained("whole", skip_damaged_shards=True) == 2
@@ -182,9 +182,9 @@ class TestShards:
             (
                 "mask_rate",
                 0.3,
-                "--mask_rate=0.3: --train_data and --dev_data name shards, whose examples are made; it is for kbert make_pretraining_data",
+                "--mask_rate=0.3: --train_data and --dev_data are shards, whose examples are already made; it is for kbert make_pretraining_data",
             ),
-            ("mask_unit", "word", "--mask_unit=word: --train_data and --dev_data name shards"),
+            ("mask_unit", "word", "--mask_unit=word: --train_data and --dev_data are shards"),
             ("objective", "mlm+nsp", "were made for mlm+sop"),
         ):
             assert trained("flags", skip_damaged_shards=True, **{flag: value}) == 2

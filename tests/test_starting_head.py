@@ -95,8 +95,8 @@ def test_labels_in_another_order_and_others(files, checkpoint, tmp_path, capfd):
     (tmp_path / "more.txt").write_text("negative\npositive\nmixed\n")
     assert run("classify", files, first, tmp_path / "more", labels=tmp_path / "more.txt") == 0
     assert (
-        f"--init={first}: its classifier of --task=classify is set aside: its labels are negative, positive, but this run also has "
-        "mixed; the new head starts at random values" in capfd.readouterr().err
+        f"--init={first}: its classifier of --task=classify is set aside: its labels are negative, positive, but this run "
+        "also has mixed; the new head starts at random values" in capfd.readouterr().err
     )
     assert run("classify", files, first, tmp_path / "new", seed=3, new_head="true") == 0
     assert "--new_head: the classifier of --task=classify of" in capfd.readouterr().err

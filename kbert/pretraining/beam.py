@@ -1,13 +1,13 @@
-"""Pre-training shards made on a cluster: an Apache Beam pipeline over the same code (the extra `kbert-keras[beam]`).
+"""Make pre-training shards on a cluster: an Apache Beam pipeline over the same code (the extra `kbert-keras[beam]`).
 
     python -m kbert.pretraining.beam --input='gs://…/part-*.txt' --vocab=vocab.txt --lowercase --output=gs://…/train \\
         --shards=1000 [--runner=DataflowRunner …]
 
-In: text files in any file system Beam knows, each read by one worker (so keep them to some hundred megabytes), a sentence
+In: text files in any file system Beam supports, each read by one worker (so keep them to some hundred megabytes), a sentence
 a line and a blank line between documents, or a document a line. Out: shards that `kbert.pretrain` reads. Documents are
-dealt to as many groups as there are shards by a hash of their text; a group is tokenized, cut, paired and masked like a
-corpus of its own, so that random partners come from the same group. Which examples are made depends on the seed and the
-number of shards alone; which shard has them, and in what order, is up to Beam. Flags that --help does not name are Beam's.
+distributed over as many groups as there are shards by a hash of their text; a group is tokenized, cut, paired and masked like
+a corpus of its own, so random partners come from the same group. The examples depend only on the seed and the
+number of shards; which shard holds them, and in what order, is up to Beam. Flags that --help does not list are Beam's.
 """
 
 import argparse
@@ -45,7 +45,7 @@ Document = list[bytes]  # its sentences, UTF-8
 
 
 def read_documents(file: Any, layout: Layout, encoding: str, text_column: str) -> Iterator[Document]:
-    """Yield the documents of a file that `beam.io.fileio.ReadMatches` gives."""
+    """Yield the documents of a file given by `beam.io.fileio.ReadMatches`."""
     found: Document = []
     with file.open() as stream:
         name = file.metadata.path
@@ -59,13 +59,13 @@ def read_documents(file: Any, layout: Layout, encoding: str, text_column: str) -
 
 
 class MakeExamples(beam.DoFn):
-    """(group, its documents) to serialised examples.
+    """Converts (group, its documents) to serialised examples.
 
     Args:
         vocabulary, lowercase, segmenter: see `kbert.pretraining.tokens.Encode`.
         how, masked: see `TextExamples`.
-        passes: differently masked passes.
-        seed: of all that is drawn.
+        passes: number of differently masked passes.
+        seed: seed of all random choices.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class MakeExamples(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[Document]]) -> Iterator[bytes]:
         group, members = element
-        ordered = sorted(members)  # a cluster hands them over in any order
+        ordered = sorted(members)  # a cluster delivers them in any order
         blocks = (Block(d, np.arange(len(d)) == 0, np.zeros(len(d), np.int64), np.zeros(len(d), np.int64)) for d in ordered)
         with ThreadPoolExecutor(1) as executor:
             try:
                 corpus = tokens.tokenized(blocks, [f"group {group}"], self.encode, executor, 1)
                 examples = TextExamples(corpus, self.vocabulary, self.how, self.masked, self.seed)
             except DataError as error:
-                found = f"group {group} of {len(ordered)} documents, of which fewer --shards make larger ones"
+                found = f"group {group} of {len(ordered)} documents (fewer --shards make larger groups)"
                 raise DataError(f"{found}: {error}") from None
         for epoch in range(self.passes):
             for start in range(0, len(examples), AT_ONCE):
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_known(beams: Sequence[str]) -> None:
-    """Raise UsageError for a flag that Beam does not know either, which it would drop."""
+    """Raise UsageError for a flag that Beam does not know either, which it would ignore."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)  # Beam's way to declare flags
@@ -123,12 +123,12 @@ def _check_known(beams: Sequence[str]) -> None:
 
 
 def run(options: ShardFlags, beams: Sequence[str]) -> int:
-    """Run the pipeline with Beam's own flags; returns the exit code."""
+    """Run the pipeline with Beam's own flags; return the exit code."""
     _check_known(beams)
     settings = PipelineOptions(list(beams))
     settings.view_as(SetupOptions).save_main_session = False
     vocabulary = read_vocabulary(Path(options.vocab))
-    Special.of(vocabulary)  # says the error before a cluster is asked
+    Special.of(vocabulary)  # report an error before using a cluster
     examples = MakeExamples(
         vocabulary,
         options.lowercase,

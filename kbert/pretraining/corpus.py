@@ -1,8 +1,8 @@
-"""Files of plain text as sentences, document after document.
+"""Read files of plain text as sentences, document after document.
 
 In: a SOURCE of text files (globs and .gz work, `-` is standard input), see `kbert.pretraining.documents`. Out: blocks of
-sentences that say where documents begin. The text is read once, from front to back, a block at a time, so that
-neither its size nor that of a document matters; a mistake is named as FILE:LINE.
+sentences with the starts of documents. The text is read once, from front to back, a block at a time, so
+neither its size nor that of a document matters; an error names FILE:LINE.
 """
 
 import functools
@@ -23,20 +23,20 @@ from kbert.errors import DataError
 from kbert.pretraining.documents import Layout, documents
 from kbert.progress import Progress
 
-HEAD = 100  # lines whose encoding is looked at
-BLOCK = 2048  # sentences handed on at once
-LONGEST_LINE = 1 << 24  # bytes; beyond it the file is clearly no text
+HEAD = 100  # lines checked for their encoding
+BLOCK = 2048  # sentences of a block
+LONGEST_LINE = 1 << 24  # bytes; a longer line means that the file is not text
 STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some sentences in order.
+    """Consecutive sentences.
 
     Attributes:
         sentences: UTF-8, none of them blank.
         opens: bool [sentences], whether each is the first of its document.
-        files, lines: int64 [sentences], where each is: the file by its place in `files(source)`, the line from 1.
+        files, lines: int64 [sentences], the location of each: its file's index in `files(source)`, and the line from 1.
     """
 
     sentences: list[bytes]
@@ -46,16 +46,16 @@ class Block:
 
 
 def blocks(source: str, layout: Layout, encoding: str = "utf-8", text_column: str = "text") -> Iterator[Block]:
-    """Yield the sentences of all files of a source; a file's end ends a document too.
+    """Yield the sentences of all files of a source; the end of a file also ends a document.
 
     Args:
         source: a file, a glob, each also .gz, or `-`.
         layout: of plain text, see `documents`.
-        encoding: that of the files.
+        encoding: the files' encoding.
         text_column: the key of the text in JSON lines.
 
     Raises:
-        DataError: a file is missing, unreadable, not in the encoding or no text, or there is none at all.
+        DataError: a file is missing, unreadable, not in the encoding or not text, or there is no text.
         UsageError: no such encoding.
     """
     encodings.check(encoding)
@@ -81,7 +81,7 @@ def _block(found: list[bytes], places: list[tuple[bool, int, int]]) -> Block:
 
 
 def files(source: str) -> Sequence[str]:
-    """Return the files that a source names; DataError when there is none."""
+    """List the files of a source; raise DataError if there are none."""
     if source == STDIN:
         return [STDIN]
     path = os.path.expanduser(source)
@@ -105,11 +105,11 @@ def _lines(name: str, encoding: str) -> Iterator[str]:
 
 
 def decoded(lines: Iterable[bytes], encoding: str, name: str) -> Iterator[str]:
-    """Lines as text, without surrounding white space and a file's byte order mark.
+    """Decode lines, stripping surrounding white space and the byte order mark.
 
     Raises:
         DataError: a line is not in the encoding, or too long for text.
-        UsageError: the first ones are UTF-8, and the encoding is another.
+        UsageError: the first lines are UTF-8, but another encoding is given.
     """
     lines = iter(lines)
     head = list(itertools.islice(lines, HEAD))
@@ -140,6 +140,6 @@ def _opened(name: str) -> IO[bytes]:
 
 
 def _cut(stream: IO[bytes]) -> Iterable[bytes]:
-    """Lines, but no more of one than shows that it is too long."""
+    """Yield lines, truncated where they are too long to be text."""
     while line := stream.readline(LONGEST_LINE + 1):
         yield line

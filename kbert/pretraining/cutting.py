@@ -1,8 +1,8 @@
-"""Documents into examples: which stretches of a corpus's tokens are in each, but for random partners.
+"""Cut documents into examples: which spans of a corpus's tokens each contains, except for random partners.
 
-In: `Tokens` and an objective. Out: records, a fixed number for a seed: how a document is cut depends on the seed
-and the document alone. Sources: google-research/bert `create_pretraining_data.py` (next sentence), google-research/albert's
-(sentence order), Liu et al. 2019, RoBERTa, section 4.2 (DOC-SENTENCES, for the masked LM alone).
+In: `Tokens` and an objective. Out: records, a fixed number for a seed: how a document is cut depends only on the seed
+and the document. Sources: google-research/bert `create_pretraining_data.py` (next sentence), google-research/albert's
+(sentence order), Liu et al. 2019, RoBERTa, section 4.2 (DOC-SENTENCES, for masked LM only).
 """
 
 import tempfile
@@ -19,10 +19,10 @@ from kbert.progress import Progress
 
 Objective = Literal["mlm+nsp", "mlm", "mlm+sop"]
 
-# What the second segment of an example is.
+# The second segment of an example.
 ALONE, NEXT, SWAPPED, RANDOM = range(4)
-# One example: two neighbouring stretches of tokens, the second empty where there is none, or a random one is to come;
-# that is then to have as many tokens as `wanted` says.
+# One example: two adjacent spans of tokens; the second is empty if there is none, or if a random one will be
+# drawn, which then has as many tokens as `wanted` says.
 RECORD = np.dtype(
     [("start", "<u8"), ("length", "<u4"), ("length_b", "<u4"), ("wanted", "<u4"), ("kind", "u1"), ("document", "<u8")]
 )
@@ -32,12 +32,12 @@ SPLIT, FATE, SHORT, TARGET = range(4)  # streams of random numbers
 
 @dataclass(frozen=True)
 class Cut:
-    """How documents are cut.
+    """Options for cutting documents.
 
     Attributes:
-        objective: next-sentence pairs, sentence-order pairs, or single stretches.
-        max_length: tokens of an example, with [CLS] and [SEP].
-        short_seq_prob: share of the documents that are cut to a random shorter length, for pairs.
+        objective: next-sentence pairs, sentence-order pairs, or single spans.
+        max_length: tokens of an example, including [CLS] and [SEP].
+        short_seq_prob: fraction of documents cut to a random shorter length, for pairs.
     """
 
     objective: Objective
@@ -46,7 +46,7 @@ class Cut:
 
 
 def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
-    """Return the records of all documents in order, `RECORD` [examples], mapped from an unnamed file."""
+    """Cut all documents in order into records, `RECORD` [examples], mapped from an unnamed file."""
     file = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115 (open as long as it is mapped)
     total = len(tokens.documents)
     with Progress(total, desc="cutting", unit="document", leave=False) as bar:
@@ -64,7 +64,7 @@ def cut(tokens: Tokens, how: Cut, seed: int) -> np.ndarray:
 def _records(tokens: Tokens, how: Cut, seed: int, start: int, stop: int) -> Iterator[tuple[int, ...]]:
     """Yield the records of documents `start` to `stop`."""
     documents = tokens.documents[start:stop]
-    # A document is known by its place in the corpus, so that it is cut alike on either side of a split.
+    # A document is identified by its position in the corpus, so it is cut alike on either side of a split.
     own = keys(seed, documents["first"])
     short = uniforms(own, SHORT, 1)[:, 0] < how.short_seq_prob
     share = uniforms(own, TARGET, 1)[:, 0]
@@ -87,7 +87,7 @@ def _records(tokens: Tokens, how: Cut, seed: int, start: int, stop: int) -> Iter
 
 
 def _full(ends: Sequence[int], room: int) -> Iterator[tuple[int, ...]]:
-    """As many whole sentences as there is room for; a longer sentence in pieces."""
+    """Yield as many whole sentences as fit; a longer sentence in pieces."""
     at, last = 0, len(ends) - 1
     while at < last:
         stop = bisect_right(ends, ends[at] + room, at) - 1
@@ -101,9 +101,9 @@ def _full(ends: Sequence[int], room: int) -> Iterator[tuple[int, ...]]:
 
 
 def _next(ends: Sequence[int], target: int, split: Sequence[float], fate: Sequence[float]) -> Iterator[tuple[int, ...]]:
-    """Whole sentences up to the target, parted at random; half the time the rest gives way to a random partner.
+    """Yield whole sentences up to the target, split at random; half the time the rest is replaced by a random partner.
 
-    What gives way begins the next example, as in the reference.
+    What is replaced begins the next example, as in the reference.
     """
     at, last = 0, len(ends) - 1
     while at < last:
@@ -120,9 +120,9 @@ def _next(ends: Sequence[int], target: int, split: Sequence[float], fate: Sequen
 
 
 def _order(ends: Sequence[int], target: int, split: Sequence[float], fate: Sequence[float]) -> Iterator[tuple[int, ...]]:
-    """Whole sentences up to the target, parted at random, and the parts swapped half the time.
+    """Yield whole sentences up to the target, split at random, with the parts swapped half the time.
 
-    A single sentence has no order: it is alone, for the masked LM (ALBERT's code takes a random partner).
+    A single sentence has no order: it is used alone, for the masked LM (ALBERT's code takes a random partner).
     """
     at, last = 0, len(ends) - 1
     while at < last:

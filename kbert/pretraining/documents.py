@@ -1,8 +1,8 @@
-"""What a file of text to be pre-trained on looks like, and its documents as sentences.
+"""Parse files of pre-training text into documents of sentences.
 
 In: the lines of a file. Out: its sentences, and where documents begin. Plain text is read in one of two layouts; JSON lines
-and what WikiExtractor writes (`<doc ...>` to `</doc>`) have a document each, whatever the layout. Tables, wiki markup, HTML and
-JSON that is not lines are no text to learn, and are refused by their look.
+and WikiExtractor's output (`<doc ...>` to `</doc>`) contain one document each, whatever the layout. Tables, wiki markup, HTML
+and JSON that is not lines are rejected by inspection.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from kbert.pretraining.sentences import sentences
 log = logging.getLogger(__name__)
 
 Layout = Literal["sentences", "documents"]
-SAMPLE = 100  # lines that are not blank, by which a file's look is judged
+SAMPLE = 100  # non-blank lines inspected to determine a file's kind
 REFUSED = dict.fromkeys((".tsv", ".csv", ".xlsx", ".xls", ".ods", ".parquet"), "a table")
 REFUSED |= dict.fromkeys((".html", ".htm", ".xml"), "markup")
 REFUSED |= dict.fromkeys((".conll", ".bio", ".bmes", ".bioes", ".iob", ".iob2", ".seg"), "tokens with labels")
@@ -33,7 +33,7 @@ TAGGED = re.compile(r"\S+\s(.*\s)?(O|[BIMES]-\S+)")
 
 
 class Sentence(NamedTuple):
-    """A sentence, the line it is on, from 1, and whether a document begins with it."""
+    """A sentence, its line number from 1, and whether it begins a document."""
 
     text: str
     line: int
@@ -44,13 +44,13 @@ def documents(name: str, lines: Iterable[str], layout: Layout, text_column: str)
     """Yield the sentences of a file.
 
     Args:
-        name: the file, for messages; its ending may say that it is no text.
-        lines: without surrounding white space.
+        name: the file, for messages; its ending may show that it is not text.
+        lines: stripped of surrounding white space.
         layout: of plain text: "sentences", one a line with a blank line between documents, or "documents", one a line.
         text_column: the key of the text in JSON lines.
 
     Raises:
-        DataError: the file is no text to learn, or a line is not what the others are.
+        DataError: the file is not plain text, or a line differs in kind from the others.
     """
     left = enumerate(lines, 1)
     head: list[tuple[int, str]] = []
@@ -64,15 +64,15 @@ def documents(name: str, lines: Iterable[str], layout: Layout, text_column: str)
     look = refused(name, shown)
     if look:
         raise DataError(
-            f"{name}: {look}, of which the text alone is to be learnt; write it as plain text, a sentence or a document a "
+            f"{name}: {look}, but pre-training needs the text only; write it as plain text, a sentence or a document a "
             f'line, or as JSON lines {{"{text_column}": ...}}'
         )
     numbered = itertools.chain(head, left)
     if shown and _object(shown[0]) is not None:
-        log.info("%s: JSON lines, of which %r is read, a document each", name, text_column)
+        log.info("%s: reading JSON lines, %r of each as a document", name, text_column)
         yield from _in_documents(name, numbered, lambda line: _texts(line, text_column))
     elif shown and DOC.fullmatch(shown[0]):
-        log.info("%s: as WikiExtractor writes it, a document from <doc> to </doc>", name)
+        log.info("%s: reading WikiExtractor's output, a document from <doc> to </doc>", name)
         yield from _extracted(name, numbered)
     elif layout == "documents":
         yield from _in_documents(name, numbered, lambda line: [line])
@@ -85,7 +85,7 @@ def documents(name: str, lines: Iterable[str], layout: Layout, text_column: str)
 
 
 def refused(name: str, lines: Sequence[str]) -> str:
-    """Why a file is no text to learn, by its ending and its first lines; empty where nothing speaks against it."""
+    """Return why a file is not text to learn from, judged by its ending and first lines; empty if it is."""
     if look := REFUSED.get(Path(name.removesuffix(".gz")).suffix.lower()):
         return look
     if not lines:
@@ -94,7 +94,7 @@ def refused(name: str, lines: Sequence[str]) -> str:
     if first in ("[", "{") or first.startswith(("[{", '["')):
         return "JSON that is not one object a line"
     if first.startswith(("<!doctype", "<html", "<?xml", "<mediawiki")):
-        return "markup (WikiExtractor takes the text out of a dump of Wikipedia)"
+        return "markup (WikiExtractor extracts the text of a Wikipedia dump)"
     if first.startswith("%pdf"):
         return "a PDF document"
     if not DOC.fullmatch(lines[0]) and sum(bool(TAG.search(line)) for line in lines) > most:
@@ -102,7 +102,7 @@ def refused(name: str, lines: Sequence[str]) -> str:
     if len(lines) < 3:
         return ""
     if sum(bool(WIKI.search(line)) for line in lines) > most:
-        return "wiki markup (WikiExtractor takes the text out of a dump of Wikipedia)"
+        return "wiki markup (WikiExtractor extracts the text of a Wikipedia dump)"
     tabs = {line.count("\t") for line in lines}
     if len(tabs) == 1 and tabs != {0}:
         return f"a table of {tabs.pop() + 1} columns"
@@ -125,19 +125,19 @@ def _object(line: str) -> dict[str, Any] | None:
 
 
 def _texts(line: str, column: str) -> list[str]:
-    """Return the lines of the text in a JSON object."""
+    """Return the lines of text in a JSON object."""
     row = _object(line)
     if row is None:
         raise ValueError(f"not a JSON object: {line[:60]!r}")
     if column not in row:
-        raise ValueError(f"no key {column!r}; the object has: {', '.join(row) or 'none'}; --text_column names another")
+        raise ValueError(f"no key {column!r}; the object has: {', '.join(row) or 'none'}; set another with --text_column")
     if not isinstance(row[column], str):
         raise ValueError(f"key {column!r}: expected a string, found {json.dumps(row[column])[:60]}")
     return row[column].splitlines()
 
 
 def _in_documents(name: str, numbered: Iterable[tuple[int, str]], texts: Callable[[str], list[str]]) -> Iterator[Sentence]:
-    """Yield the sentences of documents that have a line each."""
+    """Yield the sentences of documents that take a line each."""
     for number, line in numbered:
         opens = True
         try:

@@ -1,8 +1,8 @@
-"""Examples of an epoch as arrays: random partners found, pairs cut to length, packed and masked.
+"""Build an epoch's examples as arrays: find random partners, truncate pairs, pack and mask.
 
-In: a corpus's `Tokens`, the records of `cutting`, and numbers of examples. Out: `Arrays`. Everything drawn here is a
-function of (seed, epoch, example), so that each epoch has other masks and partners, and an example the same ones
-whichever batch, process or interrupted run asks for it.
+In: a corpus's `Tokens`, the records of `cutting`, and numbers of examples. Out: `Arrays`. All random choices are a
+function of (seed, epoch, example), so each epoch has other masks and partners, but an example has the same ones
+in whichever batch, process or resumed run it is built.
 """
 
 import logging
@@ -22,10 +22,10 @@ from kbert.pretraining.tokens import Tokens, continues, let_go, pieces
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 1 << 20  # ids looked at for a warning
-MOSTLY, RARELY, OFTEN_UNKNOWN = 0.9, 0.1, 0.05  # shares of a corpus that are worth a warning
+AT_ONCE = 1 << 20  # ids inspected for a warning
+MOSTLY, RARELY, OFTEN_UNKNOWN = 0.9, 0.1, 0.05  # shares of a corpus that trigger a warning
 PARTNER, POPS_A, POPS_B = range(8, 11)  # streams of random numbers
-# What the label of an example's pair is: as in the reference, 1 is the second segment that does not follow the first.
+# Labels of pairs, as in the reference: 1 if the second segment does not follow the first.
 LABELS = np.array([-1, 0, 1, 1], np.int32)  # by kind: ALONE, NEXT, SWAPPED, RANDOM
 
 
@@ -36,9 +36,9 @@ class Arrays:
     Attributes:
         token_ids, segment_ids: int32 [examples, tokens].
         lengths: int64 [examples], tokens of each.
-        positions, labels: int32 [examples, predictions]: the masked places and what was there.
+        positions, labels: int32 [examples, predictions]: the masked positions and the original ids.
         counts: int64 [examples], predictions of each.
-        pair: int32 [examples]: 0 where the second segment follows the first, 1 where not, -1 where there is no pair.
+        pair: int32 [examples]: 0 if the second segment follows the first, 1 if not, -1 if there is no pair.
     """
 
     token_ids: np.ndarray
@@ -51,36 +51,36 @@ class Arrays:
 
 
 class Examples(Protocol):
-    """Where a training run's examples come from: text, or shards that were made of it."""
+    """A source of training examples: text, or shards made from text."""
 
-    digest: int  # of all that they are made of, so that a run is not continued on others
-    most: int  # predictions of an example, at most
+    digest: int  # of all their data, so that a run is not resumed with other data
+    most: int  # maximum predictions of an example
 
     def __len__(self) -> int:
-        """Examples of an epoch."""
+        """Return the number of examples of an epoch."""
 
     def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
-        """Return the examples of these numbers as that epoch has them, or each its own."""
+        """Build the examples of these numbers for one epoch, or an epoch for each."""
 
     def where(self, number: int) -> str:
-        """Return where an example is from, for a message."""
+        """Return where an example comes from, for messages."""
 
     def frequencies(self) -> np.ndarray:
-        """Return how often each piece is in them, or in a share of them: int64 [vocabulary]."""
+        """Count each piece in the examples, or in a sample of them: int64 [vocabulary]."""
 
 
 class TextExamples:
-    """Examples made of a corpus, again each epoch.
+    """Examples built from a corpus, re-masked each epoch.
 
     Args:
         tokens: the corpus.
-        vocabulary: the tokens in the order of their ids.
-        how: how documents are cut.
-        masked: how tokens are masked.
-        seed: of everything that is drawn.
+        vocabulary: the tokens in id order.
+        how: options for cutting documents.
+        masked: options for masking tokens.
+        seed: seed of all random choices.
 
     Raises:
-        DataError: the objective needs pairs and the corpus has none.
+        DataError: the objective needs pairs but the corpus has none.
     """
 
     def __init__(self, tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking, seed: int):
@@ -96,7 +96,7 @@ class TextExamples:
 
     def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
         record = self.records[numbers]
-        key = keys(self.seed, epoch, record["start"])  # no two examples start alike
+        key = keys(self.seed, epoch, record["start"])  # starts are unique to examples
         start_a, start_b = record["start"].astype(np.int64), record["start"].astype(np.int64) + record["length"]
         length_a, length_b = record["length"].astype(np.int64), record["length_b"].astype(np.int64)
         random = record["kind"] == RANDOM
@@ -106,7 +106,7 @@ class TextExamples:
         start_a, start_b = np.where(swapped, start_b, start_a), np.where(swapped, start_a, start_b)
         length_a, length_b = np.where(swapped, length_b, length_a), np.where(swapped, length_a, length_b)
 
-        # The longer one gives a token from either end until the pair fits, the second one when they are equal.
+        # Tokens are removed from the longer one, at either end, until the pair fits; from the second one if they are equal.
         pair = record["kind"] != ALONE
         room = self.how.max_length - 2 - pair
         keep_a = np.minimum(length_a, np.maximum(room - length_b, room - room // 2))
@@ -116,12 +116,12 @@ class TextExamples:
 
         lengths = keep_a + 2 + np.where(pair, keep_b + 1, 0)
         place = np.arange(int(lengths.max(initial=0)), dtype=np.int32)[None, :]
-        end_a = (1 + keep_a).astype(np.int32)[:, None]  # of the first [SEP]
-        end = (lengths - 1).astype(np.int32)[:, None]  # of the last
+        end_a = (1 + keep_a).astype(np.int32)[:, None]  # position of the first [SEP]
+        end = (lengths - 1).astype(np.int32)[:, None]  # position of the last
         second = place > end_a
         source = np.where(second, (start_b - keep_a - 2)[:, None], (start_a - 1)[:, None])
         source += place
-        packed = self.tokens.ids.take(source, mode="clip")  # what is no token of either is overwritten
+        packed = self.tokens.ids.take(source, mode="clip")  # positions of neither segment are overwritten
         let_go(self.records)
         self.tokens.let_go()
         rows = np.arange(len(lengths))[:, None]
@@ -152,11 +152,11 @@ class TextExamples:
         return np.where(self.special.maskable, counts, 0)
 
     def _partners(self, record: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Start and length of a random stretch for each record: whole sentences, as many as it wants, from another document."""
+        """Draw a random span for each record, whole sentences of another document; return starts and lengths."""
         draws = uniforms(key, PARTNER, 2)
         documents, ends = self.tokens.documents, self.tokens.ends
         other = (draws[:, 0] * (len(documents) - 1)).astype(np.int64)
-        other += other >= record["document"].astype(np.int64)  # every document but the example's own
+        other += other >= record["document"].astype(np.int64)  # skip the example's own document
         chosen = documents[other]
         first, last = chosen["first"].astype(np.int64), chosen["last"].astype(np.int64)
         sentence = first + (draws[:, 1] * (last - first)).astype(np.int64)
@@ -166,7 +166,7 @@ class TextExamples:
 
 
 def warn(tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking) -> None:
-    """Say what a corpus cannot give to the objective or to the masks that were asked for, though examples can be made."""
+    """Warn about what a corpus lacks for the objective or the masks, although examples can be built."""
     documents = tokens.documents
     alone = int((documents["last"] - documents["first"] == 1).sum())
     if how.objective != "mlm" and alone > MOSTLY * len(documents):
@@ -186,25 +186,25 @@ def warn(tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking) -
     if masked.unit != "piece" and chinese.sum() > RARELY * len(sample) and not continues(sample[chinese]).any():
         log.warning(
             "--mask_unit=%s: without --segmenter (jieba, or your own) each Chinese character, %.0f %% of the tokens, is a word "
-            "by itself",
+            "of its own",
             masked.unit, 100 * chinese.mean(),
         )  # fmt: skip
 
 
 def check_pairs(tokens: Tokens, how: Cut) -> None:
-    """Raise DataError when an objective with pairs meets a corpus that has none."""
+    """Raise DataError if the objective needs pairs but the corpus has none."""
     if how.objective == "mlm":
         return
     documents = tokens.documents
     sentences = int((documents["last"] - documents["first"]).max(initial=0))
     if sentences < 2:
         raise DataError(
-            f"--objective={how.objective} needs documents of two sentences or more, and all {len(documents):,} have one; "
+            f"--objective={how.objective} needs documents of two sentences or more, but all {len(documents):,} have one; "
             "--objective=mlm needs none. (Is a line a document? --layout=documents cuts it into sentences.)"
         )
     if how.objective == "mlm+nsp" and len(documents) < 2:
         raise DataError(
-            "--objective=mlm+nsp takes half of its pairs from another document, and there is one document only; are "
+            "--objective=mlm+nsp takes half of its pairs from another document, but there is only one document; are "
             "blank lines missing between documents, or is a line a document (--layout=documents)? "
-            "--objective=mlm and mlm+sop need one only"
+            "--objective=mlm and mlm+sop need only one"
         )

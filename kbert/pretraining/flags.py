@@ -14,11 +14,11 @@ class ShardFlags(ExampleFlags):
     output: str = flag(help="Where the shards go.")
     vocab: str = flag(help="The vocabulary, a token a line.")
     lowercase: bool = flag(False, help="Lowercase the text and strip its accents, for an uncased model.")
-    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag("mlm+nsp", help="As kbert.pretrain has it.")
+    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag("mlm+nsp", help="As in kbert.pretrain.")
     max_length: int = flag(128, help="Longest example, in tokens, with [CLS] and [SEP].", low=5)
     passes: int = flag(10, help="Differently masked passes over the text.", low=1)
     shards: int = flag(16, help="Shards to write.", low=1, high=99_999)
-    seed: int = flag(0, help="Seed of all that is drawn.", low=0, high=2**32 - 1)
+    seed: int = flag(0, help="Seed of all random choices.", low=0, high=2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
-"""Which tokens of an example are predicted, and what is in their place, for many examples at once.
+"""Choose which tokens of an example to predict and what replaces them, for many examples at once.
 
-In: padded ids, which of them may be masked, where words continue, and a key for each example. Out: the ids to read,
-the places to predict and what was there. A place is chosen piece by piece (Devlin et al. 2019, section 3.1), by whole
+In: padded ids, which of them may be masked, where words continue, and a key for each example. Out: the input ids,
+the positions to predict and the original ids. Positions are chosen piece by piece (Devlin et al. 2019, section 3.1), by whole
 words (google-research/bert, 2019), or in spans of words whose number is geometric (Joshi et al. 2020, SpanBERT, section
-3.1); of what is chosen 80 % becomes [MASK], 10 % a random piece and 10 % stays: piece by piece, or span by span.
+3.1); of the chosen pieces 80 % become [MASK], 10 % a random piece and 10 % stay: decided piece by piece, or span by span.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from kbert.pretraining.randomness import bits, bits_at, unit
 
 MaskUnit = Literal["piece", "word", "span"]
 
-SPAN_P, LONGEST_SPAN = 0.2, 10  # of the geometric distribution of a span's words, cut and normalised as in SpanBERT
+SPAN_P, LONGEST_SPAN = 0.2, 10  # geometric distribution of a span's words, truncated and normalised as in SpanBERT
 LENGTHS = np.cumsum(SPAN_P * (1 - SPAN_P) ** np.arange(LONGEST_SPAN))
 CHOICE, FATE, SPAN = 16, 17, 19  # streams of random numbers; those of cutting and partners are below
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are masked.
+    """Options for masking tokens.
 
     Attributes:
         unit: what is masked as a whole.
-        rate: share of an example's tokens that are predicted, [CLS] and [SEP] counted as the reference does.
-        most: predictions an example, at most.
+        rate: fraction of an example's tokens to predict, counting [CLS] and [SEP] as the reference does.
+        most: maximum predictions an example.
     """
 
     unit: MaskUnit = "piece"
@@ -40,12 +40,12 @@ class Masking:
 
 @dataclass(frozen=True)
 class Special:
-    """What a vocabulary says of masking.
+    """A vocabulary's ids for masking.
 
     Attributes:
         mask_id: the id of [MASK].
-        maskable: bool [vocabulary], which pieces may be predicted: all but special ones.
-        replacements: int32, the pieces that may be in for others: neither special nor [unusedN].
+        maskable: bool [vocabulary], which pieces may be predicted: all but special tokens.
+        replacements: int32, the pieces that may replace others: neither special nor [unusedN].
     """
 
     mask_id: int
@@ -63,12 +63,12 @@ class Special:
 
 @dataclass(frozen=True)
 class Masked:
-    """Examples with some tokens to predict.
+    """Examples with tokens to predict.
 
     Attributes:
-        token_ids: int32 [examples, tokens], as the model reads them.
+        token_ids: int32 [examples, tokens], the model's input.
         positions: int32 [examples, predictions], rising; 0 after an example's own.
-        labels: int32 [examples, predictions], what was there; 0 after an example's own.
+        labels: int32 [examples, predictions], the original ids; 0 after an example's own.
         counts: int64 [examples], predictions of each.
     """
 
@@ -79,11 +79,11 @@ class Masked:
 
 
 def mask(ids: np.ndarray, goes_on: np.ndarray, special: Special, how: Masking, key: np.ndarray, pad_id: int) -> Masked:
-    """Choose and replace tokens.
+    """Choose tokens to predict, and replace them.
 
     Args:
         ids: int32 [examples, tokens], padded with `pad_id`.
-        goes_on: bool, where a token belongs to the word of the token before it.
+        goes_on: bool, whether a token belongs to the word of the token before it.
         key: uint64 [examples]; the same key and ids give the same masks, whatever else is in the call.
     """
     maskable = special.maskable[ids]
@@ -103,7 +103,7 @@ def mask(ids: np.ndarray, goes_on: np.ndarray, special: Special, how: Masking, k
     there = ids[rows, columns]
     draws = bits_at(key[rows], FATE, columns)
     fate = unit(draws if fates is None else fates[rows, columns])
-    # Of the same draw the lower half, which the fate hardly sees.
+    # Uses the lower half of the same draw, which the fate hardly depends on.
     piece = (draws & np.uint64(0xFFFFFFFF)) * np.uint64(len(special.replacements)) >> np.uint64(32)
     stand_in = special.replacements[piece.astype(np.int64)]
     replaced = ids.astype(np.int32)
@@ -118,9 +118,9 @@ def mask(ids: np.ndarray, goes_on: np.ndarray, special: Special, how: Masking, k
 
 
 def _pieces(maskable: np.ndarray, wanted: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """`wanted` pieces of each example, all equally likely."""
+    """Choose `wanted` pieces of each example, all equally likely."""
     width = maskable.shape[1]
-    # Each piece's lot is 32 bits, the lowest its place, so that no two are the same; the special ones come last.
+    # Each piece draws 32 bits, with its position in the lowest, so that no two are equal; special pieces sort last.
     places = max(1, (width - 1).bit_length())
     lots = bits(key, CHOICE, (width + 1) // 2).view("<u4")[:, :width] & np.uint32((1 << 31) - (1 << places))
     lots |= np.arange(width, dtype=np.uint32) | (~maskable).astype(np.uint32) << np.uint32(31)
@@ -129,11 +129,11 @@ def _pieces(maskable: np.ndarray, wanted: np.ndarray, key: np.ndarray) -> np.nda
 
 
 def _words(maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Whole words in random order, each that still fits, as the reference takes them."""
+    """Choose whole words in random order, skipping those that no longer fit, as the reference does."""
     width = maskable.shape[1]
     place = np.arange(width)
-    head = np.maximum.accumulate(np.where(opens, place, 0), 1)  # the place of each token's word
-    # Each word's lot with the place in its lowest bits, so that a word's tokens stay together when they are sorted.
+    head = np.maximum.accumulate(np.where(opens, place, 0), 1)  # the position of each token's word
+    # Each word draws a number with its position in the lowest bits, so that a word's tokens stay together in sorting.
     lots = np.take_along_axis(bits(key, CHOICE, width), head, 1) >> np.uint64(1) & ~np.uint64(0xFFFF)
     order = np.argsort(np.where(maskable, lots | place.astype(np.uint64), ~np.uint64(0)), axis=1)
     head = np.take_along_axis(np.where(maskable, head, width + place), order, 1)
@@ -147,7 +147,7 @@ def _words(maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.
     taken = np.zeros_like(alive)
     alive &= length <= left[:, None]
     while alive.any():
-        # Words fit as long as all before them do; the first that does not is passed over, and those too long by now.
+        # Words fit as long as all before them do; the first that does not is skipped, and so are those too long by now.
         total = np.take_along_axis(np.cumsum(alive, 1), last, 1)  # tokens up to each word's end
         fits = alive & (total <= left[:, None])
         taken |= fits
@@ -161,7 +161,7 @@ def _words(maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.
 
 
 def _spans(maskable: np.ndarray, opens: np.ndarray, wanted: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of words one after the other, the last cut where enough is chosen, and a random word for each span's tokens."""
+    """Choose spans of words in turn, truncating the last when enough are chosen, and a random word for each span's tokens."""
     stretch = np.cumsum(~maskable, 1)  # a span does not cross [SEP]
     word = np.cumsum(opens, 1)
     chosen = np.zeros_like(maskable)

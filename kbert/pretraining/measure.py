@@ -1,8 +1,8 @@
-"""A pre-trained model's figures on held-out examples.
+"""Measure a pre-trained model on held-out examples.
 
-In: a model, batches, and how often each piece is in the training text. Out: for the masked LM loss (nats a
-prediction), perplexity, accuracy, and the loss of a guess from those frequencies alone, which a model that has learnt
-anything of context is below; for pairs loss and accuracy, and the larger class's share of them.
+In: a model, batches, and the frequency of each piece in the training text. Out: for the masked LM loss (nats a
+prediction), perplexity, accuracy, and the unigram loss, that of guessing by those frequencies alone, which a model that
+uses context stays below; for pairs loss and accuracy, and the share of the larger class.
 """
 
 import math
@@ -18,7 +18,7 @@ from kbert.pretraining.batches import PretrainingBatches
 
 
 def unigram(counts: np.ndarray) -> np.ndarray:
-    """Return the nats of each piece under its frequency, with one added to each count: float64 [vocabulary]."""
+    """Return the negative log likelihood, in nats, of each piece under add-one smoothed counts: float64 [vocabulary]."""
     counts = counts.astype(np.float64) + 1.0
     return np.asarray(-np.log(counts / counts.sum()))
 
@@ -26,18 +26,18 @@ def unigram(counts: np.ndarray) -> np.ndarray:
 def measurer(
     model: keras.Model, batches: PretrainingBatches, count: int, unigram_nll: np.ndarray
 ) -> Callable[[], dict[str, Any]]:
-    """Return a function that gives the model's figures as it is now, over the first batches, always the same.
+    """Return a function that computes the current model's figures over the first batches, always the same ones.
 
     Args:
         model: from inputs to logits by name, "mlm" among them; float32.
-        count: batches.
+        count: number of batches.
         unigram_nll: see `unigram`.
     """
 
     @graphs.function(reduce_retracing=True)
     def sums(inputs: Any, targets: Any, weights: Any) -> dict[str, list[tf.Tensor]]:
         outputs = model(inputs, training=False)
-        outputs = {**outputs, "mlm": outputs["mlm"][..., : len(unigram_nll)]}  # what is served: no unused row of the table
+        outputs = {**outputs, "mlm": outputs["mlm"][..., : len(unigram_nll)]}  # as served: without unused rows
         found = {}
         for name, target in targets.items():
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target, outputs[name])
@@ -66,7 +66,7 @@ def measurer(
         }
         for name in totals.keys() - {"mlm", "guess"}:
             loss, right, seen, not_next = (value / max(totals[name][2], 1) for value in totals[name].tolist())
-            larger = max(not_next, 1 - not_next)  # what always the same answer reaches
+            larger = max(not_next, 1 - not_next)  # accuracy of a constant prediction
             report[name] = {"loss": loss, "accuracy": right, "larger_class": larger, "pairs": int(totals[name][2])}
             report["loss"] += report[name]["loss"]
         return report

@@ -1,7 +1,7 @@
-"""Random numbers that are a function of what they are for: no state, any number of them at once.
+"""Draw random numbers as functions of their purpose: no state, any number of them at once.
 
-In: a seed and the numbers of things (an epoch, an example, a position). Out: uniform numbers that are
-the same wherever, whenever and in whatever company they are drawn. They are SplitMix64's (Steele et al.
+In: a seed and the numbers of things (an epoch, an example, a position). Out: uniform numbers that do
+not depend on where, when or with what others they are drawn. They are SplitMix64's (Steele et al.
 2014, "Fast Splittable Pseudorandom Number Generators"), one generator for each key.
 """
 
@@ -15,7 +15,7 @@ GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step, the golden ratio
 
 
 def keys(*numbers: Any) -> np.ndarray:
-    """Return a key for each combination of whole numbers or arrays of them; arrays are of one shape, the key's."""
+    """Combine whole numbers or arrays of them into keys; arrays have one shape, that of the keys."""
     key = np.zeros(np.broadcast(*numbers).shape, np.uint64)
     with np.errstate(over="ignore"):
         for number in numbers:
@@ -24,30 +24,30 @@ def keys(*numbers: Any) -> np.ndarray:
 
 
 def bits(key: np.ndarray, stream: int, count: int) -> np.ndarray:
-    """`count` random words for each key, uint64 [keys, count]; each stream has its own."""
+    """Return `count` random words for each key, uint64 [keys, count]; streams are independent."""
     start = keys(key, np.uint64(stream))
     with np.errstate(over="ignore"):
         return mixed(start[:, None] + GAMMA * np.arange(1, count + 1, dtype=np.uint64)[None, :])
 
 
 def bits_at(key: np.ndarray, stream: int, places: np.ndarray) -> np.ndarray:
-    """Return the words that are at these places, from 0, of `bits`, one for each key: uint64 [keys]."""
+    """Return one word of `bits` for each key, at these positions from 0: uint64 [keys]."""
     with np.errstate(over="ignore"):
         return mixed(keys(key, np.uint64(stream)) + GAMMA * (places.astype(np.uint64) + np.uint64(1)))
 
 
 def uniforms(key: np.ndarray, stream: int, count: int) -> np.ndarray:
-    """`count` numbers from 0, below 1, for each key: float64 [keys, count]."""
+    """Return `count` numbers from 0, below 1, for each key: float64 [keys, count]."""
     return unit(bits(key, stream, count))
 
 
 def unit(words: np.ndarray) -> np.ndarray:
-    """Random words as numbers from 0, below 1, float64."""
+    """Convert random words to numbers from 0, below 1, float64."""
     return np.asarray((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def heads(key: np.ndarray, stream: int, tosses: np.ndarray) -> np.ndarray:
-    """Return how many of each key's tosses of a fair coin show heads, int64 [keys]."""
+    """Return the number of heads in each key's tosses of a fair coin, int64 [keys]."""
     found = np.zeros(len(tosses), np.int64)
     rows = np.nonzero(tosses)[0]
     if len(rows):

@@ -1,8 +1,8 @@
-"""Pre-training examples as TFRecord shards, in the layout of google-research/bert, which reads and is read alike.
+"""Write and read pre-training examples as TFRecord shards, interchangeable with google-research/bert's.
 
 In: `Arrays`. Out: serialised tf.train.Examples with the features of `create_pretraining_data.py`, padded to the longest
-input; and from shards `Examples` again. The bytes are put together by numpy for many examples at once, since protocol
-buffers made one by one in Python take longer than all the rest.
+input; and from shards `Examples` again. The bytes are built by numpy for many examples at once, since building protocol
+buffers one by one in Python would dominate the time.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from kbert.progress import over
 BEHIND, AROUND = 4, 16  # bytes of a record's frame: a checksum after it; that, its length and the length's checksum
 PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("file", "<u4")])
 AT_ONCE = 2048  # records
-FREQUENCY_ROWS = 20_000  # examples that tell how often pieces are
+FREQUENCY_ROWS = 20_000  # examples sampled for the frequencies of pieces
 ENDING = ".tfrecord"
 
 
 def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
-    """Yield each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions; all are of one size."""
+    """Serialise each example as a tf.train.Example, padded to `max_length` tokens and `most` predictions; all of one size."""
     count = len(arrays.lengths)
 
     def wide(values: np.ndarray, width: int) -> np.ndarray:
@@ -61,14 +61,14 @@ def serialised(arrays: Arrays, max_length: int, most: int) -> Iterator[bytes]:
 
 
 def _entry(name: str, kind: int, packed: np.ndarray) -> np.ndarray:
-    """Return each example's entry in the map of features, uint8 [examples, bytes].
+    """Encode each example's entry in the map of features, uint8 [examples, bytes].
 
     Args:
         kind: the field of `Feature` that holds the list.
         packed: the numbers of the list, uint8 [examples, bytes].
     """
     size = packed.shape[1]
-    listed = b"\x0a" + _varint(size)  # a tag and the length of what is after, here and below
+    listed = b"\x0a" + _varint(size)  # a tag and the length of what follows, here and below
     feature = bytes([kind << 3 | 2]) + _varint(len(listed) + size) + listed
     entry = b"\x0a" + _varint(len(name)) + name.encode() + b"\x12" + _varint(len(feature) + size) + feature
     head = np.frombuffer(b"\x0a" + _varint(len(entry) + size) + entry, np.uint8)
@@ -85,9 +85,9 @@ def _varint(value: int) -> bytes:
 
 
 def _varints(values: np.ndarray) -> np.ndarray:
-    """Whole numbers from 0, [rows, numbers], as protocol buffers pack them: uint8 [rows, bytes].
+    """Encode whole numbers from 0, [rows, numbers], as protocol buffers' varints: uint8 [rows, bytes].
 
-    Each takes as many bytes as the largest needs, which protocol buffers allow, so that rows are of one length.
+    Each takes as many bytes as the largest needs, which protocol buffers allow, so that rows have one length.
     """
     highest = int(values.max(initial=0))
     width = len(_varint(highest))
@@ -96,21 +96,21 @@ def _varints(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.uint16 if highest < 1 << 16 else np.uint32)
     found = np.empty((*values.shape, width), np.uint8)
     for place in range(width - 1):
-        np.bitwise_or(values >> 7 * place, 128, out=found[..., place], casting="unsafe")  # of which the lowest byte is kept
+        np.bitwise_or(values >> 7 * place, 128, out=found[..., place], casting="unsafe")  # keeps the lowest byte
     found[..., -1] = values >> 7 * (width - 1)
     return found.reshape(len(values), -1)
 
 
 def write_shard(path: Path, examples: TextExamples, passes: int, positions: range, seed: int) -> int:
-    """Write the examples at these positions of a permutation of `passes` epochs as one shard, which appears when it is whole.
+    """Write the examples at these positions of a permutation of `passes` epochs as one shard, atomically.
 
     Returns:
-        How many were written.
+        The number of examples written.
     """
     total = passes * len(examples)
     try:
         with replaced(path) as beside, tf.io.TFRecordWriter(str(beside)) as writer:
-            write = super(tf.io.TFRecordWriter, writer).write  # its own does no more, a million times
+            write = super(tf.io.TFRecordWriter, writer).write  # skips the override, which adds nothing
             for start in range(positions.start, positions.stop, AT_ONCE):
                 some = permuted(np.arange(start, min(start + AT_ONCE, positions.stop)), total, seed, 0)
                 arrays = examples.read(some % len(examples), some // len(examples))
@@ -122,22 +122,22 @@ def write_shard(path: Path, examples: TextExamples, passes: int, positions: rang
 
 
 def is_records(source: str) -> bool:
-    """Return whether a source names shards, by its own ending or those of the files that it finds."""
+    """Return whether a source is made of shards, by its own ending or those of its files."""
     return any(ENDING in Path(name).name for name in (source, *glob.glob(os.path.expanduser(source))))
 
 
 class RecordExamples:
-    """Examples of shards, any of them by number; each epoch the same, as they were written.
+    """Examples of shards, accessible by number; the same in each epoch.
 
     Args:
         source: the shards, a glob.
-        vocabulary_size: of the model; ids beyond it are an error.
-        max_length: tokens that the model reads; examples that are longer are an error.
+        vocabulary_size: the model's; a larger id is an error.
+        max_length: maximum tokens of the model; a longer example is an error.
         pairs: whether the model learns pairs.
-        skip: leave out a shard that is damaged, and say so, where it would be an error.
+        skip: omit damaged shards with a warning instead of an error.
 
     Raises:
-        DataError: there is no shard, or one is damaged, cut short, empty, or of other sizes.
+        DataError: there are no shards, or one is damaged, truncated, empty, or of other sizes.
     """
 
     def __init__(self, source: str, *, vocabulary_size: int, max_length: int, pairs: bool, skip: bool = False):
@@ -154,7 +154,7 @@ class RecordExamples:
                 sizes, contents = _surveyed(name)
             except DataError as error:
                 if not skip:
-                    raise DataError(f"{error}; make it anew, or go on without it by --skip_damaged_shards") from None
+                    raise DataError(f"{error}; make it again, or continue without it by --skip_damaged_shards") from None
                 self.damaged.append(str(error))
                 continue
             places = np.empty(len(sizes), PLACE)
@@ -170,7 +170,7 @@ class RecordExamples:
         self._open: dict[int, int] = {}
         numbers = np.unique(np.linspace(0, len(self) - 1, AT_ONCE).astype(np.int64))
         sample = self.read(numbers, 0)
-        self.most = self._parsed(numbers)["masked_lm_positions"].shape[1]  # as they are padded
+        self.most = self._parsed(numbers)["masked_lm_positions"].shape[1]  # padded length
         if pairs and (sample.pair < 0).all():
             raise DataError(f"{self.names[0]}: its examples are no pairs; they were made for --objective=mlm")
 
@@ -182,14 +182,14 @@ class RecordExamples:
         return f"{self.names[file]}: record {number - int(np.searchsorted(self._places['file'], file)) + 1}"
 
     def _parsed(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the features of these records, padded to the longest."""
+        """Parse these records, padded to the longest."""
         places = self._places[numbers].tolist()
         records = [os.pread(self._descriptor(file), size, start) for start, size, file in places]
         try:
             return {name: values.numpy() for name, values in _parse(tf.constant(records)).items()}
         except tf.errors.InvalidArgumentError as error:
             where = self.where(int(numbers[0]))
-            raise DataError(f"{where} or one behind it: not a pre-training example: {error.message}") from None
+            raise DataError(f"{where} or a later one: not a pre-training example: {error.message}") from None
 
     def read(self, numbers: np.ndarray, epoch: int | np.ndarray) -> Arrays:
         parsed = self._parsed(numbers)
@@ -201,10 +201,10 @@ class RecordExamples:
             where = self.where(int(numbers[lengths.argmax()]))
             raise DataError(f"{where}: has {width} tokens, the model reads --max_length={self.max_length}")
         for values, limit, meant in (
-            (ids, self.vocabulary_size, "id {}, and the model {:,} tokens; was it made with another vocabulary?"),
-            (labels, self.vocabulary_size, "the masked id {}, and the model {:,} tokens; was it made with another vocabulary?"),
+            (ids, self.vocabulary_size, "id {}, but the model has {:,} tokens; was it made with another vocabulary?"),
+            (labels, self.vocabulary_size, "masked id {}, but the model has {:,} tokens; was it made with another vocabulary?"),
             (parsed["masked_lm_positions"][:, :most], lengths[:, None], "a masked position {} beyond its tokens"),
-            (parsed["segment_ids"], 2, "segment {}, and there are {}"),
+            (parsed["segment_ids"], 2, "segment {}, but there are {}"),
         ):
             if (wrong := np.argwhere((values < 0) | (values >= np.maximum(limit, 1)))).size:
                 row, column = wrong[0]
@@ -237,10 +237,10 @@ class RecordExamples:
 
 
 def _surveyed(name: str) -> tuple[np.ndarray, bytes]:
-    """Return the bytes of each record of a shard, int64, and what tells its records from others; all checksums are compared.
+    """Return the length of each record of a shard, int64, and a digest of the records; verify all checksums.
 
     Raises:
-        DataError: it is damaged, cut short or empty.
+        DataError: it is damaged, truncated or empty.
     """
     sizes: list[np.ndarray] = []
     digest = 0
@@ -254,7 +254,7 @@ def _surveyed(name: str) -> tuple[np.ndarray, bytes]:
         with contextlib.suppress(tf.errors.OpError):
             for _ in tf.data.TFRecordDataset(name).skip(whole):
                 whole += 1
-        raise DataError(f"{name}: damaged or cut short behind record {whole:,}") from None
+        raise DataError(f"{name}: damaged or cut short after record {whole:,}") from None
     except (tf.errors.OpError, OSError) as error:
         raise DataError(f"{name}: not readable: {getattr(error, 'message', error)}") from None
     if not sizes:

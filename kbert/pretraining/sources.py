@@ -1,6 +1,6 @@
-"""What a pre-training run learns from, and what is held out of it.
+"""Open a pre-training run's training and held-out examples.
 
-In: the sources that the flags name, plain text or shards. Out: `Examples` of both.
+In: the sources given by flags, plain text or shards. Out: `Examples` of both.
 """
 
 import dataclasses
@@ -29,20 +29,20 @@ log = logging.getLogger(__name__)
 def learnt_and_held_out(
     train: PretrainConfig, options: PretrainOptions, model: ModelConfig, tokenizer: Tokenizer
 ) -> tuple[Examples, Examples]:
-    """Return the examples of a run.
+    """Open the training and the held-out examples of a run.
 
     Args:
-        train: names the sources, and how text is read.
+        train: the sources, and how to read text.
         options: the objective.
         model: the model's configuration.
         tokenizer: the model's.
 
     Returns:
-        What is learnt, and what is held out.
+        The training examples and the held-out examples.
 
     Raises:
-        DataError: text or shards that are missing, damaged, of another vocabulary, or too little to hold any out.
-        UsageError: shards of another objective, or of which nothing can be held out.
+        DataError: text or shards are missing, damaged, of another vocabulary, or too few to hold any out.
+        UsageError: the shards have another objective, or cannot be split.
     """
 
     def records(source: str) -> RecordExamples:
@@ -65,7 +65,7 @@ def learnt_and_held_out(
         try:
             return text(tokens)
         except DataError as error:
-            raise DataError(f"held out: {error}. Or hold more out: --dev_fraction, --dev_data") from None
+            raise DataError(f"held out: {error}. Hold more out with --dev_fraction or --dev_data") from None
 
     examples: Examples
     held: Examples
@@ -87,34 +87,34 @@ def learnt_and_held_out(
 def text_examples(
     tokens: Tokens, vocabulary: Sequence[str], flags: ExampleFlags, objective: Objective, max_length: int, seed: int
 ) -> TextExamples:
-    """Return the examples of a corpus as the flags have them; see `TextExamples`."""
+    """Build the examples of a corpus from the flags; see `TextExamples`."""
     how = Cut(objective, max_length, flags.short_seq_prob)
     masking = Masking(flags.mask_unit, flags.mask_rate, flags.predictions(max_length))
     return TextExamples(tokens, vocabulary, how, masking, seed)
 
 
 def _split(train: PretrainConfig, tokenizer: Tokenizer) -> tuple[Tokens, Tokens]:
-    """Return the text without the documents that are held out of it, and these."""
+    """Split the text into training and held-out documents."""
     source = train.train_data
     if is_records(source):
-        raise UsageError("--train_data names shards, of which no documents can be held out; name shards or text by --dev_data")
+        raise UsageError("--train_data holds shards, which cannot be split; give held-out shards or text by --dev_data")
     tokens = _read(source, train, tokenizer)
     if len(tokens.documents) == 1:
         raise DataError(
-            f"{source}: there is one document only, and none to hold out; are blank lines missing between documents, or is a "
-            "line a document (--layout=documents)? Or name held-out text by --dev_data"
+            f"{source}: there is only one document, and none to hold out; are blank lines missing between documents, or is a "
+            "line a document (--layout=documents)? Or give held-out text by --dev_data"
         )
     kept, rest = tokens.split(train.dev_fraction or 0.05, train.seed)
     if not len(kept.documents) or not len(rest.documents):
-        raise DataError(f"{source}: too few documents to hold any out; raise --dev_fraction, or name --dev_data")
+        raise DataError(f"{source}: too few documents to hold any out; raise --dev_fraction, or give --dev_data")
     return kept, rest
 
 
 def _check_apart(source: str, dev: str) -> None:
-    """Raise UsageError where a file is both learnt from and held out; DataError where one is not there."""
+    """Raise UsageError if a file is in both the training and the held-out data, DataError if one is missing."""
     both = set(_files(source)) & set(_files(dev))
     if both:
-        raise UsageError(f"--dev_data: {min(both)} is among the files of --train_data; what is learnt from is not held out")
+        raise UsageError(f"--dev_data: {min(both)} is among the files of --train_data; held-out data must not be trained on")
 
 
 def _files(source: str) -> list[str]:
@@ -122,11 +122,11 @@ def _files(source: str) -> list[str]:
 
 
 def _check_no_example_flags(train: PretrainConfig) -> None:
-    """Raise UsageError where a flag says how examples are to be made that were made long ago."""
+    """Raise UsageError if a flag concerns making examples although the sources are finished shards."""
     for spec in dataclasses.fields(ExampleFlags):
         if (given := getattr(train, spec.name)) != spec.default:
             raise UsageError(
-                f"--{spec.name}={given}: --train_data and --dev_data name shards, whose examples are made; it is for "
+                f"--{spec.name}={given}: --train_data and --dev_data are shards, whose examples are already made; it is for "
                 "kbert make_pretraining_data"
             )
 
@@ -134,9 +134,9 @@ def _check_no_example_flags(train: PretrainConfig) -> None:
 def _check_manifest(
     folder: Path, options: PretrainOptions, vocabulary: list[str], lowercase: bool, train: PretrainConfig
 ) -> None:
-    """Raise where what kbert make_pretraining_data says beside its shards is not what is there, or not for this model."""
+    """Raise if shards do not match the manifest that kbert make_pretraining_data wrote beside them, or this model."""
     if (folder / "vocab.txt").exists() and read_vocabulary(folder / "vocab.txt") != vocabulary:
-        raise DataError(f"{folder}: the shards were made with another vocabulary, which is in {folder / 'vocab.txt'}")
+        raise DataError(f"{folder}: the shards were made with another vocabulary, {folder / 'vocab.txt'}")
     if (folder / "manifest.json").exists():
         manifest = read_json(folder / "manifest.json")
         made, listed = manifest.get("options", {}), manifest.get("examples", {})
@@ -144,18 +144,18 @@ def _check_manifest(
         missing = [n for n in listed if not (folder / n).exists() and any(fnmatch.fnmatch(n, name) for name in wanted)]
         if missing and not train.skip_damaged_shards:
             raise DataError(
-                f"{folder / missing[0]}: no such file, though manifest.json has it; make it anew by the same command, or go on "
-                "without it by --skip_damaged_shards"
+                f"{folder / missing[0]}: no such file, though manifest.json lists it; make it again by the same command, or "
+                "continue without it by --skip_damaged_shards"
             )
         if not all(is_records(source) for source in (train.train_data, train.dev_data or "")):
             for name in ("mask_unit", "mask_rate", "segmenter"):
                 if made.get(name, getattr(train, name)) != getattr(train, name):
-                    log.warning("--%s is for plain text alone; the shards in %s have %s", name, folder, made[name])
+                    log.warning("--%s applies to plain text only; the shards in %s have %s", name, folder, made[name])
         if options.pairs and made.get("objective", options.objective) != options.objective:
             raise UsageError(f"--objective={options.objective}: the shards in {folder} were made for {made['objective']}")
         if made.get("lowercase", lowercase) != lowercase:
             how = ("as it is written", "in lower case")
-            raise UsageError(f"the shards in {folder} have text {how[not lowercase]}, and the model reads it {how[lowercase]}")
+            raise UsageError(f"the shards in {folder} have text {how[not lowercase]}, but the model reads it {how[lowercase]}")
 
 
 def _read(source: str, train: PretrainConfig, tokenizer: Tokenizer) -> Tokens:

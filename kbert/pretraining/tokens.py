@@ -1,8 +1,8 @@
-"""A corpus as token ids in unnamed files: what is tokenized once is read at random ever after.
+"""Store a corpus as token ids in unnamed files: tokenize once, then access at random.
 
-In: blocks of sentences and a tokenizer. Out: `Tokens`: the ids of all sentences one after the other, where
-sentences end, and which sentences are a document's. They are mapped, not read, so that memory does not grow with
-the text; the disk needs two bytes a token. The highest bit of an id says that its piece continues with the word before
+In: blocks of sentences and a tokenizer. Out: `Tokens`: the concatenated ids of all sentences, where
+sentences end, and which sentences form a document. They are memory-mapped, so memory use does not grow with
+the text; the disk needs two bytes a token. The highest bit of an id marks a piece that continues the word before
 it: "##" pieces do, and with a segmenter all pieces of a word but the first.
 """
 
@@ -25,23 +25,23 @@ from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError
 from kbert.pretraining.corpus import Block
 
-# A document: its sentences, from and up to but without; where it begins.
+# A document: its sentences, first to last (exclusive); where it begins.
 DOCUMENTS = np.dtype([("first", "<u8"), ("last", "<u8"), ("file", "<u4"), ("line", "<u8")])
-AHEAD = 4  # blocks that each worker may be ahead of the writer
+AHEAD = 4  # blocks each worker may run ahead of the writer
 IDS_AT_ONCE = 1 << 20
-DOCUMENTS_AT_ONCE = 1 << 12  # documents read before what was mapped of them is let go
+DOCUMENTS_AT_ONCE = 1 << 12  # documents read before their mapped pages are released
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The ids of a corpus, mapped from files.
+    """The token ids of a corpus, mapped from files.
 
     Attributes:
-        ids: uint16 or uint32 [tokens], each with its bit; see `pieces`.
+        ids: uint16 or uint32 [tokens], each with its continuation bit; see `pieces`.
         ends: uint64 [sentences + 1], from 0: sentence i is `ids[ends[i]:ends[i + 1]]`; none is empty.
         documents: `DOCUMENTS` [documents]; none is empty.
-        files: the names of the files that they are from.
-        digest: CRC-32 of all that.
+        files: the names of the source files.
+        digest: CRC-32 of all of these.
     """
 
     ids: np.ndarray
@@ -51,9 +51,9 @@ class Tokens:
     digest: int
 
     def split(self, fraction: float, seed: int) -> tuple["Tokens", "Tokens"]:
-        """Return two corpora on the same ids: about `1 - fraction` of the documents, and the rest; equal ones go to one side.
+        """Split off `fraction` of the documents; return both corpora, on the same ids; equal documents stay together.
 
-        Of few documents chance may leave none for the rest, where the fraction is one or more; then one is taken.
+        With few documents, chance may leave none for the second; then one is taken.
         """
         sides: tuple[Any, Any] = (_temporary(), _temporary())
         limit = int(fraction * 2**32)
@@ -74,7 +74,7 @@ class Tokens:
         return kept, held
 
     def learnt(self) -> Iterator[np.ndarray]:
-        """Yield the ids of its documents, some at a time; `ids` has those of the other side of a `split` too."""
+        """Yield the ids of its documents, in parts; `ids` also contains those of the other side of a `split`."""
         for at in range(0, len(self.documents), DOCUMENTS_AT_ONCE):
             some = self.documents[at : at + DOCUMENTS_AT_ONCE]
             starts, stops = (self.ends[some[name]].astype(np.int64) for name in ("first", "last"))
@@ -92,9 +92,9 @@ class Tokens:
 
 
 def let_go(*arrays: np.ndarray) -> None:
-    """Give back the pages of mapped arrays that were read, of which the system keeps what it has room for.
+    """Release the pages of mapped arrays that were read; the system may keep them cached.
 
-    They would count as the process's memory, in the end as large as the corpus.
+    Otherwise they count as the process's memory, in the end as large as the corpus.
     """
     for array in arrays:
         if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -102,26 +102,26 @@ def let_go(*arrays: np.ndarray) -> None:
 
 
 def id_type(vocabulary_size: int) -> np.dtype[Any]:
-    """Return the smallest type that holds the ids and one bit more."""
+    """Return the smallest integer type for the ids and one more bit."""
     return np.dtype("<u2") if vocabulary_size <= 1 << 15 else np.dtype("<u4")
 
 
 def continues(ids: np.ndarray) -> np.ndarray:
-    """Return whether each id's piece continues with the word before it, bool."""
+    """Return whether each id's piece continues the word before it, bool."""
     return np.asarray(ids >> (8 * ids.itemsize - 1), bool)
 
 
 def pieces(ids: np.ndarray) -> np.ndarray:
-    """Return the ids without their bit, int32."""
+    """Return the ids without the continuation bit, int32."""
     return (ids & np.asarray((1 << (8 * ids.itemsize - 1)) - 1, ids.dtype)).astype(np.int32)
 
 
 class Encode:
-    """Blocks to ids.
+    """Converts blocks to ids.
 
     Args:
-        tokenizer: what gives the ids.
-        words: a segmenter whose words are whole; None to let "##" alone say what is one word.
+        tokenizer: the tokenizer.
+        words: a segmenter that defines words; None to define them by "##" alone.
     """
 
     def __init__(self, tokenizer: Tokenizer, words: Segmenter | None):
@@ -131,11 +131,11 @@ class Encode:
         self._tokenize = graphs.function(lambda texts: tokenize(texts), input_signature=[tf.TensorSpec([None], tf.string)])
 
     def __call__(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-        """Return a block's ids.
+        """Tokenize a block.
 
         Returns:
-            Ids with their bits [tokens]; of the sentences that have any the lengths, the number of the document each
-            is of, counted from the block's beginning (0 continues with the block before), their files and lines; and
+            Ids with continuation bits [tokens]; for the sentences that have any: lengths, the index of each one's document,
+            counted from the block's beginning (0 continues the block before), their files and lines; and
             the number of the block's last document.
         """
         found = self._tokenize(tf.constant(block.sentences))
@@ -152,7 +152,7 @@ class Encode:
 
 
 def _within(sentences: list[bytes], starts: np.ndarray, lengths: np.ndarray, words: Segmenter) -> np.ndarray:
-    """Return whether each piece is in the same word of the segmenter's as the piece before it, bool [pieces]."""
+    """Return whether each piece is in the same word of the segmenter as the piece before it, bool [pieces]."""
     word = np.empty(len(starts), np.int64)
     at = 0
     for sentence, length in zip(sentences, lengths, strict=True):
@@ -174,13 +174,13 @@ def tokenized(
     workers: int,
     folder: Path | None = None,
 ) -> Tokens:
-    """Return the corpus of these blocks.
+    """Tokenize blocks into a corpus.
 
     Args:
-        files: the names of the files that they are from.
+        files: the names of the source files.
         encode: an `Encode`.
-        executor: runs `encode`, on so many workers.
-        folder: where the files are to be kept, for other processes; by default they have no name.
+        executor: runs `encode` in its workers.
+        folder: where to keep the files, for other processes; by default they are unnamed.
 
     Raises:
         DataError: no sentence has a token.
@@ -199,7 +199,7 @@ def tokenized(
 
     kind = None
     open_one = np.empty(0, DOCUMENTS)  # the document that may continue in the next block
-    opened = True  # whether a document was opened that has no token yet
+    opened = True  # whether the current document has no token yet
     for ids, lengths, document, file, line, last in _in_order(encode, blocks, executor, AHEAD * workers):
         if not len(lengths):
             opened = opened or last > 0
@@ -228,14 +228,14 @@ def tokenized(
 
 
 def kept(folder: Path, vocabulary_size: int, files: Sequence[str], digest: int) -> Tokens:
-    """Return the corpus that `tokenized` has kept in a folder."""
+    """Open the corpus that `tokenized` has kept in a folder."""
     kinds = {"ids": id_type(vocabulary_size), "ends": np.dtype("<u8"), "documents": DOCUMENTS}
     ids, ends, documents = (np.memmap(folder / name, kind, "r") for name, kind in kinds.items())
     return Tokens(ids, ends, documents, files, digest)
 
 
 def _in_order(function: Callable[[Any], Any], items: Iterable[Any], executor: Executor, ahead: int) -> Iterator[Any]:
-    """Yield the items' results in order, at most `ahead` of them under way or waiting."""
+    """Map a function over items in order, with at most `ahead` of them in progress or waiting."""
     waiting: deque[Future[Any]] = deque()
     try:
         for item in items:

@@ -1,7 +1,7 @@
-"""A WordPiece vocabulary from text.
+"""Learn a WordPiece vocabulary from text.
 
-In: blocks of sentences, and the casing they are to be read with. Out: the tokens in the order of their ids: special ones,
-unused ones, characters that are words by themselves (Chinese ones, punctuation), and pieces of all other words. Words are
+In: blocks of sentences, and the casing to read them with. Out: the tokens in id order: special tokens,
+unused ones, characters that are words of their own (Chinese ones, punctuation), and pieces of all other words. Words are
 counted as `kbert.data.tokenizer` splits and normalises them, so that the vocabulary fits the tokenizer; pieces are learnt by
 Hugging Face `tokenizers` (tensorflow-text's trainer, in Python, needs minutes where it needs seconds).
 """
@@ -21,13 +21,13 @@ from kbert.pretraining.corpus import Block
 log = logging.getLogger(__name__)
 
 SPECIAL = [PAD, UNKNOWN, CLS, SEP, MASK]
-MOST_WORDS = 2_000_000  # different ones that are counted; the rarest make room for more
-MOST_LEARNT = 50_000_000  # words that pieces are learnt from, all occurrences counted
-MOST_LETTERS = 2000  # different letters of words
+MOST_WORDS = 2_000_000  # maximum distinct words counted; the rarest are dropped to make room
+MOST_LEARNT = 50_000_000  # maximum words to learn pieces from, counting all occurrences
+MOST_LETTERS = 2000  # maximum distinct letters of words
 
 
 def count_words(blocks: Iterable[Block], *, lowercase: bool) -> Counter[str]:
-    """Return how often each normalised word is in the text; memory does not grow beyond `MOST_WORDS` of them."""
+    """Count normalised words in the text; memory is bounded by `MOST_WORDS` of them."""
     tokenizer = Tokenizer([*SPECIAL, "a"], lowercase=lowercase, strip_accents=lowercase)
     words = graphs.function(tokenizer.words, input_signature=[tf.TensorSpec([None], tf.string)])
     counts: Counter[bytes] = Counter()
@@ -39,24 +39,24 @@ def count_words(blocks: Iterable[Block], *, lowercase: bool) -> Counter[str]:
             log.warning("more than %d different words: those seen %d times so far are dropped", MOST_WORDS, least)
             least += 1
     found = Counter({word.decode(): count for word, count in counts.items()})
-    del found[UNKNOWN]  # what words of more than 200 characters are read as
+    del found[UNKNOWN]  # replaces words of more than 200 characters
     return found
 
 
 def vocabulary(counts: Counter[str], size: int, *, unused: int = 0, least: int = 2) -> list[str]:
-    """At most `size` tokens for words of these counts.
+    """Learn at most `size` tokens from word counts.
 
     Args:
-        unused: how many `[unusedN]` there are to be.
-        least: a character that is a word by itself is kept when it stands so often.
+        unused: number of `[unusedN]` tokens.
+        least: minimum count of a character that is a word of its own.
 
     Raises:
-        DataError: the size has no room for what has to be there.
+        DataError: the size is too small for the required tokens.
     """
     fixed = [*SPECIAL, *(f"[unused{i}]" for i in range(unused))]
     room = size - len(fixed)
     letters = {letter for word in counts if len(word) > 1 for letter in word}
-    # Characters that BERT splits off are in no other word; they need no "##" form.
+    # Characters that BERT splits off occur in no other word; they need no "##" form.
     alone = [word for word, count in counts.most_common() if len(word) == 1 and word not in letters and count >= least]
     joined = Counter({word: count for word, count in counts.items() if len(word) > 1 or word in letters})
     if room <= 0 or (joined and room < 100):
@@ -64,12 +64,12 @@ def vocabulary(counts: Counter[str], size: int, *, unused: int = 0, least: int =
     alone = alone[: room - (room // 20 if joined else 0)]
     tokens = [*fixed, *alone, *_pieces(joined, room - len(alone))]
     if len(tokens) < 0.9 * size:
-        log.warning("%d tokens instead of %d: the text has no more that stand often enough", len(tokens), size)
+        log.warning("%d tokens instead of %d: the text has no more that occur often enough", len(tokens), size)
     return tokens
 
 
 def _pieces(counts: Counter[str], room: int) -> list[str]:
-    """At most `room` pieces of words, letters first, then what was joined first."""
+    """Learn at most `room` pieces of words, letters first, then in order of merging."""
     try:
         from tokenizers import Tokenizer as Learner
         from tokenizers import models, pre_tokenizers, trainers
@@ -87,7 +87,7 @@ def _pieces(counts: Counter[str], room: int) -> list[str]:
         limit_alphabet=max(1, min(MOST_LETTERS, room // 4)),
         continuing_subword_prefix="##",
     )
-    # It counts words itself, so that a word is handed over as often as it was seen, or, of large corpora, in proportion.
+    # The trainer counts words itself, so a word is repeated as often as it was seen, or proportionally for large corpora.
     share = min(1.0, MOST_LEARNT / counts.total())
     repeated = ((word + " ") * math.ceil(count * share) for word, count in sorted(counts.items()))
     learner.train_from_iterator(repeated, trainer)
