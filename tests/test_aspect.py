@@ -247,7 +247,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     assert finetune.main(arguments) == 0
     said = capsys.readouterr()
     assert (
-        "--filter=lexical: --filter_threshold, --filter_units, --filter_dropout" in said.err and "say nothing to it" in said.err
+        "--filter=lexical ignores --filter_threshold, --filter_units, --filter_dropout" in said.err and "ignores" in said.err
     )
     assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
     assert "240 rows are read" not in said.err and len(open_table_of(tmp_path / "train.jsonl").deduplicated()) == 240
@@ -337,7 +337,7 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
         (["good.,1,-2"], {"text_columns": "text,film_music,film_plot"}, 2, "one is needed, of the text"),
         (["good.,1,-2"], {"max_length": 12}, 2, "--max_length=12: an aspect and the text"),
         (["good.,film,1", "a,b,-2"], {"text_columns": "text,film_music", "label_column": "film_plot", "aspect_names": None}, 2,
-         "--filter=tfn: the aspects have to be known"),
+         "--filter=tfn: the aspects must be known"),
         (["good.,film_music,1", "a,b,-2"], {"text_columns": "text,film_music", "label_column": "film_plot"}, 1,
          "bad.csv:3: aspect 'b' is not among those of --aspect_names: film_music, film_plot"),
         (["good.,1,-2", "bad.,-2,1"], {"strategy": "mirrored"}, 2, "--strategy=mirrored: what this task learns first (filter) takes one device"),

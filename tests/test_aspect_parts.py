@@ -368,10 +368,10 @@ def test_names(tmp_path):
     with pytest.raises(DataError, match="no line for aspect 'e'; it names a_x, b, c_d"):
         names.named(["b", "e"], str(file))
     for text, message in (
-        ("a\tb\tc\td\n", ":1: expected a name and, behind tabs"),
+        ("a\tb\tc\td\n", ":1: expected a name and, after tabs"),
         ("a\t\n", ":1: expected"),
-        ("a\nb\na\n", ":3: aspect 'a' is named twice"),
-        ("\n", "no aspect is named"),
+        ("a\nb\na\n", ":3: aspect 'a' is listed twice"),
+        ("\n", "no aspect is listed"),
         ("a\tx\nb\tx\n", "aspects 'a' and 'b' are both read or called 'x'"),
         ("a\tx\nx\ty\n", "aspects 'x' and 'a' are both read or called 'x'"),
     ):
@@ -422,7 +422,7 @@ def test_audit():
     with pytest.raises(ValueError, match="aspect 'a_y': label '', allowed"):
         audit(("t", "1", "", "5"))
     with pytest.raises(
-        ValueError, match="label 'negative' is not among the model's labels, which are .* --labels .*: positive"
+        ValueError, match="label 'negative' is not among the model's labels, which come from .* --labels .*: positive"
     ):
         AspectAudit("f", ASPECTS, wide=True, allowed=["positive"])(("t", "1", "-1", "1"))
     rows = AspectAudit("f", ASPECTS, wide=False, allowed=None)
@@ -448,14 +448,14 @@ def test_audit():
     for value in ("1", "-2"):
         terms(("t", "c", value))
     assert terms.labels == ("positive", "not mentioned")
-    assert "seem to be no terms that stand in the texts" in terms.check_learnable()[0]
+    assert "seem not to be terms occurring in the texts" in terms.check_learnable()[0]
     for learns in (False, True):
         everywhere = AspectAudit("f", ASPECTS, wide=True, allowed=None, learns=learns)
         everywhere(("t", "1", "-2", "-2"))
         everywhere(("t", "-2", "-1", "-2"))
         said = " ".join(everywhere.check_learnable())
         assert ("nearly all rows mention 'a', so that --filter=tfn" in said) == learns
-    with pytest.raises(DataError, match="--labels: a label stands twice: positive, positive"):
+    with pytest.raises(DataError, match="--labels: a label is listed twice: positive, positive"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["1", "positive"])
     with pytest.raises(DataError, match="--labels: 'x', allowed are -1 or negative"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["x"])
@@ -464,7 +464,7 @@ def test_audit():
     assert numbered.labels == ("positive", "not mentioned")
     positive = AspectAudit("f", ASPECTS, wide=True, allowed=labels.LABELS, learns=True)
     positive(("t", "1", "-1", "0"))
-    with pytest.raises(UsageError, match="no row is labelled -2 .* though --labels names it"):
+    with pytest.raises(UsageError, match="no row is labelled -2 .* though --labels lists it"):
         positive.check_learnable()
     rows = AspectAudit("f", ASPECTS, wide=False, allowed=None, learns=True)
     for aspect, value in (("a_x", "1"), ("a_y", "-2"), ("b", "-2")):
@@ -548,7 +548,7 @@ def test_a_filter_is_kept_by_its_loss_where_dev_has_no_contrast(tokenizer):
         scorer = task.scorer(calibrates=True)
         scorer.update({"text": np.array([b"x", b"y"]), **columns}, {"mentioned": np.full((2, 2), score)})
         report = scorer.result()
-        scalars, warned = report.scalars(), "the filter is kept by its loss" in " ".join(report.warnings())
+        scalars, warned = report.scalars(), "selecting the filter by its loss" in " ".join(report.warnings())
         assert task.best == ("average_precision", "max") and ("average_precision" in scalars) != warned
         ranks.append(Figures(per_epoch=1, step=1, score=scalars.get(task.best[0], -1.0), metrics=report.metrics).rank)
     assert scalars == {"loss": pytest.approx(np.log(2))} and ranks == sorted(ranks, reverse=True)

@@ -86,7 +86,7 @@ def test_one_answer_for_all_rows_and_rows_of_one_label_are_warned_of():
     assert aspects([rows, rows], [one, one])[0].startswith("all 8 labels of rows and aspects were answered 'a'")
     assert aspects([rows, one], [1 - one, rows]) == [
         "one class predicted for all rows of 'x'",
-        "all rows have the same label of 'y': its figures say little",
+        "all rows have the same label of 'y': its figures mean little",
     ]
 
 

@@ -1,6 +1,6 @@
-"""What a text's tokens say of an aspect: the attention layer that BERT-Pair-ATT adds to a pair of text and aspect.
+"""Attend from an aspect to a text's tokens: the layer that BERT-Pair-ATT adds to a pair of text and aspect.
 
-The source is that of `kbert.tasks.aspect.text_filter`; the attention is a scaled product, as BERT's own is.
+Source: see `kbert.tasks.aspect.text_filter`; the attention is a scaled dot product, as in BERT.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from kbert.model import heads
 
 
 class AspectAttention(keras.layers.Layer):
-    """The text's tokens, weighed by the aspect's, after [CLS]: [batch, tokens, hidden] -> [batch, 2 * hidden], float32.
+    """Pools the text's tokens by the aspect's attention, after [CLS]: [batch, tokens, hidden] -> [batch, 2 * hidden], float32.
 
     The mean of the second segment (the aspect's tokens) is the query; the first segment's tokens are keys and values.
     """

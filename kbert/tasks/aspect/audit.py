@@ -1,6 +1,6 @@
-"""What is checked of rows of texts and aspects before any is learnt from, and the labels found on the way.
+"""Check rows of texts and aspects before training, and collect the labels.
 
-In: rows, one after the other: a text and a label for each aspect, or a text, an aspect and its label. Out: the labels, in
+In: rows, one by one: a text and a label for each aspect, or a text, an aspect and its label. Out: the labels, in
 order; errors about a row or about all of them. No TensorFlow here.
 """
 
@@ -12,18 +12,18 @@ from kbert.errors import DataError, UsageError
 from kbert.tasks.aspect.labels import LABELS, NOT_MENTIONED, label_of
 from kbert.tasks.aspect.options import Aspect
 
-NEARLY_ALL = 0.95  # of the rows
+NEARLY_ALL = 0.95  # fraction of the rows
 
 
 class AspectAudit:
-    """Collects the labels, or holds the rows to those given.
+    """Collects the labels, or checks rows against given labels.
 
     Args:
-        source: for messages.
-        aspects: the model's; none where rows name terms of their own.
+        source: name of the data, for messages.
+        aspects: the model's; empty if rows name terms of their own.
         wide: whether each aspect has a column.
-        allowed: the labels; None where the rows define them.
-        learns: whether the filter is the network, which learns from what rows mention.
+        allowed: the labels; None if the rows define them.
+        learns: whether the filter is the network, which learns from mentions in the rows.
     """
 
     def __init__(self, source: str, aspects: Sequence[Aspect], wide: bool, allowed: Sequence[str] | None, learns: bool = False):
@@ -35,12 +35,12 @@ class AspectAudit:
         except ValueError as error:
             raise DataError(f"--labels: {error}") from None
         if self.allowed is not None and len(set(self.allowed)) < len(self.allowed):
-            raise DataError(f"--labels: a label stands twice: {', '.join(self.allowed)}")
+            raise DataError(f"--labels: a label is listed twice: {', '.join(self.allowed)}")
         self.found: Counter[str] = Counter()
         self.mentioned: Counter[str] = Counter()
         self.coarse = {aspect.name: aspect.coarse for aspect in aspects}
-        self.told, self.said = Counter[str](), Counter[str]()  # texts about a coarse aspect, and those that mention it
-        self.texts: dict[str, dict[int, bool]] = {}  # where rows name their aspect: whether any of a text's mentions it
+        self.told, self.said = Counter[str](), Counter[str]()  # texts labelled for a coarse aspect, and those that mention it
+        self.texts: dict[str, dict[int, bool]] = {}  # if rows name their aspect: whether any row of a text mentions it
 
     def __call__(self, values: tuple[str, ...]) -> None:
         if self.wide:
@@ -70,8 +70,8 @@ class AspectAudit:
             raise ValueError(f"aspect {aspect!r}: label {error}") from None
         if self.allowed is not None and label not in self.allowed:
             raise ValueError(
-                f"aspect {aspect!r}: label {label!r} is not among the model's labels, which are those of the training rows "
-                f"unless --labels names them: {', '.join(self.allowed)}"
+                f"aspect {aspect!r}: label {label!r} is not among the model's labels, which come from the training rows "
+                f"unless --labels lists them: {', '.join(self.allowed)}"
             )
         self.found[label] += 1
         if aspect in self.known:
@@ -80,11 +80,11 @@ class AspectAudit:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those of the rows, in `LABELS`' order."""
+        """The labels found, in `LABELS`' order."""
         return tuple(label for label in LABELS if label in (self.found if self.allowed is None else self.allowed))
 
     def finish(self) -> None:
-        """Nothing: rows that are measured may say anything that is allowed."""
+        """Do nothing: any allowed labels can be evaluated."""
 
     def check_learnable(self) -> list[str]:
         if set(self.found) == {NOT_MENTIONED}:
@@ -94,13 +94,13 @@ class AspectAudit:
         notes = []
         if not self.known and self.found[NOT_MENTIONED]:
             notes.append(
-                f"{self.source}: rows are labelled -2, not mentioned, so that their aspects seem to be no terms that stand in "
-                "the texts; --aspect_names names them"
+                f"{self.source}: rows are labelled -2, not mentioned, so their aspects seem not to be terms occurring in "
+                "the texts; list the aspects in --aspect_names"
             )
         if self.learns and self.known and not self.found[NOT_MENTIONED] and self.allowed and NOT_MENTIONED in self.allowed:
             raise UsageError(
-                f"{self.source}: no row is labelled -2 (not mentioned), though --labels names it, and only from such "
-                "--filter=tfn learns which texts mention an aspect; use another --filter"
+                f"{self.source}: no row is labelled -2 (not mentioned), though --labels lists it, and only from such rows "
+                "does --filter=tfn learn which texts mention an aspect; use another --filter"
             )
         silent = [name for name in self.names if not self.mentioned[name]]
         if silent:
@@ -110,7 +110,7 @@ class AspectAudit:
         everywhere = [repr(name) for name, count in self.said.items() if count > NEARLY_ALL * self.told[name]]
         if everywhere and self.learns:
             notes.append(
-                f"{self.source}: nearly all rows mention {', '.join(everywhere)}, so that --filter=tfn, which learns which do, "
-                "learns little of it; --aspect_names can name finer coarse aspects"
+                f"{self.source}: nearly all rows mention {', '.join(everywhere)}, so --filter=tfn, which learns which do, "
+                "learns little of it; --aspect_names can list finer coarse aspects"
             )
         return notes

@@ -1,7 +1,7 @@
-"""The training of the text filter network as a stage of its own: does a text mention the coarse aspects?
+"""Train the text filter network in a stage of its own: does a text mention the coarse aspects?
 
-In: the rows of `--task=aspect`. Its encoder inputs are sentences, and all those of a text are learnt from together, since
-what is known is known of the text.
+In: the rows of `--task=aspect`. The encoder inputs are sentences, and all sentences of a text are trained on together, since
+mentions are known for texts only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,12 @@ from kbert.tasks.aspect.text_filter import TextFilter
 from kbert.tasks.base import Built, Encoded, Tensors, TrainableOnRows
 from kbert.tasks.reports import Report
 
-NO_CONTRAST = "no coarse aspect is mentioned in some rows and not in others: the filter is kept by its loss"
-MOST = 256  # sentences of a text that are learnt from, so that a step's memory has a bound
+NO_CONTRAST = "no coarse aspect is mentioned in some rows and not in others: selecting the filter by its loss"
+MOST = 256  # maximum sentences of a text in training, to bound a step's memory
 
 
 class FilterReport(Report):
-    """How well mentions are told, by coarse aspect and on average."""
+    """How well mentions are detected, by coarse aspect and on average."""
 
     def scalars(self) -> dict[str, float]:
         return {name: value for name, value in self.metrics.items() if isinstance(value, float)}
@@ -39,7 +39,7 @@ class FilterReport(Report):
 
 
 class FilterScorer:
-    """Mentions and their probabilities, five bytes a text and coarse aspect."""
+    """Collects mentions and their probabilities, five bytes a text and coarse aspect."""
 
     def __init__(self, task: "Filtering"):
         self.task = task
@@ -72,13 +72,13 @@ class FilterScorer:
 
 
 class Filtering(TrainableOnRows):
-    """What trains a `TextFilter`; see `kbert.tasks.base` for what each method is for.
+    """Trains a `TextFilter`; see `kbert.tasks.base` for the methods.
 
     Args:
-        config, tokenizer: those of the task it belongs to.
+        config, tokenizer: those of the owning task.
         options: the task's.
-        text_filter: what is trained.
-        known: what the training rows say of each text, where a row says it of one aspect.
+        text_filter: the network to train.
+        known: what the training rows together say of each text, if each row is about one aspect.
     """
 
     # Dev without contrast, texts with and texts without a mention, has no precision; ties go to the lower loss.
@@ -94,7 +94,7 @@ class Filtering(TrainableOnRows):
         known: labels.TextLabels | None,
     ):
         self.config, self.tokenizer, self.known = config, tokenizer, known
-        self.known_of_measured: labels.TextLabels | None = None  # the same of the rows that are measured
+        self.known_of_measured: labels.TextLabels | None = None  # the same for the evaluated rows
         self._measured: tuple[Table, Table] | None = None
         self.aspects, self.pooling = options.aspects, options.filter_pooling
         self.text_filter = text_filter
@@ -109,15 +109,15 @@ class Filtering(TrainableOnRows):
 
     @property
     def grouped(self) -> bool:
-        """The loss is about all sentences of a text."""
+        """True: the loss is over all sentences of a text."""
         return True
 
     def encode(self, raw: Tensors) -> Encoded:
-        """`[CLS] sentence [SEP]` for each sentence, or of a text of very many for some, and `row`, the text each is of."""
+        """Encode `[CLS] sentence [SEP]` for each sentence (a sample of very many), and `row`, the text of each."""
         return filter_inputs(self.tokenizer, some(sentences(self.tokenizer, raw["text"]), tf.size(raw["text"]), MOST))
 
     def measured(self, table: Table) -> Table | None:
-        """Return each text once, where rows say one thing each, once it is known what they say together."""
+        """Return each text once, if each row is about one aspect, and record what its rows say together."""
         if self.known is None:
             return None
         if self._measured is None or self._measured[0] is not table:
@@ -126,11 +126,11 @@ class Filtering(TrainableOnRows):
         return self._measured[1]
 
     def mentions(self, raw: dict[str, np.ndarray], known: labels.TextLabels | None) -> np.ndarray:
-        """Return whether the texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
+        """Return whether texts mention each coarse aspect: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
 
         Args:
-            raw: rows.
-            known: what all rows say of each text, where a row says it of one aspect.
+            raw: raw columns of rows.
+            known: what all rows together say of each text, if each row is about one aspect.
         """
         names = self.config.labels
         found = labels.numbers(raw, self.aspects, names, wide=True) if known is None else known.of(raw)
@@ -154,7 +154,7 @@ class Filtering(TrainableOnRows):
         return tf.fill(tf.shape(known["row"]), mention_loss(known, logits, self.pooling))
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        """`mentioned`: the probability that a text mentions each coarse aspect, float32 [rows, coarse aspects]."""
+        """Return `mentioned`: the probability that a text mentions each coarse aspect, float32 [rows, coarse aspects]."""
         return {"mentioned": tf.sigmoid(text_logits(outputs, encoded["row"], tf.size(raw["text"]), self.pooling))}
 
     def scorer(self, calibrates: bool) -> FilterScorer:
@@ -162,7 +162,7 @@ class Filtering(TrainableOnRows):
 
 
 def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names: Sequence[str]) -> labels.TextLabels:
-    """Return what all rows of a table say of each text, where each row says it of one aspect."""
+    """Collect what all rows of a table together say of each text, if each row is about one aspect."""
     known = labels.TextLabels(aspects, names)
     for raw in rows_of(table, columns):
         known.add(raw)
@@ -170,28 +170,28 @@ def said(table: Table, columns: Sequence[str], aspects: Sequence[Aspect], names:
 
 
 def rows_of(table: Table, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the rows of a table, some at a time, by the names that tasks know."""
+    """Yield a table's rows in chunks, with the column names used by tasks."""
     for _, found in table.chunks():
         yield dict(zip(columns, found.values(), strict=True))
 
 
 def filter_inputs(tokenizer: Tokenizer, found: Sentences) -> Encoded:
-    """`[CLS] sentence [SEP]` for each sentence, and `row`, the text each is of."""
+    """Encode `[CLS] sentence [SEP]` for each sentence, and `row`, the text of each."""
     return {**tokenizer.pack([found.token_ids], LONGEST + 2), "row": found.row}
 
 
 def some(found: Sentences, texts: tf.Tensor, most: int) -> Sentences:
-    """Return the sentences of texts, of one that has more than `most` that many, evenly spread."""
+    """Keep at most `most` sentences of each text, evenly spread."""
     place, count = (tf.cast(values, tf.int64) for values in positions(found.row, texts))
     kept = (count <= most) | ((place + 1) * most // count > place * most // count)
     return Sentences(tf.boolean_mask(found.row, kept), *(tf.ragged.boolean_mask(values, kept) for values in found[1:]))
 
 
 def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: str) -> tf.Tensor:
-    """Logits of texts from those of their sentences, [sentences, aspects] -> [texts, aspects].
+    """Pool the sentences' logits into those of texts, [sentences, aspects] -> [texts, aspects].
 
-    "max" is the greatest; "log_sum_exp" a soft maximum, which teaches several sentences of a text at once; "attention" the mean
-    by softmax weights over a text's sentences (Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning").
+    "max" is the maximum; "log_sum_exp" a soft maximum, with gradients to several sentences of a text; "attention" the mean
+    weighted by a softmax over a text's sentences (Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning").
     """
     most = tf.math.unsorted_segment_max(logits, row, texts)
     if pooling == "max":
@@ -205,7 +205,7 @@ def text_logits(logits: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, pooling: st
 
 
 def mention_loss(known: Tensors, logits: tf.Tensor, pooling: str) -> tf.Tensor:
-    """Mean cross-entropy of what a batch's texts mention, a scalar, from what `supervise` gives and the model's outputs."""
+    """Return the mean cross-entropy of a batch's mentions, a scalar, from the result of `supervise` and the model's outputs."""
     begins = known["row"][1:] != known["row"][:-1]
     row = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [sentences]
     texts = row[-1] + 1

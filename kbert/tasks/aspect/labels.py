@@ -1,6 +1,6 @@
-"""What a text can say of an aspect, how that is written, and rows of it as numbers.
+"""Parse labels of aspects, and convert rows of them to numbers.
 
-In: gold columns as strings. Out: label numbers, int32 [rows, aspects], -1 where a row says nothing. No TensorFlow here.
+In: gold columns as strings. Out: label numbers, int32 [rows, aspects], -1 for unknown. No TensorFlow here.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ import numpy as np
 from kbert.tasks.aspect.options import Aspect
 
 NOT_MENTIONED = "not mentioned"
-WRITTEN = {"-1": "negative", "0": "neutral", "1": "positive", "-2": NOT_MENTIONED}  # as ASAP and AI Challenger 2018 do
+WRITTEN = {"-1": "negative", "0": "neutral", "1": "positive", "-2": NOT_MENTIONED}  # as in ASAP and AI Challenger 2018
 LABELS = tuple(WRITTEN.values())  # in the order of a model's labels
 ALLOWED = ", ".join(f"{number} or {label}" for number, label in WRITTEN.items())
-GOLD = "label"  # the gold column of rows that name their aspect
+GOLD = "label"  # gold column if rows name their aspect
 
 
 def gold_columns(aspects: Sequence[Aspect], wide: bool) -> tuple[str, ...]:
-    """Return names of the raw gold columns: one for each aspect, or that of the row's aspect."""
+    """Return the names of the raw gold columns: one for each aspect, or that of the row's aspect."""
     return tuple(f"{GOLD} {aspect.name}" for aspect in aspects) if wide else (GOLD,)
 
 
 def label_of(value: str) -> str:
-    """Return the label that a value stands for; a ValueError where it is none."""
+    """Parse a label; raise ValueError if it is not allowed."""
     label = WRITTEN.get(value.strip(), value.strip())
     if label not in LABELS:
         raise ValueError(f"{value!r}, allowed are {ALLOWED}")
@@ -32,13 +32,13 @@ def label_of(value: str) -> str:
 
 
 def numbers(raw: Mapping[str, np.ndarray], aspects: Sequence[Aspect], labels: Sequence[str], wide: bool) -> np.ndarray:
-    """Label numbers, int32 [rows, aspects]; -1 where a row that names one aspect says nothing of another.
+    """Convert labels to numbers, int32 [rows, aspects]; -1 for aspects that a row does not cover.
 
-    Rows that name terms of their own, of which no aspect is known, have one column.
+    Rows with terms of their own, where no aspects are known, have one column.
 
     Args:
         raw: raw columns, UTF-8 bytes [rows].
-        aspects: the model's, none where rows name terms.
+        aspects: the model's; empty if rows name terms.
         labels: the model's.
         wide: whether each aspect has a column.
     """
@@ -60,25 +60,25 @@ def numbers(raw: Mapping[str, np.ndarray], aspects: Sequence[Aspect], labels: Se
 
 
 class TextLabels:
-    """What rows that name one aspect each say of their texts, joined by text: some hundred bytes for each."""
+    """What rows about one aspect each say of their texts, joined by text: some hundred bytes a text."""
 
     def __init__(self, aspects: Sequence[Aspect], labels: Sequence[str]):
         self.aspects, self.labels = aspects, labels
-        self.known: dict[bytes, np.ndarray] = {}  # by the text's hash: label numbers, int32 [aspects]
+        self.known: dict[bytes, np.ndarray] = {}  # text hash -> label numbers, int32 [aspects]
 
     def add(self, raw: Mapping[str, np.ndarray]) -> list[bytes]:
-        """Take in some rows; returns the keys of their texts."""
+        """Add rows; return the keys of their texts."""
         keys = [_key(text) for text in raw["text"]]
         absent = self.labels.index(NOT_MENTIONED) if NOT_MENTIONED in self.labels else len(self.labels)
         for key, found in zip(keys, numbers(raw, self.aspects, self.labels, wide=False), strict=True):
             was = self.known.get(key, found)
-            # Where rows contradict each other, what is said counts before what is not mentioned.
+            # If rows contradict each other, a sentiment takes precedence over "not mentioned".
             silent = (was == absent) & (found >= 0), (found == absent) & (was >= 0)
             self.known[key] = np.select([silent[1], silent[0]], [was, found], np.maximum(was, found))
         return keys
 
     def of(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return all that is known of the texts of rows, as `numbers` gives it."""
+        """Return what is known of the rows' texts, in the form of `numbers`."""
         return np.stack([self.known[_key(text)] for text in raw["text"]])
 
 
@@ -87,7 +87,7 @@ def _key(text: bytes) -> bytes:
 
 
 def mentions(found: np.ndarray, aspects: Sequence[Aspect], labels: Sequence[str]) -> np.ndarray:
-    """Return whether coarse aspects are mentioned, 1 or 0, or -1 for unknown; int32 [rows, coarse aspects].
+    """Return whether coarse aspects are mentioned: 1, 0, or -1 for unknown; int32 [rows, coarse aspects].
 
     Args:
         found: label numbers, [rows, aspects].
@@ -101,5 +101,5 @@ def mentions(found: np.ndarray, aspects: Sequence[Aspect], labels: Sequence[str]
 
 
 def coarse_aspects(aspects: Sequence[Aspect]) -> tuple[str, ...]:
-    """Return the coarse aspects, in the order they first come."""
+    """List the coarse aspects in order of first occurrence."""
     return tuple(dict.fromkeys(aspect.coarse for aspect in aspects))

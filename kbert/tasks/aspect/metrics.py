@@ -1,4 +1,4 @@
-"""How well labels of aspects are told, by scikit-learn. No TensorFlow here.
+"""Measure labels of aspects with scikit-learn. No TensorFlow here.
 
 In: label numbers of gold and prediction. Out: JSON values and a table of them.
 """
@@ -13,16 +13,16 @@ from kbert.tasks.aspect.labels import NOT_MENTIONED
 
 SENTENCES = "sentence_recall"  # of `kbert.tasks.aspect.sentence_recall`
 AVERAGED = ("macro_f1", "macro_f1_without_neutral", "mentioned_f1", "accuracy")
-LISTED = 10  # aspects that a warning names
+LISTED = 10  # maximum aspects listed in a warning
 
 
 def scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """Return the figures of one aspect, from label numbers [rows].
+    """Compute the metrics of one aspect from label numbers [rows].
 
     Returns:
-        `macro_f1` over the classes that occur in gold or predicted (scikit-learn, AI Challenger 2018); the same over those but
-        neutral, where neutral is a label; `mentioned_f1`, of being mentioned at all, where that is one; and `accuracy`.
-        A figure of which neither gold nor prediction has a class is left out.
+        `macro_f1` over the classes that occur in gold or predicted (scikit-learn, AI Challenger 2018); the same without
+        neutral, if a label; `mentioned_f1`, of being mentioned at all, if "not mentioned" is a label; and `accuracy`.
+        Metrics without a class in gold and prediction are omitted.
     """
     from sklearn.metrics import accuracy_score, f1_score
 
@@ -44,18 +44,18 @@ def scores(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> di
 def report(
     gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, names: Sequence[str], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Return all figures of a set of rows.
+    """Compute all metrics of a set of rows.
 
     Args:
-        gold, predicted: label numbers [rows, aspects]; gold is -1 where nothing is known.
-        probabilities: the gold label's, [rows, aspects].
-        names: the aspects'; none where rows name terms of their own and the arrays have one column.
+        gold, predicted: label numbers [rows, aspects]; gold is -1 where unknown.
+        probabilities: those of the gold labels, [rows, aspects].
+        names: the aspects' names; empty if rows name terms of their own and the arrays have one column.
         labels: the labels' names.
 
     Returns:
-        JSON values: `rows`, `loss` (mean negative log probability in nats), how often aspects are `mentioned`, the means of
-        `scores` over the aspects that have them, these `per_aspect` with how many rows speak of each,
-        `confusion_matrix` over all aspects, gold by predicted; and `warnings`, where there are some.
+        JSON values: `rows`, `loss` (mean negative log probability in nats), the share of aspects `mentioned`, the means of
+        `scores` over the aspects that have them, these `per_aspect` with the number of rows that cover each,
+        `confusion_matrix` over all aspects, gold by predicted; and `warnings`, if any.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -87,7 +87,7 @@ def report(
 
 
 def _degenerate(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Sentences on what makes the figures say little; arguments as those of `report`."""
+    """Return warnings on degenerate figures; arguments as for `report`."""
     known = gold >= 0
     found = figures.degenerate(gold[known], predicted[known], labels, "labels of rows and aspects" if names else "rows")
     if found or not names:
@@ -99,7 +99,7 @@ def _degenerate(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str], l
     if one_answer:
         found.append(f"one class predicted for all rows of {_listed(one_answer)}")
     if one_label:
-        found.append(f"all rows have the same label of {_listed(one_label)}: its figures say little")
+        found.append(f"all rows have the same label of {_listed(one_label)}: its figures mean little")
     return found
 
 
@@ -109,10 +109,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return the same as a table for people."""
+    """Format the report as a table."""
     titles = {name: name.replace("macro_f1_without_neutral", "no neutral").replace("_", " ") for name in AVERAGED}
     columns = [(name, title, 12) for name, title in titles.items() if name in report]
     averages = {"mean" if report["per_aspect"] else "all": report}
     lines = figures.table([*columns, ("mentioned", "mentioned", 10)], report["per_aspect"], averages)
-    read = f"   sentences that bear an aspect read {report[SENTENCES]:.4f}" if SENTENCES in report else ""
+    read = f"   sentences about an aspect read {report[SENTENCES]:.4f}" if SENTENCES in report else ""
     return "\n".join([*lines, f"loss {report['loss']:.4f}{read}"])

@@ -1,4 +1,4 @@
-"""The aspects of a model: their names, what is read for them, and the coarse aspects they are part of.
+"""Parse the aspects of a model: their names, what the model reads for them, and their coarse aspects.
 
 In: names of columns or the lines of a file. Out: `Aspect`s in order. No TensorFlow here.
 """
@@ -11,7 +11,7 @@ from kbert.tasks.aspect.options import Aspect
 
 
 def aspect_of(name: str) -> Aspect:
-    """`service_parking_convenience` is read as "service parking convenience" and part of `service`."""
+    """Derive an aspect from its name: `service_parking_convenience` reads "service parking convenience", coarse `service`."""
     return Aspect(name=name, coarse=name.partition("_")[0] or name, readable=name.replace("_", " ").strip() or name)
 
 
@@ -19,7 +19,7 @@ def read_names(file: str) -> tuple[Aspect, ...]:
     """Read the aspects from a file of lines: name, tab, what the model reads for it, and optionally a tab and a coarse aspect.
 
     Raises:
-        DataError: the file is not readable, or a line is malformed or names an aspect again.
+        DataError: the file is not readable, or a line is malformed or repeats an aspect.
     """
     where = f"--aspect_names={file}"
     try:
@@ -33,10 +33,10 @@ def read_names(file: str) -> tuple[Aspect, ...]:
         columns = [column.strip() for column in line.split("\t")]
         if len(columns) > 3 or not all(columns):
             raise DataError(
-                f"{where}:{number}: expected a name and, behind tabs, what is read for it and its coarse aspect, found {line!r}"
+                f"{where}:{number}: expected a name and, after tabs, what is read for it and its coarse aspect, found {line!r}"
             )
         if columns[0] in found:
-            raise DataError(f"{where}:{number}: aspect {columns[0]!r} is named twice")
+            raise DataError(f"{where}:{number}: aspect {columns[0]!r} is listed twice")
         plain = aspect_of(columns[0])
         found[columns[0]] = Aspect(
             name=columns[0],
@@ -44,27 +44,27 @@ def read_names(file: str) -> tuple[Aspect, ...]:
             coarse=columns[2] if len(columns) > 2 else plain.coarse,
         )
     if not found:
-        raise DataError(f"{where}: no aspect is named")
+        raise DataError(f"{where}: no aspect is listed")
     return _distinct(tuple(found.values()), where)
 
 
 def named(columns: Sequence[str], file: str | None) -> tuple[Aspect, ...]:
-    """Return the aspects of these columns, as a file describes them where there is one.
+    """Return the aspects of these columns, as described in a file if one is given.
 
     Raises:
-        DataError: the file lacks one of them.
+        DataError: the file lacks an aspect.
     """
     if file is None:
         return _distinct(tuple(map(aspect_of, columns)), f"--label_column={','.join(columns)}")
     known = {aspect.name: aspect for aspect in read_names(file)}
     missing = [column for column in columns if column not in known]
     if missing:
-        raise DataError(f"--aspect_names={file}: no line for aspect {missing[0]!r}; it names {', '.join(known)}")
+        raise DataError(f"--aspect_names={file}: no line for aspect {missing[0]!r}; it lists {', '.join(known)}")
     return tuple(known[column] for column in columns)
 
 
 def _distinct(aspects: tuple[Aspect, ...], where: str) -> tuple[Aspect, ...]:
-    """Return the aspects, unless one is read as another is read or called: nobody could tell them apart then."""
+    """Return the aspects; raise DataError if one reads like another's name or reading, since they would be ambiguous."""
     called = {aspect.name: aspect for aspect in aspects}
     for aspect in aspects:
         other = called.setdefault(aspect.readable, aspect)

@@ -1,4 +1,4 @@
-"""What was read of texts, as people can see it: sentences with their characters and relevance. In the graph."""
+"""Return the sentences read of texts for display, with their characters and relevance. In the graph."""
 
 import tensorflow as tf
 
@@ -9,14 +9,14 @@ Tensors = dict[str, tf.Tensor]
 
 
 def kept_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relevance: tf.Tensor, group: tf.Tensor) -> Tensors:
-    """Return the sentences that were read for each input.
+    """Return the sentences read for each input.
 
     Args:
         texts: UTF-8 strings [texts].
-        found: their sentences.
-        kept: those that were read for each text and question.
+        found: the texts' sentences.
+        kept: the sentences read for each text and question.
         relevance: float32 [sentences, questions].
-        group: the place in `kept` of each input's, int32 [inputs].
+        group: index in `kept` of each input, int32 [inputs].
 
     Returns:
         [inputs, sentences]: `sentences`, their `starts` and `ends` in characters of the text (Python's, from 0, the end
@@ -30,9 +30,9 @@ def kept_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, rele
         kept.sentence.with_values(values).to_tensor(padding)  # [texts * questions, sentences]
         for values, padding in ((start, -1), (stop, -1), (weight, 0.0))
     )
-    # A space after, since substr takes no place after the last character, and an empty text has no first.
+    # A space is appended, since substr rejects the position after the last character, and an empty text has no first.
     whole = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore") + " "
-    shape = [tf.size(texts), tf.shape(relevance)[1] * tf.shape(starts)[1]]  # all that was read of a text
+    shape = [tf.size(texts), tf.shape(relevance)[1] * tf.shape(starts)[1]]  # all sentences read of a text
     places, lengths = (tf.reshape(values, shape) for values in (tf.maximum(starts, 0), stops - starts))
     spelt = tf.reshape(tf.strings.substr(whole[:, None], places, lengths, unit="UTF8_CHAR"), tf.shape(starts))
     count = tf.cast(kept.sentence.row_lengths(), tf.int32)
@@ -45,7 +45,7 @@ def all_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relev
 
     Returns:
         `sentence_start` and `sentence_end` [texts, sentences], padded with -1; `sentence_relevance` and `sentence_read`, the
-        share of its tokens that was read, float32 [texts, sentences, questions]; `sentence_count` [texts].
+        fraction of its tokens read, float32 [texts, sentences, questions]; `sentence_count` [texts].
     """
     begins, ends, at = _places(found)
     length = tf.cast(found.begins.row_lengths(), tf.int32)
@@ -68,12 +68,12 @@ def all_sentences(texts: tf.Tensor, found: Sentences, kept: ReadSentences, relev
 
 
 def _places(found: Sentences) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return where tokens begin and end, with one more, since a sentence without a token is after the last; first tokens."""
+    """Return where tokens begin and end, padded by one for empty sentences after the last token; and first tokens."""
     begins, ends = (tf.concat([values.values, [0]], 0) for values in (found.begins, found.ends))
     return begins, ends, tf.cast(found.begins.row_starts(), tf.int32)
 
 
 def _questioned(kept: ReadSentences, relevance: tf.Tensor) -> tf.Tensor:
-    """Sentence and question of each that is kept, int32 [kept, 2]."""
+    """Return sentence and question of each kept sentence, int32 [kept, 2]."""
     question = tf.cast(kept.sentence.value_rowids(), tf.int32) % tf.shape(relevance)[1]
     return tf.stack([kept.sentence.values, question], 1)

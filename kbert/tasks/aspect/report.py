@@ -1,4 +1,4 @@
-"""Labels of aspects scored over a set of rows, and some texts with what was read of them."""
+"""Score labels of aspects over a set of rows, and show some texts with the sentences read."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ SHOWN, SENTENCES = 8, 40  # texts of the panel, and sentences of each
 
 
 class AspectReport(Report):
-    """`metrics.report` of one set of rows, with panels of texts."""
+    """The metrics of a set of rows, with panels of texts."""
 
     def __init__(self, figures: dict[str, Any], panels: list[str]):
         super().__init__(figures)
@@ -37,11 +37,11 @@ class AspectReport(Report):
 
 
 class AspectScorer:
-    """Label numbers and the gold label's probability, six bytes a row and aspect, and the first few texts.
+    """Collects label numbers and the gold label's probability, six bytes a row and aspect, and the first few texts.
 
     Args:
         config: the model's.
-        aspects: the model's; none where rows name terms of their own.
+        aspects: the model's; empty if rows name terms of their own.
         wide: whether each aspect has a gold column.
     """
 
@@ -49,7 +49,7 @@ class AspectScorer:
         self.labels, self.aspects, self.wide = config.labels, aspects, wide
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.panels: list[str] = []
-        # Where all that texts mention is known, and that some do not.
+        # If all mentions of texts are known, and some texts lack some.
         tells = wide and aspect_labels.NOT_MENTIONED in config.labels
         self.bearing = BearingSentences() if tells else None
 
@@ -72,7 +72,7 @@ class AspectScorer:
     def _panel(
         self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray], gold: np.ndarray, found: np.ndarray, row: int
     ) -> str:
-        """Return what a text says of each aspect, and its sentences with their relevance; those that were read are marked ●."""
+        """Format the label of each aspect of a text, and its sentences with their relevance; those read are marked ●."""
         names = [aspect.name for aspect in self.aspects] or [raw["aspect"][row].decode("utf-8", "replace")]
         verdicts = [
             (name, self.labels[truth], self.labels[guess])
@@ -82,7 +82,7 @@ class AspectScorer:
         parts = [markdown.table(("aspect", "gold", "predicted"), verdicts)]
         sentences, relevance, read = _sentences(raw["text"][row], predicted, row)
         questions = aspect_labels.coarse_aspects(self.aspects) if relevance.shape[1] > 1 else ("",)
-        # Of very many, those that were read, and the most relevant of the others.
+        # Of very many sentences, show those read, and the most relevant of the others.
         first = np.lexsort((-relevance.max(1), -read.max(1)))[:SENTENCES]
         lines = [
             (sentences[i], *(f"{value:.3f}{' ●' if mark else ''}" for value, mark in zip(relevance[i], read[i], strict=True)))
@@ -102,7 +102,7 @@ class AspectScorer:
 
 
 def _sentences(text: bytes, predicted: dict[str, np.ndarray], row: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return a text's sentences, with their relevance and how much of them was read, [sentences, questions] each."""
+    """Return a text's sentences, with their relevance and the fraction read, [sentences, questions] each."""
     shown, count = text.decode("utf-8", "ignore"), int(predicted["sentence_count"][row])
     places = zip(predicted["sentence_start"][row][:count], predicted["sentence_end"][row][:count], strict=True)
     sentences = [shown[start:end] for start, end in places]

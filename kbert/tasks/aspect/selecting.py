@@ -1,22 +1,22 @@
-"""Which sentences of a text are read when not all of them fit, in the graph.
+"""Select the sentences of a text to read if not all of them fit, in the graph.
 
-In: a score for each sentence and question (a coarse aspect, or the only one). Out: the sentences with the best scores, in
-the text's order, as many as a token budget holds; the last that is taken is cut to what the better ones leave.
+In: a score for each sentence and question (a coarse aspect, or the only one). Out: the best-scored sentences, in
+the text's order, as many as fit a token budget; the last one taken is truncated to the remaining room.
 """
 
 from typing import NamedTuple
 
 import tensorflow as tf
 
-POSITIONAL = ("head", "head_tail", "tail", "random")  # filters whose scores look at no word
+POSITIONAL = ("head", "head_tail", "tail", "random")  # filters whose scores depend on positions only
 
 
 class ReadSentences(NamedTuple):
-    """The sentences kept for each text and question, [texts * questions], a text's questions together.
+    """The sentences kept for each text and question, [texts * questions], grouped by text.
 
     Attributes:
         sentence: numbers of sentences, ascending, int32 ragged [texts * questions, (kept)].
-        tokens: how many of its tokens are read, int32 ragged, alike; 1 or more.
+        tokens: number of tokens read of each, int32 ragged, same shape; 1 or more.
     """
 
     sentence: tf.RaggedTensor
@@ -24,21 +24,21 @@ class ReadSentences(NamedTuple):
 
 
 def positions(row: tf.Tensor, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the place of each sentence in its text and the sentences of that text, int32 [sentences] each.
+    """Return each sentence's index in its text and the number of that text's sentences, int32 [sentences] each.
 
     Args:
-        row: the text each sentence is of, ascending, int32 [sentences].
-        texts: how many texts there are.
+        row: the text of each sentence, ascending, int32 [sentences].
+        texts: number of texts.
     """
     count = tf.math.unsorted_segment_sum(tf.ones_like(row), row, texts)
     return tf.range(tf.size(row)) - tf.gather(tf.cumsum(count, exclusive=True), row), tf.gather(count, row)
 
 
 def positional_scores(how: str, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-    """Return the scores by which one of `POSITIONAL` keeps sentences, float32 [sentences, 1].
+    """Return the scores by which a filter in `POSITIONAL` keeps sentences, float32 [sentences, 1].
 
-    "head_tail" takes sentences from both ends in turn, "random" an order that depends on a sentence's place and on how many
-    there are, and so is the same each time.
+    "head_tail" takes sentences from both ends in turn, "random" an order that depends on a sentence's index and the
+    number of sentences, and is thus reproducible.
     """
     place, count = positions(row, texts)
     if how == "head":
@@ -55,15 +55,15 @@ def positional_scores(how: str, row: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
 def keep(
     scores: tf.Tensor, lengths: tf.Tensor, row: tf.Tensor, texts: tf.Tensor, room: tf.Tensor, threshold: float | None
 ) -> ReadSentences:
-    """Return the best sentences that fit.
+    """Select the best sentences that fit.
 
     Args:
         scores: float32 [sentences, questions].
-        lengths: tokens of each sentence, int32 [sentences].
-        row: the text each is of, ascending, int32 [sentences].
-        texts: how many texts there are.
-        room: tokens that are read of a text, int32, one number or [texts].
-        threshold: sentences that score less are left out; but where all do, the head of the text is kept. None: none is.
+        lengths: number of tokens of each sentence, int32 [sentences].
+        row: the text of each, ascending, int32 [sentences].
+        texts: number of texts.
+        room: maximum tokens to read of a text, int32, one number or [texts].
+        threshold: drop sentences that score less; if all do, keep the head of the text. None: keep all.
     """
     questions = tf.shape(scores)[1]
     groups = texts * questions
@@ -80,7 +80,7 @@ def keep(
     order = tf.gather(best_first, tf.argsort(tf.gather(group, best_first), stable=True))
     sentence, group, length = (tf.gather(values, order) for values in (sentence, group, length))
     spent = tf.cumsum(length, exclusive=True)
-    first = tf.searchsorted(group, group)  # [sentences]: where its group begins
+    first = tf.searchsorted(group, group)  # [sentences]: start of its group
     left = tf.gather(tf.repeat(tf.broadcast_to(room, [texts]), questions), group) - (spent - tf.gather(spent, first))
     tokens = tf.clip_by_value(length, 0, tf.maximum(left, 0))
 

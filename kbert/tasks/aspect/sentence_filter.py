@@ -1,7 +1,7 @@
-"""How much the sentences of texts have to do with aspects, by the way that `--filter` names.
+"""Score the relevance of sentences to aspects, by the method that `--filter` names.
 
-In: sentences in the graph. Out: a relevance for each and each question; a question is what sentences are picked for: a coarse
-aspect, the term of a row, or anything where only places count. What has to be learnt for it is learnt before the classifier.
+In: sentences in the graph. Out: a relevance for each sentence and question. A question is what sentences are selected for:
+a coarse aspect, a row's term, or a single one for positional filters. Filters that learn do so before the classifier.
 """
 
 import dataclasses
@@ -30,24 +30,24 @@ from kbert.tasks.base import Stage
 log = logging.getLogger(__name__)
 
 FILTER = "filter"  # the stage that trains the network
-CHUNK_TOKENS = 16384  # of sentences that pass through the network at once
+CHUNK_TOKENS = 16384  # maximum tokens of sentences in one pass through the network
 
 
 class SentenceFilter:
-    """One way of scoring sentences, with its weights.
+    """A method of scoring sentences, with its weights.
 
     Args:
         config, tokenizer, options: the task's.
         wide: whether each aspect has a gold column.
 
     Attributes:
-        how: the way, none of which is "auto".
-        questions: how many there are.
-        coarse_of: the question of each aspect; of a row's own term it is the only one.
-        threshold: least relevance of a sentence that is kept; None for any.
+        how: the method, "auto" resolved.
+        questions: number of questions.
+        coarse_of: the question of each aspect; only one for rows' own terms.
+        threshold: minimum relevance of a sentence to keep; None to keep any.
 
     Raises:
-        UsageError: the network is asked for, and there is nothing it could learn from.
+        UsageError: the network is requested but there is nothing it could learn from.
     """
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer, options: AspectOptions, wide: bool):
@@ -57,10 +57,10 @@ class SentenceFilter:
         if self.how == "auto":
             self.how = "tfn" if aspects and told else "lexical"
         if self.how == "tfn" and not aspects:
-            raise UsageError("--filter=tfn: the aspects have to be known; name them in --aspect_names, or use --filter=lexical")
+            raise UsageError("--filter=tfn: the aspects must be known; list them in --aspect_names, or use --filter=lexical")
         if self.how == "tfn" and not told:
             raise UsageError(
-                "--filter=tfn: no row is labelled -2 (not mentioned), and only from such is learnt which texts mention an "
+                "--filter=tfn: no row is labelled -2 (not mentioned), and only from such does it learn which texts mention an "
                 "aspect; use another --filter"
             )
         coarse = labels.coarse_aspects(aspects) if self.how not in POSITIONAL else ()
@@ -70,10 +70,10 @@ class SentenceFilter:
         self.text_filter: TextFilter | None = None
         self.word_weights: word_weights.WordWeights | None = None
         self._encoder: Encoder | None = None
-        self._taken = False  # over from another model, and not learnt
+        self._taken = False  # weights come from another model and are not trained
 
     def attach(self, model: keras.Model, encoder: Encoder) -> None:
-        """Make weights, which become the model's too, though its ids pass them by."""
+        """Create the weights and add them to the model, although they take no part in its forward pass."""
         shape, options = encoder.config, self.options
         self._encoder = encoder
         if self.how == "tfn":
@@ -95,13 +95,13 @@ class SentenceFilter:
         return {path: arrays[path] for path in wanted} if self._taken else {}
 
     def prepare(self, table: Table) -> Iterator[Stage]:
-        """See `kbert.tasks.base.Task`: words are counted, or the network is trained on what texts mention."""
+        """See `kbert.tasks.base.Task`: count words, or train the network on mentions."""
         if self.how != "tfn":
             plain = AspectOptions()
             given = [f.name for f in dataclasses.fields(plain) if f.name.startswith("filter_")]
             given = [name for name in given if getattr(self.options, name) != getattr(plain, name)]
             if given:
-                log.warning("--filter=%s: %s say nothing to it", self.how, ", ".join(f"--{name}" for name in given))
+                log.warning("--filter=%s ignores %s", self.how, ", ".join(f"--{name}" for name in given))
         if self._taken:
             return
         if self.word_weights is not None:
@@ -118,7 +118,7 @@ class SentenceFilter:
         self.text_filter.trainable = False
 
     def _counted(self, table: Table) -> np.ndarray:
-        """Return the weights of words in the training rows."""
+        """Compute the weights of words from the training rows."""
         aspects, known = self.options.aspects, self.config.labels
         of_texts = self._said(table)
 
@@ -136,7 +136,7 @@ class SentenceFilter:
         return word_weights.counted(texts(), own, len(self.tokenizer.vocabulary))
 
     def _said(self, table: Table) -> labels.TextLabels | None:
-        """Return what all rows say of each text, where each row says it of one aspect."""
+        """Collect what all rows together say of each text, if each row is about one aspect."""
         return None if self.wide else said(table, self._columns, self.options.aspects, self.config.labels)
 
     @property
@@ -144,17 +144,17 @@ class SentenceFilter:
         return (*self.config.fields, *labels.gold_columns(self.options.aspects, self.wide))
 
     def relevance(self, found: Sentences, texts: tf.Tensor, terms: tf.RaggedTensor) -> tf.Tensor:
-        """Return the relevance of each sentence, float32 [sentences, questions].
+        """Score the relevance of each sentence, float32 [sentences, questions].
 
         Args:
             found: the sentences.
-            texts: how many texts they are of.
-            terms: where aspects are not known, the pieces of each text's term, int32 [texts, (tokens)].
+            texts: number of texts.
+            terms: the pieces of each text's term, if aspects are not known, int32 [texts, (tokens)].
         """
         if self.how in POSITIONAL:
             return positional_scores(self.how, found.row, texts)
         if not self.options.aspects:
-            unknown = self.tokenizer.vocabulary.index(UNKNOWN)  # is no word that a sentence could share
+            unknown = self.tokenizer.vocabulary.index(UNKNOWN)  # never counts as a shared word
             known = terms.with_values(tf.where(terms.values == unknown, -1, terms.values))
             return word_weights.shared(found.token_ids, found.row, known)
         text_filter = self.text_filter

@@ -1,8 +1,8 @@
-"""Which sentences bear an aspect, where that can be told without labels of sentences, and how much of them was read.
+"""Infer which sentences are about an aspect, without sentence labels, and measure how much of them was read.
 
-A sentence that is in a text without the aspect does not bear it. Where a text that mentions the aspect has but one
-sentence left when those are struck out, that one does. Sets whose texts share sentences tell so; of others nothing is
-said. No TensorFlow here.
+A sentence that occurs in a text without the aspect is not about it. If a text that mentions the aspect has a single
+sentence left after removing those, that one is. This needs texts that share sentences; for others nothing is
+measured. No TensorFlow here.
 """
 
 import zlib
@@ -12,19 +12,19 @@ import numpy as np
 
 
 class BearingSentences:
-    """The texts' sentences as numbers; some ten bytes for each sentence and aspect."""
+    """Collects the texts' sentences as numbers; some ten bytes for each sentence and aspect."""
 
     def __init__(self) -> None:
         self.texts: set[tuple[int, ...]] = set()
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, sentences: Sequence[str], mentioned: np.ndarray, read: np.ndarray) -> None:
-        """The sentences of one text; one that was there before says nothing new.
+        """Add the sentences of one text; duplicates of a text do not count.
 
         Args:
             sentences: [sentences].
             mentioned: whether the text mentions each aspect, 1 or 0, [aspects].
-            read: the share of each sentence that was read for it, [sentences, aspects].
+            read: the fraction of each sentence that was read for it, [sentences, aspects].
         """
         keys = [zlib.crc32(sentence.encode()) for sentence in sentences]
         if tuple(keys) in self.texts:
@@ -35,11 +35,11 @@ class BearingSentences:
         self.parts.append((np.array(keys, np.int64), text, told, read.astype(np.float32)))
 
     def recall(self) -> float | None:
-        """Return how much was read of the sentences that bear an aspect, wherever they are; None where none does."""
+        """Return the fraction read of the sentences about an aspect, wherever they are; None if none are known."""
         keys, text, mentioned, read = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         _, which = np.unique(keys, return_inverse=True)
         of, sentence = np.unique(np.stack([text, which]), axis=1)  # the sentences of each text, once each
-        several = np.bincount(of) > 1  # the sentence of a text that has one is told from no other
+        several = np.bincount(of) > 1  # a text's only sentence cannot be distinguished
         shares = []
         for told, seen in zip(mentioned.T, read.T, strict=True):
             struck = np.bincount(which, told == 0) > 0  # [sentences]

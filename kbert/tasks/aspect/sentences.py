@@ -1,9 +1,9 @@
-"""Texts into sentences, in the graph, with the characters each is at.
+"""Split texts into sentences, in the graph, with character offsets.
 
-A sentence ends after Chinese marks (。｡！？；…), after ! and ?, after a full stop or semicolon that a space follows, each
-with the closing quotes and brackets after it, and at a line's end. One that is longer than `LONGEST` tokens (a text
-without punctuation is one) is cut, as late as it may, after a comma or its like, else before a word; the parts are
-sentences from then on. A comma or colon within a number or a time (1,000, 12:30) is none.
+A sentence ends after Chinese marks (。｡！？；…), after ! and ?, after a full stop or semicolon followed by a space, each
+including closing quotes and brackets, and at a line's end. One longer than `LONGEST` tokens (such as a text
+without punctuation) is cut as late as possible after a comma or the like, else before a word; the parts then
+count as sentences. A comma or colon inside a number or a time (1,000, 12:30) does not count.
 """
 
 from typing import NamedTuple
@@ -12,29 +12,29 @@ import tensorflow as tf
 
 from kbert.data.tokenizer import Tokenizer
 
-LONGEST = 32  # tokens of a sentence
-SHORTEST = 8  # of a part that is cut off at a comma
+LONGEST = 32  # maximum tokens of a sentence
+SHORTEST = 8  # minimum tokens of a part cut off at a comma
 COMMAS = frozenset("，、：；—）")
-NARROW = frozenset(",:;–)")  # where something else than the next token follows
+NARROW = frozenset(",:;–)")  # if not directly followed by the next token
 CUT = b"\xff"  # a byte that UTF-8 text does not have
 CLOSING = r"[\"'”’」』）)》】\]]*"
 SPACE = r"[\s\x{3000}]"
 LINE = r"[\n\r\x{85}\x{2028}\x{2029}]"
 END = (
-    rf"(?:[.;．]*[!?。｡！？；…][.;．!?。｡！？；…]*{CLOSING}{SPACE}*"  # they end a sentence whatever follows
-    rf"|[.;．]+{CLOSING}{SPACE}+"  # 3.5 and a.m. continue
+    rf"(?:[.;．]*[!?。｡！？；…][.;．!?。｡！？；…]*{CLOSING}{SPACE}*"  # these always end a sentence
+    rf"|[.;．]+{CLOSING}{SPACE}+"  # not in 3.5 and a.m.
     rf"|{SPACE}*{LINE}(?:{SPACE}|{LINE})*)"
 )
 
 
 class Sentences(NamedTuple):
-    """The sentences of some texts, one text's after another's and in their order; a text has one at least.
+    """The sentences of some texts, in order; each text has at least one.
 
     Attributes:
-        row: the text each is of, int32 [sentences].
-        token_ids: int32 ragged [sentences, (tokens)]; a text without a token has a sentence without.
-        begins, ends: where in the text each token is, int32 ragged, alike: in characters from 0, as Python counts them,
-            the end exclusive; invalid bytes are not among them.
+        row: the text of each, int32 [sentences].
+        token_ids: int32 ragged [sentences, (tokens)]; a text without tokens has one empty sentence.
+        begins, ends: offsets of each token in the text, int32 ragged, same shape: in characters from 0, as Python counts them,
+            end exclusive; invalid bytes are not counted.
     """
 
     row: tf.Tensor
@@ -44,7 +44,7 @@ class Sentences(NamedTuple):
 
 
 def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
-    """Return the sentences of UTF-8 strings [texts]."""
+    """Split UTF-8 strings [texts] into sentences."""
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
     parts = tf.strings.split(tf.strings.regex_replace(texts, END, b"\\0" + CUT), CUT)  # [texts, (parts)]
     row = tf.cast(parts.value_rowids(), tf.int32)
@@ -73,26 +73,26 @@ def sentences(tokenizer: Tokenizer, texts: tf.Tensor) -> Sentences:
 
 
 def _starts(tokenizer: Tokenizer, parts: tf.RaggedTensor, apart: tf.Tensor) -> tf.Tensor:
-    """Return the tokens that sentences begin with, ascending, int32 [sentences], where parts are cut to `LONGEST` tokens.
+    """Return the first tokens of sentences, ascending, int32 [sentences], splitting parts at `LONGEST` tokens.
 
-    Where a sentence from a token on would end is known for all tokens at once; those that are reached from the beginnings of
-    parts are found by doubling the way.
+    The end of a sentence from each token on is computed for all tokens at once; those reached from the beginnings of
+    parts are then found by pointer doubling.
 
     Args:
         parts: ids, int32 ragged [parts, (tokens)].
-        apart: whether there is something between each token and the next, bool [tokens].
+        apart: whether each token is separated from the next, bool [tokens].
     """
     ids = parts.values
     total = tf.size(ids)
     here = tf.range(total)
-    behind = tf.gather(tf.cast(parts.row_limits(), tf.int32), parts.value_rowids())  # where each token's part is over
+    behind = tf.gather(tf.cast(parts.row_limits(), tf.int32), parts.value_rowids())  # end of each token's part
     spelt = tokenizer.vocabulary
     wide, narrow = (tf.gather(tf.constant([piece in marks for piece in spelt]), ids) for marks in (COMMAS, NARROW))
     comma = wide | (narrow & apart)
     word = ~tf.gather(tf.constant([piece.startswith("##") for piece in spelt]), ids)
 
     def last(places: tf.Tensor) -> tf.Tensor:
-        """Return the last of some places at which a sentence from each token on may end."""
+        """Return the last of some positions at which a sentence from each token on may end."""
         found = tf.searchsorted(places, here + LONGEST, side="right") - 1
         return tf.gather(tf.concat([[-1], places], 0), found + 1)
 
