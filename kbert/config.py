@@ -66,8 +66,8 @@ NO_LABELS = Labels(most=0)
 class RunFlags:
     """Where a run is kept."""
 
-    model_dir: str = flag(help="Directory of the trained model; made if it is not there.")
-    overwrite: bool = flag(False, help="Start anew in a --model_dir that holds a run.")
+    model_dir: str = flag(help="Directory of the trained model; created if missing.")
+    overwrite: bool = flag(False, help="Replace the run that --model_dir already holds.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,8 @@ class ModelFlags:
 
     max_length: int = flag(
         128,
-        help="Longest input, in tokens, with [CLS] and [SEP]; longer texts are cut, or read in windows where the task can.",
+        help="Maximum input length in tokens, including [CLS] and [SEP]; longer texts are truncated, or read in windows by "
+        "tasks that support it.",
         low=3,
     )
 
@@ -152,38 +153,37 @@ class SourceConfig:
     """How rows are read from a SOURCE."""
 
     columns: tuple[str, ...] = flag(
-        (), help="Names of the columns, comma-separated, for tsv/csv files that have no header row, and for conll."
+        (), help="Column names, comma-separated, for tsv/csv files without a header row, and for conll."
     )
     text_columns: tuple[str, ...] = flag(
         ("text",),
-        help="Column holding the text; two, comma-separated, for pairs of texts. In conll that of the tokens, by its name in "
-        "--columns or its number (1 is the first, -1 the last), the first unless given (FORM in CoNLL-U).",
+        help="Column of the text; two, comma-separated, for pairs of texts. For conll the column of the tokens, by its name in"
+        " --columns or its number (1 is the first, -1 the last), by default the first (FORM in CoNLL-U).",
     )
     label_column: str = flag(
         "label",
-        help="Column holding the label, or what else is to be learnt. In conll that of the tags, by name or number, the last "
-        "unless given (UPOS in CoNLL-U).",
+        help="Column of the label, or of another target. For conll the column of the tags, by name or number, by default the "
+        "last (UPOS in CoNLL-U).",
     )
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
-    delimiter: str = flag(",", help="Character between the columns of csv; `tab` for a tab.")
+    delimiter: str = flag(",", help="Column separator of csv files; `tab` for a tab.")
     format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"] = flag(
         "auto",
-        help="Format of the files; auto goes by the ending (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg for "
-        "terms, each also .gz).",
+        help="File format; auto infers it from the extension (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg "
+        "for terms, each also .gz).",
     )
-    tfds_dir: str | None = flag(
-        None, help="Where TFDS data sets are kept; by default TFDS's own folder (~/tensorflow_datasets)."
-    )
+    tfds_dir: str | None = flag(None, help="Directory of the TFDS data sets.", otherwise="TFDS's own, ~/tensorflow_datasets")
 
     offsets: Offsets | None = flag(
         None,
-        help="What the places of entities and answers (start, end, answer_start) count: characters, UTF-16 units, as "
-        "JavaScript, Java and C# do, or bytes of UTF-8.",
-        otherwise="characters, unless most entities cut words, which is an error",
+        help="Unit of the offsets of entities and answers (start, end, answer_start): characters, UTF-16 code units, as in "
+        "JavaScript, Java and C#, or UTF-8 bytes.",
+        otherwise="characters; if most entities then cut words, that is an error",
     )
     ends: Ends | None = flag(
         None,
-        help="Whether the `end` of an entity follows its last character or is that character.",
+        help="Whether the `end` of an entity is the offset after its last character (exclusive) or that of its last character "
+        "(inclusive).",
         otherwise="exclusive; inclusive in CLUENER's layout",
     )
 
@@ -251,7 +251,7 @@ WRITTEN = ("columns", "encoding", "format", "delimiter")  # of a SourceConfig: h
 
 
 N_BEST_HELP = (
-    "How many answers to give for each row, best first, where the task knows several; by default the model's own number."
+    "Number of answers to return for each row, best first, for tasks that return several; by default the model's own number."
 )
 SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, terms, each also .gz; globs work), or tfds:name[/config]:split"
 
@@ -260,60 +260,65 @@ SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, terms, each also .gz; 
 class RunConfig:
     """How the steps of a run go, whatever it learns and from what."""
 
-    freeze_layers: int = flag(0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings too.", low=0)
-    freeze_embeddings: bool = flag(False, help="Freeze the embeddings alone.")
-    batch_size: int = flag(32, help="Rows a training step, over all replicas and parts.", low=1)
+    freeze_layers: int = flag(
+        0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings are frozen too.", low=0
+    )
+    freeze_embeddings: bool = flag(False, help="Freeze the embeddings only.")
+    batch_size: int = flag(32, help="Rows per training step, over all replicas and accumulation steps.", low=1)
     accumulation_steps: int = flag(
         1,
-        help="Parts of a batch that are computed one after the other, and their gradients added up: less memory, the same "
-        "result. --batch_size stays that of the whole batch.",
+        help="Split each batch into this many parts, computed one after another, and add up their gradients: less memory, same"
+        " result. --batch_size remains the size of the whole batch.",
         low=1,
     )
     strategy: Strategy = flag(
         "none",
-        help="Where a batch is computed: on one device; on all GPUs of this machine (mirrored); on several machines, each "
-        "running the same command with TF_CONFIG set and --model_dir on a file system they share (multi_worker); on a TPU.",
+        help="How a batch is distributed: one device (none); all GPUs of this machine (mirrored); several machines, each "
+        "running the same command with TF_CONFIG set and --model_dir on a shared file system (multi_worker); a TPU (tpu).",
     )
-    epochs: int = flag(3, help="Passes over the training data; 0 keeps and measures the model as it is.", low=0)
-    steps: int | None = flag(None, help="Training steps, in place of --epochs.", low=1)
+    epochs: int = flag(3, help="Passes over the training data; 0 evaluates and stores the model without training.", low=0)
+    steps: int | None = flag(None, help="Number of training steps, instead of --epochs.", low=1)
     optimizer: Literal["adamw", "lamb"] = flag("adamw", help="AdamW, or LAMB for batches of thousands of rows.")
     learning_rate: float = flag(5e-5, help="Peak learning rate.", low=0.0)
     warmup_ratio: float = flag(
-        0.1, help="Fraction of all steps over which the learning rate rises from 0; it then falls to 0.", low=0.0, high=1.0
+        0.1, help="Fraction of all steps over which the learning rate rises from 0; it then decays to 0.", low=0.0, high=1.0
     )
     decay_power: float = flag(
         1.0,
-        help="How the learning rate falls after the warm-up: the fraction of steps left, to this power; 1 is linear.",
+        help="Shape of the decay after the warm-up: the learning rate is proportional to the fraction of steps left, raised to"
+        " this power; 1 is linear.",
         low=0.0,
     )
-    clip_norm: float = flag(1.0, help="Norm to which the gradient of the whole batch is clipped; 0: it is not.", low=0.0)
-    weight_decay: float = flag(0.01, help="Decoupled weight decay; none on biases and LayerNorm.", low=0.0)
+    clip_norm: float = flag(1.0, help="Clip the gradient of the whole batch to this norm; 0 disables clipping.", low=0.0)
+    weight_decay: float = flag(0.01, help="Decoupled weight decay; not applied to biases and LayerNorm.", low=0.0)
     dropout: float | None = flag(
         None,
-        help="Dropout of the encoder in this run, a fraction, of hidden states and attention weights alike; by default the "
-        "checkpoint's own for each, from scratch 0.1. It is not kept: what --init reads later is as before.",
+        help="Dropout rate of the encoder during this run, for hidden states and attention weights alike. It is not stored: a "
+        "later --init from this model uses the original rates.",
+        otherwise="the checkpoint's own rates; 0.1 from scratch",
         low=0.0,
         high=0.9,
     )
     precision: Precision = flag(
-        "float32", help="Arithmetic of the training steps; weights, evaluation and serving stay float32."
+        "float32", help="Precision of the training steps; weights, evaluation and serving remain float32."
     )
-    checkpoint_steps: int = flag(0, help="Write a checkpoint every this many steps too; 0: where dev is measured only.", low=0)
-    keep_checkpoints: int = flag(1, help="Newest checkpoints that are kept; the best on dev is kept besides.", low=1)
+    checkpoint_steps: int = flag(0, help="Also write a checkpoint every this many steps; 0: only when dev is evaluated.", low=0)
+    keep_checkpoints: int = flag(1, help="Number of newest checkpoints to keep, in addition to the best on dev.", low=1)
     evaluate_steps: int = flag(
-        0, help="Measure dev, and write a checkpoint, every this many steps too; 0: at the ends of epochs only.", low=0
+        0, help="Also evaluate dev, and write a checkpoint, every this many steps; 0: only at the end of each epoch.", low=0
     )
     early_stopping_patience: int | None = flag(
         None,
-        help="Stop when dev was measured this many times, at the ends of epochs unless --evaluate_steps says otherwise, "
-        "without a better figure, or an equal one with a lower loss; by default never.",
+        help="Stop after this many evaluations of dev in a row (one at the end of each epoch, and one every --evaluate_steps) "
+        "without a better metric, or an equal one with a lower loss.",
+        otherwise="never stop early",
         low=1,
     )
-    seed: int = flag(0, help="Seed of initial weights, dropout and the order of the rows.", low=0, high=2**32 - 1)
+    seed: int = flag(0, help="Seed of initial weights, dropout and row order.", low=0, high=2**32 - 1)
     loss_limit: float = flag(
         0.0,
-        help="Stop when a step's loss is above this many times its running level (the mean of about the last hundred "
-        "steps); 0 for never. A loss that is not a number always stops the run.",
+        help="Stop when the loss of a step exceeds this multiple of its running mean (over about the last hundred steps); 0 "
+        "disables this check. A loss that is NaN or infinite always stops the run.",
         low=0.0,
     )
     train_data_crc32: int | None = None  # of the rows read, so that a run is not continued on others
@@ -330,24 +335,29 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """How a model is trained; nothing here changes a prediction of the model once it is trained."""
 
-    init: str = flag(help="Checkpoint to start from: a directory (Hugging Face, Keras preset, kbert model) or a preset's name.")
+    init: str = flag(
+        help="Checkpoint to start from: a directory (Hugging Face, Google TF1, Keras preset, kbert model) or the name of a "
+        "preset."
+    )
     train_data: str = flag(help=f"Training data: {SOURCE_HELP}.")
-    dev_data: str | None = flag(None, help="Data that picks the best epoch, a SOURCE like --train_data.")
+    dev_data: str | None = flag(None, help="Data to select the best checkpoint on, a SOURCE like --train_data.")
     dev_fraction: float | None = flag(
         None,
-        help="Without --dev_data: fraction of the training rows set aside to pick the best epoch "
-        "(0.1 when neither is given). Equal texts stay on one side.",
+        help="Without --dev_data: fraction of the training rows held out to select the best checkpoint (0.1 when neither is "
+        "given). Equal texts stay in one split.",
         low=0.001,
         high=0.9,
     )
-    test_data: str | None = flag(None, help="Data the kept checkpoint is evaluated on at the end, a SOURCE.")
+    test_data: str | None = flag(None, help="Data to evaluate the best checkpoint on after training, a SOURCE.")
     new_head: bool = flag(
         False,
-        help="Begin with a head of random values. By default that of a fine-tuned --init is kept where it answers the same "
-        "task with the same labels, and a line says why where it is not.",
+        help="Start with a randomly initialised head. By default the head of a fine-tuned --init is kept if it was trained for"
+        " the same task with the same labels; otherwise a message gives the reason.",
     )
     labels: str | None = flag(
-        None, help="File of the labels, one a line, in the order wanted; by default those of the training data, sorted."
+        None,
+        help="File of the labels, one per line, in the desired order.",
+        otherwise="the labels of the training data, sorted",
     )
     source: SourceConfig = SourceConfig()
 
@@ -361,28 +371,29 @@ class ExampleFlags:
 
     layout: Literal["sentences", "documents"] = flag(
         "sentences",
-        help="How the files are laid out: a sentence a line with a blank line between documents, or a document a line, which "
-        "is cut into sentences (Chinese and English). JSON lines, and what WikiExtractor writes, say themselves.",
+        help="Layout of the text files: one sentence per line with a blank line between documents, or one document per line, "
+        "which is split into sentences (Chinese and English). JSON lines and the output of WikiExtractor are recognised.",
     )
     text_column: str = flag("text", help=TEXT_HELP)
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     segmenter: str | None = flag(
         None,
-        help="Whose words --mask_unit=word and span take as whole: jieba (pip install '.[jieba]'), or module:function of your "
-        "own; by default those between spaces, and single Chinese characters.",
+        help="Word segmenter for --mask_unit=word and span: jieba (pip install 'kbert-keras[jieba]'), or module:function of "
+        "your own.",
+        otherwise="words are separated by spaces; each Chinese character is a word",
     )
     mask_unit: Literal["piece", "word", "span"] = flag(
-        "piece", help="What is masked as a whole: WordPieces, words, or spans of 1 to 10 words as in SpanBERT."
+        "piece", help="Unit to mask as a whole: WordPieces, words, or spans of 1 to 10 words as in SpanBERT."
     )
-    mask_rate: float = flag(0.15, help="Share of an example's tokens that are predicted.", low=0.01, high=0.9)
+    mask_rate: float = flag(0.15, help="Fraction of an example's tokens to predict.", low=0.01, high=0.9)
     max_predictions: int | None = flag(
         None,
-        help="Predictions an example, at most; by default --mask_rate of --max_length, rounded up: 20 for 128 tokens, 77 for "
-        "512, as in the paper.",
+        help="Maximum number of predictions per example.",
+        otherwise="--mask_rate of --max_length, rounded up: 20 for 128 tokens, 77 for 512, as in the paper",
         low=1,
     )
     short_seq_prob: float = flag(
-        0.1, help="Share of the documents that pairs of a random shorter length are cut from.", low=0.0, high=1.0
+        0.1, help="Fraction of the documents that are cut into pairs of a random shorter length.", low=0.0, high=1.0
     )
 
     def predictions(self, max_length: int) -> int:
@@ -398,21 +409,22 @@ class PretrainConfig(RunConfig, ExampleFlags):
     source: ClassVar[SourceConfig] = SourceConfig()  # how `kbert.predict` reads texts to fill
 
     train_data: str = flag(
-        help="Text to learn from: plain text files (.gz and globs work, - is standard input), or *.tfrecord shards of "
-        "kbert make_pretraining_data."
+        help="Text to learn from: plain text files (.gz and globs work, - for standard input), or *.tfrecord shards of kbert "
+        "make_pretraining_data."
     )
     init: str | None = flag(
-        None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab begins from scratch."
+        None, help="Checkpoint to continue from, with its vocabulary and shape; without it, --vocab starts from scratch."
     )
-    dev_data: str | None = flag(None, help="Held-out text or shards, measured but not learnt from; as --train_data.")
+    dev_data: str | None = flag(None, help="Held-out text or shards, evaluated but not trained on; as --train_data.")
     dev_fraction: float | None = flag(
         None,
-        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given); equal ones stay together.",
+        help="Without --dev_data: fraction of the documents held out (0.05 when neither is given). Equal documents stay in one"
+        " split.",
         low=0.0001,
         high=0.9,
     )
-    dev_examples: int = flag(2000, help="Held-out examples that are measured, at most.", low=1)
-    skip_damaged_shards: bool = flag(False, help="Go on without shards that are damaged or cut short, which are named.")
+    dev_examples: int = flag(2000, help="Maximum number of held-out examples to evaluate.", low=1)
+    skip_damaged_shards: bool = flag(False, help="Skip shards that are damaged or truncated, and list them.")
 
 
 # Tasks that are trained in another way than by `kbert.finetune`.

@@ -23,15 +23,17 @@ configuration, vocabulary, casing, head. What the form has no place for is refus
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertFlags:
-    init: str = flag(help="Checkpoint to read: a directory of Hugging Face, Google, Keras or kbert, or a preset's name.")
-    output: str = flag(help="Directory to write; new or empty.")
-    format: Literal["hugging_face", "google", "keras_preset"] = flag(help="Form to write.")
+    init: str = flag(
+        help="Checkpoint to read: a directory (Hugging Face, Google TF1, Keras preset, kbert model) or the name of a preset."
+    )
+    output: str = flag(help="Directory to write; must be new or empty.")
+    format: Literal["hugging_face", "google", "keras_preset"] = flag(help="Format to write.")
     approximate_gelu: bool = flag(
         False,
-        help="Write a checkpoint of the exact GELU to a form that means the tanh approximation by it; "
-        "its outputs then differ in the third decimal.",
+        help="Allow a checkpoint with the exact GELU in a format that implies the tanh approximation; outputs then differ in "
+        "the third decimal.",
     )
-    encoder_only: bool = flag(False, help="Write no head, whatever the checkpoint has.")
+    encoder_only: bool = flag(False, help="Do not write a head, even if the checkpoint has one.")
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.convert") -> int:

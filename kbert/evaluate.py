@@ -20,9 +20,9 @@ ABOUT = "Measure a trained model on labelled rows, with the very function that i
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags:
-    model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
+    model_dir: str = flag(help="Model directory of kbert finetune.")
     data: str = flag(help=f"Labelled rows: {SOURCE_HELP}.")
-    metrics_out: str | None = flag(None, help="Write the metrics to this JSON file too.")
+    metrics_out: str | None = flag(None, help="Also write the metrics to this JSON file.")
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.evaluate") -> int:

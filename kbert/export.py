@@ -15,10 +15,10 @@ Write a SavedModel that answers raw text, under EXPORT_DIR/VERSION, as TensorFlo
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFlags:
-    model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
-    export_dir: str = flag(help="Directory of the exported versions, for example savedmodels/NAME.")
+    model_dir: str = flag(help="Model directory of kbert finetune or pretrain.")
+    export_dir: str = flag(help="Directory to export versions to, for example savedmodels/NAME.")
     n_best: int | None = flag(None, help=N_BEST_HELP, low=1, high=100)
-    version: int | None = flag(None, help="Version number; by default the next free one.", low=1, high=2**63 - 1)
+    version: int | None = flag(None, help="Version number.", otherwise="the next free one", low=1, high=2**63 - 1)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.export") -> int:

@@ -26,7 +26,7 @@ class InspectFlags:
         None, help="Checkpoint: a directory (Hugging Face, Google TF1, Keras preset, kbert model) or a preset's name."
     )
     vocab: str | None = flag(None, help="A vocab.txt instead of a checkpoint.")
-    lowercase: bool = flag(False, help="With --vocab: the vocabulary is of an uncased model.")
+    lowercase: bool = flag(False, help="With --vocab: the vocabulary is that of an uncased model.")
     input: str | None = flag(
         None, help='Texts: JSON lines {"text": ...} from a file or, as -, from standard input; or tsv, csv, txt files.'
     )

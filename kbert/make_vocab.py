@@ -23,11 +23,13 @@ all other words behind them.
 @dataclass(frozen=True, kw_only=True)
 class VocabFlags:
     input: str = flag(help="Plain text files (.gz and globs work), or - for standard input.")
-    output: str = flag(help="Vocabulary to write, a token a line.")
-    vocab_size: int = flag(30_000, help="Tokens, at most.", low=10)
+    output: str = flag(help="Vocabulary file to write, one token per line.")
+    vocab_size: int = flag(30_000, help="Maximum number of tokens.", low=10)
     lowercase: bool = flag(False, help="Lowercase the text and strip its accents, for an uncased model.")
-    unused: int = flag(0, help="Tokens [unused0], [unused1], … behind the special ones, room for your own.", low=0)
-    min_count: int = flag(2, help="Characters that are words by themselves are kept when they stand so often.", low=1)
+    unused: int = flag(0, help="Number of tokens [unused0], [unused1], … after the special ones, reserved for your own.", low=0)
+    min_count: int = flag(
+        2, help="Minimum count of characters that are words of their own (Chinese characters, punctuation).", low=1
+    )
     text_column: str = flag("text", help=TEXT_HELP)
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
 

@@ -29,16 +29,16 @@ Write a JSON line for each row of the input: its number (from 1), its id if it h
 
 @dataclass(frozen=True, kw_only=True)
 class PredictFlags:
-    model_dir: str = flag(help="Directory of a model that kbert.finetune has trained.")
+    model_dir: str = flag(help="Model directory of kbert finetune or pretrain.")
     input: str | None = flag(
-        None, help=f"Rows to answer: {SOURCE_HELP}, or - for standard input (one text a line, or --format)."
+        None, help=f"Rows to predict: {SOURCE_HELP}, or - for standard input (one text a line, or --format)."
     )
     id_column: str | None = flag(
-        None, help="Column of --input whose value goes into each line as `id`; SQuAD's layout has one of that name."
+        None, help="Column of --input to copy to each output line as `id`; SQuAD's layout has one of that name."
     )
     output: str = flag("-", help="File of JSON lines to write, - for standard output.")
     n_best: int | None = flag(None, help=N_BEST_HELP, low=1, high=100)
-    text: str | None = flag(None, help="Answer this one text instead of --input.")
+    text: str | None = flag(None, help="Predict this one text instead of --input.")
     text_b: str | None = flag(None, help="Second text of a pair, with --text.")
 
 

@@ -90,7 +90,7 @@ class TestVocabulary:
 
     def test_tokenizers_not_installed(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "tokenizers", None)
-        with pytest.raises(UsageError, match=r"pip install '.\[vocab\]'"):
+        with pytest.raises(UsageError, match=r"pip install 'kbert-keras\[vocab\]'"):
             vocabulary(Counter({"word": 3}), 200)
 
 

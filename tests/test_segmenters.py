@@ -57,5 +57,5 @@ def test_ones_own(monkeypatch):
 
 def test_jieba_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "jieba", None)
-    with pytest.raises(UsageError, match=r"jieba is not installed; pip install '.\[jieba\]'"):
+    with pytest.raises(UsageError, match=r"jieba is not installed; pip install 'kbert-keras\[jieba\]'"):
         segmenter.__wrapped__("jieba")

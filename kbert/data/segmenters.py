@@ -44,7 +44,7 @@ def _jieba() -> Callable[[str], Any]:
     try:
         import jieba
     except ImportError:
-        raise UsageError("--segmenter=jieba: jieba is not installed; pip install '.[jieba]' in kbert's folder") from None
+        raise UsageError("--segmenter=jieba: jieba is not installed; pip install 'kbert-keras[jieba]'") from None
     tokenizer = jieba.Tokenizer()
     # By default jieba caches its dictionary in the shared temporary folder, and trusts what it finds there.
     tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())

@@ -11,13 +11,15 @@ class ShardFlags(ExampleFlags):
     """The flags that the content of shards depends on."""
 
     input: str = flag(help="Plain text files (globs and .gz work).")
-    output: str = flag(help="Where the shards go.")
-    vocab: str = flag(help="The vocabulary, a token a line.")
+    output: str = flag(help="Path prefix of the shards.")
+    vocab: str = flag(help="Vocabulary file, one token per line.")
     lowercase: bool = flag(False, help="Lowercase the text and strip its accents, for an uncased model.")
-    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag("mlm+nsp", help="As in kbert.pretrain.")
-    max_length: int = flag(128, help="Longest example, in tokens, with [CLS] and [SEP].", low=5)
-    passes: int = flag(10, help="Differently masked passes over the text.", low=1)
-    shards: int = flag(16, help="Shards to write.", low=1, high=99_999)
+    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag(
+        "mlm+nsp", help="Objective the examples are made for, as in kbert pretrain."
+    )
+    max_length: int = flag(128, help="Maximum length of an example in tokens, including [CLS] and [SEP].", low=5)
+    passes: int = flag(10, help="Passes over the text, each with its own masks.", low=1)
+    shards: int = flag(16, help="Number of shards to write.", low=1, high=99_999)
     seed: int = flag(0, help="Seed of all random choices.", low=0, high=2**32 - 1)
 
 
@@ -28,4 +30,4 @@ class DataFlags(ShardFlags):
     output: str = flag(help="Directory of the shards; created if missing.")
     input: str = flag(help="Plain text files (.gz and globs work), or - for standard input.")
     dev_fraction: float = flag(0.0, help="Fraction of the documents for dev-*.tfrecord, of one pass.", low=0.0, high=0.9)
-    processes: int | None = flag(None, help="Worker processes.", otherwise="one for each core", low=1)
+    processes: int | None = flag(None, help="Number of worker processes.", otherwise="one per core", low=1)

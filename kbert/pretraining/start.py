@@ -16,20 +16,22 @@ POSITIONS = 512  # at least, so that a first phase on short examples can be foll
 
 @dataclass(frozen=True, kw_only=True)
 class StartFlags:
-    """What a model from scratch is."""
+    """The shape of a model from scratch."""
 
-    vocab: str | None = flag(None, help="From scratch: the vocabulary, a token a line (kbert make_vocab makes one).")
+    vocab: str | None = flag(None, help="From scratch: vocabulary file, one token per line (kbert make_vocab writes one).")
     lowercase: bool = flag(False, help="From scratch: lowercase the text and strip its accents.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = flag(
         None,
-        help="From scratch: a size that Google published, "
+        help="From scratch: one of Google's published sizes, "
         + ", ".join(f"{name} ({layers} layers, {width} wide)" for name, (layers, width) in SIZES.items())
-        + "; the following flags override its parts.",
+        + "; the next flags override parts of it.",
     )
-    num_layers: int | None = flag(None, help="From scratch: encoder layers.", low=1)
-    hidden_dim: int | None = flag(None, help="From scratch: width.", low=1)
-    num_heads: int | None = flag(None, help="From scratch: attention heads; by default the width / 64.", low=1)
-    intermediate_dim: int | None = flag(None, help="From scratch: width of feed-forward layers; by default 4 widths.", low=1)
+    num_layers: int | None = flag(None, help="From scratch: number of encoder layers.", low=1)
+    hidden_dim: int | None = flag(None, help="From scratch: width of the hidden states.", low=1)
+    num_heads: int | None = flag(None, help="From scratch: number of attention heads.", otherwise="the width / 64", low=1)
+    intermediate_dim: int | None = flag(
+        None, help="From scratch: width of the feed-forward layers.", otherwise="4 times the width", low=1
+    )
 
 
 def check_start(start: StartFlags, init: str | None) -> None:

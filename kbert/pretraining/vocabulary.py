@@ -74,7 +74,7 @@ def _pieces(counts: Counter[str], room: int) -> list[str]:
         from tokenizers import Tokenizer as Learner
         from tokenizers import models, pre_tokenizers, trainers
     except ImportError:
-        raise UsageError("making a vocabulary needs tokenizers; pip install '.[vocab]' in kbert's folder") from None
+        raise UsageError("making a vocabulary needs tokenizers; pip install 'kbert-keras[vocab]'") from None
     if not counts or room <= 0:
         return []
     learner = Learner(models.WordPiece(unk_token=UNKNOWN))

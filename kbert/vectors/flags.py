@@ -22,29 +22,32 @@ class EncodeFlags:
         help="File to write: .vec or .txt (word2vec), .bin (word2vec, binary), .npy, .jsonl, .parquet; - for standard output.",
     )
     output_format: Literal["auto", "word2vec", "word2vec_binary", "npy", "jsonl", "parquet", "projector"] = flag(
-        "auto", help="Format of the output; auto goes by the ending; projector is a folder for TensorBoard's projector."
+        "auto", help="Output format; auto infers it from the extension; projector is a directory for TensorBoard's projector."
     )
-    overwrite: bool = flag(False, help="Start anew where an interrupted run with other settings left its work.")
+    overwrite: bool = flag(False, help="Start over where an interrupted run with other settings left files.")
     export_dir: str | None = flag(
         None,
-        help="For sentences, and for tokens that are pieces: write a SavedModel, too, that serves the same vectors, under "
+        help="For sentences, and for tokens that are pieces: also export a SavedModel that computes the same vectors, to "
         "EXPORT_DIR/VERSION.",
     )
     unit: Literal["sentence", "token", "vocabulary"] = flag(
         "sentence", help="What gets a vector: each text, each token in it, or each distinct token of all texts."
     )
     layers: tuple[str, ...] | None = flag(
-        None, help="Layers that are read, comma-separated: 1 is the first, -1 the last, 0 the embeddings.", otherwise="-1"
+        None, help="Layers to read, comma-separated: 1 is the first, -1 the last, 0 the embeddings.", otherwise="-1"
     )
-    layer_mode: Literal["concat", "mean"] = flag("concat", help="Whether vectors of several layers are joined or averaged.")
+    layer_mode: Literal["concat", "mean"] = flag(
+        "concat", help="Whether vectors of several layers are concatenated or averaged."
+    )
     max_length: int | None = flag(
         None,
-        help="Longest input, in tokens, with [CLS] and [SEP]; longer texts are cut, for tokens read in windows.",
+        help="Maximum input length in tokens, including [CLS] and [SEP]; longer texts are truncated, or read in windows for "
+        "tokens.",
         otherwise="the checkpoint's own",
         low=3,
     )
     precision: Literal["float32", "bfloat16"] = flag(
-        "float32", help="Arithmetic of the encoder; bfloat16 is faster on CPUs and GPUs that have it."
+        "float32", help="Precision of the encoder; bfloat16 is faster on CPUs and GPUs that support it."
     )
 
 
@@ -54,24 +57,25 @@ class SentenceFlags:
         None,
         help="For sentences: the vector of [CLS], the mean or the maximum over the tokens, the checkpoint's pooler, or the "
         "mean over the tokens of the first and the last layer.",
-        otherwise="as the checkpoint's modules.json (sentence-transformers) says, else mean",
+        otherwise="as in the checkpoint's modules.json (sentence-transformers), otherwise mean",
     )
     special_tokens: bool | None = flag(
         None,
-        help="For sentences: count [CLS] and [SEP] in the mean or maximum.",
-        otherwise="true where modules.json is followed, else false",
+        help="For sentences: include [CLS] and [SEP] in the mean or maximum.",
+        otherwise="true where modules.json is used, otherwise false",
     )
     normalize: bool | None = flag(
-        None,
-        help="For sentences: scale vectors to length 1.",
-        otherwise="as modules.json says where it is followed, else false",
+        None, help="For sentences: scale vectors to length 1.", otherwise="as in modules.json where it is used, otherwise false"
     )
     fit_whitening: str | None = flag(
-        None, help="For sentences: whiten the vectors by their own mean and covariance, and keep these in this file."
+        None, help="For sentences: whiten the vectors by their own mean and covariance, and store these in this file."
     )
-    whitening: str | None = flag(None, help="For sentences: whiten the vectors by a file that --fit_whitening has written.")
+    whitening: str | None = flag(None, help="For sentences: whiten the vectors with a file written by --fit_whitening.")
     whitening_dim: int | None = flag(
-        None, help="With --fit_whitening: how many directions are kept, the greatest first.", otherwise="all", low=1
+        None,
+        help="With --fit_whitening: number of directions to keep, those of the largest variance first.",
+        otherwise="all",
+        low=1,
     )
 
 
@@ -79,23 +83,26 @@ class SentenceFlags:
 class TokenFlags:
     granularity: Literal["piece", "character", "word"] | None = flag(
         None,
-        help="For tokens and vocabulary: WordPiece's pieces, characters, or words (of several pieces the mean).",
+        help="For tokens and vocabulary: WordPieces, characters, or words (the mean of their pieces).",
         otherwise="piece for tokens, character for vocabulary",
     )
     segmenter: str | None = flag(
         None,
-        help="With --granularity=word: what splits the text, jieba or module:function of your own; by default BERT's own "
-        "rules, to which a Chinese character is a word.",
+        help="With --granularity=word: word segmenter, jieba or module:function of your own.",
+        otherwise="BERT's own rules, which take each Chinese character as a word",
     )
     stride: int | None = flag(
-        None, help="For tokens and vocabulary: tokens that windows of a long text share at least.", otherwise="32", low=0
+        None,
+        help="For tokens and vocabulary: minimum number of tokens that neighbouring windows of a long text share.",
+        otherwise="32",
+        low=0,
     )
     source: Literal["embedding", "contextual"] | None = flag(
         None,
-        help="For vocabulary: the rows of the embedding table, or the mean of what the encoder makes of each occurrence.",
+        help="For vocabulary: rows of the embedding table, or the mean of the encoder's outputs over all occurrences.",
         otherwise="embedding",
     )
-    min_count: int | None = flag(None, help="For vocabulary: leave out what occurs fewer times.", otherwise="1", low=1)
+    min_count: int | None = flag(None, help="For vocabulary: minimum number of occurrences.", otherwise="1", low=1)
 
 
 def check(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags) -> None:

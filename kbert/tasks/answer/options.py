@@ -1,9 +1,9 @@
 """The options of `--task=answer`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kbert.config import NO_LABELS, Labels
+from kbert.config import NO_LABELS, Labels, flag
 from kbert.errors import UsageError
 
 
@@ -19,27 +19,20 @@ class AnswerOptions:
         "max_length": 384,
     }
 
-    max_question_length: int = field(
-        default=64,
-        metadata={"help": "Longest question, in tokens; the rest is cut.", "low": 1},
+    max_question_length: int = flag(64, help="Maximum question length in tokens; the rest is truncated.", low=1)
+    doc_stride: int = flag(
+        128,
+        help="Tokens that consecutive windows of a long context share; an answer of at most this length lies whole in one of "
+        "them. (Hugging Face uses the name alike; in google-research/bert's run_squad.py it is the number of tokens that "
+        "a window advances.)",
+        low=0,
     )
-    doc_stride: int = field(
-        default=128,
-        metadata={
-            "help": "Tokens that a window of a long context shares with the one before it: an answer of no more lies "
-            "whole in one of them. (Hugging Face means the same by it; run_squad.py of google-research/bert the "
-            "tokens that a window advances.)",
-            "low": 0,
-        },
-    )
-    max_answer_length: int = field(default=30, metadata={"help": "Longest answer, in tokens.", "low": 1})
-    n_best: int = field(default=5, metadata={"help": "Answers a question that are served, best first.", "low": 1, "high": 100})
-    answer_metric: Literal["auto", "squad", "cmrc"] = field(
-        default="auto",
-        metadata={
-            "help": "Whose exact match and F1 are measured: SQuAD's (words) or CMRC2018's (Chinese characters and "
-            "Latin words); auto takes the latter where most gold answers have Chinese characters."
-        },
+    max_answer_length: int = flag(30, help="Maximum answer length in tokens.", low=1)
+    n_best: int = flag(5, help="Number of answers to return for each question, best first.", low=1, high=100)
+    answer_metric: Literal["auto", "squad", "cmrc"] = flag(
+        "auto",
+        help="Definition of exact match and F1: SQuAD's (words) or CMRC2018's (Chinese characters and Latin words); auto "
+        "selects CMRC2018's if most gold answers contain Chinese characters.",
     )
 
     def check(self, max_length: int) -> None:

@@ -1,9 +1,9 @@
 """The options of `--task=classify`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import Labels
+from kbert.config import Labels, flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,17 +13,12 @@ class ClassifyOptions:
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "text_b"))
     LABELS: ClassVar[Labels] = Labels(2)
 
-    pooling: Literal["pooler", "cls", "mean"] = field(
-        default="pooler",
-        metadata={
-            "help": "What the classifier reads: the checkpoint's pooler over [CLS], the bare [CLS] "
-            "vector, or the mean over all tokens, [CLS] and [SEP] too."
-        },
+    pooling: Literal["pooler", "cls", "mean"] = flag(
+        "pooler",
+        help="Input of the classifier: the checkpoint's pooler over [CLS], the bare [CLS] vector, or the mean over all tokens,"
+        " including [CLS] and [SEP].",
     )
-    head_dropout: float = field(
-        default=0.1,
-        metadata={"help": "Dropout in front of the classifier, a fraction.", "low": 0.0, "high": 0.9},
-    )
+    head_dropout: float = flag(0.1, help="Dropout rate before the classifier.", low=0.0, high=0.9)
 
     def check(self, max_length: int) -> None:
         """Any length will do."""

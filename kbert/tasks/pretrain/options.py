@@ -1,9 +1,9 @@
 """The options of `kbert.pretrain`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import NO_LABELS, Labels
+from kbert.config import NO_LABELS, Labels, flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,16 +13,12 @@ class PretrainOptions:
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = NO_LABELS
 
-    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = field(
-        default="mlm+nsp",
-        metadata={
-            "help": "Masked LM with next-sentence pairs as in BERT's paper, masked LM alone on stretches of whole sentences as "
-            "in RoBERTa's, or masked LM with the order of two segments as in ALBERT's."
-        },
+    objective: Literal["mlm+nsp", "mlm", "mlm+sop"] = flag(
+        "mlm+nsp",
+        help="Masked LM with next-sentence prediction as in BERT, masked LM alone on runs of whole sentences as in RoBERTa, or"
+        " masked LM with the order of two segments as in ALBERT.",
     )
-    n_best: int = field(
-        default=5, metadata={"help": "Pieces that are served for each [MASK], best first.", "low": 1, "high": 100}
-    )
+    n_best: int = flag(5, help="Number of pieces to return for each [MASK], best first.", low=1, high=100)
 
     @property
     def pairs(self) -> str | None:

@@ -1,9 +1,9 @@
 """The options of `--task=tag`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import Labels
+from kbert.config import Labels, flag
 from kbert.data.schemes import Scheme
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
@@ -16,31 +16,23 @@ class TagOptions:
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = Labels(1)
 
-    decoder: Literal["softmax", "crf"] = field(
-        default="softmax",
-        metadata={
-            "help": "How tags are chosen: each word's by itself (softmax), or the best valid sequence of them by a "
-            "linear-chain CRF (crf)."
-        },
+    decoder: Literal["softmax", "crf"] = flag(
+        "softmax",
+        help="How tags are chosen: independently for each word (softmax), or as the best valid sequence under a linear-chain "
+        "CRF (crf).",
     )
-    stride: int = field(
-        default=32,
-        metadata={"help": "Tokens that neighbouring windows of a text longer than --max_length share at least.", "low": 0},
+    stride: int = flag(
+        32, help="Minimum number of tokens that neighbouring windows of a text longer than --max_length share.", low=0
     )
-    tokens: Tokens = field(
-        default="auto",
-        metadata={
-            "help": "Where texts come as tokens (conll), whether these are words, with spaces between, or characters of "
-            "unspaced text; auto goes by the training data, and what it finds is kept with the model."
-        },
+    tokens: Tokens = flag(
+        "auto",
+        help="For texts given as tokens (conll): whether tokens are words, separated by spaces, or characters of unspaced "
+        "text; auto infers it from the training data and stores it with the model.",
     )
     # Those of the training rows' tags, in which `kbert.predict` writes tags (`Tag.resolve_options_from_rows`); no flags.
     scheme: Scheme = "IOB2"
     untyped: bool = False
-    head_dropout: float = field(
-        default=0.1,
-        metadata={"help": "Dropout in front of the tagger, a fraction.", "low": 0.0, "high": 0.9},
-    )
+    head_dropout: float = flag(0.1, help="Dropout rate before the tagger.", low=0.0, high=0.9)
 
     def check(self, max_length: int) -> None:
         """Raise UsageError where windows cannot share `stride` tokens."""
