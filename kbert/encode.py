@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
+from kbert.callable_module import make_callable
 from kbert.config import SourceConfig, to_json
 from kbert.errors import UsageError
 from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags, check
@@ -27,11 +28,12 @@ Write vectors of texts, of their characters, pieces or words, or of every distin
 them, from any checkpoint, trained here or not. Interrupted, the same command continues where it was.
 """
 
+GROUPS = (EncodeFlags, SentenceFlags, TokenFlags, SourceConfig)
+
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.encode") -> int:
     """Run the command line `argv` of `program`; return its exit code."""
-    groups = (EncodeFlags, SentenceFlags, TokenFlags, SourceConfig)
-    return flags.main(program, ABOUT, argv, lambda _: groups, run)
+    return flags.main(program, ABOUT, argv, lambda _: GROUPS, run)
 
 
 def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source: SourceConfig) -> int:
@@ -234,6 +236,8 @@ def _output(options: EncodeFlags, group: Any, arrays: Any, form: "VectorFormat")
     settings = {"unit": options.unit, "weights_crc32": vector_run.crc32(arrays), **to_json(group)}
     return vector_run.Output(options.output, form, options.overwrite, settings)
 
+
+make_callable(__name__)  # `kbert.encode(...)` is `kbert.api.encode(...)`
 
 if __name__ == "__main__":
     sys.exit(main())

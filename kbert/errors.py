@@ -1,5 +1,11 @@
-"""The two kinds of mistake a user can make. Both end as one line on stderr, never as a traceback."""
+"""The two kinds of mistake a user can make. A command ends with one line on stderr, never with a traceback."""
 
+import re
+
+OUT_OF_MEMORY = (
+    "out of memory: lower --batch_size or --max_length, freeze more layers with --freeze_layers, "
+    "or train in --precision=bfloat16"
+)
 
 class KbertError(Exception):
     """Base of the errors whose text is meant for the user."""
@@ -15,3 +21,17 @@ class UsageError(KbertError):
 
 class DataError(KbertError):
     """A file, a checkpoint or a model directory is missing, unreadable or wrong. Exit code 1."""
+
+
+def for_user(error: Exception) -> KbertError | None:
+    """Translate what TensorFlow raises because of a user's data or machine; None for any other error."""
+    if isinstance(error, KbertError):
+        return error
+    # TensorFlow's class, by name: it must not be imported here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return KbertError(OUT_OF_MEMORY)
+    # A row that went bad while it was read: tf.data wraps the error in one of its own; or that a graph refused.
+    wrapped = re.search(r"(assertion failed: \[)?DataError: (.+)", str(error))
+    if type(error).__module__.startswith("tensorflow.") and wrapped:
+        return DataError(wrapped[2].removesuffix("]") if wrapped[1] else wrapped[2])
+    return None

@@ -3,15 +3,19 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
 from kbert.config import SOURCE_HELP, Recorded, SourceOverrides, flag
 from kbert.files import check_output, write_text
 from kbert.model_dir import ModelDir
+
+if TYPE_CHECKING:
+    from kbert.serving import Predictor
+    from kbert.tasks.reports import Report
 
 log = logging.getLogger("kbert.evaluate")  # __name__ is "__main__" when it runs
 
@@ -32,12 +36,37 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.eval
 
 def run(options: EvaluateFlags, overrides: Any) -> int:
     """Measure and print; returns the exit code."""
-    model, train = ModelDir(options.model_dir).read_config()
     if options.metrics_out:
         check_output("--metrics_out", options.metrics_out, {"--data": options.data})
 
+    def predictor() -> "Predictor[Any]":
+        from kbert import serving
+
+        return serving.load(options.model_dir)
+
+    report, rows = measure(ModelDir(options.model_dir), options.data, overrides, predictor)
+    print(f"{options.data} ({rows:,} rows):\n{report.table()}")
+    if options.metrics_out:
+        text = json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n"
+        write_text(Path(options.metrics_out), text)
+    return 0
+
+
+def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable[[], Predictor[Any]]") -> tuple["Report", int]:
+    """Measure a trained model on labelled rows.
+
+    Args:
+        directory: the model's.
+        data: the rows' source.
+        overrides: `SourceOverrides`: how the rows are read where that is not as in training.
+        predictor: loads the model; called once the rows are read.
+
+    Returns:
+        The report, and the number of rows.
+    """
+    model, train = directory.read_config()
+
     runtime.start()
-    from kbert import serving
     from kbert.data.table import open_table
     from kbert.tasks import fine_tuned
     from kbert.tasks.lengths import CutRows
@@ -49,9 +78,9 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
     if read != known and len(read) == len(known) > 1:
         log.warning("--label_column: %s", ", ".join(f"{a} is read as {b}" for a, b in zip(read, known, strict=True)))
     task = fine_tuned(model.task)
-    audit = task.audit(options.data, model.fields, model.labels, model.options)
+    audit = task.audit(data, model.fields, model.labels, model.options)
     table = open_table(
-        options.data,
+        data,
         source,
         task.columns(source),
         keyed_by=len(model.fields),
@@ -63,18 +92,14 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
         usual=task.usual,
     )
     audit.finish()
-    predictor = serving.load(options.model_dir)
-    cut = CutRows(predictor.task)
-    report = training.evaluate(predictor, table, "evaluating", also=cut)
+    loaded = predictor()
+    cut = CutRows(loaded.task)
+    report = training.evaluate(loaded, table, "evaluating", also=cut)
     if cut.cut:
-        log.info("%s: %s", options.data, cut)
+        log.info("%s: %s", data, cut)
     for warning in report.warnings():
-        log.warning("%s: %s", options.data, warning)
-    print(f"{options.data} ({len(table):,} rows):\n{report.table()}")
-    if options.metrics_out:
-        text = json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n"
-        write_text(Path(options.metrics_out), text)
-    return 0
+        log.warning("%s: %s", data, warning)
+    return report, len(table)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,13 @@ finished, it continues when --epochs was raised.
 """
 
 
+def groups(task: str | None) -> tuple[type, ...]:
+    """Return the dataclasses that the flags of a task fill."""
+    return (RunFlags, TrainConfig, ModelFlags, OPTIONS[task or "classify"])
+
+
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.finetune") -> int:
     """Run the command line `argv` of `program`; return its exit code."""
-    groups = lambda task: (RunFlags, TrainConfig, ModelFlags, OPTIONS[task or "classify"])  # noqa: E731
     return flags.main(program, ABOUT, argv, groups, run, takes_task=True)
 
 

@@ -23,13 +23,8 @@ from typing import Any, Literal
 
 from absl import flags as absl_flags
 
-from kbert.errors import KbertError, UsageError
+from kbert.errors import UsageError, for_user
 from kbert.interruption import Interrupted, handled, raised
-
-OUT_OF_MEMORY = (
-    "out of memory: lower --batch_size or --max_length, freeze more layers with --freeze_layers, "
-    "or train in --precision=bfloat16"
-)
 
 
 def main(
@@ -73,9 +68,6 @@ def _run(
             return 0
         _show_notes()
         return body(*instances)
-    except KbertError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt as error:
         end = error if isinstance(error, Interrupted) else Interrupted()
         print(f"\n{program}: {end}", file=sys.stderr)
@@ -93,20 +85,12 @@ def _run(
         where = error.filename or f"a temporary file in {tempfile.gettempdir()} (TMPDIR names another folder), or an output"
         print(f"{program}: no space left on the disk: {where}", file=sys.stderr)
         return 1
-    except MemoryError:
-        print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)
-        return 1
     except Exception as error:
-        # TensorFlow's class, by name: it must not be imported here.
-        if type(error).__name__ == "ResourceExhaustedError":
-            print(f"{program}: {OUT_OF_MEMORY}", file=sys.stderr)
-            return 1
-        # A row that went bad while it was read: tf.data wraps the error in one of its own; or that a graph refused.
-        wrapped = re.search(r"(assertion failed: \[)?DataError: (.+)", str(error))
-        if type(error).__module__.startswith("tensorflow.") and wrapped:
-            print(f"{program}: {wrapped[2].removesuffix(']') if wrapped[1] else wrapped[2]}", file=sys.stderr)
-            return 1
-        raise
+        found = for_user(error)
+        if found is None:
+            raise
+        print(f"{program}: {found}", file=sys.stderr)
+        return found.exit_code
 
 
 def parse(
@@ -147,7 +131,7 @@ def parse(
         return None
     if leftover:
         raise UsageError(f"unexpected argument {leftover[0]!r}; write every option as --flag=value")
-    missing = [spec for cls in classes for spec, _ in _specs(cls) if _needed(spec) and values[spec.name].value is None]
+    missing = [spec for cls in classes for spec, _ in specs(cls) if _needed(spec) and values[spec.name].value is None]
     if len(missing) > 1:
         raise UsageError(f"{', '.join(f'--{spec.name}' for spec in missing)} are required; --help lists the flags")
     if missing:
@@ -186,21 +170,21 @@ def _define_task(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum("task", "classify", list(OPTIONS), "What to train.", flag_values=values)
 
 
-def _specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
+def specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
     """The flag fields of a dataclass with their types, those of nested dataclasses in place."""
     hints = typing.get_type_hints(cls)
-    specs: list[tuple[dataclasses.Field[Any], Any]] = []
+    found: list[tuple[dataclasses.Field[Any], Any]] = []
     # A class's own come first, then those of the class it is made from.
     for spec in sorted(dataclasses.fields(cls), key=lambda spec: spec.name not in vars(cls)["__annotations__"]):
         if dataclasses.is_dataclass(hints[spec.name]):
-            specs += _specs(hints[spec.name])
+            found += specs(hints[spec.name])
         elif "help" in spec.metadata:
-            specs.append((spec, hints[spec.name]))
-    return specs
+            found.append((spec, hints[spec.name]))
+    return found
 
 
 def _define(values: absl_flags.FlagValues, cls: type, defaults: Mapping[str, Any]) -> None:
-    for spec, hint in _specs(cls):
+    for spec, hint in specs(cls):
         kind = _bare(hint)
         default = defaults.get(spec.name, None if spec.default is dataclasses.MISSING else spec.default)
         arguments: dict[str, Any] = {"flag_values": values}
@@ -256,7 +240,7 @@ def _help(program: str, about: str, classes: Sequence[type], takes_task: bool, d
 
         rows.append((f"--task={'|'.join(OPTIONS)}", "What to train. Default: classify."))
     for cls in classes:
-        for spec, hint in _specs(cls):
+        for spec, hint in specs(cls):
             rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec, defaults)}"))
     rows.append(("--flagfile=FILE", "Read flags from a file, one a line; put it first, so that later flags override it."))
     for head, text in rows:

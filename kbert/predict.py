@@ -3,12 +3,12 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import N_BEST_HELP, SOURCE_HELP, TRAINED_BY, Recorded, SourceOverrides, flag
+from kbert.config import N_BEST_HELP, SOURCE_HELP, TRAINED_BY, ModelConfig, Recorded, SourceConfig, SourceOverrides, flag
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.pred
 
 def run(options: PredictFlags, overrides: Any) -> int:
     """Answer and write; returns the exit code."""
-    model, train = ModelDir(options.model_dir).read_config()
+    directory = ModelDir(options.model_dir)
+    model, train = directory.read_config()
     model.with_n_best(options.n_best)
     given = [text for text in (options.text, options.text_b) if text is not None]
     if (options.text is not None) == (options.input is not None) or (given and options.text is None):
@@ -59,56 +60,99 @@ def run(options: PredictFlags, overrides: Any) -> int:
     if given and len(given) != len(model.fields):
         wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
         raise UsageError(f"the model needs {wanted}")
-    source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
-    flags.check_columns(source.text_columns, model.fields)
+    columns_of(model, train, overrides)
     if options.output != "-":
         check_output("--output", options.output, {"--input": options.input})
 
+    def predictor() -> "Predictor[Any]":
+        from kbert import serving
+
+        return serving.load(options.model_dir, options.n_best)
+
     runtime.start()
-    from kbert import serving
+    with output(options.output) as file:
+        if given:
+            from kbert.tasks.lengths import CutRows
+
+            raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
+            loaded = predictor()
+            lines = _answered(loaded, raw, 1, CutRows(loaded.task))
+        else:
+            assert options.input is not None
+            beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up
+            lines = answers(directory, options.input, overrides, predictor, id_column=options.id_column, quiet=beside)
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return 0
+
+
+def columns_of(model: ModelConfig, train: Any, overrides: Any) -> tuple[SourceConfig, Recorded]:
+    """How rows to answer are read: as training's, but for what `SourceOverrides` say.
+
+    Raises:
+        UsageError: they name more or fewer text columns than the model reads.
+    """
+    source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
+    flags.check_columns(source.text_columns, model.fields)
+    return source, recorded
+
+
+def answers(
+    directory: ModelDir,
+    rows: str,
+    overrides: Any,
+    predictor: "Callable[[], Predictor[Any]]",
+    *,
+    id_column: str | None = None,
+    quiet: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Answer the rows of a source, in their order, each as JSON values by name.
+
+    Args:
+        directory: the model's.
+        rows: the source.
+        overrides: `SourceOverrides`: how the rows are read where that is not as in training.
+        predictor: loads the model; called once the rows are read.
+        id_column: whose value is among the answer's, as `id`.
+        quiet: show no progress.
+    """
+    model, train = directory.read_config()
+    source, recorded = columns_of(model, train, overrides)
+
+    runtime.start()
     from kbert.data.table import open_table
     from kbert.tasks import fine_tuned
     from kbert.tasks.lengths import CutRows
     from kbert.train import batches as pipeline
 
-    with output(options.output) as file:
-        if given:
-            predictor = serving.load(options.model_dir, options.n_best)
-            raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
-            _write(predictor, raw, 1, file, CutRows(predictor.task))
-            return 0
-        assert options.input is not None
-        ids = (options.id_column,) if options.id_column else ()
-        columns = (*source.text_columns, *ids)
-        tokens = None if model.task in TRAINED_BY else fine_tuned(model.task).tokens(model.options)
-        table = open_table(options.input, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
-        predictor = serving.load(options.model_dir, options.n_best)
-        row, cut = 1, CutRows(predictor.task)
-        beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up
-        with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=beside) as bar:
-            for raw in pipeline.raw_rows(predictor.task, table, gold=False, others=("id",) if ids else ()):
-                done = row
-                row = _write(predictor, raw, row, file, cut)
-                bar.update(row - done)
+    ids = (id_column,) if id_column else ()
+    columns = (*source.text_columns, *ids)
+    tokens = None if model.task in TRAINED_BY else fine_tuned(model.task).tokens(model.options)
+    table = open_table(rows, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
+    loaded = predictor()
+    row, cut = 1, CutRows(loaded.task)
+    with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=quiet) as bar:
+        for raw in pipeline.raw_rows(loaded.task, table, gold=False, others=("id",) if ids else ()):
+            done = row
+            for line in _answered(loaded, raw, row, cut):
+                yield line
+                row += 1
+            bar.update(row - done)
     if cut.cut:
-        log.info("%s: %s", options.input, cut)
-    return 0
+        log.info("%s: %s", rows, cut)
 
 
-def _write(predictor: "Predictor[Task]", raw: Any, row: int, file: IO[str], cut: "CutRows") -> int:
-    """Write the rows' answers; returns the number of the next row."""
+def _answered(predictor: "Predictor[Task]", raw: Any, row: int, cut: "CutRows") -> Iterator[dict[str, Any]]:
+    """The answers to some rows, of which the first has this number."""
     import tensorflow as tf
 
     tensors = {name: tf.constant(values) for name, values in raw.items()}
     decoded = {name: value.numpy() for name, value in predictor(tensors).items()}
     texts = {name: tensors[name].numpy() for name in ("id", *predictor.task.config.fields) if name in tensors}
-    count = len(next(iter(texts.values())))
     not_whole = cut(texts)
-    for i in range(count):
+    for i in range(len(next(iter(texts.values())))):
         shown = {name: column[i].decode("utf-8", "ignore") for name, column in texts.items()}
-        line = {"row": row + i, **shown, **predictor.task.present(decoded, i), **({"cut": True} if not_whole[i] else {})}
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return row + count
+        yield {"row": row + i, **shown, **predictor.task.present(decoded, i), **({"cut": True} if not_whole[i] else {})}
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ kbert.predict fills [MASK] with it. Interrupted, the same command continues from
 """
 
 
+GROUPS = (RunFlags, StartFlags, PretrainConfig, ModelFlags, PretrainOptions)
+
+
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.pretrain") -> int:
     """Run the command line `argv` of `program`; return its exit code."""
-    groups = lambda _: (RunFlags, StartFlags, PretrainConfig, ModelFlags, PretrainOptions)  # noqa: E731
-    return flags.main(program, ABOUT, argv, groups, run)
+    return flags.main(program, ABOUT, argv, lambda _: GROUPS, run)
 
 
 def run(

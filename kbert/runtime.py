@@ -4,15 +4,24 @@ import os
 import sys
 import tempfile
 
+from kbert.errors import UsageError
+
 
 def start() -> None:
     """Import TensorFlow and Keras; call it once the cheap checks are done.
 
     TensorFlow's C++ side greets on stderr before any of its switches is read, so that what it writes
-    there during the import is held back, and shown only when the import fails.
+    there during the import is held back, and shown only when the import fails. In a program that has imported TensorFlow
+    already, its settings are left as they are.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" in sys.modules and (backend := sys.modules["keras"].config.backend()) != "tensorflow":
+        raise UsageError(f"Keras runs on {backend}, kbert on TensorFlow; set KERAS_BACKEND=tensorflow before Keras is imported")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "tensorflow" in sys.modules:
+        import tensorflow_text
+
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

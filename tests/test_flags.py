@@ -144,7 +144,7 @@ def test_finetune_documents_every_flag_of_its_groups(task, capsys):
     finetune.main([f"--task={task}", "--help"])
     text = capsys.readouterr().out
     for cls in (RunFlags, TrainConfig, ModelFlags, OPTIONS[task]):
-        for spec, _ in flags._specs(cls):
+        for spec, _ in flags.specs(cls):
             assert f"--{spec.name}" in text and spec.metadata["help"].split()[0] in text
     assert "--text_columns" in text and "--task=" in text
 

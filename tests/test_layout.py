@@ -16,13 +16,14 @@ ROWS = {
     "basics": ["kbert", "kbert.*"],  # what has no other room
     "data": ["kbert.data.*"],
     "options": ["kbert.tasks", "kbert.tasks.*.options"],
-    "settings": ["kbert.recorded", "kbert.model_dir", "kbert.flags"],
+    "settings": ["kbert.recorded", "kbert.model_dir", "kbert.flags", "kbert.keywords"],
     "model": ["kbert.model.*"],
     "checkpoints": ["kbert.checkpoints.*"],
     "tasks": ["kbert.tasks.*", "kbert.datasets.*"],
     "serving": ["kbert.serving"],
     "training": ["kbert.train.*", "kbert.pretraining.*", "kbert.vectors.*"],
     "commands": ["kbert.__main__", *(f"kbert.{name}" for name in COMMANDS)],
+    "python": ["kbert.api", "kbert.layers"],
 }
 # Imported by what has to be quick, or to run before TensorFlow's threads are set: no TensorFlow.
 LIGHT = [
@@ -35,7 +36,7 @@ LIGHT = [
     "kbert.vectors.formats",
     "kbert.tasks.classify.metrics",
 ]
-HEAVY = ["kbert.graphs", "kbert.serving", "kbert.checkpoints", "kbert.data.tokenizer"]
+HEAVY = ["kbert.graphs", "kbert.serving", "kbert.layers", "kbert.checkpoints", "kbert.data.tokenizer"]
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.glob("kbert/**/*.py")

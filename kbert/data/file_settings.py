@@ -14,6 +14,7 @@ from typing import IO, Literal, NamedTuple
 
 from kbert.config import Recorded, SourceConfig
 from kbert.data import conll, encodings, schemes
+from kbert.data.rows import Rows
 from kbert.data.tokens import wide
 from kbert.errors import DataError, UsageError
 
@@ -58,7 +59,7 @@ def resolve_settings(
         UsageError: the format cannot be determined, or the encoding or delimiter does not exist or does not fit the file.
         DataError: the first rows only partly fit training's format.
     """
-    if name.startswith("tfds:"):
+    if name.startswith("tfds:") or isinstance(name, Rows):
         return FileSettings("jsonl", "utf-8")  # as kbert copied it
     notes = []
     encoding = _encoding(name, stream, config.encoding, recorded)

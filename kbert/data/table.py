@@ -1,8 +1,8 @@
-"""Index a SOURCE of rows (tsv, csv, jsonl, txt, conll, squad, gzipped or not, globs, stdin, TFDS) for random access.
+"""Index a SOURCE of rows (tsv, csv, jsonl, txt, conll, squad, gzipped or not, globs, stdin, TFDS, Python's) for random access.
 
 In: the source's name and how to read it. Out: a `Table`, which returns any rows by number.
 One pass validates every row and writes the byte range of each to an unnamed temporary file; memory
-holds neither the text nor the index. What does not support random access (gzip, stdin, squad, TFDS) is copied
+holds neither the text nor the index. What does not support random access (gzip, stdin, squad, TFDS, `Rows`) is copied
 once to such a file; the system deletes it when the process ends, however it ends.
 """
 
@@ -26,6 +26,7 @@ from kbert.config import Recorded, SourceConfig
 from kbert.data import squad
 from kbert.data.file_settings import resolve_settings
 from kbert.data.formats import JsonLines, Layout, Questions, Text, Tokenised, byte_order_mark, layout_of
+from kbert.data.rows import Rows
 from kbert.data.schemes import Tags
 from kbert.data.tokens import TokenCounts, Tokens
 from kbert.errors import DataError, UsageError
@@ -245,7 +246,7 @@ def open_table(
     """Index a source, validating every row.
 
     Args:
-        source: files or globs, `-` for stdin, or `tfds:name[/config]:split`.
+        source: files or globs, `-` for stdin, `tfds:name[/config]:split`, or `kbert.data.rows.Rows`.
         config: names, encoding and format of the columns.
         columns: the columns to read, in this order; all values are strings.
         keyed_by: number of leading columns that are text.

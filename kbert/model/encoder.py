@@ -34,6 +34,7 @@ class Encoder(keras.layers.Layer):
     Args:
         config: its shape and activation.
         dtype: a Keras dtype policy, for example "float32" or "mixed_bfloat16".
+        name: of the layer.
 
     Attributes:
         compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It does
@@ -42,8 +43,8 @@ class Encoder(keras.layers.Layer):
 
     compiled = False
 
-    def __init__(self, config: EncoderConfig, dtype: str = "float32"):
-        super().__init__(name="encoder", dtype="float32")  # nothing is cast but where `_transform` does
+    def __init__(self, config: EncoderConfig, dtype: Any = "float32", name: str = "encoder"):
+        super().__init__(name=name, dtype="float32")  # nothing is cast but where `_transform` does
         self.config = config
         self.policy = keras.dtype_policies.get(dtype)
         self.backbone = keras_nlp.models.BertBackbone(

@@ -52,9 +52,10 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import checkpoints, encode, serving
+        from kbert import checkpoints, serving
         from kbert.config import SourceConfig
         from kbert.data.table import open_table
+        from kbert.encode import vector_config
         from kbert.vectors import encoding
         from kbert.vectors import run as vector_run
         from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags
@@ -69,7 +70,7 @@ class Ours:
         self.predictors = {}
         for precision in PRECISIONS:
             flags = EncodeFlags(init=init, precision=precision)  # type: ignore[arg-type]
-            config = encode.vector_config(flags, SentenceFlags(), TokenFlags(), checkpoint)
+            config = vector_config(flags, SentenceFlags(), TokenFlags(), checkpoint)
             self.predictors[precision] = vector_run.build(SentenceVectors(config, tokenizer, survey=True), arrays, init)
             self(precision)
 
