@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
 from kbert.config import TRAINED_BY, SourceOverrides
+from kbert.data.rows import Rows
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
 
@@ -177,8 +178,8 @@ def train(*, task: str | None = None, **arguments: Any) -> Model:
     with keywords.errors_in_python(*sources.values()):
         if task in TRAINED_BY:
             for name, value in sources.items():
-                if not isinstance(value, str | os.PathLike | None):
-                    raise UsageError(f"{name}: task={task} reads files of text, found {type(value).__name__}")
+                if isinstance(value, Rows):
+                    raise UsageError(f"{name}: task={task} reads files of text, found {type(value.values).__name__}")
             groups = keywords.instances(lambda _: pretrain.GROUPS, arguments)
             pretrain.run(*groups)
         else:

@@ -275,7 +275,7 @@ def open_table(
     said: set[str] = set()  # notes already logged, equal for many files
     unread = dict(usual or {})  # columns not found in any file so far
     missing: list[str] = []  # rows whose text is how pandas writes a missing value
-    for number, (name, copy) in enumerate(_resolve(source, config)):
+    for number, (name, copy) in enumerate(_resolve(source, config, columns)):
         with _opened(name, copy) as stream:
             settled = resolve_settings(name, stream, config, recorded, columns)
         if settled.format == "squad":
@@ -339,8 +339,11 @@ def open_table(
     return Table(source, names, files, index, digest)
 
 
-def _resolve(source: str, config: SourceConfig) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _resolve(source: str, config: SourceConfig, columns: Sequence[str]) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Yield the files of a source as (name, copy if it does not support random access)."""
+    if isinstance(source, Rows):
+        yield source, source.spool(config.columns or columns, columns)
+        return
     if source.startswith("tfds:"):
         yield source, _spool_tfds(source, config)
         return
