@@ -334,7 +334,7 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
         (["good.,1,-2", "bad.,-2,1"], {"aspect_names": "none.txt"}, 1, "aspect 'film_plot': nothing is left of '\\u200b' to read"),
         (["good.,1,-2"], {"label_column": "film_music,,film_plot"}, 2, "--label_column=film_music,,film_plot: expected"),
         (["good.,1,-2"], {"text_columns": "text,film_music"}, 2, "with two --text_columns the one column of labels"),
-        (["good.,1,-2"], {"text_columns": "text,film_music,film_plot"}, 2, "one is needed, of the text"),
+        (["good.,1,-2"], {"text_columns": "text,film_music,film_plot"}, 2, "expected one, the text"),
         (["good.,1,-2"], {"max_length": 12}, 2, "--max_length=12: an aspect and the text"),
         (["good.,film,1", "a,b,-2"], {"text_columns": "text,film_music", "label_column": "film_plot", "aspect_names": None}, 2,
          "--filter=tfn: the aspects must be known"),
@@ -360,4 +360,4 @@ def test_a_checkpoint_of_one_segment(tmp_path, wide, capsys):
     tensors["embeddings.token_type_embeddings.weight"] = tensors["embeddings.token_type_embeddings.weight"][:1]
     one = write_hugging_face(tmp_path / "one", tensors, {"type_vocab_size": 1})
     assert finetune.main(flags(one, wide, tmp_path / "m")) == 2
-    assert "the checkpoint knows one segment, a text and an aspect need two" in capsys.readouterr().err
+    assert "the checkpoint has one segment, but a text and an aspect need two" in capsys.readouterr().err

@@ -123,7 +123,7 @@ def test_right_answers_that_the_threshold_silences_are_mistakes():
 def test_only_unanswerable_questions():
     report = scored([([], "cat", 3.0)])
     assert report.metrics["f1"] == 100.0 and report.calibration()["no_answer_threshold"] < 3.0
-    assert report.metrics["warnings"] == ["no question has an answer: the figures say only how often the model gives none"]
+    assert report.metrics["warnings"] == ["no question has an answer: the figures only tell how often the model gives none"]
 
 
 def test_figures_that_say_little():

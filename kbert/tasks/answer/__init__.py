@@ -1,7 +1,6 @@
-"""Questions and the stretches of text that answer them.
+"""The parts of `--task=answer`: extract the span of a context that answers a question.
 
-squad          SQuAD's layout -> questions with gold answers
 answer_spans   scores of tokens -> the best spans
-squad_metrics  exact match and F1, as the official scripts have them
-squad_report   the same over a set, as figures and tables
+metrics        exact match and F1, as in the official scripts
+report         the same over a set, as figures and tables
 """

@@ -1,33 +1,33 @@
-"""The best spans in windows over long token rows; in the graph.
+"""Find the best spans in windows over long token rows; in the graph.
 
 In: a start and an end score for every token of every window. Out: each row's best spans over all its windows.
 """
 
 import tensorflow as tf
 
-NONE = -1e30  # the score of what is no span; finite, so that no NaN can come of it
+NONE = -1e30  # the score of an invalid span; finite, to avoid NaN
 
 
 def best(
     logits: tf.Tensor, widths: tf.Tensor, row: tf.Tensor, first: tf.Tensor, counts: tf.Tensor, longest: int, n: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return the rows' best spans of one to `longest` tokens, each inside one window; exact, not a beam.
+    """Find the rows' best spans of one to `longest` tokens, each inside one window; exact, not a beam.
 
-    A span that several windows hold counts once, with its best score. Of equal scores the earlier span
-    is better, then the shorter. Rows are searched one after another, so that memory is that of the
+    A span in several windows counts once, with its best score. Of equal scores the earlier span
+    is preferred, then the shorter. Rows are searched one by one, so that memory is bounded by the
     longest row: some `longest` numbers for each of its tokens.
 
     Args:
         logits: start and end score of every token of every window, float32 [tokens, 2].
-        widths: tokens a window, int32 [windows].
-        row, first: the row each window is of and its first token there, int32 [windows], from `kbert.model.windows`.
-        counts: tokens a row, int32 [rows].
+        widths: tokens of each window, int32 [windows].
+        row, first: the row of each window and its first token there, int32 [windows], from `kbert.model.windows`.
+        counts: tokens of each row, int32 [rows].
         longest: longest span in tokens.
-        n: how many are wanted.
+        n: number of spans to return.
 
     Returns:
-        Scores (start plus end score, `NONE` where there are fewer), first and last tokens (in the row),
-        each [rows, n]; the logarithm of the sum of all spans' exponentiated scores, [rows].
+        Scores (start plus end score, `NONE` if there are fewer), first and last tokens (in the row),
+        each [rows, n]; the log-sum-exp of all spans' scores, [rows].
     """
     limit = tf.repeat(tf.cumsum(widths), widths)  # [tokens]: after the last token of the same window
     token = tf.range(tf.size(limit)) - tf.repeat(tf.cumsum(widths, exclusive=True) - first, widths)

@@ -1,7 +1,7 @@
-"""The figures of a set of answered questions.
+"""Measure a set of answered questions.
 
-In: gold answers and what the model served, some rows at a time. Out: exact match and F1 in percent, as
-the official scripts print them; the no-answer threshold where it is to be found; mistaken examples.
+In: gold answers and served outputs, some rows at a time. Out: exact match and F1 in percent, as
+the official scripts print them; the no-answer threshold if it is to be found; examples of mistakes.
 No TensorFlow here.
 """
 
@@ -17,7 +17,7 @@ from kbert.tasks.answer.metrics import Rules
 from kbert.tasks.reports import Report
 
 SHOWN = 50  # mistaken examples in TensorBoard
-KEPT = 1000  # of those that may be mistaken, until the threshold is known
+KEPT = 1000  # candidate mistakes kept until the threshold is known
 THRESHOLD = "no_answer_threshold"
 NONE = "(none)"
 
@@ -25,7 +25,7 @@ Mistake = tuple[str, str, str]  # question, gold answers, predicted answer
 
 
 class AnswerReport(Report):
-    """Metrics, and what else was seen while they were measured."""
+    """Metrics, mistakes and calibration of a set of questions."""
 
     percent: ClassVar[bool] = True
 
@@ -56,12 +56,12 @@ class AnswerReport(Report):
 
 
 class AnswerScorer:
-    """Figures of each question, 44 bytes a row, and the texts of some mistakes.
+    """Collects figures of each question, 44 bytes a row, and the texts of some mistakes.
 
     Args:
-        rules: whose metrics; "auto" takes CMRC2018's where most rows' gold answers have Chinese characters.
-        threshold: the model's own for saying "no answer"; None: it never says so.
-        calibrates: find the best threshold, where some questions have no answer, and use it; of a model without one.
+        rules: whose metrics; "auto" takes CMRC2018's if most rows' gold answers have Chinese characters.
+        threshold: the model's own for "no answer"; None: the model always answers.
+        calibrates: for a model without a threshold, find the best one if some questions have no answer, and use it.
     """
 
     def __init__(self, rules: Literal["auto", "squad", "cmrc"], threshold: float | None, calibrates: bool):
@@ -74,8 +74,8 @@ class AnswerScorer:
         self.said: list[np.ndarray] = []  # [rows]: a hash of the answer, 0 for none
         self.answerable: list[bool] = []
         self.chinese = 0
-        self.wrong: list[tuple[int, Mistake]] = []  # with their row
-        self.right: list[tuple[int, Mistake]] = []  # which a threshold may silence
+        self.wrong: list[tuple[int, Mistake]] = []  # with their row numbers
+        self.right: list[tuple[int, Mistake]] = []  # right now, but wrong if a threshold rejects them
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
         # Without a threshold, every question has its best answer here.
@@ -141,16 +141,16 @@ class AnswerScorer:
 
 
 def degenerate(said: np.ndarray, answerable: np.ndarray, right: bool) -> list[str]:
-    """Return what makes the figures of a set say little.
+    """Return warnings on degenerate figures.
 
     Args:
-        said: a number for each question's answer, 0 for none, [rows].
+        said: a hash of each question's answer, 0 for none, [rows].
         answerable: whether it has a gold answer, [rows].
-        right: whether all answers are.
+        right: whether all answers are right.
     """
     found, given = [], said[said > 0]
     if not answerable.any():
-        found.append("no question has an answer: the figures say only how often the model gives none")
+        found.append("no question has an answer: the figures only tell how often the model gives none")
     elif not len(given):
         found.append(f"no question is answered: for all of {len(said):,} the model says that there is no answer")
     if len(given) > 1 and (given == given[0]).all() and not right:
@@ -159,7 +159,7 @@ def degenerate(said: np.ndarray, answerable: np.ndarray, right: bool) -> list[st
 
 
 def _shown(text: str, start: int, end: int) -> str:
-    """Return an answer with its characters in the context, if it is there."""
+    """Format an answer with its offsets in the context, if it is found there."""
     if not text:
         return NONE
     return f"{text} ({start}–{end})" if start >= 0 else text

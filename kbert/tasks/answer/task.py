@@ -1,6 +1,6 @@
-"""The part of a context that answers a question (extractive question answering).
+"""Extract the span of a context that answers a question.
 
-Raw `question` and `context` in; the answer's text, its characters in the context, a score, and the n
+Raw `question` and `context` in; the answer's text, its offsets in the context, a score, and the n
 best out. The head is that of google-research/bert `run_squad.py`: one dense layer gives each token a
 score for being the answer's first and one for being its last (Devlin et al. 2019, section 4.2); a
 question without an answer points at [CLS] (section 4.3). Contexts are read in windows.
@@ -37,10 +37,10 @@ OTHER_UNITS: tuple[Offsets, ...] = ("utf16", "bytes")
 
 
 class AnswerAudit:
-    """Checks that the gold answers are in their contexts, and counts the questions whose are not where they should be.
+    """Checks that the gold answers are in their contexts, and counts the questions with misplaced answers.
 
-    A row to train on (`training`) needs one answer that is in its context, or an empty list; to
-    measure, any gold text will do.
+    A training row (`training`) needs one answer found in its context, or an empty list; for
+    evaluation, any gold text will do.
     """
 
     labels: tuple[str, ...] = ()
@@ -49,8 +49,8 @@ class AnswerAudit:
         self.source = source
         self.training = training
         self.questions = self.answered = self.moved = self.nowhere = 0
-        self.unsaid = 0  # questions without an answer of which nothing says that there is none
-        self.elsewhere: Counter[Offsets] = Counter()  # those moved whose answers another unit puts where they are
+        self.unsaid = 0  # questions without an answer that are not marked as having none
+        self.elsewhere: Counter[Offsets] = Counter()  # moved answers that another offset unit would place right
 
     def __call__(self, values: tuple[str, ...]) -> None:
         _, context, document = values
@@ -58,7 +58,7 @@ class AnswerAudit:
         places = [squad.locate(context, text, start) for text, start in gold]
         if gold and max(places) < 0 and self.training:
             raise ValueError(
-                f"the answer {gold[0][0][:60]!r} stands nowhere in the context; correct it or leave the question out"
+                f"the answer {gold[0][0][:60]!r} is not found in the context; correct it or leave the question out"
             )
         self.questions += 1
         self.answered += bool(gold)
@@ -75,19 +75,19 @@ class AnswerAudit:
     def finish(self) -> None:
         if not self.answered and self.unsaid:
             raise DataError(
-                f"{self.source}: none of {self.questions} questions has a gold answer, so that nothing can be measured. "
-                f"kbert.predict answers them; a question known to have none is marked so (is_impossible, or {squad.IMPOSSIBLE})"
+                f"{self.source}: none of {self.questions} questions has a gold answer, so nothing can be measured. "
+                f"kbert.predict answers them; mark a question known to have none (is_impossible, or {squad.IMPOSSIBLE})"
             )
         if self.moved:
             unit, fit = max(self.elsewhere.items(), key=lambda item: item[1])
-            hint = f"; --offsets={unit} puts those of {fit} where they are" if fit > self.moved / 2 else ""
+            hint = f"; --offsets={unit} would place those of {fit} right" if fit > self.moved / 2 else ""
             log.warning(
-                "%s: %d of %d questions have an answer that is not at its answer_start; it is taken from the nearest place%s",
+                "%s: %d of %d questions have an answer that is not at its answer_start; the nearest occurrence is taken%s",
                 *(self.source, self.moved, self.questions, hint),
             )
         if self.nowhere:
             log.warning(
-                "%s: %d of %d questions have an answer that is nowhere in their context; a model can only come near it",
+                "%s: %d of %d questions have an answer that is not found in their context; a model can only come near it",
                 *(self.source, self.nowhere, self.questions),
             )
 
@@ -98,7 +98,7 @@ class AnswerAudit:
 
 
 class Answer(Task):
-    """The task `answer`; see `kbert.tasks.base.Task` for what each method is for."""
+    """The task `answer`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("answers",)
@@ -113,7 +113,7 @@ class Answer(Task):
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)
         self.options: AnswerOptions = from_json(AnswerOptions, config.options, "options")
-        self.threshold: float | None = None  # no answer is given where none is better by more than this
+        self.threshold: float | None = None  # predict "no answer" if it scores better by more than this
         self.options.check(config.max_length)
         self._surveyed = graphs.function(self._survey, reduce_retracing=True)
 
@@ -121,7 +121,7 @@ class Answer(Task):
     def fields(source: SourceConfig) -> tuple[str, ...]:
         if len(source.text_columns) != 2:
             raise UsageError(
-                f"--text_columns={','.join(source.text_columns)}: two are needed, of the question and of the context"
+                f"--text_columns={','.join(source.text_columns)}: expected two, the question and the context"
             )
         return ("question", "context")
 
@@ -132,7 +132,7 @@ class Answer(Task):
     @staticmethod
     def reader(source: SourceConfig) -> squad.AnswerReader | None:
         if source.ends is not None:
-            raise UsageError(f"--ends={source.ends}: an answer has an answer_start and no end")
+            raise UsageError(f"--ends={source.ends}: answers have an answer_start but no end")
         return squad.AnswerReader(source.offsets) if source.offsets in OTHER_UNITS else None
 
     @staticmethod
@@ -144,21 +144,21 @@ class Answer(Task):
         return AnswerAudit(source, training=labels is None)
 
     def encode(self, raw: Tensors) -> Encoded:
-        """Windows `[CLS] question [SEP] part of the context [SEP]`.
+        """Encode windows `[CLS] question [SEP] part of the context [SEP]`.
 
         Returns:
-            Besides ids, segments and `row`, [windows]: `first` and `prefix`, int32 [windows], the context
-            token that a window starts with and how many tokens are before it; `begins` and `ends`, int32
-            [rows, (context tokens)], characters of the context.
+            Besides ids, segments and `row`, [windows]: `first` and `prefix`, int32 [windows], the first context
+            token of a window and the number of tokens before it; `begins` and `ends`, int32
+            [rows, (context tokens)], offsets in the context.
         """
         limit = self.options.max_question_length
         question = self.tokenizer.tokenize(raw["question"], max_words=limit)[:, :limit]
-        # Several questions are asked of one context: it is read once.
+        # Several questions may share one context: it is tokenized once.
         contexts, which = tf.unique(raw["context"])
         ids, begins, ends = (tf.gather(part, which) for part in self.tokenizer.tokenize_with_offsets(contexts))
         asked = tf.cast(question.row_lengths(), tf.int32)
         counts = tf.cast(ids.row_lengths(), tf.int32)
-        # Not evenly spaced: as google-research/bert cuts contexts, whose models are read so.
+        # Not evenly spaced: windows are cut as in google-research/bert, for its models.
         cut = windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride, even=False)
         part = cut.token.with_values(tf.gather(ids.values, cut.token.values))  # [windows, (context tokens)]
         packed = self.tokenizer.pack([tf.gather(question, cut.row), part], self.config.max_length)
@@ -166,7 +166,7 @@ class Answer(Task):
         return {**packed, "row": cut.row, "first": cut.first, "prefix": prefix, "begins": begins, "ends": ends}
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
-        """Of the questions; contexts are read whole, in windows."""
+        """Return the lengths of the questions; contexts are read whole, in windows."""
         whole, limit = tokens["question"][:, None], self.options.max_question_length
         return Lengths(whole, np.minimum(whole, limit), "questions", f"--max_question_length={limit}")
 
@@ -179,26 +179,26 @@ class Answer(Task):
             answered = np.array([bool(squad.parse(document.decode())) for document in raw[self.gold[0]].numpy()])
             lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
         said = {
-            "questions have an answer that is whole in no window and learnt as none: raise --doc_stride or --max_length": lost,
-            f"questions have an answer of more than --max_answer_length={most} tokens: it is learnt, and never given": long,
+            "questions have an answer that no window holds whole; trained as unanswerable: raise --doc_stride or --max_length": lost,
+            f"questions have an answer of more than --max_answer_length={most} tokens, trained on but never predicted": long,
         }
         found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
         if self.options.doc_stride < most:
             found.append(
                 f"--doc_stride={self.options.doc_stride} is less than --max_answer_length={most}: an answer of more tokens "
-                "than windows share can lie on an edge, whole in none"
+                "than windows share may be cut at a window's edge"
             )
         return found
 
     def _survey(self, raw: Tensors) -> tf.Tensor:
-        """Return how many tokens each answer has as it is learnt; 0 where it is not, [rows]."""
+        """Return the number of tokens of each answer as trained; 0 if it is not trained, [rows]."""
         encoded = self.encode(raw)
         first, last = tf.unstack(self.supervise(raw, encoded), axis=1)
         tokens = tf.where(first > 0, last - first + 1, 0)  # [windows]
         return tf.math.segment_max(tokens, encoded["row"])
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
-        """First and last token of the answer, int32 [windows, 2]; 0 and 0, [CLS], where a window lacks a part of it."""
+        """Return the first and last token of the answer, int32 [windows, 2]; 0 and 0, [CLS], if a window lacks a part of it."""
         target = graphs.numpy_function(_targets, [raw["context"], raw[self.gold[0]]], tf.int32)
         start, end = tf.unstack(tf.ensure_shape(target, [None, 2]), axis=1)  # characters, [rows]
         begins, ends, row = encoded["begins"], encoded["ends"], encoded["row"]
@@ -214,7 +214,7 @@ class Answer(Task):
         return tf.where(inside[:, None], tf.stack([first + shift, last + shift], 1), 0)
 
     def _width(self, encoded: Encoded) -> tf.Tensor:
-        """Context tokens of each window, int32 [windows]."""
+        """Return the number of context tokens of each window, int32 [windows]."""
         return tf.cast(encoded["token_ids"].row_lengths(), tf.int32) - encoded["prefix"] - 1
 
     def build(self, encoder: Encoder) -> Built:
@@ -237,9 +237,9 @@ class Answer(Task):
         Returns:
             `answer`, `start`, `end` (characters of the context, -1 for no answer) and `score` [rows]; the same
             of the n best, `answers`, `starts`, `ends`, `scores` [rows, n], padded with "", -1 and 0, and `count`
-            [rows]; `no_answer` [rows], by how much the score of [CLS] is above that of the best answer. Scores
-            are probabilities among all spans that could answer (and "no answer", where the model may say so).
-            Characters are counted as Python does, invalid bytes not among them.
+            [rows]; `no_answer` [rows], by how much the score of [CLS] exceeds that of the best answer. Scores
+            are probabilities among all possible spans (and "no answer", if the model may predict it).
+            Characters are counted as in Python, without invalid bytes.
         """
         begins, ends, row = encoded["begins"], encoded["ends"], encoded["row"]
         counts = tf.cast(begins.row_lengths(), tf.int32)
@@ -250,7 +250,7 @@ class Answer(Task):
         scores, firsts, lasts, total = answer_spans.best(
             logits, width, row, encoded["first"], counts, self.options.max_answer_length, self.options.n_best
         )
-        # As run_squad.py has it: no answer scores as the least of the windows' [CLS].
+        # As in run_squad.py: "no answer" scores as the lowest of the windows' [CLS].
         none = tf.math.unsorted_segment_min(tf.reduce_sum(tf.gather(outputs.values, heads_at), -1), row, tf.size(counts))
         real = scores > answer_spans.NONE / 2  # [rows, n]
         margin = tf.where(real[:, 0], none - scores[:, 0], 1e9)
@@ -261,7 +261,7 @@ class Answer(Task):
         offset = tf.cast(begins.row_starts(), tf.int32)[:, None]
         starts = tf.where(real, tf.gather(_ended(begins.values), tf.where(real, offset + firsts, 0)), -1)
         stops = tf.where(real, tf.gather(_ended(ends.values), tf.where(real, offset + lasts, 0)), -1)
-        # A space after, since substr takes no place after the last character, and an empty text has no first.
+        # A space is appended, since substr rejects the position after the last character, and an empty text has no first.
         context = tf.strings.unicode_transcode(raw["context"], "UTF-8", "UTF-8", errors="ignore") + " "
         texts = tf.strings.substr(context[:, None], tf.maximum(starts, 0), stops - starts, unit="UTF8_CHAR")
 
@@ -299,20 +299,20 @@ class Answer(Task):
 
 
 def span_loss(target: Any, logits: Any) -> Any:
-    """Mean cross-entropy of first and last token, [windows]; targets int32 [windows, 2], logits [windows, tokens, 2]."""
+    """Compute the cross-entropy of first and last token, [windows]; target int32 [windows, 2], logits [windows, tokens, 2]."""
     each = ops.sparse_categorical_crossentropy(target, ops.transpose(logits, (0, 2, 1)), from_logits=True)
     return ops.mean(each, -1)
 
 
 def _targets(contexts: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """Return the gold answers' characters, int32 [rows, 2]; -1 and -1 where there is none."""
+    """Return the offsets of the gold answers, int32 [rows, 2]; -1 and -1 if there is none."""
     pairs = zip(contexts, documents, strict=True)
     found = [squad.target(context.decode(), squad.parse(document.decode())) for context, document in pairs]
     return np.array(found, np.int32).reshape(-1, 2)
 
 
 def _ended(values: tf.Tensor) -> tf.Tensor:
-    """Return the values and one more, so that there is one to gather."""
+    """Append one value, so that a gather past the end is valid."""
     return tf.concat([values, [-1]], 0)
 
 

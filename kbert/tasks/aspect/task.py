@@ -1,9 +1,9 @@
-"""What a long text says of aspects: positive, neutral, negative, or nothing.
+"""Classify what a long text says of aspects: positive, neutral, negative, or not mentioned.
 
-Raw `text` in; for each aspect of the model its label, probabilities, and the sentences that were read for it, with their
-characters, out. Or `text` and `aspect` in, and the same of that one. A filter keeps the sentences that concern an aspect's
-coarse aspect; they and the aspect's readable name are a pair to the encoder, with an attention layer on top, as
-BERT-Pair-ATT has it (see `kbert.tasks.aspect.text_filter` for the source; pairs of text and aspect: Sun et al. 2019, "Utilizing
+Raw `text` in; out, for each aspect of the model, its label, probabilities, and the sentences read for it with their
+offsets. Or `text` and `aspect` in, and the same for that one. A filter selects the sentences that concern an aspect's
+coarse aspect; they and the aspect's readable name are encoded as a pair, with an attention layer on top, as in
+BERT-Pair-ATT (see `kbert.tasks.aspect.text_filter` for the source; pairs of text and aspect: Sun et al. 2019, "Utilizing
 BERT for Aspect-Based Sentiment Analysis via Constructing Auxiliary Sentence").
 """
 
@@ -34,15 +34,15 @@ from kbert.tasks.aspect.sentence_filter import FILTER, SentenceFilter
 from kbert.tasks.aspect.sentences import sentences
 from kbert.tasks.base import Built, Encoded, Lengths, Signature, Stage, Task, Tensors
 
-SURVEYED = 2000  # rows whose lengths are told in the log
+SURVEYED = 2000  # rows sampled for the lengths in the log
 OUTPUTS = ("aspect", "label", "probabilities", "sentences", "starts", "ends", "relevance", "count")
 
 
 class Aspect(Task):
-    """The task `aspect`; see `kbert.tasks.base.Task` for what each method is for."""
+    """The task `aspect`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("macro_f1", "max")
-    split_by: ClassVar[slice] = slice(1)  # all that is said of a text stays together
+    split_by: ClassVar[slice] = slice(1)  # all rows of a text stay together
     nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = True
 
@@ -53,21 +53,21 @@ class Aspect(Task):
         self.aspects = self.options.aspects
         self.wide = len(config.fields) == 1
         self.filter = SentenceFilter(config, tokenizer, self.options, self.wide)
-        self.longest = config.max_length // 4  # tokens of an aspect
+        self.longest = config.max_length // 4  # maximum tokens of an aspect
         self._spelt: list[list[int]] = []  # the pieces of each aspect
         if self.aspects:
             readable = tf.constant([aspect.readable for aspect in self.aspects])
             self._spelt = tokenizer.tokenize_with_offsets(readable)[0].to_list()
         self.readable = [ids[: self.longest] for ids in self._spelt]
-        # Traced once, however many graphs it becomes part of.
+        # Traced once, even if used in several graphs.
         self._graph = graphs.function(self._encode, reduce_retracing=True)
 
     def check_trainable(self) -> None:
-        """Raise DataError where the encoder reads nothing for an aspect, or the same as for another."""
+        """Raise DataError if an aspect's readable name has no tokens, or the same as another's."""
         known: dict[tuple[int, ...], str] = {}
         for aspect, ids in zip(self.aspects, self.readable, strict=True):
             if not ids:
-                raise DataError(f"aspect {aspect.name!r}: nothing is left of {aspect.readable!r} to read; see --aspect_names")
+                raise DataError(f"aspect {aspect.name!r}: {aspect.readable!r} has no tokens to read; see --aspect_names")
             other = known.setdefault(tuple(ids), aspect.name)
             if other != aspect.name:
                 pieces = " ".join(self.tokenizer.vocabulary[piece] for piece in ids)
@@ -82,7 +82,7 @@ class Aspect(Task):
 
     @property
     def gold(self) -> tuple[str, ...]:
-        """A column for each aspect, or that of the row's aspect."""
+        """A column for each aspect, or the column of the row's aspect."""
         return labels.gold_columns(self.aspects, self.wide)
 
     @property
@@ -95,8 +95,8 @@ class Aspect(Task):
         count = len(source.text_columns)
         if count not in (1, 2):
             raise UsageError(
-                f"--text_columns={','.join(source.text_columns)}: one is needed, of the text, where each aspect has a column; "
-                "two, of text and aspect, where each row is about one"
+                f"--text_columns={','.join(source.text_columns)}: expected one, the text, if each aspect has a column; "
+                "or two, text and aspect, if each row is about one"
             )
         return ("text", "aspect")[:count]
 
@@ -124,13 +124,13 @@ class Aspect(Task):
         return self.filter.prepare(table)
 
     def encode(self, raw: Tensors) -> Encoded:
-        """Inputs of the encoder, `[CLS] sentences kept [SEP] readable aspect [SEP]`: one for each row and aspect.
+        """Encode `[CLS] sentences kept [SEP] readable aspect [SEP]` for each row and aspect.
 
         Returns:
-            Besides ids, segments and `row`, [inputs]: `texts`, strings, each once where several rows are about one, and
-            `text`, int32 [rows], which of them each row's is; `found`, their `Sentences`; `kept`, those of them that are
-            read, for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the
-            place in `kept` of each input's.
+            Besides ids, segments and `row`, [inputs]: `texts`, distinct strings, and
+            `text`, int32 [rows], the index of each row's text; `found`, the texts' `Sentences`; `kept`, those
+            read for each text and question; `relevance`, float32 [sentences, questions]; `group`, int32 [inputs], the
+            index in `kept` of each input.
         """
         encoded: Encoded = self._graph({name: raw[name] for name in ("text", "aspect") if name in raw})
         return encoded
@@ -139,13 +139,13 @@ class Aspect(Task):
         texts = raw["text"]
         rows = tf.range(tf.size(texts))
         text, row = rows, rows
-        if self.aspects and "aspect" in raw:  # rows are about a text's aspects in turn, and its sentences the same for all
+        if self.aspects and "aspect" in raw:  # consecutive rows share a text, whose sentences are computed once
             texts, text = tf.unique(texts)
         count = tf.size(texts)
         found = sentences(self.tokenizer, texts)
         if self.aspects:
             terms = tf.ragged.constant(self.readable, dtype=tf.int32)
-            room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # as sentences are shared
+            room = tf.constant(self.config.max_length - 3 - max(map(len, self.readable)))  # for the longest aspect
         else:
             terms = self.tokenizer.tokenize_with_offsets(raw["aspect"])[0][:, : self.longest]
             with _asserted(tf.reduce_all(terms.row_lengths() > 0), "DataError: an aspect is empty"):
@@ -169,7 +169,7 @@ class Aspect(Task):
         return {**packed, "row": row, "group": group, **parts}
 
     def _asked(self, raw: Tensors) -> tf.Tensor:
-        """Return the number of each row's aspect, which is one of the model's, int32 [rows]."""
+        """Return the index of each row's aspect in the model, int32 [rows]."""
         known, readable = (tf.constant(names) for names in zip(*((a.name, a.readable) for a in self.aspects), strict=True))
         same = (raw["aspect"][:, None] == known) | (raw["aspect"][:, None] == readable)
         unknown = tf.boolean_mask(raw["aspect"], ~tf.reduce_any(same, 1))
@@ -179,7 +179,7 @@ class Aspect(Task):
             return tf.argmax(same, 1, tf.int32)
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
-        """Of texts beside the longest aspect, or the row's; where they do not fit, the filter chooses what is read."""
+        """Return the lengths of texts with the longest aspect, or the row's; the filter selects from texts that do not fit."""
         most = self.config.max_length
         aspect = np.array(max(map(len, self._spelt))) if self.aspects else tokens["aspect"]
         read = np.minimum(aspect, self.longest)
@@ -213,14 +213,14 @@ class Aspect(Task):
             if len(whole) > len(ids)
         ]
         return [
-            *([f"of {', '.join(cut)} the first {self.longest} tokens are read, a quarter of --max_length"] if cut else []),
+            *([f"of {', '.join(cut)} only the first {self.longest} tokens are read, a quarter of --max_length"] if cut else []),
             f"texts have {found:.0f} sentences, {tokens:.0f} tokens on average; "
             f"--filter={self.filter.how} keeps {read:.0f} tokens for an aspect",
         ]
 
     def build(self, encoder: Encoder) -> Built:
         if encoder.config.num_segments < 2:
-            raise UsageError("--task=aspect: the checkpoint knows one segment, a text and an aspect need two")
+            raise UsageError("--task=aspect: the checkpoint has one segment, but a text and an aspect need two")
         encoder.backbone.pooled_dense.trainable = False
         inputs = heads.inputs()
         attends = self.options.pooling == "aspect_attention"
@@ -246,18 +246,18 @@ class Aspect(Task):
         return {**taken, **attention, **self.filter.take(head.options, arrays)}
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        """Return what is served, of each row and aspect, or of the row's own aspect, where `aspect` came in.
+        """Return the served outputs for each row and aspect, or for the row's own aspect if `aspect` is given.
 
         Returns:
-            `aspect` and `label` [rows, aspects], `probabilities` [rows, aspects, labels]; the sentences that were read,
+            `aspect` and `label` [rows, aspects], `probabilities` [rows, aspects, labels]; the sentences read,
             [rows, aspects, sentences]: `sentences`, their `starts` and `ends` in characters of the text (Python's, from 0, the
-            end exclusive) and `relevance`, padded with "", -1 and 0, and their `count` [rows, aspects]. Without the axis of
-            aspects where rows have one. And for panels, of all sentences of each text: `sentence_start`,
+            end exclusive) and `relevance`, padded with "", -1 and 0, and their `count` [rows, aspects]. The axis of
+            aspects is missing if rows have one. For panels, of all sentences of each text: `sentence_start`,
             `sentence_end` [rows, sentences], `sentence_relevance`, `sentence_read` [rows, sentences, questions], with
             `sentence_count` [rows].
         """
         relevance = encoded["relevance"]
-        if self.filter.how in POSITIONAL:  # whose scores say where a sentence is, not what it says
+        if self.filter.how in POSITIONAL:  # scores depend on a sentence's position, not its content
             relevance = tf.zeros_like(relevance)
         parts = encoded["texts"], encoded["found"], encoded["kept"], relevance
         rows = tf.size(raw["text"])
@@ -313,13 +313,13 @@ class Aspect(Task):
 
 
 def _asserted(condition: tf.Tensor, said: Any) -> Any:
-    """Return a context whose operations run where the condition holds; else the user is told, as `kbert.flags` finds it."""
+    """Return a context whose operations run only if the condition holds; else `kbert.flags` reports the message."""
     check = tf.debugging.Assert(condition, [said])
     return tf.control_dependencies([] if check is None else [check])
 
 
 def label_columns(source: SourceConfig) -> tuple[str, ...]:
-    """Return the columns of labels: those of the aspects, comma-separated, or of rows that name their aspect the one."""
+    """Return the label columns: those of the aspects, comma-separated, or a single one if rows name their aspect."""
     columns = source.label_columns
     if not columns or not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
         raise UsageError(

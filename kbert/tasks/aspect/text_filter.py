@@ -1,11 +1,11 @@
-"""The text filter network: how much each sentence has to do with each coarse aspect.
+"""Score how relevant each sentence is to each coarse aspect: the text filter network.
 
 Wang Kun, Zheng Yi, Fang Shuya, Liu Shouyin 2020, "Aspect-level sentiment analysis of long texts based on text filtering and
-improved BERT" (王昆等, 计算机应用 40(10): 2838-2844, DOI 10.11772/j.issn.1001-9081.2020020164): an LSTM with attention picks
+improved BERT" (王昆等, 计算机应用 40(10): 2838-2844, DOI 10.11772/j.issn.1001-9081.2020020164): an LSTM with attention selects
 the sentences of a long text that concern a coarse aspect. Here a bidirectional LSTM reads each sentence over token
-embeddings, and a query of the coarse aspect attends to what it made of the tokens. What sentences are about is not labelled;
-whether a text mentions the aspect is, and that it is the sentences which do so is learnt from many of them (multiple
-instances, Dietterich et al. 1997, "Solving the multiple instance problem with axis-parallel rectangles").
+embeddings, and a query of the coarse aspect attends to its states. Sentences have no labels;
+texts do, mentioned or not, from which the network learns the relevance of sentences (multiple-
+instance learning, Dietterich et al. 1997, "Solving the multiple instance problem with axis-parallel rectangles").
 """
 
 from typing import Any
@@ -15,24 +15,24 @@ from keras import ops
 
 from kbert.model import heads
 
-FIRST_BIAS = -3.0  # most sentences have nothing to do with an aspect
+FIRST_BIAS = -3.0  # most sentences are irrelevant to an aspect
 
 
 class TextFilter(keras.layers.Layer):
-    """Ids and mask of sentences, [sentences, tokens], to logits of their relevance, float32 [sentences, aspects].
+    """Maps ids and mask of sentences, [sentences, tokens], to logits of relevance, float32 [sentences, aspects].
 
     Args:
-        num_aspects: coarse aspects.
-        vocabulary_size, hidden_dim: rows and columns of the token embeddings, which are a copy and do not learn.
-        units: of the LSTM, in each direction.
-        dropout: on embeddings and sentence vectors while training, a fraction.
+        num_aspects: number of coarse aspects.
+        vocabulary_size, hidden_dim: shape of the token embeddings, a frozen copy.
+        units: units of the LSTM, in each direction.
+        dropout: rate on embeddings and sentence vectors in training.
     """
 
     def __init__(self, num_aspects: int, vocabulary_size: int, hidden_dim: int, units: int, dropout: float):
         super().__init__(name="text_filter", dtype="float32")
         self.num_aspects = num_aspects
         self.embedding = keras.layers.Embedding(vocabulary_size, hidden_dim, trainable=False, dtype="float32", name="embedding")
-        # As numbers of about 1: BERT's token embeddings, which it normalises too, are so small that an LSTM hardly learns.
+        # Scaled to about 1: BERT's token embeddings, which BERT normalises too, are so small that an LSTM hardly learns.
         self.norm = keras.layers.LayerNormalization(dtype="float32", name="norm")
         lstm = keras.layers.LSTM(units, return_sequences=True, dtype="float32", name="lstm")
         self.reader = keras.layers.Bidirectional(lstm, dtype="float32", name="reader")
@@ -52,7 +52,7 @@ class TextFilter(keras.layers.Layer):
         shape = (num_aspects, 2 * units)
         self.relevance = self.add_weight(shape=shape, initializer="glorot_uniform", name="relevance")
         self.bias = self.add_weight(shape=shape[:1], initializer=keras.initializers.Constant(FIRST_BIAS), name="bias")
-        self.built = True  # its weights are the model's, whether or not it is called
+        self.built = True  # creates its weights even if it is not called
 
     def call(self, token_ids: Any, padding_mask: Any, training: bool = False) -> Any:
         mask = ops.cast(padding_mask, "bool")
