@@ -335,7 +335,7 @@ def test_answers_that_cannot_be_learnt_or_given_are_counted():
     ]
     raw = {name: tf.constant([json.dumps(row[i]) if i == 2 else row[i] for row in rows]) for i, name in enumerate(COLUMNS)}
     said = task(max_answer_length=2).survey([raw])
-    assert said[0].startswith("1 of 4 questions have an answer that no window holds whole"), said
+    assert said[0].startswith("1 of 4 questions have an answer that fits no window"), said
     assert said[1].startswith("1 of 4 questions have an answer of more than --max_answer_length=2"), said
 
 

@@ -331,7 +331,7 @@ def test_terms_of_short_texts(checkpoint, wide, tmp_path, capsys):
         (["good.,1,-2"], {"label_column": "film_music,film_acts"}, 1, "no line for aspect 'film_acts'"),
         (["good.,1,-2"], {"label_column": "film_music,film_acts", "aspect_names": None}, 1, "no column 'film_acts'"),
         (["good.,1,-2", "bad.,-2,1"], {"aspect_names": "same.txt"}, 1, "aspects 'film_music' and 'film_plot' both read as '[UNK]'"),
-        (["good.,1,-2", "bad.,-2,1"], {"aspect_names": "none.txt"}, 1, "aspect 'film_plot': nothing is left of '\\u200b' to read"),
+        (["good.,1,-2", "bad.,-2,1"], {"aspect_names": "none.txt"}, 1, "aspect 'film_plot': '\\u200b' has no tokens to read"),
         (["good.,1,-2"], {"label_column": "film_music,,film_plot"}, 2, "--label_column=film_music,,film_plot: expected"),
         (["good.,1,-2"], {"text_columns": "text,film_music"}, 2, "with two --text_columns the one column of labels"),
         (["good.,1,-2"], {"text_columns": "text,film_music,film_plot"}, 2, "expected one, the text"),

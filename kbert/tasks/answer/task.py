@@ -179,7 +179,7 @@ class Answer(Task):
             answered = np.array([bool(squad.parse(document.decode())) for document in raw[self.gold[0]].numpy()])
             lost, long = lost + int((answered & (tokens == 0)).sum()), long + int((tokens > most).sum())
         said = {
-            "questions have an answer that no window holds whole; trained as unanswerable: raise --doc_stride or --max_length": lost,
+            "questions have an answer that fits no window; trained as unanswerable: raise --doc_stride or --max_length": lost,
             f"questions have an answer of more than --max_answer_length={most} tokens, trained on but never predicted": long,
         }
         found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
