@@ -138,7 +138,7 @@ def test_layer_numbers():
         (["7"], "7 is out of range; the checkpoint has layers 1 to 6"),
         (["-8"], "-8 is out of range"),
         (["x"], "'x' is not a whole number"),
-        (["6", "-1"], "layer 6 stands twice"),
+        (["6", "-1"], "layer 6 is listed twice"),
         ([], "--layers is empty"),
     ]:
         with pytest.raises(UsageError, match=message):
@@ -463,7 +463,7 @@ def test_data_that_cannot_be_encoded(checkpoint, texts, capsys, tmp_path):
     assert "no column 'text'" in capsys.readouterr().err
     (tmp_path / "one.txt").write_text("good\n")
     assert run(checkpoint, tmp_path / "one.txt", tmp_path / "v.npy", f"--fit_whitening={tmp_path / 'w'}") == 1
-    assert "are all the same" in capsys.readouterr().err
+    assert "are all equal" in capsys.readouterr().err
     assert run(checkpoint, tmp_path / "one.txt", tmp_path / "v.npy") == 0  # nothing stands in its way
     (tmp_path / "empty.txt").write_text("\n \n")
     assert run(checkpoint, tmp_path / "empty.txt", tmp_path / "v.vec", "--unit=vocabulary") == 1
