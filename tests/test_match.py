@@ -142,7 +142,7 @@ def test_grades_are_learnt_and_measured_as_such(checkpoint, tmp_path, scorer):
     ("written", "more", "code", "said"),
     [
         ("1\n", {"label_column": "same"}, 1, "--labels: one label only (1)"),
-        ("0\n1\n", {}, 2, "--labels: no label is read; name its column in --label_column"),
+        ("0\n1\n", {}, 2, "--labels: no label column is read; name it in --label_column"),
         (None, {"freeze_layers": 2, "scorer": "dual"}, 2, "--freeze_layers=2: nothing is left to train"),
         (None, {"negatives": 3, "scorer": "dual"}, 2, "--negatives=3: --scorer=dual takes a batch's other texts; none are drawn"),
         (None, {"gradient_cache": 3}, 2, "--gradient_cache=3: it is for --scorer=dual"),
@@ -228,7 +228,7 @@ def test_no_gold_among_labels_is_named():
     audit = MatchAudit("f", None)
     for label in ("1", "0", "-1", "1", "-1"):
         audit(("a", "b", label))
-    assert "f: 2 rows have the label -1 beside 0 and 1, so that labels are taken for grades" in audit.check_learnable()[0]
+    assert "f: 2 rows have the label -1 beside 0 and 1, so labels are read as grades" in audit.check_learnable()[0]
     with pytest.raises(ValueError, match="'-1' is not among the model's labels: 0, 1; -1 may mean no gold"):
         MatchAudit("f", ("0", "1"))(("a", "b", "-1"))
 
@@ -408,7 +408,7 @@ def test_batches_of_a_cross_encoder_hold_drawn_and_mined_negatives(matched):
     [
         ([("a", "b"), ("c", "d")], {"text_columns": "headline,text"}, r"no column 'text'"),
         ([("a", "b"), ("c", "d")], {"text_columns": "headline"}, "--text_columns=headline: two are needed, of the title and of the text"),
-        ([("a", "b"), ("a", "d")], {}, "all rows have the same title; there is nothing to tell apart"),
+        ([("a", "b"), ("a", "d")], {}, "all rows have the same title; there is nothing to distinguish"),
         ([("a", "b"), ("c", "b")], {}, "all rows have the same text"),
         ([("a", "b"), ("", "d")], {}, r"bad\.tsv:3: the title is empty"),
         ([("a", " "), ("c", "d")], {}, r"bad\.tsv:2: the text is empty"),

@@ -76,7 +76,7 @@ def test_one_answer_for_all_rows_and_rows_of_one_label_are_warned_of():
     assert answered["warnings"] == ["all 4 rows were answered 'a' (one class predicted)"]
     assert ClassifyReport(answered).warnings() == answered["warnings"]
     labelled = metrics.classification(one, rows, np.ones(4), two)["warnings"]
-    assert labelled == ["all 4 rows have the label 'a': the figures say little"]
+    assert labelled == ["all 4 rows have the label 'a': the figures mean little"]
 
     def aspects(gold, predicted):
         sides = (np.stack(columns, 1) for columns in (gold, predicted))

@@ -230,7 +230,7 @@ def test_a_head_without_its_pooler_and_one_that_kbert_lacks(tmp_path, caplog):
         "classifier.bias": np.ones(1, np.float32),
     }
     built("classify", ("a", "b"), write_hugging_face(tmp_path / "a", tensors, {"architectures": ["BertForMultipleChoice"]}))
-    assert "classifier.bias is of a head that kbert does not have, which is set aside" in caplog.text
+    assert "classifier.bias belongs to a head that kbert does not have; it is set aside" in caplog.text
     bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}
     built("match", ("0", "1"), write_hugging_face(tmp_path / "b", bare))
     assert "its classifier is set aside: the checkpoint has no pooler, which it reads" in caplog.text

@@ -391,7 +391,7 @@ def test_bad_rows_are_named(case, tmp_path):
     audit = Tag.audit("f", ("text",), None)
     measured = Tag.audit("f", ("text",), ["x"])
     measured(("good", "", "[]"))
-    with pytest.raises(DataError, match="f: no entity in any row, so that nothing can be measured"):
+    with pytest.raises(DataError, match="f: no entity in any row, so nothing can be measured"):
         measured.finish()
     with pytest.raises(DataError) as error:
         open_table(

@@ -158,9 +158,9 @@ def test_degenerate_figures_are_said():
 
     counts = Counts(("a", "b"))
     counts.add("x", [(0, 1, "a")], [])
-    assert counts.report()["warnings"] == ["no entity predicted in 1 rows, where gold has 1"]
+    assert counts.report()["warnings"] == ["no entity predicted in 1 rows, but gold has 1"]
     counts.add("x", [(0, 1, "b")], [(0, 1, "b")])
-    assert counts.report()["warnings"] == ["entities of one type alone are predicted ('b'), where gold has 2 types"]
+    assert counts.report()["warnings"] == ["only entities of type 'b' are predicted, but gold has 2 types"]
     counts.add("x", [], [(0, 1, "a")])
     assert "warnings" not in counts.report()
 

@@ -1,8 +1,8 @@
-"""How long texts are, and how much of them a model does not read.
+"""Measure how long texts are, and how much of them a model does not read.
 
-In: a task and raw rows. Out: the rows that are cut, and a sentence with the lengths' percentiles. Lengths are those of
-whole texts, before anything is cut, which the encoder's inputs no longer show. What may be too long is tokenized again
-for that, and only that: no text has more tokens than bytes, or twice as many where lower case and accents take it apart.
+In: a task and raw rows. Out: the rows that are cut, and a sentence with percentiles of lengths. Lengths are those of
+whole texts before cutting, which the encoder's inputs no longer show. Only texts that may be too long are tokenized
+again for this: a text has at most as many tokens as bytes, or twice as many if casing and accents are decomposed.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from kbert.data.table import Table
 from kbert.permutation import permuted
 from kbert.tasks.base import Lengths, Storable
 
-SURVEYED = 2000  # rows whose lengths are reported before training, drawn from all
-SURVEYED_BYTES = 1 << 25  # and about as many bytes of them
-AT_ONCE = 64  # rows that are tokenized together, which may be long
+SURVEYED = 2000  # rows sampled for the lengths reported before training
+SURVEYED_BYTES = 1 << 25  # and their approximate maximum of bytes
+AT_ONCE = 64  # rows tokenized together; they may be long
 SHARES = (50, 90, 99)
 
 
 def lengths_of(task: Storable, raw: dict[str, np.ndarray]) -> Lengths | None:
-    """Return the lengths of rows, given as UTF-8 bytes [rows] by field; None where a task reads all of any row."""
+    """Return the lengths of rows, given as UTF-8 bytes [rows] by field; None if the task always reads whole rows."""
     fields = task.config.fields
     counts: dict[str, list[np.ndarray]] = {name: [] for name in fields}
     for name in fields if task.lengths(dict.fromkeys(fields, np.zeros(1, int))) else ():
@@ -31,7 +31,7 @@ def lengths_of(task: Storable, raw: dict[str, np.ndarray]) -> Lengths | None:
 
 
 class CutRows:
-    """Which rows a task does not read whole, and how many of them there were."""
+    """Detects and counts the rows that a task does not read whole."""
 
     def __init__(self, task: Storable):
         self.task = task
@@ -39,7 +39,7 @@ class CutRows:
         self.limit = ""
 
     def __call__(self, raw: dict[str, Any]) -> np.ndarray:
-        """Return whether each of some rows is cut, bool [rows].
+        """Return which rows are cut, bool [rows].
 
         Args:
             raw: strings [rows] by field, bytes in arrays or tensors.
@@ -76,7 +76,7 @@ def survey(task: Storable, table: Table) -> str | None:
         size += sum(len(text) for column in fields.values() for text in column)
     whole, kept = (np.concatenate([getattr(part, name) for part in parts]) for name in ("whole", "read"))
     each = whole.reshape(-1)
-    # The length that so many of the texts do not exceed.
+    # The length that this share of the texts does not exceed.
     at = np.percentile(each, SHARES, method="inverted_cdf").astype(int).tolist()
     upto = ", ".join(f"{share} % up to {length:,}" for share, length in zip(SHARES, at, strict=True))
     cut, lost = (whole > kept).any(1).mean(), (whole - kept).sum() / max(1, whole.sum())

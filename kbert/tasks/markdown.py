@@ -1,4 +1,4 @@
-"""Tables of texts in Markdown, as TensorBoard shows them. No TensorFlow here."""
+"""Format tables of texts in Markdown for TensorBoard. No TensorFlow here."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ LONGEST = 500  # characters of a cell
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose cells show their text as it is, on one line."""
+    """Format a table whose cells show their text literally, on one line."""
     lines = [[_cell(text) for text in header], ["---"] * len(header), *([_cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

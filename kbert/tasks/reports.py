@@ -1,4 +1,4 @@
-"""What measuring a set of rows gives: JSON for metrics.json, a table for people, and what TensorBoard shows."""
+"""Represent the result of measuring a set of rows: JSON for metrics.json, a table, and TensorBoard's contents."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -9,37 +9,37 @@ Matrix = tuple[np.ndarray, tuple[str, ...]]
 
 
 class Report(ABC):
-    """A scorer's result.
+    """The result of a scorer.
 
     Args:
-        metrics: JSON values, as a checkpoint keeps them.
+        metrics: JSON values, as stored with a checkpoint.
     """
 
-    percent: ClassVar[bool] = False  # whether the scalars are percentages; else those of 0 to 1 are fractions
+    percent: ClassVar[bool] = False  # whether the scalars are percentages; else those in 0 to 1 are fractions
 
     def __init__(self, metrics: dict[str, Any]):
         self.metrics = metrics
 
     @abstractmethod
     def scalars(self) -> dict[str, float]:
-        """Return the figures that are drawn as curves; one of them picks the best checkpoint."""
+        """Return the metrics drawn as curves; one of them selects the best checkpoint."""
 
     @abstractmethod
     def table(self) -> str:
-        """Return the figures for people."""
+        """Return the metrics as a table."""
 
     def warnings(self) -> list[str]:
         """Return warnings on what makes the figures weak, such as one class predicted for all rows; part of the metrics."""
         return list(self.metrics.get("warnings", ()))
 
     def matrices(self) -> dict[str, Matrix]:
-        """Square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
+        """Return square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
         return {}
 
     def texts(self) -> dict[str, str]:
-        """Markdown by title, for TensorBoard: mistaken examples."""
+        """Return Markdown by title, for TensorBoard: examples of mistakes."""
         return {}
 
     def calibration(self) -> dict[str, float]:
-        """Return what was found on these rows and `decode` needs from here on, such as a threshold."""
+        """Return values found on these rows that `decode` uses from here on, such as a threshold."""
         return {}

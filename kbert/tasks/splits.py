@@ -1,6 +1,6 @@
-"""Which rows are set aside as dev rows: none that shares a text, as a model sees it, with a training row.
+"""Set dev rows aside, none of which shares a text, as a model sees it, with a training row.
 
-In: a table, with hashes of each row's texts. Out: two tables, each of which can be used for what it is for.
+In: a table, with hashes of each row's texts. Out: two tables, one to train on and one to evaluate on.
 """
 
 import logging
@@ -18,24 +18,24 @@ from kbert.tasks.base import Audit
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 10  # to set rows aside that can be measured
-MOST = 0.5  # of the rows that may hang together, text by text
+ATTEMPTS = 10  # attempts to set aside rows that can be evaluated
+MOST = 0.5  # maximum fraction of rows connected through shared texts
 
 
 def divided(
     table: Table, extra: int, names: tuple[str, ...] | None, fraction: float, made: Callable[[str], Audit]
 ) -> tuple[Table, Table]:
-    """Training rows and the dev rows set aside, by the first of the draws that leaves something to learn and to measure.
+    """Split off dev rows, by the first of the draws that leaves usable training and dev rows.
 
     Args:
         table: the rows.
-        extra: how many of its last columns training alone reads; audits and dev rows are without them.
-        names: of the texts that `Table.hashes` has `alike` of; None to go by the exact texts, as in runs of data order 1.
-        fraction: of the rows to set aside, about.
-        made: a new audit of rows, given their name.
+        extra: number of trailing columns that only training reads; audits and dev rows lack them.
+        names: names of the texts hashed in `Table.hashes` `alike`; None to compare exact texts, as in runs of data order 1.
+        fraction: approximate fraction of rows to set aside.
+        made: creates an audit of rows, given their name.
 
     Raises:
-        DataError: no draw does.
+        DataError: no draw is usable.
     """
     draws: Iterable[np.ndarray]
     if names is None:
@@ -44,7 +44,7 @@ def divided(
         group = groups(table.hashes("alike")[:, : len(names)], names)
         draws = (set_aside(group, fraction, attempt) for attempt in range(ATTEMPTS))
     problem = "too few rows"
-    doubtful: list[tuple[Table, Table, Audit, str]] = []  # can be measured perhaps, but show little
+    doubtful: list[tuple[Table, Table, Audit, str]] = []  # usable, but not very informative
     for aside in draws:
         rest, dev = table.split(aside)
         dev = dev.narrowed(extra)
@@ -69,15 +69,15 @@ def divided(
         except KbertError as worse:
             problem = str(worse)
             continue
-        log.warning("%s; name better dev rows with --dev_data, or set more aside with --dev_fraction", doubt)
+        log.warning("%s; give better dev rows with --dev_data, or set more aside with --dev_fraction", doubt)
         return rest, dev
     raise DataError(
-        f"{table.name}: no dev rows can be set aside ({problem}); name them with --dev_data, or change --dev_fraction"
+        f"{table.name}: no dev rows can be set aside ({problem}); give them with --dev_data, or change --dev_fraction"
     )
 
 
 def _audited(table: Table, audit: Audit) -> Audit:
-    """Return an audit that has seen all rows of a table."""
+    """Run an audit over all rows of a table."""
     for _, columns in table.chunks():
         for row in zip(*columns.values(), strict=True):
             audit(tuple(value.decode() for value in row))
@@ -85,9 +85,9 @@ def _audited(table: Table, audit: Audit) -> Audit:
 
 
 def hashed(casing: TextConfig) -> Callable[[str], int]:
-    """Return a function from a text to 32 bits, the same for texts that differ by what a model's tokenizer does not see.
+    """Return a hash function from a text to 32 bits that ignores what a model's tokenizer ignores.
 
-    These are blanks, invisible characters and the Unicode form, for uncased models case and accents too.
+    These are blanks, invisible characters and the Unicode form, and for uncased models case and accents.
     """
 
     def of(text: str) -> int:
@@ -103,17 +103,17 @@ def hashed(casing: TextConfig) -> Callable[[str], int]:
 
 
 def groups(alike: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Return what stays together: rows that share a text, and rows that share one with these, and so on.
+    """Group rows that share a text, directly or through other rows.
 
-    Where more than half of the rows hang together so, those stay together that share one of the texts: the one that
-    leaves the smallest groups, the first of equals. That takes some hundred bytes a row for a moment.
+    If more than half of the rows are connected in this way, group by only one of the texts: the one with
+    the smallest groups, the first of equals. This briefly takes some hundred bytes a row.
 
     Args:
         alike: hashes of each row's texts, uint32 [rows, texts].
-        names: of the texts.
+        names: names of the texts.
 
     Returns:
-        The least hash of each row's group, uint32 [rows].
+        The lowest hash of each row's group, uint32 [rows].
     """
     if len(names) == 1:
         return alike[:, 0]
@@ -131,7 +131,7 @@ def groups(alike: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     largest = [np.unique(column, return_counts=True)[1].max() for column in alike.T]
     best = int(np.argmin(largest))
     log.warning(
-        "most rows hang together by texts that they share; dev rows are set aside by the %s alone, and may share the %s with "
+        "most rows are connected through shared texts; dev rows are set aside by the %s alone, and may share the %s with "
         "training rows",
         *(names[best], names[1 - best]),
     )
@@ -139,10 +139,10 @@ def groups(alike: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 
 
 def set_aside(group: np.ndarray, fraction: float, attempt: int = 0) -> np.ndarray:
-    """Whole groups, drawn at random, that have about a fraction of the rows between them; bool [rows].
+    """Draw whole groups at random, with about a fraction of the rows in all; bool [rows].
 
-    At least one row is set aside where there is more than one group, and one is left. Most groups that are set aside
-    still are where rows are added; another attempt draws others.
+    At least one row is set aside if there is more than one group, and one is left. Most groups set aside
+    stay so when rows are added; another attempt draws others.
     """
     known, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
     wanted = max(1, round(fraction * len(group)))

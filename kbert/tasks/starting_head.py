@@ -1,4 +1,4 @@
-"""What a run takes over of the head of the checkpoint it starts from, and the one line that says so.
+"""Reuse the head of the checkpoint that a run starts from, and log the outcome in one line.
 
 In: a task with its built model, whose encoder has the checkpoint's weights; the checkpoint. Out: weights of the model's head.
 """
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoint, init: str, *, new: bool) -> None:
-    """Take over the checkpoint's head where it fits, and say what became of it.
+    """Load the checkpoint's head if it fits, and log the outcome.
 
     Args:
-        init: the checkpoint as the user named it, for messages.
-        new: whether the head begins with random values whatever the checkpoint has.
+        init: the checkpoint as given by the user, for messages.
+        new: whether to start with a random head in any case.
     """
     if checkpoint.ignored:
-        log.warning("--init=%s: %s is of a head that kbert does not have, which is set aside", init, checkpoint.ignored[0])
+        log.warning("--init=%s: %s belongs to a head that kbert does not have; it is set aside", init, checkpoint.ignored[0])
     head = checkpoint.head
     if head is None:
         return
@@ -55,7 +55,7 @@ def start(task: Task, model: keras.Model, encoder: Encoder, checkpoint: Checkpoi
 
 
 def _other(head: Head, task: Task) -> str:
-    """Return the flags of the model that the head is from, where they differ from this run's."""
+    """List the flags of the head's original model that differ from this run's."""
     if head.task != task.config.task:
         return ""
     was: dict[str, Any] = {"max_length": head.max_length, **head.options}

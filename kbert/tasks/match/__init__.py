@@ -1,11 +1,10 @@
-"""Pairs of texts: which belong together.
+"""The parts of `--task=match`: decide which texts belong together.
 
-audit           what a file of pairs holds, and the error with it
+audit           checks of pairs before training
 negatives       pairs that do not belong together, redrawn each epoch
-mining          those that are easily taken for a match
-long_text       which part of a long text is read
+mining          hard negatives: texts similar to a title's match
+long_text       the parts of a long text that are read
 contrastive     losses over a batch's own pairs
-gradient_cache  their gradients in large batches on a small machine
 metrics         recall, rank, correlation, ROC-AUC
 report          the same over a set, as figures and tables
 """

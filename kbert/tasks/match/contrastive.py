@@ -1,15 +1,15 @@
-"""Losses over pairs of vectors that were read apart.
+"""Losses over pairs of vectors encoded separately.
 
 In: vectors of titles and texts, of length 1, float32. Out: a scalar loss.
 """
 
 import tensorflow as tf
 
-MASKED = -1e9  # a score that softmax turns into 0; finite, so that no NaN can come of it
+MASKED = -1e9  # a score that softmax turns into 0; finite, to avoid NaN
 
 
 def in_batch(titles: tf.Tensor, texts: tf.Tensor, clash: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return each title against all texts of the batch, and each own text against all titles.
+    """Contrast each title with all texts of the batch, and each title's own text with all titles.
 
     The mean of both cross-entropies over cosines divided by the temperature (van den Oord et al. 2018, "Representation
     Learning with Contrastive Predictive Coding"; in both directions as in Radford et al. 2021, figure 3;
@@ -18,8 +18,8 @@ def in_batch(titles: tf.Tensor, texts: tf.Tensor, clash: tf.Tensor, temperature:
     Args:
         titles: float32 [rows, hidden].
         texts: float32 [texts, hidden]; the first are the titles' own, in their order; others may follow.
-        clash: bool [rows, texts], which texts are no negatives of a title; its own is not asked about.
-        temperature: the smaller, the more the nearest negatives count.
+        clash: bool [rows, texts], texts that are not negatives of a title; ignored for its own.
+        temperature: lower values weight the nearest negatives more.
     """
     rows = tf.shape(titles)[0]
     own = tf.range(rows)
@@ -32,16 +32,16 @@ def in_batch(titles: tf.Tensor, texts: tf.Tensor, clash: tf.Tensor, temperature:
 
 
 def cosine(cosines: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Mean squared error of cosines [rows] against labels in 0..1 [rows] (Reimers and Gurevych 2019, section 3)."""
+    """Compute the mean squared error of cosines [rows] against labels in 0..1 [rows] (Reimers and Gurevych 2019, section 3)."""
     return tf.reduce_mean(tf.square(cosines - labels))
 
 
 def contrastive(cosines: tf.Tensor, labels: tf.Tensor, margin: float) -> tf.Tensor:
-    """Pairs labelled 1 are drawn together, those labelled 0 pushed apart up to a margin (Hadsell et al. 2006, equation 4).
+    """Pull pairs labelled 1 together, push those labelled 0 apart up to a margin (Hadsell et al. 2006, equation 4).
 
     Args:
         cosines, labels: float32 [rows]; the distance of a pair is 1 - cosine.
-        margin: distance beyond which a pair labelled 0 costs nothing.
+        margin: distance beyond which a pair labelled 0 has no loss.
     """
     distance = 1.0 - cosines
     together = labels * tf.square(distance)

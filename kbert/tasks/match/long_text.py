@@ -1,4 +1,4 @@
-"""What is read of texts that are longer than the encoder's inputs.
+"""Select what to read of texts that are longer than the encoder's inputs.
 
 In: ids of whole texts, ragged. Out: ids of inputs that fit, a text's in order: its head, its head and tail, or windows.
 """
@@ -9,22 +9,22 @@ import tensorflow as tf
 
 from kbert.model.windows import windows
 
-LongText = Literal["head", "head_tail", "max", "mean"]  # the last two are ways to join what comes of windows
+LongText = Literal["head", "head_tail", "max", "mean"]  # the last two pool windows
 
 
 def inputs_of(
     pieces: tf.RaggedTensor, room: int | tf.Tensor, how: LongText, stride: int, most: int
 ) -> tuple[tf.Tensor, tf.RaggedTensor]:
-    """Return the text that each input is of, int32 [inputs], and its pieces, int32 [inputs, (pieces)].
+    """Return the text of each input, int32 [inputs], and its pieces, int32 [inputs, (pieces)].
 
     Head and tail are a quarter and three quarters of the room, as Sun et al. 2019, "How to Fine-Tune BERT for Text
     Classification", keep 128 and 382 of 510.
 
     Args:
         pieces: ids of the texts, int32 [texts, (pieces)].
-        room: pieces that an input holds; one number, or int32 [texts].
+        room: maximum pieces of an input; one number, or int32 [texts].
         how: one input a text, "head" or "head_tail"; else windows.
-        stride, most: pieces that neighbouring windows share, windows that a text has at most.
+        stride, most: pieces that neighbouring windows share, and maximum windows of a text.
     """
     lengths = tf.cast(pieces.row_lengths(), tf.int32)
     if how in ("max", "mean"):

@@ -1,4 +1,4 @@
-"""The figures of matching: of pairs labelled 0 or 1, of graded pairs, of titles that look for their text.
+"""Measure matching: pairs labelled 0 or 1, graded pairs, and titles that retrieve their text.
 
 In: gold and scores as arrays. Out: JSON values. No TensorFlow here.
 """
@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 CUTS = (1, 5, 10)  # of recall@k
-BLOCK = 1 << 24  # scores held at once
+BLOCK = 1 << 24  # scores computed at once
 
 
 def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Accuracy; precision, recall and F1 of the pairs labelled 1; ROC-AUC; by scikit-learn.
+    """Compute accuracy; precision, recall and F1 of pairs labelled 1; ROC-AUC; with scikit-learn.
 
     Args:
         gold: 0 or 1, [rows].
         scores: the higher, the likelier 1, [rows].
-        threshold: the least score that is taken for 1.
+        threshold: minimum score classified as 1.
 
     Returns:
-        `confusion_matrix` has a row for each gold label. `roc_auc` is None where all rows have one label, recall and f1
-        where none is labelled 1, and precision where none is either labelled or taken for 1. As scikit-learn has it
-        (`zero_division=0`), precision is 0 where pairs are labelled 1 and none is taken for it.
+        `confusion_matrix` has a row for each gold label. `roc_auc` is None if all rows have one label, recall and f1
+        if none is labelled 1, and precision if none is labelled or classified as 1. As in scikit-learn
+        (`zero_division=0`), precision is 0 if pairs are labelled 1 but none is classified as 1.
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
@@ -41,10 +41,10 @@ def binary(gold: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, 
 
 
 def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
-    """Return the threshold of the best accuracy, halfway between two rows' scores; the lowest of equals."""
+    """Find the threshold of the best accuracy, halfway between two rows' scores; the lowest of equals."""
     order = np.argsort(scores, kind="stable")
     ordered, ones = scores[order].astype(np.float64), gold[order]
-    # Taking the k lowest for 0: right are the zeros among them and the ones after them.
+    # With the k lowest classified as 0: right are the zeros among them and the ones after them.
     right = np.concatenate([[0], np.cumsum(ones == 0)]) + ones.sum() - np.concatenate([[0], np.cumsum(ones)])
     bounds = np.concatenate([[ordered[0] - 1], ordered, [ordered[-1] + 1]])
     possible = np.flatnonzero(bounds[1:] > bounds[:-1])  # equal scores fall on one side
@@ -53,7 +53,7 @@ def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
 
 
 def graded(gold: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Pearson's and Spearman's correlation, by SciPy; None where one side is constant."""
+    """Compute Pearson's and Spearman's correlation, by SciPy; None if one side is constant."""
     from scipy.stats import pearsonr, spearmanr
 
     varied = np.ptp(gold) > 0 and np.ptp(scores) > 0
@@ -65,14 +65,14 @@ def graded(gold: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 
 
 def ranks(titles: np.ndarray, texts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """At which place, from 1, each title finds the first of its texts among all texts, by cosine.
+    """Rank, from 1, the first of each title's texts among all texts, by cosine.
 
-    A text that scores as high as it counts as being before it, so that equal vectors are no success.
+    A text with an equal score counts as ranked before it, so that equal vectors are not a success.
 
     Args:
         titles: vectors of length 1, float32 [titles, hidden].
         texts: the same of all candidates, [texts, hidden].
-        pairs: which texts are a title's, int [pairs, 2]: title and text; every title has one.
+        pairs: the texts of each title, int [pairs, 2]: title and text; every title has one.
 
     Returns:
         int64 [titles].
@@ -88,19 +88,19 @@ def ranks(titles: np.ndarray, texts: np.ndarray, pairs: np.ndarray) -> np.ndarra
         at = own[:, 0] - first, own[:, 1]
         best = np.maximum.reduceat(scores[at], starts[first:behind] - starts[first])
         scores[at] = -np.inf
-        found[first:behind] = 1 + (~(scores < best[:, None])).sum(1)  # what is not a number is no success
+        found[first:behind] = 1 + (~(scores < best[:, None])).sum(1)  # NaN is not a success
     return found
 
 
 def retrieval(places: np.ndarray, texts: int) -> dict[str, Any]:
-    """Recall@1, @5, @10 and mean reciprocal rank.
+    """Compute recall@1, @5, @10 and mean reciprocal rank.
 
     Args:
-        places: where each title found the first of its texts, from `ranks`.
-        texts: how many candidates there were.
+        places: the rank of each title's first text, from `ranks`.
+        texts: number of candidates.
 
     Returns:
-        Recall@k is None where there are no more than k texts, and all where there is one: it would be 1 whatever the vectors.
+        Recall@k is None if there are no more than k texts, and all are if there is one: it would be 1 for any vectors.
     """
     recalls = {f"recall_at_{k}": float((places <= k).mean()) if k < texts else None for k in CUTS}
     return {"titles": len(places), "texts": texts, **recalls, "mrr": float((1.0 / places).mean()) if texts > 1 else None}

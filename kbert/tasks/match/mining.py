@@ -1,7 +1,7 @@
-"""Hard negatives: for each title, the texts of other rows that look most like an answer to it.
+"""Mine hard negatives: for each title, the texts of other rows that look most like its match.
 
-In: a table of pairs and a way to turn texts into vectors. Out: a pool of rows for each row. Rows are compared
-with those of their own block, drawn at random, so that time grows with the rows and memory does not (but for the pools).
+In: a table of pairs and a function from texts to vectors. Out: a pool of rows for each row. Rows are compared
+within random blocks, so that time is linear in the rows and memory bounded (except for the pools).
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ import numpy as np
 from kbert.progress import Progress
 from kbert.tasks.match.negatives import OtherRows
 
-BLOCK = 20_000  # rows compared with one another
-SPARE = 64  # rows looked at beyond those wanted: some are the title's own
+BLOCK = 20_000  # rows of a block
+SPARE = 64  # extra candidates, since some are the title's own
 QUERIES = 512  # titles compared at once
-TEXTS = 64  # that pass through an encoder at once
+TEXTS = 64  # texts encoded at once
 FEATURES = 2**20
 
 # Texts [rows] of titles and of texts -> their vectors, of length 1: arrays or sparse matrices [rows, features].
@@ -23,9 +23,9 @@ Vectors = Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
 
 
 def pools(others: OtherRows, vectors: Vectors, size: int, seed: int) -> np.ndarray:
-    """Return the rows whose texts are nearest to each row's title, best first; int32 [rows, size], padded with -1.
+    """Find the rows whose texts are nearest to each row's title, best first; int32 [rows, size], padded with -1.
 
-    Texts without anything in common with the title (a product of 0 or less) are not among them.
+    Texts without anything in common with the title (a product of 0 or less) are excluded.
     """
     found = np.full((len(others), size), -1, np.int32)
     order = np.random.default_rng([seed]).permutation(len(others))
@@ -50,7 +50,7 @@ def pools(others: OtherRows, vectors: Vectors, size: int, seed: int) -> np.ndarr
 
 
 def by_words(pieces: Callable[[np.ndarray], list[list[int]]]) -> Vectors:
-    """Tf-idf of word pieces and of pairs of neighbours, by scikit-learn, the rarity counted over the block's texts.
+    """Vectorise by tf-idf of word pieces and adjacent pairs, with scikit-learn; document frequencies are those of the block.
 
     Args:
         pieces: texts [rows] -> the ids of each one's word pieces.
@@ -73,10 +73,10 @@ def by_words(pieces: Callable[[np.ndarray], list[list[int]]]) -> Vectors:
 
 
 def by_vectors(read: Callable[[np.ndarray], np.ndarray]) -> Vectors:
-    """Vectors of a model.
+    """Vectorise by a model.
 
     Args:
-        read: texts [rows] -> vectors of length 1, [rows, hidden]; called with few texts of like length.
+        read: texts [rows] -> vectors of length 1, [rows, hidden]; called with few texts of similar length.
     """
 
     def in_order(texts: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Texts of other rows as a title's negatives, redrawn each epoch.
+"""Draw texts of other rows as negatives of a title, redrawn each epoch.
 
-In: a table of pairs that belong together. Out: examples, by number: the pairs and their titles with the wrong texts.
-What a title draws depends on (seed, epoch, row) alone, so that a run continues from anywhere as if it had
-not stopped. Texts are distinguished by 32-bit hashes, 16 bytes a row; of two that meet, one is no negative of the other.
+In: a table of matching pairs. Out: examples, by number: the pairs and their titles with non-matching texts.
+A title's draws depend only on (seed, epoch, row), so a resumed run continues as if it had not
+stopped. Texts are identified by 32-bit hashes, 16 bytes a row; colliding texts are not used as negatives of each other.
 """
 
 import functools
@@ -18,13 +18,13 @@ from kbert.progress import Progress
 
 log = logging.getLogger(__name__)
 
-DRAWS = 64  # of a row before all rows are searched
+DRAWS = 64  # random draws for a row before all rows are searched
 
 
 class OtherRows:
-    """Which rows of a table may lend their text to which others' titles.
+    """Determines which rows' texts may be negatives for which titles.
 
-    Never those with the same title or the same text, nor those whose text is with that title in some other row.
+    Excluded are rows with the same title or the same text, and rows whose text is paired with the title in another row.
 
     Args:
         table: its first two columns are the title and the text.
@@ -40,13 +40,13 @@ class OtherRows:
                 self._texts[rows.start : rows.stop] = [zlib.crc32(text) for text in texts]
                 bar.update(len(rows))
         self._pairs = np.unique(_pair(self._titles, self._texts))
-        self._allowed = functools.lru_cache(maxsize=8)(self._allowed_rows)  # few titles have most of the texts
+        self._allowed = functools.lru_cache(maxsize=8)(self._allowed_rows)  # few titles exclude most texts
 
     def __len__(self) -> int:
         return len(self._titles)
 
     def say_duplicates(self) -> None:
-        """A note on equal titles and texts, where there are some."""
+        """Log the number of equal titles and texts, if any."""
         for kind, keys in (("title", self._titles), ("text", self._texts)):
             once = len(np.unique(keys))
             if once < len(keys):
@@ -63,15 +63,15 @@ class OtherRows:
         return np.asarray(same | (self._pairs[at] == pairs))
 
     def is_pair(self, row: int, text: bytes) -> bool:
-        """Return whether a text is with the title of a row in some row."""
+        """Return whether a text is paired with the row's title in any row."""
         pair = _pair(self._titles[row : row + 1], np.array([zlib.crc32(text)], np.uint32))
         return bool((self._pairs[np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)] == pair)[0])
 
     def draw(self, row: int, random: np.random.Generator) -> int:
-        """Another row whose text is a negative for this row's title: one of `DRAWS`, or else of all that there are.
+        """Draw another row whose text is a negative for this row's title: by `DRAWS` attempts, else from all candidates.
 
         Raises:
-            DataError: there is none.
+            DataError: there are no candidates.
         """
         others = random.integers(len(self), size=DRAWS)
         allowed = ~self.clash(np.array(row), others)
@@ -91,13 +91,13 @@ class OtherRows:
 
 
 class Drawing:
-    """Negatives of rows: some at random, some from the row's pool of hard ones, and those that the row names itself.
+    """Draws negatives of rows: some at random, some from the row's pool of hard ones, and those that the row names itself.
 
     Args:
-        others: the rows; columns of their table after the title and the text hold the row's own negatives, each a text.
-        random: texts drawn from all rows.
-        hard: texts drawn from the row's pool; from all rows where the pool has too few.
-        pools: row numbers, int32 [rows, pool], padded with -1; None where `hard` is 0.
+        others: the rows; columns of their table after the title and the text hold the rows' own negatives, a text each.
+        random: number of texts drawn from all rows.
+        hard: number of texts drawn from the row's pool; from all rows if the pool is too small.
+        pools: row numbers, int32 [rows, pool], padded with -1; None if `hard` is 0.
     """
 
     def __init__(self, others: OtherRows, *, random: int, hard: int, pools: np.ndarray | None = None):
@@ -107,7 +107,7 @@ class Drawing:
         self.own = others.table.columns[2:]
 
     def __call__(self, row: int, seed: int, epoch: int) -> list[int]:
-        """Return the rows that lend their texts to this row's title in this epoch: the random ones, then the hard ones."""
+        """Draw the rows whose texts are this row's negatives in this epoch: the random ones, then the hard ones."""
         generator = np.random.default_rng([seed, epoch, row])
         drawn = [self.others.draw(row, generator) for _ in range(self.random)]
         if self.pools is not None:
@@ -119,7 +119,7 @@ class Drawing:
     def named(self, rows: np.ndarray, place: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the texts that rows name as negatives in one of their columns, and the titles they are paired with, if any.
 
-        Where a row names none, or one that is with its title elsewhere, a text of another row takes its place.
+        If a row names none, or one that is paired with its title elsewhere, a text of another row is drawn instead.
         """
         columns = list(self.others.table.read(rows).values())
         texts = columns[2 + place].copy()
@@ -132,7 +132,7 @@ class Drawing:
 
 
 class LabelledPairs:
-    """Every row's own pair, labelled 1, and after it its title with each of its negatives, labelled 0."""
+    """Yields every row's own pair, labelled 1, then its title with each of its negatives, labelled 0."""
 
     columns = ("title", "text", "label")
 
@@ -150,7 +150,7 @@ class LabelledPairs:
         return len(self.table) * self._each
 
     def where(self, position: int, seed: int, epoch: int) -> str:
-        """`FILE:LINE` of the title."""
+        """Return `FILE:LINE` of the title."""
         return self.table.where(int(permuted(np.array([position]), len(self), seed, epoch)[0]) // self._each)
 
     def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -168,7 +168,7 @@ class LabelledPairs:
 
 
 class RowsWithNegatives:
-    """Every row with its hard negatives, those it names last: their titles and texts are further columns."""
+    """Yields every row with its hard negatives, then the negatives it names: their titles and texts are further columns."""
 
     def __init__(self, drawing: Drawing):
         self.drawing = drawing
@@ -183,7 +183,7 @@ class RowsWithNegatives:
         return len(self.table)
 
     def where(self, position: int, seed: int, epoch: int) -> str:
-        """`FILE:LINE` of the row."""
+        """Return `FILE:LINE` of the row."""
         return self.table.where(int(permuted(np.array([position]), len(self), seed, epoch)[0]))
 
     def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -199,7 +199,7 @@ class RowsWithNegatives:
 
 
 def negative_columns(count: int) -> tuple[str, ...]:
-    """Return names of the columns that hold a row's negatives: a title and a text each."""
+    """Return the names of the columns that hold a row's negatives: a title and a text each."""
     return tuple(f"{name}_{i + 1}" for i in range(count) for name in ("negative_title", "negative"))
 
 
@@ -208,7 +208,7 @@ def _pair(titles: np.ndarray, texts: np.ndarray) -> np.ndarray:
 
 
 def _read(table: Table, titles: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the titles of some rows and the texts of others, each row read once."""
+    """Read the titles of some rows and the texts of others, each row once."""
     once, place = np.unique(np.concatenate([titles, texts]), return_inverse=True)
     read = list(table.read(once).values())
     return read[0][place[: len(titles)]], read[1][place[len(titles) :]]

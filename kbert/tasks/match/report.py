@@ -1,7 +1,7 @@
-"""The figures of a set of pairs, as it is: labelled 0 and 1, graded, or pairs that belong together.
+"""Measure a set of pairs according to its kind: labelled 0 and 1, graded, or only matching pairs.
 
-In: gold and what the model made of the pairs, some rows at a time. Out: metrics of the one kind that the rows
-allow; for labels, the threshold where the model has none yet. No TensorFlow here.
+In: gold and model outputs, some rows at a time. Out: metrics of the one kind that the rows
+allow; for labels, the threshold if the model has none yet. No TensorFlow here.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from kbert.tasks.match import metrics as match_metrics
 from kbert.tasks.reports import Matrix, Report
 
 THRESHOLD = "threshold"
-# The figures of each kind of rows, in the order of the table.
+# The metrics of each kind of rows, in table order.
 FIGURES = {
     "labels": ("accuracy", "precision", "recall", "f1", "roc_auc"),
     "grades": ("pearson", "spearman"),
@@ -43,7 +43,7 @@ class MatchReport(Report):
             lines.append(f"{m['titles']:,} titles, each among all {m['texts']:,} texts")
         if THRESHOLD in m:
             found = ", found on this set" if self._threshold is not None else ""
-            lines.append(f"pairs are taken to match from a score of {m[THRESHOLD]:.4f}{found}")
+            lines.append(f"pairs match from a score of {m[THRESHOLD]:.4f}{found}")
         return "\n".join(lines)
 
     def matrices(self) -> dict[str, Matrix]:
@@ -56,18 +56,18 @@ class MatchReport(Report):
 
 
 class MatchScorer:
-    """Label and score of a labelled row, eight bytes; of other rows the vectors of every different title and text.
+    """Collects label and score of labelled rows, eight bytes a row; of other rows the vectors of every distinct title and text.
 
     Args:
-        threshold: the least score of a pair that matches; None: the one of the best accuracy is found.
-        graded: whether the model's labels are grades, even where those of a set are 0 and 1 alone.
+        threshold: minimum score of a match; None: find the one with the best accuracy.
+        graded: whether the model's labels are grades, even if a set only has 0 and 1.
     """
 
     def __init__(self, threshold: float | None, graded: bool = False):
         self.threshold, self.graded = threshold, graded
         self.labelled: list[np.ndarray] = []  # float32 [rows, 2]: label and score
         self.titles, self.texts = _Vectors(), _Vectors()
-        self.pairs: list[np.ndarray] = []  # [rows, 2]: the number of a title and of its text
+        self.pairs: list[np.ndarray] = []  # [rows, 2]: indices of a title and its text
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
         if "label" in raw:
@@ -90,26 +90,26 @@ class MatchScorer:
         found = (scores >= threshold).astype(int)
         warnings = figures.degenerate(gold.astype(int), found, ("0", "1"), "pairs")
         if self.threshold is None and figures.constant(gold):
-            warnings.append("the least score of a match was found on pairs of one label, and so separates nothing")
+            warnings.append("the threshold was found on pairs of one label, so it separates nothing")
         return MatchReport(_warned(metrics, warnings), threshold if self.threshold is None else None)
 
 
 def _warned(metrics: dict[str, Any], warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Metrics with `warnings`, where there are some, among them what could not be computed."""
+    """Add `warnings` to metrics, if any, including which metrics are undefined."""
     undefined = [name for name in FIGURES[metrics["kind"]] if metrics[name] is None]
     said = [*warnings, *([f"cannot be computed on these rows: {', '.join(undefined)}"] if undefined else [])]
     return {**metrics, "warnings": said} if said else metrics
 
 
 class _Vectors:
-    """The vectors of different texts, each kept once; a text is known by sixteen bytes of its hash."""
+    """The vectors of distinct texts, each stored once; a text is identified by a 16-byte hash."""
 
     def __init__(self) -> None:
         self.known: dict[bytes, int] = {}
         self.kept: list[np.ndarray] = []
 
     def numbers(self, texts: np.ndarray, vectors: np.ndarray) -> list[int]:
-        """Return each text's number; the vectors [texts, hidden] of those not seen before are kept."""
+        """Return each text's index; store the vectors [texts, hidden] of new texts."""
         numbers, new = [], []
         for i, text in enumerate(texts):
             key = hashlib.blake2b(text, digest_size=16).digest()
@@ -121,5 +121,5 @@ class _Vectors:
         return numbers
 
     def array(self) -> np.ndarray:
-        """Return the vectors in the order of the numbers."""
+        """Return the vectors in index order."""
         return np.concatenate(self.kept)

@@ -1,6 +1,5 @@
-"""Entities in texts.
+"""The parts of `--task=tag`: find entities in texts.
 
-conll           columns of words and tags -> texts with spans
-crf             scores of words' tags -> the best sequence, and how likely parts of it are
+crf             scores of words' tags -> the best sequence, and probabilities of its parts
 entity_metrics  precision, recall and F1 of entities
 """

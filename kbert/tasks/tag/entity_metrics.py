@@ -1,7 +1,7 @@
-"""Precision, recall and F1 of entities, as seqeval counts them: an entity is right when its place and type are.
+"""Measure precision, recall and F1 of entities as seqeval does: an entity is right if its span and type are.
 
-In: gold and predicted spans, row by row. Out: figures, the confusion between types, mistaken rows. Only
-counts are kept, and as many mistakes as are shown. Spans of one row never meet those of another.
+In: gold and predicted spans, row by row. Out: metrics, the confusion between types, mistaken rows. Only
+counts are kept, and the mistakes to be shown. Spans of one row are never compared with those of another.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ import numpy as np
 from kbert.data.spans import Span
 from kbert.tasks import figures, markdown
 
-OUTSIDE = "O"  # in the confusion table: no entity at that place
+OUTSIDE = "O"  # in the confusion table: no entity at that span
 MISTAKES = 50
-ABSENT = {"precision": None, "recall": None, "f1": None}  # of a type that neither gold nor prediction has
+ABSENT = {"precision": None, "recall": None, "f1": None}  # for a type in neither gold nor prediction
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Counts:
     rows: int = 0
     tokens: int = 0
     right_tokens: int = 0
-    strict: list[int] = field(default_factory=lambda: [0, 0])  # right, and gold, as the strict mode reads gold
+    strict: list[int] = field(default_factory=lambda: [0, 0])  # right and gold entities, with gold read in strict mode
     confusion: np.ndarray = field(init=False)  # [types + 1, types + 1], gold by predicted; the first is `OUTSIDE`
     mistakes: list[tuple[str, list[Span], list[Span]]] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class Counts:
         self.confusion = np.zeros((len(self.types) + 1,) * 2, np.int64)
 
     def add(self, text: str, gold: Sequence[Span], predicted: Sequence[Span], strict: Sequence[Span] | None = None) -> None:
-        """One row's entities; `strict` are gold as seqeval's strict mode reads it, where that differs."""
+        """Add one row's entities; `strict` is gold as seqeval's strict mode reads it, if that differs."""
         self.rows += 1
         valid = set(gold if strict is None else strict)
         self.strict[0] += len(valid & set(predicted))
@@ -48,17 +48,17 @@ class Counts:
             self.mistakes.append((text, list(gold), list(predicted)))
 
     def add_tokens(self, count: int, right: int) -> None:
-        """Tokens or words, and those whose tag is right."""
+        """Add tokens or words, and the number of those with the right tag."""
         self.tokens += count
         self.right_tokens += right
 
     def report(self) -> dict[str, Any]:
-        """JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
+        """Return JSON values: `micro` and `macro` (the mean over types that occur in gold or predicted) and each of
         `per_type` hold precision, recall and f1, 0 where undefined, None for a type that does not occur; `confusion` has a row
-        for each gold type, a column for each predicted one, "O" first: no entity of any type is at that very place (of
-        very many types in its place `most_confused`, see `kbert.tasks.figures.confusion`). `strict` holds
-        seqeval's figures in strict mode, with the scheme of gold (of what is predicted both modes say the same);
-        `warnings`, where there are some, say what makes the figures say little.
+        for each gold type, a column for each predicted one, "O" first: no entity of any type at exactly that span (for
+        very many types `most_confused` instead, see `kbert.tasks.figures.confusion`). `strict` holds
+        seqeval's metrics in strict mode, with the scheme of gold (predictions read the same in both modes);
+        `warnings`, if any, list reasons why the figures mean little.
         """
         right = np.diag(self.confusion)[1:]
         gold, predicted = self.confusion.sum(1)[1:], self.confusion.sum(0)[1:]
@@ -72,13 +72,13 @@ class Counts:
         }
         warnings = []
         if not gold.any():
-            warnings.append("no entity in any row: precision, recall and F1 say nothing")
+            warnings.append("no entity in any row: precision, recall and F1 mean nothing")
         elif not predicted.any():
-            warnings.append(f"no entity predicted in {self.rows:,} rows, where gold has {int(gold.sum()):,}")
+            warnings.append(f"no entity predicted in {self.rows:,} rows, but gold has {int(gold.sum()):,}")
         elif np.count_nonzero(predicted) == 1 < np.count_nonzero(gold):
             only = self.types[int(predicted.argmax())]
             of = np.count_nonzero(gold)
-            warnings.append(f"entities of one type alone are predicted ({only!r}), where gold has {of} types")
+            warnings.append(f"only entities of type {only!r} are predicted, but gold has {of} types")
         at, found = np.nonzero(self.confusion)
         seen: list[Any] = [scores for scores in per_type.values() if scores["gold"] or scores["predicted"]]
         return {
@@ -106,7 +106,7 @@ def _scores(right: int, gold: int, predicted: int) -> dict[str, float]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return a report for people."""
+    """Format a report as a table."""
     columns = [(name, name, 8 if name == "gold" else 10) for name in ("precision", "recall", "f1", "gold", "predicted")]
     averages = {name: {**report[name], "gold": report["gold"], "predicted": report["predicted"]} for name in ("macro", "micro")}
     lines = figures.table(columns, report["per_type"], averages)
@@ -116,7 +116,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def mistakes_markdown(mistakes: Sequence[tuple[str, Sequence[Span], Sequence[Span]]]) -> str:
-    """Mistaken rows with what gold has and what was found; entities both have are left out."""
+    """Format mistaken rows with gold and predicted entities; omit entities in both."""
     rows = []
     for text, gold, predicted in mistakes:
         missed = [span for span in gold if span not in predicted]

@@ -1,9 +1,9 @@
-"""Entities in a text: type, text and the characters they are at.
+"""Find entities in a text: type, text and offsets.
 
 Raw `text` in; padded lists of `type`, `text`, `start`, `end` (exclusive) and `score`, and their `count`, out.
-What is tagged is a token where rows come with tokens (`tokens`, where they are in the text), or else a word as BERT
-splits them (a Chinese character is one); its tag sits on its first piece, as in Devlin et al. 2019, section 5.3. Long
-texts are read in windows, whose scores are joined before tags are chosen. An entity's score is the probability that
+Tags are assigned to tokens, for rows with tokens (`tokens`, their offsets), else to words as BERT
+splits them (each Chinese character is one); a tag is predicted at the first piece, as in Devlin et al. 2019, section 5.3. Long
+texts are read in windows, whose scores are joined before decoding. An entity's score is the probability that
 all its tokens or words have these tags.
 """
 
@@ -36,11 +36,11 @@ from kbert.tasks.tag import entity_metrics
 from kbert.tasks.tag.options import TagOptions
 from kbert.tasks.tag.units import Units, joined, spread, units
 
-ENTITY = ("type", "text", "start", "end", "score")  # what is answered of an entity
+ENTITY = ("type", "text", "start", "end", "score")  # outputs of an entity
 
 
 class EntityAudit:
-    """Checks the entities of each row and collects their types, or holds the rows to those given."""
+    """Checks the entities of each row and collects their types, or checks rows against given types."""
 
     def __init__(self, source: str, allowed: Sequence[str] | None):
         self.source = source
@@ -66,9 +66,9 @@ class EntityAudit:
         return tuple(sorted(self.found) if self.allowed is None else self.allowed)
 
     def finish(self) -> None:
-        """Raise DataError where no row has an entity: precision, recall and F1 have no value then."""
+        """Raise DataError if no row has an entity: precision, recall and F1 are then undefined."""
         if not self.found:
-            raise DataError(f"{self.source}: no entity in any row, so that nothing can be measured")
+            raise DataError(f"{self.source}: no entity in any row, so nothing can be measured")
 
     def check_learnable(self) -> list[str]:
         if not self.found:
@@ -77,7 +77,7 @@ class EntityAudit:
 
 
 class TagReport(Report):
-    """`entity_metrics` of one set of rows."""
+    """The entity metrics of a set of rows."""
 
     def __init__(self, metrics: dict[str, Any], mistakes: Sequence[tuple[str, list[Span], list[Span]]] = ()):
         super().__init__(metrics)
@@ -101,10 +101,10 @@ class TagReport(Report):
 
 
 class TagScorer:
-    """Counts of entities, and of tokens whose tag is right; of words, in rows without tokens.
+    """Counts entities, and tokens with the right tag; words, in rows without tokens.
 
-    In rows with tokens, predicted entities are written as tags in the scheme of the file's, and compared with them as they
-    are there.
+    In rows with tokens, predicted entities are written as tags in the file's scheme, and compared with its
+    tags.
     """
 
     def __init__(self, task: "Tag"):
@@ -124,7 +124,7 @@ class TagScorer:
         self.counts.add_tokens(len(wanted), int((wanted == given).sum()))
 
     def _compared(self, tokens: bytes, found: list[Span], scheme: Tags, gold: list[str]) -> list[Span]:
-        """Count the tokens of a row whose tag is right; returns its gold entities as seqeval's strict mode reads them."""
+        """Count a row's tokens with the right tag; return its gold entities as seqeval's strict mode reads them."""
         where = places(tokens.decode())
         first, behind = ({place[side]: i for i, place in enumerate(where)} for side in (0, 1))
         tags = scheme.written([(first[start], behind[end] + 1, kind) for start, end, kind in found], len(where))
@@ -141,9 +141,9 @@ class TagScorer:
 
 
 class TagLoss(keras.losses.Loss):
-    """Negative log-likelihood of each word's tag, or with a CRF each word's share of its sequence's tags.
+    """Computes the negative log-likelihood of each word's tag, or with a CRF each word's share of its sequence's.
 
-    Targets [batch, tokens], -1 where no tag is learnt, which loses 0; outputs float32 [batch, tokens, tags];
+    Targets [batch, tokens], -1 where no tag is trained, with loss 0; outputs float32 [batch, tokens, tags];
     losses [batch, tokens].
     """
 
@@ -165,7 +165,7 @@ class TagLoss(keras.losses.Loss):
 
 
 class Tag(Task):
-    """The task `tag`; see `kbert.tasks.base.Task` for what each method is for."""
+    """The task `tag`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     gold: ClassVar[tuple[str, ...]] = ("entities",)
@@ -179,7 +179,7 @@ class Tag(Task):
         self.types = {kind: i for i, kind in enumerate(config.labels)}
         self.room = config.max_length - 2
         self.options.check(config.max_length)
-        # WordPiece marks what continues a word; a text cannot spell the mark, since "#" is a word of its own.
+        # WordPiece marks pieces that continue a word; a text cannot spell the mark, since "#" is a word of its own.
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
         self._crf = _crf(1 + 2 * len(self.types)) if self.options.decoder == "crf" else None
         self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
@@ -187,7 +187,7 @@ class Tag(Task):
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
         if len(source.text_columns) != 1:
-            raise UsageError(f"--text_columns names {len(source.text_columns)} columns; entities are found in one text")
+            raise UsageError(f"--text_columns names {len(source.text_columns)} columns; expected one, the text")
         return ("text",)
 
     @staticmethod
@@ -228,7 +228,7 @@ class Tag(Task):
         return {
             **self.tokenizer.pack([pieces], self.config.max_length),
             "row": cut.row,
-            "shows": framed(shows, -1),  # the unit a piece is the first of, counted over those of all rows that have one
+            "shows": framed(shows, -1),  # index of the unit whose first piece this is, counting units with pieces over all rows
             "owned": framed(cut.owned, False),
             "units": units,
         }
@@ -253,8 +253,8 @@ class Tag(Task):
             _, wide, none = tag_numbers(spans, self.types, *where)
             entities, widened, lost = entities + sum(map(len, spans)), widened + wide, lost + none
         return [
-            f"{entities:,} entities: {widened:,} do not begin and end with words and are learnt as the words they touch, "
-            f"{lost:,} have no word of their own and are not learnt"
+            f"{entities:,} entities: {widened:,} do not begin and end with words and are extended to the words they touch, "
+            f"{lost:,} have no word of their own and are not trained"
         ]
 
     def places(self, texts: tf.Tensor, tokens: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -289,10 +289,10 @@ class Tag(Task):
         chosen = tf.argmax(scores, -1, output_type=tf.int32) if self._crf is None else self._crf.best(scores, lengths)
         kind, goes_on = spread((chosen - 1) // 2, (chosen > 0) & (chosen % 2 == 0), row, units.own, units.inside)  # -1 outside
 
-        # Read as seqeval reads: a tag that does not continue with the entity before it begins one.
+        # As in seqeval: a tag that does not continue the entity before it begins one.
         before = tf.concat([[-1], tf.where(row[1:] == row[:-1], kind[:-1], -1)], 0)[: tf.size(kind)]
         opens = (kind >= 0) & (~goes_on | (kind != before))
-        of_unit = tf.where(kind >= 0, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # which entity each is of
+        of_unit = tf.where(kind >= 0, tf.cumsum(tf.cast(opens, tf.int32)) - 1, -1)  # the entity of each unit
         closes = (kind >= 0) & (of_unit != tf.concat([of_unit[1:], [-1]], 0))
         part = tf.boolean_mask(of_unit, units.own)
         if self._crf is None:
@@ -310,7 +310,7 @@ class Tag(Task):
             codes = tf.ragged.range(at + first, at + stop)
             return tf.strings.unicode_encode(codes.with_values(tf.gather(characters.values, codes.values)), "UTF-8")
 
-        number = tf.range(tf.size(kind)) - tf.cast(tf.gather(starts.row_starts(), row), tf.int32)  # within its row
+        number = tf.range(tf.size(kind)) - tf.cast(tf.gather(starts.row_starts(), row), tf.int32)  # index within its row
         given = tf.gather(raw["tokens"] != "", row)
         tags = tf.where(kind >= 0, 2 + 2 * kind - tf.cast(opens, tf.int32), 0)
         of_token = tf.RaggedTensor.from_value_rowids(tags[given], row[given], nrows=starts.nrows(), validate=False)
@@ -323,7 +323,7 @@ class Tag(Task):
             "end": by_row.with_values(end).to_tensor(-1),
             "score": by_row.with_values(tf.minimum(tf.exp(logarithms), 1.0)).to_tensor(0.0),
             "count": tf.cast(by_row.row_lengths(), tf.int32),
-            # Of rows that come with tokens: an entity's tokens, counted from 0, and the tag of each token, in IOB2.
+            # For rows with tokens: an entity's tokens, counted from 0, and the tag of each token, in IOB2.
             "start_token": by_row.with_values(number[opens]).to_tensor(-1),
             "end_token": by_row.with_values(number[closes] + 1).to_tensor(-1),
             "tokens": of_token.with_values(tokens).to_tensor(""),
@@ -343,7 +343,7 @@ class Tag(Task):
         }
 
     def _tokens(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        """Return the tokens of a row that came with them, and their tags in the scheme of the training rows."""
+        """Return a row's tokens, for rows that have them, and their tags in the scheme of the training rows."""
         count = int(decoded["token_count"][row])
         if not count:
             return {}
@@ -355,7 +355,7 @@ class Tag(Task):
         }
 
     def signatures(self) -> dict[str, Signature]:
-        """`serving_default` answers texts; `tokens` texts cut into tokens, strings [rows, tokens] padded with ""."""
+        """`serving_default` takes texts; `tokens` takes texts split into tokens, strings [rows, tokens] padded with ""."""
         by_token = (*ENTITY, "start_token", "end_token", "count", "tags")
         kind = self.options.tokens
         return {
@@ -373,13 +373,13 @@ class Tag(Task):
         return _own_places(self._units({"text": texts, "tokens": tokens})[1])
 
     def _units(self, raw: Tensors) -> tuple[tf.RaggedTensor, Units]:
-        """Return ids of all texts' pieces, [rows, (pieces)], and the units they are of."""
+        """Return the ids of all texts' pieces, [rows, (pieces)], and the texts' units."""
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
         return ids, units(ids, starts, ends, raw["tokens"], tf.gather(self._opens_word, ids.values))
 
 
 def _crf(tags: int) -> CRF:
-    """The CRF of so many tags: O and every B follow anything and can begin a text; an I follows the B or I of its type."""
+    """Create a CRF over tags: O and every B may follow anything or begin a text; an I follows its type's B or I."""
     number = np.arange(tags)
     free = (number == 0) | (number % 2 == 1)
     same = (number[:, None] + 1) // 2 == (number[None] + 1) // 2

@@ -1,9 +1,9 @@
-"""What carries a tag: a row's tokens where it comes with them, or else the words of its text; in the graph.
+"""Determine the units that carry tags: a row's tokens if it has them, else the words of its text; in the graph.
 
-In: texts, where their tokens are (strings, `kbert.data.tokens.placed`), and the tokenizer's pieces. Out: units as places
-in the text, and which piece shows each to the model: its first one. A token of a file can have no piece of its own: it lies
-within a word that an earlier one begins ("M" and "W" of "BMW", where tokens are characters), or nothing is left of it (a
-zero-width space). Nothing is learnt of it, and its tag follows from those beside it.
+In: texts, their tokens' offsets (strings, `kbert.data.tokens.placed`), and the tokenizer's pieces. Out: the units' offsets
+in the text, and the piece that represents each to the model: its first one. A token of a file may have no piece: it is
+inside a word that an earlier token begins ("M" and "W" of "BMW", if tokens are characters), or normalised away (a
+zero-width space). Such a token is not trained, and its tag is derived from its neighbours.
 """
 
 from typing import NamedTuple
@@ -17,20 +17,20 @@ class Units(NamedTuple):
     """The units of some rows, in order."""
 
     starts: tf.RaggedTensor  # int32 [rows, (units)]: the first character of each
-    ends: tf.RaggedTensor  # int32, alike: the one after its last
-    own: tf.Tensor  # bool [units of all rows]: whether a piece begins in it
-    inside: tf.Tensor  # bool, alike: whether a piece that begins before it reaches into it
-    shows: tf.Tensor  # int32 [pieces of all rows]: which of the units that are `own` it is the first piece of, or -1
+    ends: tf.RaggedTensor  # int32, same shape: one past its last character
+    own: tf.Tensor  # bool [units of all rows]: whether a piece begins in the unit
+    inside: tf.Tensor  # bool, same shape: whether an earlier piece extends into it
+    shows: tf.Tensor  # int32 [pieces of all rows]: index among the `own` units of which it is the first piece, or -1
 
 
 def units(
     ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor, places: tf.Tensor, opens_word: tf.Tensor
 ) -> Units:
-    """Return the units of some rows.
+    """Compute the units of some rows.
 
     Args:
         ids, starts, ends: pieces and their characters, int32 [rows, (pieces)].
-        places: where tokens are, strings [rows]; "" for rows whose units are words.
+        places: offsets of tokens, strings [rows]; "" for rows whose units are words.
         opens_word: whether each piece opens a word, bool [pieces of all rows].
     """
     closes_word = tf.concat([opens_word[1:], [True]], 0)[: tf.size(opens_word)]
@@ -49,7 +49,7 @@ def units(
     numbers = tf.strings.to_number(written.values, tf.int32)
     splits = written.row_splits // 2
     from_tokens = [tf.RaggedTensor.from_row_splits(numbers[first::2], splits, validate=False) for first in (0, 1)]
-    # A row has units of one kind only.
+    # A row's units are either tokens or words.
     unit_starts, unit_ends = (tf.concat(both, 1) for both in zip(from_words, from_tokens, strict=True))
 
     # One axis for all rows: a row's characters, then the next one's.
@@ -61,7 +61,7 @@ def units(
 
     begin, stop = along(unit_starts), along(unit_ends)
     piece, behind = along(starts), along(ends)
-    unit = tf.searchsorted(begin, piece, side="right") - 1  # the last one that begins no later
+    unit = tf.searchsorted(begin, piece, side="right") - 1  # the last unit that begins no later
     within = (unit >= 0) & (piece < tf.gather(tf.concat([[0], stop], 0), unit + 1))
     first = within & (unit != tf.concat([[-1], unit[:-1]], 0)[: tf.size(unit)])
     own = tf.scatter_nd(tf.boolean_mask(unit, first)[:, None], tf.ones_like(tf.boolean_mask(unit, first)), tf.shape(begin)) > 0
@@ -74,21 +74,21 @@ def units(
 def spread(
     kind: tf.Tensor, goes_on: tf.Tensor, row: tf.Tensor, own: tf.Tensor, inside: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Give the units without a piece of their own what follows from those beside them.
+    """Extend predictions to the units without a piece of their own.
 
-    Such a unit continues with the entity of the one before it if it lies within the same word, or if the one after it
-    continues with that entity; else it is outside.
+    Such a unit continues the entity of the previous unit if it is inside the same word, or if the next unit
+    continues that entity; else it is outside.
 
     Args:
         kind: type of each unit that is `own`, int32 [own units], -1 outside.
-        goes_on: whether it continues with an entity, rather than begins one; bool, alike.
+        goes_on: whether it continues an entity, rather than begins one; bool, same shape.
         row: the row of each unit, [units].
         own, inside: as in `Units`.
 
     Returns:
-        Type and whether it continues, of all units.
+        Type and continuation flag of all units.
     """
-    at = tf.cumsum(tf.cast(own, tf.int32)) - 1  # the last own unit up to each
+    at = tf.cumsum(tf.cast(own, tf.int32)) - 1  # index of the last own unit up to each
     row = tf.cast(row, tf.int32)
     own_row = tf.boolean_mask(row, own)
     count = tf.size(own_row)
@@ -103,7 +103,7 @@ def spread(
 
 
 def joined(tokens: tf.Tensor, kind: Tokens) -> dict[str, tf.Tensor]:
-    """Return the texts of tokens and where these are, as `kbert.data.tokens.joined` and `placed` have them.
+    """Join tokens into texts, with the tokens' offsets, as `kbert.data.tokens.joined` and `placed` do.
 
     Args:
         tokens: UTF-8 strings [rows, tokens], rows padded with "".
