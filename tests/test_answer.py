@@ -227,7 +227,7 @@ def test_the_loss_is_the_mean_of_both_ends():
 
 
 def test_windows_that_do_not_fit_are_a_usage_error(checkpoint, tmp_path, capsys):
-    with pytest.raises(UsageError, match="--doc_stride=9 has to be less"):
+    with pytest.raises(UsageError, match="--doc_stride=9 must be less"):
         task(doc_stride=9)
     flags = ["--task=answer", f"--init={checkpoint}", "--train_data=not read", f"--model_dir={tmp_path / 'm'}"]
     assert finetune.main([*flags, "--max_length=80", "--doc_stride=13"]) == 2

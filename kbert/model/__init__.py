@@ -1,1 +1,1 @@
-"""The encoder and what is on it: Keras layers and functions of tensors, for any task."""
+"""The encoder and its heads: Keras layers and tensor functions, for any task."""

@@ -1,7 +1,7 @@
-"""Ragged inputs through a model, a bounded number of tokens at a time.
+"""Run ragged inputs through a model with a bounded number of tokens at a time.
 
-In: ids of any number of inputs, of any lengths. Out: the model's outputs for each, in their order. Inputs go through sorted
-by length, so that little is padded, in chunks of a token budget, so that memory does not depend on how many come at once.
+In: ids of any number of inputs, of any lengths. Out: the model's outputs in input order. Inputs are processed sorted
+by length, to minimise padding, in chunks of a token budget, so that memory does not depend on the number of inputs.
 In the graph.
 """
 
@@ -14,7 +14,7 @@ INPUTS = ("token_ids", "segment_ids")
 
 
 def padded(encoded: dict[str, Any], pad_id: int) -> dict[str, tf.Tensor]:
-    """Return the model's inputs, int32 [rows, tokens], from ragged ids; padded to the longest row."""
+    """Pad ragged ids to the longest row; return the model's inputs, int32 [rows, tokens]."""
     ids = encoded["token_ids"]
     return {
         "token_ids": ids.to_tensor(pad_id),
@@ -26,14 +26,14 @@ def padded(encoded: dict[str, Any], pad_id: int) -> dict[str, tf.Tensor]:
 def in_chunks(
     model: Callable[[dict[str, tf.Tensor]], tf.Tensor], spec: Any, encoded: dict[str, Any], pad_id: int, budget: int
 ) -> Any:
-    """Return the outputs of `model` for all inputs.
+    """Compute the outputs of `model` for all inputs.
 
     Args:
-        model: from padded inputs, [rows, tokens] each, to its outputs.
-        spec: what has the shape and type of these: [rows, ...], or [rows, tokens, ...] from a head over tokens.
+        model: maps padded inputs, [rows, tokens] each, to outputs.
+        spec: shape and type of the outputs: [rows, ...], or [rows, tokens, ...] from a head over tokens.
         encoded: `token_ids` and `segment_ids`, int32 ragged [inputs, (tokens)].
         pad_id: the padding's.
-        budget: tokens of a chunk, padding included, but for an input that has more by itself.
+        budget: maximum tokens of a chunk, padding included; a longer input is a chunk of its own.
 
     Returns:
         [inputs, ...], or, from a head over tokens, ragged [inputs, (tokens), ...].
@@ -51,7 +51,7 @@ def in_chunks(
         stop = start + tf.maximum(fits, 1)
         part = padded({name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, pad_id)
         outputs = model(part)
-        # Chunks are padded to lengths of their own: a head's outputs over tokens are kept without padding.
+        # Chunks have different padded lengths, so a head's outputs over tokens are stored without padding.
         return stop, number + 1, kept.write(number, tf.boolean_mask(outputs, part["padding_mask"]) if by_token else outputs)
 
     outputs = tf.TensorArray(

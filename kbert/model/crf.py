@@ -1,14 +1,14 @@
-"""A linear-chain conditional random field: the tags of a text's words chosen together.
+"""A linear-chain conditional random field: choose the tags of a text's words jointly.
 
 In: scores of each word's tags. Out: the log-likelihood of given tags, the best sequence, the probability
-of stretches of it. Lafferty, McCallum and Pereira 2001; for neural scores Lample et al. 2016 (section
+of parts of it. Lafferty, McCallum and Pereira 2001; for neural scores Lample et al. 2016 (section
 2.2). A sequence scores the sum of its words' scores, of the transitions between neighbours, and of its
-first and last tag. All sums are logarithms, float32 but for probabilities of stretches: those are
-differences of sums over whole rows, which run to hundreds and would lose a score's fifth decimal.
+first and last tag. All sums are logarithms in float32, except for probabilities of parts: those are
+differences of sums over whole rows, which reach hundreds and would lose a score's fifth decimal.
 
-Chains come without padding: `words`, float32 [words, tags], those of all rows one after the other, and
-`lengths`, int32 [rows]. A step handles the rows that are that long, so that one text of 100,000
-characters among short ones costs what it holds and no more.
+Chains have no padding: `words`, float32 [words, tags], are the concatenation of all rows, and
+`lengths`, int32 [rows]. A step processes only rows that are long enough, so that the cost of one text of 100,000
+characters among short ones is proportional to its length.
 """
 
 from collections.abc import Callable
@@ -21,28 +21,28 @@ import tensorflow as tf
 from kbert import graphs
 
 GAIN = 100.0
-IMPOSSIBLE = -1e9  # finite, so that no gradient or difference becomes NaN
+IMPOSSIBLE = -1e9  # finite, to avoid NaN in gradients and differences
 
 
 class Order(NamedTuple):
-    """Words by their place in the row, then from the longest row down: what one step handles is one slice."""
+    """Words sorted by position in the row, then by descending row length, so that each step is one slice."""
 
-    packed: tf.Tensor  # [words]: the word that comes at each place of this order
-    back: tf.Tensor  # [words]: its inverse
-    starts: tf.Tensor  # [steps + 1]: where each step's words begin
+    packed: tf.Tensor  # [words]: the word at each position of this order
+    back: tf.Tensor  # [words]: the inverse
+    starts: tf.Tensor  # [steps + 1]: the first position of each step
 
 
 class CRF(keras.layers.Layer):
-    """Transitions between tags, with what is done with them; called on scores, it hands them on.
+    """Transitions between tags, and operations with them; calling the layer returns the scores unchanged.
 
     Adam moves a weight by about the learning rate whatever its scale, and rates made for a pretrained
-    encoder would leave the transitions where they start. They therefore count `GAIN` times, in their
-    value and not in their gradient, which the global norm sees.
+    encoder would hardly move the transitions. They are therefore multiplied by `GAIN`, in their
+    value but not in their gradient, which enters the global norm.
 
     Args:
-        tags: how many there are.
-        first_allowed: bool [tags], which can begin a text.
-        allowed: bool [tags, tags], which can follow which. Both hold for `best` alone.
+        tags: number of tags.
+        first_allowed: bool [tags], tags that can begin a text.
+        allowed: bool [tags, tags], tags that can follow each tag. Both constrain `best` and probabilities only.
     """
 
     def __init__(self, tags: int, first_allowed: np.ndarray, allowed: np.ndarray):
@@ -85,7 +85,7 @@ class CRF(keras.layers.Layer):
             words: float32 [words, tags].
             tags: int32 [words].
             lengths: int32 [rows].
-            part: int32 [words], from 0 for each stretch of neighbouring words asked for; -1 elsewhere.
+            part: int32 [words], index from 0 of each requested run of adjacent words; -1 elsewhere.
 
         Returns:
             float32 [parts].
@@ -115,10 +115,10 @@ class CRF(keras.layers.Layer):
 def log_normaliser(
     words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions: tf.Tensor, end: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[..., Any]]:
-    """Return the logarithm of the sum over all sequences of the exponential of their score, float32 [rows].
+    """Compute the log of the sum over all sequences of the exponential of their score, float32 [rows].
 
-    Its derivatives are the probabilities of tags and of pairs of tags, which the forward and the backward
-    sums give; nothing is differentiated through the steps.
+    Its derivatives are the marginal probabilities of tags and of pairs of tags, from the forward and backward
+    sums; the steps themselves are not differentiated.
     """
     before = forward(words, lengths, start, transitions)
     normaliser = _sum_at_ends(before, lengths, end)
@@ -142,7 +142,7 @@ def log_normaliser(
 
 
 def forward(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions: tf.Tensor) -> tf.Tensor:
-    """Return the log sum over all beginnings of a row that end in each word and tag, its score included: [words, tags]."""
+    """Compute the log sum over all prefixes of a row that end in each word and tag, its score included: [words, tags]."""
 
     def onward(state: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         return scores + tf.reduce_logsumexp(state[:, :, None] + transitions[None], 1)
@@ -162,7 +162,7 @@ def forward(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
 
 
 def backward(words: tf.Tensor, lengths: tf.Tensor, transitions: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """Return the log sum over all ways a row continues after each word and tag: [words, tags]."""
+    """Compute the log sum over all continuations of a row after each word and tag: [words, tags]."""
     order = _order(lengths)
     packed = tf.gather(words, order.packed)
     last = tf.size(order.starts) - 2
@@ -203,7 +203,7 @@ def viterbi(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
         return t + 1, state, (kept[0].write(t, state), kept[1].write(t, source))
 
     scores, sources = _steps(order, step, state, (scores, sources))
-    final = tf.argmax(scores.concat() + end, 1, output_type=tf.int32)  # the best tag, were the row to end there
+    final = tf.argmax(scores.concat() + end, 1, output_type=tf.int32)  # the best tag if the row ends there
     source = sources.concat()
     last = tf.size(order.starts) - 2
     chosen = final[order.starts[last] :]
@@ -220,12 +220,12 @@ def viterbi(words: tf.Tensor, lengths: tf.Tensor, start: tf.Tensor, transitions:
 
 
 def _levelled(state: tf.Tensor) -> tf.Tensor:
-    """Scores of a word's tags less the best one's: choices stay the same, and long rows' sums do not swallow differences."""
+    """Subtract the best score of each word's tags: choices stay the same, and sums over long rows keep their precision."""
     return state - tf.reduce_max(state, 1, keepdims=True)
 
 
 def _steps(order: Order, step: Callable[..., Any], state: tf.Tensor, kept: Any) -> Any:
-    """Return what `step(number, state, kept)` keeps, from step 1 to the last."""
+    """Run `step(number, state, kept)` from step 1 to the last; return what it keeps."""
     shape = tf.TensorShape([None, *state.shape[1:]])
     _, _, kept = tf.while_loop(
         lambda t, *_: t < tf.size(order.starts) - 1,
@@ -243,7 +243,7 @@ def _order(lengths: tf.Tensor) -> Order:
     row = tf.repeat(tf.range(rows), lengths)
     at = tf.range(tf.size(row)) - tf.gather(tf.cumsum(lengths, exclusive=True), row)
     packed = tf.argsort(tf.cast(at, tf.int64) * tf.cast(rows, tf.int64) + tf.cast(tf.gather(rank, row), tf.int64))
-    # One step at least, which may be empty.
+    # At least one step, which may be empty.
     counts = tf.math.bincount(at, minlength=1)
     starts = tf.concat([[0], tf.cumsum(counts)], 0)
     return Order(packed, tf.math.invert_permutation(packed), starts)

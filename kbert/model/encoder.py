@@ -1,10 +1,10 @@
-"""The keras-nlp BERT backbone as a Keras layer whose lower layers can be frozen.
+"""The KerasHub BERT backbone as a Keras layer with freezable lower layers.
 
 In: `token_ids`, `segment_ids`, `padding_mask`, each [batch, tokens]. Out: hidden states of the last layer, or of
-those asked for, float32 [batch, tokens, hidden]. The backbone owns the weights; the layer here decides how they
-are run: with the checkpoint's own activation, frozen layers without dropout and without gradients. In mixed
-precision products, attention weights and activations are narrow; embeddings, sums along the residual path and
-layer norm are float32, as PyTorch's autocast has it.
+the requested layers, float32 [batch, tokens, hidden]. The backbone owns the weights; this layer determines how they
+run: with the checkpoint's own activation, frozen layers without dropout and gradients. In mixed
+precision, products, attention weights and activations are narrow; embeddings, the residual stream and
+layer norm are float32, as in PyTorch's autocast.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from kbert.errors import DataError, UsageError
 from kbert.model import fused
 
 ACTIVATIONS = {
-    # As PyTorch writes it; Keras's own goes through erfc, which TensorFlow computes half as fast on a CPU.
+    # As in PyTorch; Keras's own uses erfc, which TensorFlow computes half as fast on a CPU.
     "gelu": lambda x: 0.5 * x * (1.0 + ops.erf(x * 0.7071067811865476)),
     "gelu_approximate": lambda x: keras.activations.gelu(x, approximate=True),
     "relu": keras.activations.relu,
@@ -32,13 +32,13 @@ class Encoder(keras.layers.Layer):
     """A BERT encoder.
 
     Args:
-        config: its shape and activation.
+        config: its sizes and activation.
         dtype: a Keras dtype policy, for example "float32" or "mixed_bfloat16".
         name: of the layer.
 
     Attributes:
-        compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It does
-            so again for each length of a batch (tenths of a second), so that it is for batches of few lengths.
+        compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It recompiles
+            for each length of a batch (tenths of a second), so it suits batches of few lengths.
     """
 
     compiled = False
@@ -73,8 +73,8 @@ class Encoder(keras.layers.Layer):
     def freeze_lower(self, num_layers: int, embeddings: bool = False) -> None:
         """Freeze the lowest `num_layers` layers and the embeddings below them, or the embeddings alone.
 
-        Frozen parts run without dropout: dropout teaches weights not to lean on single units, and
-        weights that cannot learn would only be handed noise. Call it before `compile`.
+        Frozen parts run without dropout: dropout regularises weights that are trained, and
+        only adds noise to those that are not. Call it before `compile`.
 
         Raises:
             UsageError: the encoder has fewer layers.
@@ -97,11 +97,11 @@ class Encoder(keras.layers.Layer):
         first_only: bool = False,
         layers: Sequence[int] | None = None,
     ) -> Any:
-        """Hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens].
+        """Compute hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens].
 
-        With `first_only`, only [CLS] is computed there: [batch, 1, hidden]. Keys and values still come
-        from all tokens, so that its vector is the same, for a sixth of the layer's work. With `layers`, a list
-        of the hidden states of these is returned instead: 0 are the embeddings, 1 the first layer's.
+        With `first_only`, the last layer computes [CLS] only: [batch, 1, hidden]. Keys and values still come
+        from all tokens, so its vector is the same, for a sixth of the layer's work. With `layers`, return a list
+        of these layers' hidden states instead: 0 for the embeddings, 1 for the first layer.
         """
         b = self.backbone
         tables = (b.token_embedding.embeddings, b.position_embedding.position_embeddings, b.segment_embedding.embeddings)
@@ -111,7 +111,7 @@ class Encoder(keras.layers.Layer):
         x = x + ops.cast(ops.take(segments, inputs["segment_ids"], axis=0), "float32")
         x = normalised(b.embeddings_layer_norm, x)
         x = fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
-        # Added to the scores: 0 where a token may be looked at, else a number that softmax turns into 0.
+        # Added to the scores: 0 for tokens to attend to, else a number that softmax turns into 0.
         bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
         states = [x]
         for i, layer in enumerate(b.transformer_layers):
@@ -123,7 +123,7 @@ class Encoder(keras.layers.Layer):
         return x if layers is None else [states[number] for number in layers]
 
     def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
-        """Return one transformer layer, in an order that CPUs like.
+        """Apply one transformer layer, with operations in an order that CPUs like.
 
         The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
         [rows, hidden] with one for key and value, where its einsum projections cost most.
@@ -141,7 +141,7 @@ class Encoder(keras.layers.Layer):
         def product(x: Any, *projections: Any, activation: Any = None) -> Any:  # their sum, [batch, length, all their width]
             flat, shift = product_and_bias(x, *projections)
             shape = (batch, -1, flat.shape[-1])
-            # TensorFlow fuses what stands next to a product with it: good in float32, in bfloat16 half as fast.
+            # TensorFlow fuses adjacent operations into a product: faster in float32, half as fast in bfloat16.
             if narrow != "float32":
                 flat = ops.reshape(ops.cast(flat, "float32"), shape)
             flat = tf.nn.bias_add(flat, shift)
@@ -173,20 +173,20 @@ class Encoder(keras.layers.Layer):
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:
         """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
 
-        Many checkpoints have no pooler. Where it is trained it then keeps its random values, and the
-        caller has to say so; where it is set aside (`kbert.model.heads.Pool`) it is put to zero, so that a
-        model trained here is not taken for one that has a pooler.
+        Many checkpoints have no pooler. If it is trained it then keeps its random values, and the
+        caller has to report that; if it is unused (`kbert.model.heads.Pool`) it is set to zero, so that a
+        model trained here is not mistaken for one with a pooler.
 
         Returns:
-            Whether nothing was left at its random values.
+            Whether no weight kept its random values.
 
         Raises:
-            DataError: a tensor other than the pooler's is missing, or one is left over or of the wrong shape.
+            DataError: a tensor other than the pooler's is missing, or one is unexpected or of the wrong shape.
         """
         variables = {v.path: v for v in self.backbone.weights}
         left_over = sorted(set(arrays) - set(variables))
         if left_over:
-            raise DataError(f"{where}: tensor {left_over[0]!r} has no place in a BERT of {self.config.num_layers} layers")
+            raise DataError(f"{where}: tensor {left_over[0]!r} is not part of a BERT of {self.config.num_layers} layers")
         whole = True
         for path, variable in variables.items():
             if path not in arrays:
@@ -204,13 +204,13 @@ class Encoder(keras.layers.Layer):
 
 
 def normalised(layer: Any, x: Any) -> Any:
-    """Layer normalisation with a Keras layer's variables, in float32 (`kbert.model.fused`)."""
+    """Apply layer normalisation with a Keras layer's variables, in float32 (`kbert.model.fused`)."""
     gamma, beta = (ops.cast(ops.convert_to_tensor(v), "float32") for v in (layer.gamma, layer.beta))
     return fused.layer_norm(x, gamma, beta, layer.epsilon)
 
 
 def frozen_table(model: keras.Model, encoder: Encoder) -> str:
-    """Layer, parameters, frozen or trained, and totals, as text."""
+    """Format a table of layers with parameters, frozen or trained, and totals."""
     b = encoder.backbone
     rows: list[tuple[str, list[Any]]] = [("embeddings", [v for layer in encoder.embedding_layers for v in layer.weights])]
     rows += [(f"layer {i + 1}", layer.weights) for i, layer in enumerate(b.transformer_layers)]

@@ -1,8 +1,8 @@
-"""Attention, layer normalisation and cross-entropy with derivatives written by hand, in fewer passes over memory.
+"""Attention, layer normalisation and cross-entropy with hand-written derivatives, in fewer passes over memory.
 
-In: tensors of one encoder layer, or a vocabulary's logits. Out: the same sums that automatic differentiation would make,
-in the same arithmetic. On a CPU much of a training step's time goes to passes over attention weights, hidden states and
-logits; written so, there are fewer of these. What is computed place by place XLA can do in one.
+In: tensors of one encoder layer, or a vocabulary's logits. Out: the same sums as by automatic differentiation,
+in the same arithmetic. On a CPU, passes over attention weights, hidden states and logits take much of a training
+step's time; hand-written derivatives need fewer. XLA can fuse elementwise computations into one pass.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ Gradient = Callable[..., Any]
 def attention(
     query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, bias: tf.Tensor, dropout: keras.layers.Dropout, training: bool
 ) -> tf.Tensor:
-    """`softmax(query key' + bias) value`, with dropout on the weights (Vaswani et al. 2017, section 3.2.1).
+    """Compute `softmax(query key' + bias) value`, with dropout on the weights (Vaswani et al. 2017, section 3.2.1).
 
-    In float32 the derivative takes the sum over a softmax's row from the output, where it is `head size` terms and not
-    `tokens` (Dao et al. 2022, "FlashAttention", appendix B.2). An output of 16 bits is too coarse for that: it doubles
+    In float32 the derivative computes the sum over a softmax's row from the output, which has `head size` terms instead of
+    `tokens` (Dao et al. 2022, "FlashAttention", appendix B.2). A 16-bit output is too coarse for that: it would double
     the derivative's error.
 
     Args:
         query: [batch, heads, queries, size], scaled.
         key, value: [batch, heads, tokens, size].
         bias: float32, added to the scores; broadcast to [batch, heads, queries, tokens]; it has no derivative.
-        dropout: whose rate and seeds are used.
+        dropout: the layer whose rate and seeds are used.
         training: whether weights are dropped.
 
     Returns:
@@ -41,14 +41,14 @@ def attention(
 
     @graphs.custom_gradient
     def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        # Products of 16 bits would be rounded to 16 bits, by some per cent of a weight where scores are large.
+        # Products of 16 bits would be rounded to 16 bits, changing weights by some per cent if scores are large.
         scores = tf.matmul(tf.cast(query, tf.float32), tf.cast(key, tf.float32), transpose_b=True) + bias
         weights = tf.nn.softmax(scores)  # [batch, heads, queries, tokens]
         kept = tf.cast(weights, dtype)
         if drops:
             keep, scale = kept_places(tf.shape(kept), dropout.rate, seed)
             kept = tf.where(keep, kept, tf.zeros((), dtype))
-            value = value * tf.cast(scale, dtype)  # what is left counts more: said where it costs least
+            value = value * tf.cast(scale, dtype)  # scale by dropout here, where it is cheapest
         mixed = tf.matmul(kept, value)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -71,9 +71,9 @@ def attention(
 
 
 def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of a softmax over many classes, in nats; TensorFlow's own takes twice the time over a vocabulary.
+    """Compute the cross-entropy of a softmax over many classes, in nats, twice as fast as TensorFlow's over a vocabulary.
 
-    The sum of the exponentials comes from the softmax at the highest logit, where it is never small.
+    The sum of exponentials is derived from the softmax at the highest logit, where it is never small.
 
     Args:
         targets: int32 [...], classes.
@@ -104,10 +104,10 @@ def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """Return a function of floating tensors to one, and its derivative, each compiled by XLA, again for each shape.
+    """Compile a function of floating-point tensors and its derivative with XLA, once for each shape.
 
-    What is computed place by place then takes one pass over memory. The derivative keeps the arguments alone, and
-    computes what is between again.
+    Elementwise computations then take one pass over memory. The derivative stores only the arguments and
+    recomputes intermediate values.
     """
     forward = graphs.function(function, jit_compile=True)
 
@@ -126,13 +126,13 @@ def compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
 
 def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tensor, float]:
-    """Return which places dropout keeps, bool of this shape, and by how much what is kept is to be scaled.
+    """Draw which positions dropout keeps, bool of this shape; also return the scale of kept values.
 
-    Drawn as 16 bits a place, half of what a uniform float32 takes; the rate is met to 2**-17.
+    Draws 16 bits a position, half of what a uniform float32 takes; the rate is met to 2**-17.
 
     Args:
         shape: int32.
-        rate: the share that is dropped.
+        rate: the fraction to drop.
         seed: int32 [2].
     """
     threshold = round(rate * 2**16)
@@ -143,7 +143,7 @@ def kept_places(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tuple[tf.Tens
 
 
 def dropped(x: tf.Tensor, dropout: keras.layers.Dropout, training: bool) -> tf.Tensor:
-    """Return what a Keras dropout layer makes of `x`, with the places drawn by `kept_places`."""
+    """Apply a Keras dropout layer to `x`, with positions drawn by `kept_places`."""
     if not training or dropout.rate == 0:
         return x
     keep, scale = kept_places(tf.shape(x), dropout.rate, dropout.seed_generator.next())
@@ -151,7 +151,7 @@ def dropped(x: tf.Tensor, dropout: keras.layers.Dropout, training: bool) -> tf.T
 
 
 def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """Layer normalisation over the last axis (Ba et al. 2016), in float32, returned in the type of `x`.
+    """Normalise over the last axis (layer norm, Ba et al. 2016), in float32, returned in the type of `x`.
 
     Args:
         x: [rows, hidden].
@@ -170,7 +170,7 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             upstream = tf.cast(upstream, tf.float32)
             pulled = upstream * normal
-            # What `tf.nn.bias_add` has for a derivative: a sum over all axes but the last, twice as fast as reduce_sum.
+            # The derivative of `tf.nn.bias_add`: a sum over all axes but the last, twice as fast as reduce_sum.
             of_gamma, of_beta = (tf.raw_ops.BiasAddGrad(out_backprop=values) for values in (pulled, upstream))
             of_normal = upstream * gamma
             mean = tf.reduce_mean(of_normal, -1, keepdims=True)
@@ -179,4 +179,4 @@ def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
 
         return tf.cast(normal * gamma + beta, dtype), gradient
 
-    return normalise(x, *map(tf.convert_to_tensor, (gamma, beta)))  # a variable would need a gradient of its own
+    return normalise(x, *map(tf.convert_to_tensor, (gamma, beta)))  # a variable would need a separate gradient

@@ -1,7 +1,7 @@
-"""A model whose loss looks at a whole batch, while the batch passes through the encoder in parts.
+"""Train with a loss over a whole batch while encoding the batch in parts.
 
 In: an encoder's model, inputs to vectors. Out: the same model, which computes a batch's gradients itself. The inputs of a
-batch (titles and whole texts) are of very different lengths: each part is padded to its own longest only.
+batch (titles and whole texts) differ much in length: each part is padded only to its own longest.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ import tensorflow as tf
 
 LossOf = Callable[[tf.Tensor], tf.Tensor]  # a batch's outputs -> its loss, a scalar
 
-PARTS = 2  # of a batch that passes through whole: the shorter half of the inputs and the longer
+PARTS = 2  # parts of an uncached batch: the shorter and the longer half of the inputs
 
 
 class GradientCached(keras.Model):
     """A functional model trained with a loss over all outputs of a batch.
 
     Args:
-        inputs, outputs: as `keras.Model` takes them; inputs are ids and mask, [inputs, tokens].
-        cached: 0: the whole batch is kept in memory for its gradients. Else so many inputs at once are: outputs are
+        inputs, outputs: as for `keras.Model`; inputs are ids and mask, [inputs, tokens].
+        cached: 0: keep the whole batch in memory for its gradients. Else the number of inputs to keep at once: outputs are
             computed first, without gradients, then the loss's gradients with respect to them, then each part again
             with those (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). Dropout
             is the same in both passes; so are the gradients, up to rounding.
@@ -31,7 +31,7 @@ class GradientCached(keras.Model):
         self.cached = cached
 
     def gradients(self, inputs: dict[str, tf.Tensor], loss_of: LossOf) -> tuple[tf.Tensor, list[Any]]:
-        """Outputs, in the order of the inputs, and what `loss_of` them gives as gradients of the trainable weights."""
+        """Return the outputs, in input order, and the gradients of `loss_of` them for the trainable weights."""
         order = tf.argsort(tf.reduce_sum(inputs["padding_mask"], 1), stable=True)
         inputs = {name: tf.gather(value, order) for name, value in inputs.items()}
         back = tf.math.invert_permutation(order)
@@ -50,7 +50,7 @@ class GradientCached(keras.Model):
     def _cached(self, inputs: dict[str, tf.Tensor], loss_of: LossOf) -> tuple[tf.Tensor, list[Any]]:
         rows = tf.shape(inputs["token_ids"])[0]
         parts = -(-rows // self.cached)
-        # Dropout's seeds are the only weights that a pass changes and gradients do not.
+        # Dropout's seeds are the only weights changed by a pass and not by gradients.
         seeds = [variable for variable in self.non_trainable_variables if variable.path.endswith("seed_generator_state")]
         before = [tf.identity(seed.value) for seed in seeds]
 
@@ -87,6 +87,6 @@ class GradientCached(keras.Model):
 
 
 def _part(inputs: dict[str, tf.Tensor], start: Any, stop: Any) -> dict[str, tf.Tensor]:
-    """Some of the inputs, without the padding that none of them needs."""
+    """Slice some of the inputs, without padding that none of them needs."""
     longest = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"][start:stop], 1))
     return {name: value[start:stop, :longest] for name, value in inputs.items()}

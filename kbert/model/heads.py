@@ -1,4 +1,4 @@
-"""What is between the encoder and a task's output: ways to read hidden states."""
+"""Layers between the encoder and a task's output."""
 
 from typing import Any, Literal
 
@@ -11,14 +11,14 @@ from kbert.model.encoder import ACTIVATIONS, Encoder, normalised
 
 
 class Pool(keras.layers.Layer):
-    """One vector a row from hidden states: [batch, tokens, hidden] -> [batch, hidden].
+    """Pools hidden states into one vector a row: [batch, tokens, hidden] -> [batch, hidden].
 
-    Float32, means being sums over hundreds of tokens; but the pooler's result has the encoder's precision.
+    Float32, since means are sums over hundreds of tokens; the pooler's result has the encoder's precision.
 
     Args:
-        encoder: the encoder whose pooler is used, or set aside as not trainable when it is not.
+        encoder: the encoder whose pooler is used, or marked as not trainable if it is not.
         pooling: "pooler" (dense and tanh over [CLS], as BERT's own heads), "cls" (the bare vector) or
-            "mean" (over all tokens, [CLS] and [SEP] among them).
+            "mean" (over all tokens, including [CLS] and [SEP]).
     """
 
     def __init__(self, encoder: Encoder, pooling: Literal["pooler", "cls", "mean"]):
@@ -40,17 +40,17 @@ def inputs() -> dict[str, keras.KerasTensor]:
 
 
 def initializer() -> keras.initializers.Initializer:
-    """BERT's own: a normal of standard deviation 0.02 cut at two deviations."""
+    """Return BERT's initializer: a normal of standard deviation 0.02, truncated at two deviations."""
     return keras.initializers.TruncatedNormal(stddev=0.02)
 
 
 def dense_head(features: Any, size: int, *, name: str, dropout: float = 0.0) -> Any:
-    """Return scores, float32 [..., size], of the encoder's features [..., hidden]: dropout, then a dense layer.
+    """Apply dropout and a dense layer to the encoder's features [..., hidden]; return scores, float32 [..., size].
 
     Args:
-        size: scores to give.
-        name: of the dense layer, by which checkpoints know its weights.
-        dropout: while training, a fraction.
+        size: number of scores.
+        name: the dense layer's name, which identifies its weights in checkpoints.
+        dropout: rate in training.
     """
     if dropout:
         features = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(features)
@@ -58,10 +58,10 @@ def dense_head(features: Any, size: int, *, name: str, dropout: float = 0.0) -> 
 
 
 class MaskedLM(keras.layers.Layer):
-    """The vocabulary's logits at some positions: dense, activation, LayerNorm, the token embeddings again, a bias.
+    """Computes the vocabulary's logits at some positions: dense, activation, LayerNorm, the tied token embeddings, a bias.
 
     The weights and sums of google-research/bert `run_pretraining.py` (`get_masked_lm_output`), named as
-    KerasHub's `MaskedLMHead` names them. What is not asked for is not computed.
+    KerasHub's `MaskedLMHead` names them. Other positions are not computed.
 
     Args:
         encoder: whose token embeddings the output is tied to.
@@ -87,15 +87,15 @@ class MaskedLM(keras.layers.Layer):
         self.output_bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="output_bias", autocast=False)
 
     def logits(self, hidden: Any) -> Any:
-        """Logits, float32 [rows, vocabulary], of hidden states [rows, hidden]."""
+        """Compute logits, float32 [rows, vocabulary], of hidden states [rows, hidden]."""
         x = normalised(self.intermediate_layer_norm, self.activation(self.intermediate_dense(hidden)))
         table = ops.convert_to_tensor(self.embedding.embeddings)
-        # Softmax over a vocabulary is no matter for half precision.
+        # Softmax over a vocabulary needs float32.
         scores = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))
         return ops.cast(scores, "float32") + self.output_bias
 
     def call(self, hidden: Any, positions: Any) -> Any:
-        """Logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""
+        """Compute logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""
         rows = tf.gather(hidden, positions, batch_dims=1)
         return ops.reshape(self.logits(ops.reshape(rows, (-1, self.sizes[0]))), (*ops.shape(positions), self.sizes[1]))
 

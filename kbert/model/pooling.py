@@ -1,7 +1,7 @@
-"""Hidden states into one vector a row: the poolings that sentence vectors are made with.
+"""Pool hidden states into one vector a row, for sentence vectors.
 
 In: hidden states [rows, tokens, hidden] and which tokens count, [rows, tokens]. Out: [rows, hidden].
-Nothing here has weights; BERT's own pooler, which has, is `kbert.model.heads.Pool`'s. The arithmetic is in
+Nothing here has weights; BERT's own pooler, which has, is in `kbert.model.heads.Pool`. The arithmetic is in
 float32, whatever the precision of the hidden states.
 """
 
@@ -14,12 +14,12 @@ POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 def counted(padding_mask: Any, special_tokens: bool) -> Any:
-    """Return which tokens count in a mean or a maximum, 0 or 1, int32 [rows, tokens].
+    """Return which tokens a mean or a maximum includes, 0 or 1, int32 [rows, tokens].
 
     Args:
-        padding_mask: 1 where a token is, 0 after the text, [rows, tokens].
-        special_tokens: count [CLS] and the [SEP] at the end too, as sentence-transformers does. Without
-            them, a text of which nothing else is left still counts them, so that it has a vector.
+        padding_mask: 1 for tokens, 0 for padding, [rows, tokens].
+        special_tokens: include [CLS] and the final [SEP] too, as sentence-transformers does. Otherwise
+            they are included only for texts without other tokens, so that these have a vector.
     """
     mask = ops.cast(padding_mask, "int32")
     if special_tokens:
@@ -30,11 +30,11 @@ def counted(padding_mask: Any, special_tokens: bool) -> Any:
 
 
 def pool(hidden: Any, counts: Any, pooling: Pooling) -> Any:
-    """Return one vector a row: that of [CLS], or the mean or the maximum over the tokens that count; float32 [rows, hidden].
+    """Pool to one vector a row: that of [CLS], or the mean or the maximum over included tokens; float32 [rows, hidden].
 
     Args:
         hidden: [rows, tokens, hidden].
-        counts: see `counted`; every row has a token that counts. "cls" does not look at it.
+        counts: see `counted`; every row includes a token. Ignored for "cls".
     """
     if pooling == "cls":
         return ops.cast(hidden[:, 0], "float32")
@@ -46,7 +46,7 @@ def pool(hidden: Any, counts: Any, pooling: Pooling) -> Any:
 
 
 def normalized(vectors: Any) -> Any:
-    """Vectors [rows, size] scaled to length 1 (L2), float32; a vector of zeros stays one."""
+    """Scale vectors [rows, size] to length 1 (L2), float32; a zero vector stays zero."""
     vectors = ops.cast(vectors, "float32")
     length = ops.sqrt(ops.sum(ops.square(vectors), -1, keepdims=True))
     return vectors / ops.maximum(length, 1e-12)  # the bound of torch's `normalize`

@@ -1,8 +1,8 @@
-"""Long texts as several inputs of the encoder, and their words' scores as one sequence again.
+"""Split long texts into several encoder inputs, and merge their words' scores into one sequence.
 
 In: ids of whole texts, ragged. Out: windows of them, as long as allowed, that share at least `stride` tokens with the
-next: evenly spaced, or each `stride` tokens before the end of the last. Every token belongs to one window, which is the one
-that sees most on both of its sides: windows meet in the middle of what they share.
+next: evenly spaced, or each `stride` tokens before the end of the last. Every token is owned by one window, the one
+with the most context on both of its sides: windows meet in the middle of their overlap.
 """
 
 from typing import Any, NamedTuple
@@ -11,24 +11,24 @@ import tensorflow as tf
 
 
 class Windows(NamedTuple):
-    """Windows of some texts, those of a text in order."""
+    """Windows of some texts, in order."""
 
-    row: tf.Tensor  # int32 [windows]: the text each is of
-    token: tf.RaggedTensor  # int32 [windows, (tokens)]: which of all texts' tokens are in each
-    owned: tf.RaggedTensor  # bool, alike: whether the token belongs to the window
-    first: tf.Tensor  # int32 [windows]: which of its text's tokens each begins with
+    row: tf.Tensor  # int32 [windows]: the text of each
+    token: tf.RaggedTensor  # int32 [windows, (tokens)]: indices, over all texts, of each one's tokens
+    owned: tf.RaggedTensor  # bool, same shape: whether the window owns the token
+    first: tf.Tensor  # int32 [windows]: index in its text of each one's first token
 
 
 def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | None = None, *, even: bool = True) -> Windows:
-    """Cut texts into windows; a text has one at least.
+    """Split texts into windows, at least one each.
 
-    Every run of at most `stride` tokens, and one more, lies whole in a window, unless `most` forbids it.
+    Every run of at most `stride + 1` tokens is inside some window, unless `most` forbids it.
 
     Args:
-        lengths: tokens of each text, int32 [texts].
-        room: tokens that a window holds at most, more than `stride`; one number, or int32 [texts].
-        stride: tokens that neighbouring windows share at least.
-        most: windows that a text has at most; where it would have more, they share fewer tokens, or leave some out.
+        lengths: number of tokens of each text, int32 [texts].
+        room: maximum tokens of a window, more than `stride`; one number, or int32 [texts].
+        stride: minimum tokens that neighbouring windows share.
+        most: maximum windows of a text; if it would have more, they share fewer tokens, or skip some.
         even: whether windows are spaced evenly over the text; else neighbours share exactly `stride` tokens, and the last
             window may be shorter.
     """
@@ -43,7 +43,7 @@ def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | 
     def start_of(number: tf.Tensor) -> tf.Tensor:
         if not even:
             return number * (room - stride)
-        # In 64 bits: the product of a text's length and its windows.
+        # In 64 bits, for the product of a text's length and its windows.
         wide = tf.cast(number, tf.int64) * tf.cast(length - room, tf.int64) // tf.cast(tf.maximum(last, 1), tf.int64)
         return tf.cast(tf.where(last > 0, wide, 0), tf.int32)
 
@@ -60,6 +60,6 @@ def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int, most: int | 
 
 
 def framed(tokens: tf.RaggedTensor, edge: Any) -> tf.RaggedTensor:
-    """Return what belongs to windows' tokens, [windows, (tokens)], with `edge` where packing puts [CLS] and [SEP]."""
+    """Gather values for the windows' tokens, [windows, (tokens)], with `edge` at the positions of [CLS] and [SEP]."""
     frame = tf.fill([tokens.nrows(), 1], edge)
     return tf.concat([frame, tokens, frame], 1)
