@@ -1,4 +1,4 @@
-"""The options of `--task=answer`."""
+"""Define the options of `--task=answer`."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -36,10 +36,10 @@ class AnswerOptions:
     )
 
     def check(self, max_length: int) -> None:
-        """Raise UsageError where windows cannot hold a question and share `doc_stride` tokens."""
+        """Raise UsageError if windows cannot hold a question and share `doc_stride` tokens."""
         room = max_length - 3 - self.max_question_length
         if room <= self.doc_stride:
             raise UsageError(
                 f"--max_length={max_length} leaves {room} tokens of context beside a question of "
-                f"--max_question_length={self.max_question_length}, and --doc_stride={self.doc_stride} has to be less"
+                f"--max_question_length={self.max_question_length}, but --doc_stride={self.doc_stride} must be less"
             )

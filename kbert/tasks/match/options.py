@@ -1,4 +1,4 @@
-"""The options of `--task=match`."""
+"""Define the options of `--task=match`."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

@@ -1,4 +1,4 @@
-"""The options of `--task=tag`."""
+"""Define the options of `--task=tag`."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -35,9 +35,9 @@ class TagOptions:
     head_dropout: float = flag(0.1, help="Dropout rate before the tagger.", low=0.0, high=0.9)
 
     def check(self, max_length: int) -> None:
-        """Raise UsageError where windows cannot share `stride` tokens."""
+        """Raise UsageError if windows cannot share `stride` tokens."""
         if self.stride >= max_length - 2:
             raise UsageError(
                 f"--stride={self.stride}: windows of --max_length={max_length} hold {max_length - 2} tokens "
-                "of text and have to share fewer"
+                "of text and must share fewer"
             )
