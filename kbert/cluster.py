@@ -1,4 +1,4 @@
-"""What TF_CONFIG says of a job of several workers. No TensorFlow, so that a mistake in it costs nothing."""
+"""Read TF_CONFIG, the description of a job of several workers. No TensorFlow, so that errors are found fast."""
 
 import json
 import os
@@ -10,20 +10,20 @@ FORM = '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "
 
 
 def check(strategy: Strategy, batch_size: int) -> None:
-    """Raise UsageError when the environment does not say what the strategy needs, or workers cannot share a batch."""
+    """Raise UsageError if the environment lacks what the strategy needs, or workers cannot share a batch evenly."""
     if strategy == "multi_worker":
         count = len(workers())
         if batch_size % count:
-            raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {count} workers")
+            raise UsageError(f"--batch_size={batch_size} is for the whole batch and is not divisible among {count} workers")
 
 
 def workers() -> list[str]:
-    """Addresses of the workers, the chief first."""
+    """Return the workers' addresses, the chief first."""
     return _read()[0]
 
 
 def is_chief(strategy: Strategy) -> bool:
-    """Return whether this process is the one of its job that writes."""
+    """Return whether this process is the one of its job that writes files."""
     return strategy != "multi_worker" or _read()[1]
 
 

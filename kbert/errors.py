@@ -1,4 +1,4 @@
-"""The two kinds of mistake a user can make. A command ends with one line on stderr, never with a traceback."""
+"""The errors that users can cause. A command reports them in one line on stderr, never with a traceback."""
 
 import re
 
@@ -8,7 +8,7 @@ OUT_OF_MEMORY = (
 )
 
 class KbertError(Exception):
-    """Base of the errors whose text is meant for the user."""
+    """Base class of errors whose text is meant for the user."""
 
     exit_code = 1
 
@@ -24,13 +24,13 @@ class DataError(KbertError):
 
 
 def for_user(error: Exception) -> KbertError | None:
-    """Translate what TensorFlow raises because of a user's data or machine; None for any other error."""
+    """Translate TensorFlow's errors caused by a user's data or machine; None for any other error."""
     if isinstance(error, KbertError):
         return error
     # TensorFlow's class, by name: it must not be imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return KbertError(OUT_OF_MEMORY)
-    # A row that went bad while it was read: tf.data wraps the error in one of its own; or that a graph refused.
+    # A row that became invalid while reading, which tf.data wraps in an error of its own, or that a graph rejected.
     wrapped = re.search(r"(assertion failed: \[)?DataError: (.+)", str(error))
     if type(error).__module__.startswith("tensorflow.") and wrapped:
         return DataError(wrapped[2].removesuffix("]") if wrapped[1] else wrapped[2])

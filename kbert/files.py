@@ -1,4 +1,4 @@
-"""Output files and directories that appear under their name only when they are whole."""
+"""Write output files and directories atomically."""
 
 import contextlib
 import glob
@@ -16,12 +16,12 @@ from kbert.errors import DataError, UsageError
 
 
 def check_apart(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
-    """Raise UsageError when a file to be written is one that is read, under this name or another.
+    """Raise UsageError if a file to write is one that is read, under this name or another.
 
     Args:
-        flag: that names the file, for messages.
+        flag: the flag that gives the file, for messages.
         name: the file.
-        inputs: what is read, a file or a glob, by its flag; None for nothing.
+        inputs: the files read, each a file or a glob, by flag; None for nothing.
     """
     path = Path(name).expanduser()
     for other, source in inputs.items():
@@ -34,18 +34,18 @@ def check_apart(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
 
 
 def check_output(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
-    """Raise, before any work, when a file of this name cannot be written (DataError), or as `check_apart` does."""
+    """Raise DataError, before any work, if a file cannot be written, or UsageError as `check_apart` does."""
     check_apart(flag, name, inputs)
     path = Path(name).expanduser()
     if path.is_dir():
         raise DataError(f"{flag}={name}: cannot be written: it is a directory")
     if not os.access(path.resolve().parent, os.W_OK):
-        raise DataError(f"{flag}={name}: cannot be written: its folder is missing or closed to us")
+        raise DataError(f"{flag}={name}: cannot be written: its folder is missing or not writable")
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[IO[str]]:
-    """Write a text file beside its place and rename it there; pipes and devices are written directly.
+    """Write a text file under a temporary name and rename it; write pipes and devices directly.
 
     Raises:
         DataError: the file cannot be written.
@@ -56,14 +56,14 @@ def whole(path: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def whole_binary(path: Path) -> Iterator[IO[bytes]]:
-    """Return the same for a file of bytes."""
+    """Write a binary file like `whole`."""
     with _whole(path, "wb") as file:
         yield file
 
 
 @contextlib.contextmanager
 def _whole(path: Path, mode: str, encoding: str | None = None) -> Iterator[IO[Any]]:
-    target = Path(os.path.realpath(path.expanduser()))  # what a symlink stands for is replaced, not the symlink
+    target = Path(os.path.realpath(path.expanduser()))  # replace a symlink's target, not the symlink
     direct = target.exists() and not target.is_file()
     try:
         with (
@@ -77,13 +77,13 @@ def _whole(path: Path, mode: str, encoding: str | None = None) -> Iterator[IO[An
 
 @contextlib.contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """Return a new, empty file beside `target` that takes its place when all went well, and is removed when not.
+    """Provide a new, empty file beside `target` that replaces it on success and is removed on failure.
 
-    Its name cannot be foreseen, and what has that name already is never opened: nobody else who may write into the folder
-    can have us write elsewhere.
+    Its name is random, and an existing file is never opened: others with access to the folder
+    cannot redirect the output.
 
     Raises:
-        OSError: it cannot be made or renamed.
+        OSError: it cannot be created or renamed.
     """
     beside = _beside(target)
     try:
@@ -100,7 +100,7 @@ def _beside(target: Path) -> Path:
 
 @contextlib.contextmanager
 def output(name: str) -> Iterator[IO[str]]:
-    """Return a text file that `whole` writes, or standard output for `-`; UTF-8 either way.
+    """Open a text file as `whole` does, or standard output for `-`; UTF-8 either way.
 
     Raises:
         DataError: it cannot be written.
@@ -117,28 +117,28 @@ def output(name: str) -> Iterator[IO[str]]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Else the interpreter would try again on its way out, and complain.
+        # Else the interpreter would flush again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise DataError(f"standard output: cannot be written: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file atomically."""
     with whole(path) as file:
         file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as a JSON file."""
+    """Write plain values as a JSON file, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Return a directory to fill beside `path`, renamed to it when all went well and removed when not.
+    """Provide a directory to fill beside `path`, renamed to it on success and removed on failure.
 
     Raises:
-        DataError: it cannot be written, or `path` is there and not empty.
+        DataError: it cannot be written, or `path` exists and is not empty.
     """
     target = path.expanduser().resolve()
     beside = _beside(target)

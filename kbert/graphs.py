@@ -1,7 +1,7 @@
-"""Functions as TensorFlow graphs, traced without AutoGraph, and what XLA is to compile of them.
+"""Trace functions as TensorFlow graphs, without AutoGraph, and decide what XLA compiles.
 
-AutoGraph reads the source of every function it meets for Python's `if` and `for` over tensors. kbert writes none,
-and the reading took more than a third of the time that a command needs before its first step.
+AutoGraph reads the source of every function it meets for Python's `if` and `for` over tensors. kbert has none,
+and this reading took more than a third of a command's time before its first step.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import ops  # the registry of gradients has no public name
-from tensorflow.python.framework.func_graph import FuncGraph  # nor has what a traced function's graph is
+from tensorflow.python.framework import ops  # gradient registry; no public API
+from tensorflow.python.framework.func_graph import FuncGraph  # class of a traced function's graph; no public API
 
-WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which a training step of fewer does not give back
+WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which smaller models do not recoup
 
-# `tf.function` but for AutoGraph, as a decorator with or without arguments.
+# `tf.function` without AutoGraph, as a decorator with or without arguments.
 function = functools.partial(tf.function, autograph=False)
-# Decorates a function that builds a `tf.data.Dataset`: what it gives to `map` and `flat_map` is traced as it is written.
+# Decorates a function that builds a `tf.data.Dataset`: functions passed to `map` and `flat_map` are traced without AutoGraph.
 builds_dataset = tf.autograph.experimental.do_not_convert
 
 
@@ -29,9 +29,9 @@ _without_gradients = contextvars.ContextVar("_without_gradients", default=False)
 
 @contextlib.contextmanager
 def without_gradients() -> Iterator[None]:
-    """Trace what follows for answers alone: functions of `custom_gradient` leave no gradient in the graph.
+    """Trace for inference only: functions of `custom_gradient` leave no gradient in the graph.
 
-    A SavedModel is smaller for it, and loading one registers no gradients, which TensorFlow would keep in memory for good.
+    A SavedModel is smaller without, and loading one registers no gradients, which TensorFlow would keep in memory forever.
     """
     token = _without_gradients.set(True)
     try:
@@ -41,10 +41,10 @@ def without_gradients() -> Iterator[None]:
 
 
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function as `tf.custom_gradient` does, without keeping its graph in memory for good.
+    """Wrap a function as `tf.custom_gradient` does, without keeping its graph in memory forever.
 
-    TensorFlow registers such a gradient globally in each graph that is traced. The entry holds the graph, and with it the
-    weights, until the process ends: every model that was loaded or trained stays in memory. Here the graph holds the
+    TensorFlow registers such a gradient globally in each traced graph. The entry holds the graph, and with it the
+    weights, until the process ends: every model loaded or trained stays in memory. Here the graph holds the
     gradient, and the entry goes when the graph goes.
 
     Args:
@@ -76,27 +76,27 @@ def _tie_gradient_to_graph(result: tf.Tensor) -> None:
 
 
 def numpy_function(function: Callable[..., Any], arguments: Sequence[Any], types: Any) -> Any:
-    """Call Python from a graph as `tf.numpy_function` does, without keeping the function in memory for good.
+    """Call Python from a graph as `tf.numpy_function` does, without keeping the function in memory forever.
 
     TensorFlow's global graph keeps each such function, and what it refers to (a table, a task, a model), until the process
-    ends. Here the graph of the `tf.data` pipeline or `tf.function` that is traced keeps it.
+    ends. Here the traced graph of the `tf.data` pipeline or `tf.function` keeps it.
     """
     graph = tf.compat.v1.get_default_graph()
     if not isinstance(graph, FuncGraph):
         return tf.numpy_function(function, arguments, types)
-    while isinstance(graph.outer_graph, FuncGraph):  # an inner graph is gone when the outer one has been traced
+    while isinstance(graph.outer_graph, FuncGraph):  # inner graphs are freed once the outer one is traced
         graph = graph.outer_graph
     if not hasattr(graph, "_kbert_functions"):
         graph._kbert_functions = []
-    graph._kbert_functions.append(function := functools.partial(function))  # a bound method cannot be referred to weakly
+    graph._kbert_functions.append(function := functools.partial(function))  # bound methods cannot be weakly referenced
     reference = weakref.ref(function)
     return tf.numpy_function(lambda *values: reference()(*values), arguments, types)  # type: ignore[misc]
 
 
 def worth_compiling(variables: Sequence[Any]) -> bool:
-    """Return whether XLA is to compile parts of a training step: for many weights, on a CPU that trains alone.
+    """Return whether XLA should compile parts of a training step: for many weights, on a CPU that trains alone.
 
-    Asked within the scope of the run's strategy.
+    Call within the scope of the run's strategy.
     """
     alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
     on_cpu = not tf.config.list_logical_devices("GPU") and not tf.config.list_logical_devices("TPU")

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: errors that every `finally` sees, or notes that a training run acts on between two steps.
+"""Handle Ctrl-C and SIGTERM: as errors that every `finally` sees, or as notes on which a training run acts between steps.
 
-Signals reach a process's main thread alone; in another one nothing is changed here. What a user has a process ignore, as
-shells do with Ctrl-C for jobs in the background, stays ignored.
+Signals are delivered only to a process's main thread; in other threads nothing changes. Signals ignored by the user's shell, as
+Ctrl-C is for background jobs, stay ignored.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A command ends because of a signal.
+    """A command was ended by a signal.
 
     Attributes:
-        exit_code: 130 for Ctrl-C, 143 for SIGTERM, as shells count.
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM, as in shells.
     """
 
     def __init__(self, number: int = signal.SIGINT, message: str | None = None):
@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int], None], numbers: tuple[int, ...] = SIGNALS) -> Iterator[None]:
-    """Have signals handled in a block, in this process and not in those that it forks."""
+    """Handle signals in a block, in this process but not in its forks."""
     owner = os.getpid()
 
     def handle(number: int, _: Any) -> None:
@@ -54,15 +54,15 @@ def handled(handler: Callable[[int], None], numbers: tuple[int, ...] = SIGNALS) 
 
 
 def raised(number: int) -> None:
-    """A handler: raise Interrupted wherever the program is."""
+    """Raise Interrupted wherever the program is; a handler."""
     raise Interrupted(number)
 
 
 class Notes:
-    """Takes the first signal in a block as a note, the next one as an error.
+    """Records the first signal in a block as a note, and raises the next one as an error.
 
     Attributes:
-        number: of the signal that came; None while none did.
+        number: the signal received; None if there was none.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Notes:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Take notes in a block."""
+        """Record signals in a block."""
         with handled(self._take):
             yield
 
@@ -81,7 +81,7 @@ class Notes:
         try:
             return call() if self.number is None else None
         except Interrupted as end:
-            if self.number is not None:  # the second one
+            if self.number is not None:  # the second signal
                 raise
             self.number = end.number
             return None
@@ -92,5 +92,5 @@ class Notes:
         if self._at_once or self.number is not None:
             raise Interrupted(number)
         self.number = number
-        # Not by Python's streams, which may be in the middle of something.
-        os.write(2, b"\nwriting a checkpoint after this step; once more to end at once\n")
+        # Not through Python's streams, which may be in use.
+        os.write(2, b"\nwriting a checkpoint after this step; interrupt again to end at once\n")

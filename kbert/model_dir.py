@@ -1,18 +1,18 @@
-"""Everything a trained model is, in one directory.
+"""Read and write a model directory, which holds everything of a trained model.
 
     config.json             what the model is and how it was trained; written before the first step
     vocab.txt
     checkpoints/step-00000502/  weights.safetensors, checkpoint.json,
-                                state.safetensors (optimizer, dropout seeds, sums of the running epoch's figures)
+                                state.safetensors (optimizer, dropout seeds, metric sums of the running epoch)
     metrics.json            figures of the best checkpoint
     tb/                     TensorBoard
-    stages/filter/          checkpoints and tb/ of what a task learns first, of --task=aspect for example
+    stages/filter/          checkpoints and tb/ of what a task trains first, of --task=aspect for example
 
-A checkpoint is one folder, written beside its place and renamed whole, so that no reader sees one
-step's weights with another's figures. The newest are kept, from which a run continues, and the best, which
-evaluation, prediction and export read. Checkpoints between two measurements on dev have no figures and
-are never the best. One that was damaged later (checkpoints/damaged-step-...) is set aside. A run holds a lock (.lock) on the
-directory, so that it is the only one that writes; readers need none. No TensorFlow here.
+A checkpoint is one folder, written under a temporary name and renamed, so that no reader sees one
+step's weights with another's figures. The newest are kept, from which a run resumes, and the best, which
+evaluation, prediction and export read. Checkpoints between two evaluations on dev have no figures and
+are never the best. Checkpoints damaged later are renamed (checkpoints/damaged-step-...). A run holds a lock (.lock) on the
+directory, so that it is the only writer; readers need none. No TensorFlow here.
 """
 
 import contextlib
@@ -43,9 +43,9 @@ from kbert.tasks.pretrain.options import PretrainOptions
 log = logging.getLogger(__name__)
 
 STAGES = "stages"
-WRITING = ".writing-"  # begins the names of folders that are not whole yet, or no longer
+WRITING = ".writing-"  # name prefix of folders that are not complete yet, or no longer
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
-# What may differ when the same command continues a run; everything else has to be as it was.
+# What may differ when the same command resumes a run; everything else must be equal.
 MAY_CHANGE = {
     "strategy",
     "accumulation_steps",
@@ -62,16 +62,16 @@ MAY_CHANGE = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What checkpoint.json says.
+    """The content of checkpoint.json.
 
     Attributes:
-        step: training steps done, from the run's beginning.
+        step: training steps done since the start of the run.
         per_epoch: training steps of an epoch.
-        score: the task's figure on dev, the greater the better; None where dev was not measured.
-        waited: measurements on dev since the best, this one included.
-        stopped: early stopping ended a run of this many steps here; 0 when it did not.
-        metrics: the dev report; empty where dev was not measured.
-        calibration: what the dev rows settled for `decode`, such as a threshold.
+        score: the task's figure on dev, higher is better; None if dev was not evaluated.
+        waited: evaluations on dev since the best, this one included.
+        stopped: number of steps of the run that early stopping ended here; 0 if it did not.
+        metrics: the dev report; empty if dev was not evaluated.
+        calibration: values found on dev rows for `decode`, such as a threshold.
         marks: checksums of vocabulary, settings and calibration (`kbert.recorded`); empty in stages and older directories.
     """
 
@@ -86,39 +86,39 @@ class Figures:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What checkpoints are compared by, the greater the better: the score, then the loss on dev, the lower the better."""
+        """The key for comparing checkpoints, higher is better: the score, then the negative loss on dev."""
         score = -math.inf if self.score is None or math.isnan(self.score) else self.score
         loss = self.metrics.get("loss")
         return score, -loss if isinstance(loss, float) and math.isfinite(loss) else -math.inf
 
     @property
     def epoch(self) -> int:
-        """Epochs completed."""
+        """Completed epochs."""
         return self.step // self.per_epoch
 
     @property
     def place(self) -> str:
-        """Where in the run it is, for messages."""
+        """The position in the run, for messages."""
         return f"step {self.step}" if self.step % self.per_epoch else f"epoch {self.epoch}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Saved(Figures):
-    """One checkpoint folder."""
+    """A checkpoint folder."""
 
     path: Path
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Weight arrays by variable path."""
+        """Read weight arrays by variable path."""
         return _load(self.path / "weights.safetensors")
 
     def state(self) -> dict[str, np.ndarray]:
-        """Optimizer, seed and other arrays, as `kbert.train.run` named them."""
+        """Read optimizer, seed and other arrays, as named by `kbert.train.run`."""
         return _load(self.path / "state.safetensors")
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
-        """Return the checkpoint in a folder, of which checkpoint.json alone is read; DataError when that is damaged."""
+        """Open the checkpoint in a folder, reading only checkpoint.json; raise DataError if that is damaged."""
         where = path / "checkpoint.json"
         return cls(path=path, **vars(config.from_json(Figures, config.read_json(where), str(where))))
 
@@ -131,7 +131,7 @@ class ModelDir:
         self._marks: dict[str, int] = {}
 
     def exists(self) -> bool:
-        """Return whether a kbert run is here, finished or not.
+        """Return whether the directory holds a kbert run, finished or not.
 
         Raises:
             DataError: config.json is not readable.
@@ -141,7 +141,7 @@ class ModelDir:
         return isinstance(document, dict) and "kbert" in document
 
     def check_writable(self, overwrite: bool = False) -> None:
-        """Raise DataError, before work is spent, when nothing can be written here, or what is here is damaged or no model."""
+        """Raise DataError, before any work, if the directory cannot be written, is damaged, or is not a model."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -149,29 +149,29 @@ class ModelDir:
         except OSError as error:
             raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
         if overwrite and (self.path / "vocab.txt").exists() and (self.path / "checkpoints").exists():
-            return  # whatever has become of its config.json
+            return  # whatever the state of its config.json
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
-            raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; name an empty or a new directory")
+            raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; give an empty or a new directory")
 
     def data_order(self, overwrite: bool) -> int:
-        """Return the `RunConfig.data_order` of a run that starts here: that of the run it continues, else the newest."""
+        """Return the `RunConfig.data_order` for a run: that of the run it resumes, else the newest."""
         return ORDER if overwrite or not self.exists() else self.read_config()[1].data_order
 
     def check_not_in(self, init: str) -> None:
-        """Raise UsageError when a run would start from a checkpoint that it writes over."""
+        """Raise UsageError if a run would start from a checkpoint that it overwrites."""
         place, own = Path(init).expanduser().resolve(), self.path.resolve()
-        if place.exists() and own in (place, *place.parents):  # else it is a preset's name
-            raise UsageError(f"--init={init} is in --model_dir={self.path}; name another --model_dir")
+        if place.exists() and own in (place, *place.parents):  # else a preset's name
+            raise UsageError(f"--init={init} is in --model_dir={self.path}; give another --model_dir")
 
     @contextlib.contextmanager
     def held(self, chief: bool = True) -> Iterator[None]:
-        """Be the only run that writes here; what killed ones left half-written is removed.
+        """Lock the directory against other runs; remove incomplete files of killed ones.
 
         Args:
-            chief: whether this process writes; of several that work on one run only one does, and only it holds the lock.
+            chief: whether this process writes; of several processes of one run only the chief does, and holds the lock.
 
         Raises:
-            DataError: another run is at work here.
+            DataError: another run is using the directory.
         """
         if not chief:
             yield
@@ -180,7 +180,7 @@ class ModelDir:
             lock = Lock(self.path / ".lock")
         except Held as holder:
             raise DataError(
-                f"--model_dir={self.path}: a run is writing it ({holder}); wait for its end, or name another --model_dir"
+                f"--model_dir={self.path}: a run is writing it ({holder}); wait for its end, or give another --model_dir"
             ) from None
         except OSError as error:
             raise DataError(f"--model_dir={self.path}: cannot be written: {error.strerror}") from None
@@ -190,7 +190,7 @@ class ModelDir:
             yield
 
     def begin(self, model: ModelConfig, train: RunConfig, vocabulary: list[str], overwrite: bool) -> None:
-        """Start again where no run is or it is to be replaced, or continue with the one that is here."""
+        """Start a run, replacing an existing one if requested, or resume the existing one."""
         if overwrite or not self.exists():
             shutil.rmtree(self.path / STAGES, ignore_errors=True)
         if overwrite or not self.exists() or self.last() is None:
@@ -199,7 +199,7 @@ class ModelDir:
             self.write_config(model, train, vocabulary)
 
     def create(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
-        """Start again: set what a former run left aside until this one has a checkpoint, write the configuration."""
+        """Start over: move a former run aside until this one has a checkpoint, and write the configuration."""
         if self._worth_keeping():
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
             (self.path / REPLACED).mkdir()
@@ -215,33 +215,33 @@ class ModelDir:
         """Return whether to keep the present run while another replaces it; it then replaces an earlier run kept so."""
         try:
             return self.last() is not None and (self.measured() is not None or not (self.path / REPLACED).exists())
-        except DataError:  # a damaged one, but who knows
+        except DataError:  # damaged, but possibly still of value
             return not (self.path / REPLACED).exists()
 
     def stage(self, name: str) -> "ModelDir":
-        """Return where something that is learnt first has its checkpoints; its weights become part of the model's."""
+        """Return the directory for the checkpoints of a stage trained first; its weights become part of the model's."""
         return ModelDir(self.path / STAGES / name)
 
     def write_config(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
-        """Write config.json; checkpoints that are saved from here on bear the marks of this model and its vocabulary."""
+        """Write config.json; checkpoints saved from here on carry the marks of this model and its vocabulary."""
         recorded.write(self.path / "config.json", model, train)
         self._marks = recorded.marks(model, vocabulary)
 
     def read_config(self) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
-        """Return both configurations.
+        """Read both configurations.
 
         Raises:
-            DataError: no kbert model, a newer schema, an unknown or missing key, a value that is not allowed.
+            DataError: not a kbert model, a newer schema, an unknown or missing key, or a value that is not allowed.
         """
         path = self.path / "config.json"
         if not self.path.is_dir():
             raise DataError(f"--model_dir={self.path}: no such directory")
         if not path.exists():
-            raise DataError(f"--model_dir={self.path}: no kbert model (it has no config.json)")
+            raise DataError(f"--model_dir={self.path}: not a kbert model (it has no config.json)")
         return recorded.read(path)
 
     def read_model(self, saved: Saved) -> tuple[ModelConfig, list[str]]:
-        """Return the model's configuration and vocabulary.
+        """Read the model's configuration and vocabulary.
 
         Raises:
             DataError: they are damaged, or not those that a checkpoint was trained with.
@@ -252,7 +252,7 @@ class ModelDir:
         rows = model.encoder.vocabulary_size
         if len(vocabulary) > rows:
             raise DataError(f"{self.path / 'vocab.txt'}: {len(vocabulary):,} tokens, but the model has {rows:,} embeddings")
-        if not saved.marks and rows - len(vocabulary) >= model.encoder.rounding:  # of an older kbert: nothing else tells
+        if not saved.marks and rows - len(vocabulary) >= model.encoder.rounding:  # older kbert: no mark to compare
             log.warning(
                 "%s: %s tokens, but the model has %s embeddings; is the file cut short?",
                 *(self.path / "vocab.txt", f"{len(vocabulary):,}", f"{rows:,}"),
@@ -260,38 +260,38 @@ class ModelDir:
         return model, vocabulary
 
     def finished(self, train: RunConfig) -> str | None:
-        """Return what there is to say of a run that is over; None where there is more to do."""
+        """Return a message if the run is finished; None if there is more to do."""
         last = self.last()
         if last is None:
             return None
         steps = train.total_steps(last.per_epoch)
-        if last.score is None or (last.step < steps and steps > last.stopped):  # without a score: interrupted at its end
+        if last.score is None or (last.step < steps and steps > last.stopped):  # no score: lacks the final evaluation
             return None
         early = " (stopped early)" if last.stopped else ""
         return (
             f"{self.path} is finished: {last.step} steps, {last.epoch} epochs{early}. "
-            f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start anew."
+            f"Raise --{'epochs' if train.steps is None else 'steps'} to continue, or use --overwrite to start over."
         )
 
     def check_same(self, model: ModelConfig, train: RunConfig, vocabulary: list[str]) -> None:
-        """Raise UsageError, naming the difference, unless the run recorded here is this one."""
+        """Raise UsageError, naming the difference, unless the recorded run has the same settings."""
         was_model, was_train = self.read_config()
         last = self.last()
-        ways_out = "use --overwrite to start anew, or another --model_dir"
+        ways_out = "use --overwrite to start over, or another --model_dir"
         if was_model.task != model.task:
             raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
         kind = OPTIONS.get(model.task, PretrainOptions)
-        since = {f.name: f.default for f in dataclasses.fields(kind)}  # what options were before they could be given
+        since = {f.name: f.default for f in dataclasses.fields(kind)}  # values of options that did not exist then
         missing = since.keys() - was_model.options.keys()
         was_model = dataclasses.replace(was_model, options={**since, **was_model.options})
         for name, was, now in [*_differences(was_train, train), *_differences(was_model, model)]:
             if name == "tokens" and name in missing:
                 raise UsageError(
-                    f"--model_dir={self.path} has a run of an older kbert, which learnt and measured words where rows come "
-                    "with tokens; kbert now learns and measures the tokens, so that the figures do not compare. "
+                    f"--model_dir={self.path} has a run of an older kbert, trained and evaluated on words, though rows have "
+                    "tokens; kbert now trains and evaluates on the tokens, so the figures are not comparable. "
                     f"--init={self.path} with another --model_dir continues from its weights; --overwrite begins a new run"
                 )
-            unknown = was is None and name == "dev_data_crc32"  # a run from before it was kept
+            unknown = was is None and name == "dev_data_crc32"  # a run from before it was recorded
             if name not in MAY_CHANGE and not unknown:
                 raise UsageError(f"--model_dir={self.path} has a run with {name} {_short(was)}, not {_short(now)}; {ways_out}")
         if last is not None:
@@ -304,10 +304,10 @@ class ModelDir:
                 raise UsageError(f"--model_dir={self.path} has a run with another vocabulary: {found}; {ways_out}")
 
     def vocabulary(self) -> list[str]:
-        """Return the tokens of vocab.txt.
+        """Read the tokens of vocab.txt.
 
         Raises:
-            DataError: it is missing, or cut short in the middle of a line.
+            DataError: it is missing, or truncated in the middle of a line.
         """
         path = self.path / "vocab.txt"
         try:
@@ -319,7 +319,7 @@ class ModelDir:
         return tokens
 
     def checkpoints(self) -> list[Saved]:
-        """Return the checkpoints that are whole, oldest first."""
+        """List the complete checkpoints, oldest first."""
         saved = []
         for path in sorted((self.path / "checkpoints").glob("step-*")):
             try:
@@ -327,16 +327,16 @@ class ModelDir:
             except DataError:
                 if path.exists():
                     raise
-                continue  # a run that continues has dropped it meanwhile
+                continue  # dropped meanwhile by a running training
         return saved
 
     def set_damaged_aside(self) -> None:
-        """Rename checkpoints of which a file is missing, cut short or no longer what it was, so that a run continues without.
+        """Rename checkpoints with missing, truncated or altered files, so that a run resumes without them.
 
-        Of the arrays the names and sizes are checked; a file whose numbers alone have changed is not found.
+        Names and sizes of arrays are checked; a file in which only numbers have changed is not detected.
 
         Raises:
-            DataError: none is whole; nothing is renamed then.
+            DataError: none is complete; then nothing is renamed.
         """
         damaged: dict[Path, str] = {}
         whole = False
@@ -349,15 +349,15 @@ class ModelDir:
             except DataError as error:
                 damaged[path] = str(error)
         if damaged and not whole:
-            raise DataError(f"{next(reversed(damaged.values()))}; no other checkpoint is whole: use --overwrite to start anew")
+            raise DataError(f"{next(reversed(damaged.values()))}; no other is complete: use --overwrite to start over")
         for path, found in damaged.items():
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(path, aside)
-            log.warning("%s; it is now called %s, and the run goes on from what is whole", found, aside.name)
+            log.warning("%s; renamed to %s; the run continues from the remaining checkpoints", found, aside.name)
 
     def last(self) -> Saved | None:
-        """Return the newest checkpoint, from which a run continues."""
+        """Return the newest checkpoint, from which a run resumes."""
         return max(self.checkpoints(), key=lambda s: s.step, default=None)
 
     def measured(self) -> Saved | None:
@@ -366,10 +366,10 @@ class ModelDir:
         return max(measured, key=lambda s: (s.rank, -s.step), default=None)
 
     def best(self) -> Saved:
-        """As `measured`.
+        """Return the result of `measured`, which must exist.
 
         Raises:
-            DataError: none is there yet.
+            DataError: there is none yet.
         """
         saved = self.measured()
         if saved is None:
@@ -379,7 +379,7 @@ class ModelDir:
         return saved
 
     def best_weights(self) -> tuple[Saved, dict[str, np.ndarray]]:
-        """`best` with its weights, also while a run continues and drops it for a better one.
+        """Return `best` with its weights, even if a running training replaces it meanwhile.
 
         Raises:
             DataError: there is none, or its file is damaged.
@@ -397,7 +397,7 @@ class ModelDir:
         return self.path / "checkpoints" / f"step-{step:08d}"
 
     def save(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray], figures: Figures) -> Path:
-        """Write one checkpoint; returns its folder."""
+        """Write a checkpoint; return its folder."""
         parent = self.path / "checkpoints"
         parent.mkdir(exist_ok=True)
         place = self.checkpoint_path(figures.step)
@@ -409,11 +409,11 @@ class ModelDir:
                 save_file(state, new / "state.safetensors")
                 self._write_figures(new, figures)
                 for file in new.glob("*.safetensors"):
-                    file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors lets only the owner read
-                for path in (*new.iterdir(), new):  # on the disk before older ones are dropped
+                    file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors allows the owner only
+                for path in (*new.iterdir(), new):  # flush to disk before older ones are dropped
                     _synced(path)
                 os.rename(new, place)
-            finally:  # on a full disk it would keep the disk full
+            finally:  # else it would keep a full disk full
                 shutil.rmtree(new, ignore_errors=True)
             _synced(parent)
         except (OSError, SafetensorError) as error:
@@ -423,7 +423,7 @@ class ModelDir:
         return place
 
     def describe(self, saved: Saved, figures: Figures) -> None:
-        """Add figures to a checkpoint that was written without: those of its own weights."""
+        """Add figures to a checkpoint written without: those of its own weights."""
         self._write_figures(saved.path, figures)
 
     def _write_figures(self, path: Path, figures: Figures) -> None:
@@ -431,18 +431,18 @@ class ModelDir:
         write_json(path / "checkpoint.json", to_json(dataclasses.replace(figures, marks=marks)))
 
     def drop(self, keep: int) -> None:
-        """Drop the checkpoints that are neither best nor among the `keep` newest."""
+        """Delete the checkpoints that are neither best nor among the `keep` newest."""
         best = self.measured()
         whole = sorted(self.checkpoints(), key=lambda s: s.step)
         for saved in whole[: max(0, len(whole) - keep)]:
             if best is None or saved.path != best.path:
-                # Out of sight first, so that a reader never meets a half-deleted folder.
+                # Rename first, so that a reader never sees a half-deleted folder.
                 gone = saved.path.with_name(f"{WRITING}{saved.path.name}")
                 os.rename(saved.path, gone)
                 shutil.rmtree(gone)
 
     def set_aside_behind(self, step: int) -> None:
-        """Rename the checkpoints of later steps, which may have gone wrong; none where no other is left, or none measured."""
+        """Rename the checkpoints of later steps, which may have diverged, unless none would be left, or none evaluated."""
         found = self.checkpoints()
         left = [saved for saved in found if saved.step <= step]
         if not left or (self.measured() is not None and all(saved.score is None for saved in left)):
@@ -454,7 +454,7 @@ class ModelDir:
                 os.rename(saved.path, aside)
 
     def metrics(self) -> dict[str, Any]:
-        """Return what `write_metrics` wrote; empty where nothing is."""
+        """Read what `write_metrics` has written; empty if there is nothing."""
         path = self.path / "metrics.json"
         metrics = config.read_json(path) if path.exists() else {}
         return metrics if isinstance(metrics, dict) else {}
@@ -464,7 +464,7 @@ class ModelDir:
 
 
 def _synced(path: Path) -> None:
-    """Have a file or a folder's list of names written to the disk."""
+    """Flush a file or a folder's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -481,7 +481,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check(path: Path) -> None:
-    """Raise DataError unless a file of arrays is as long as its first bytes say; the arrays are not read."""
+    """Raise DataError unless a file of arrays is as long as its header says; the arrays are not read."""
     try:
         with safe_open(path, framework="numpy"):
             pass

@@ -1,4 +1,4 @@
-"""How far something has come: a bar on a terminal, else, into a file or pipe, a line every half minute."""
+"""Show progress: a bar on a terminal; in a file or pipe, a line every half minute."""
 
 import sys
 import time
@@ -15,19 +15,19 @@ OPEN = "{desc}: {n_fmt} {unit}{postfix}, {rate_fmt}, {elapsed} so far"
 
 
 class Progress:
-    """A bar or lines on stderr, from making to the end of a `with` block.
+    """A bar or lines on stderr, from construction to the end of a `with` block.
 
     Args:
-        total: units in all; None where that is not known.
-        desc: what is done, such as "reading x.tsv".
-        unit: what is counted, in the singular.
-        initial: units that were done before.
+        total: total units; None if not known.
+        desc: the activity, such as "reading x.tsv".
+        unit: the counted unit, in the singular.
+        initial: units done before.
         unit_scale: whether large numbers are shown as 1.2k, 3.4M.
-        leave: whether the bar stays when all is done.
-        delay: seconds until the bar is shown, so that what takes no time shows none.
+        leave: whether the bar remains at the end.
+        delay: seconds until the bar is shown, so that short activities show none.
         quiet: show nothing.
-        figures: what a line shows besides; called when one is due.
-        clock: seconds, for tests.
+        figures: returns more values to show on a line; called when one is due.
+        clock: returns seconds, for tests.
 
     Attributes:
         done: units so far.
@@ -68,7 +68,7 @@ class Progress:
             print(self._line(self._said - self._began), file=sys.stderr, flush=True)
 
     def show(self, figures: dict[str, float]) -> None:
-        """Show figures beside a bar; lines ask for theirs."""
+        """Show figures beside a bar; lines get theirs from `figures`."""
         if not self._bar.disable:
             self._bar.set_postfix(figures, refresh=False)
 
@@ -81,7 +81,7 @@ class Progress:
 
 
 def over(values: Iterable[T], *, desc: str, unit: str, total: int | None = None, leave: bool = True) -> Iterator[T]:
-    """Count values as they are taken."""
+    """Iterate over values, counting them."""
     with Progress(total, desc=desc, unit=unit, leave=leave) as progress:
         for value in values:
             yield value
@@ -89,6 +89,6 @@ def over(values: Iterable[T], *, desc: str, unit: str, total: int | None = None,
 
 
 def write(text: str) -> None:
-    """Print a line on stdout, beside a bar, at once."""
+    """Print a line on stdout immediately, beside a bar."""
     tqdm.write(text)
     sys.stdout.flush()

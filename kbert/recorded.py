@@ -1,8 +1,8 @@
-"""config.json of a model directory: what the model is and how it was trained, with every setting checked as it is read.
+"""Read and write config.json of a model directory: model and training configuration, with every setting checked.
 
 In: a file. Out: a `ModelConfig` and a `TrainConfig` or `PretrainConfig`; or an error that names file, key, value and what is
-allowed. And marks: checksums of the vocabulary and of each setting that changes predictions. A checkpoint keeps those it was
-trained with, so that it never answers with others. No TensorFlow here.
+allowed. And marks: checksums of the vocabulary and of each setting that changes predictions. A checkpoint stores those it was
+trained with, so that it is never used with others. No TensorFlow here.
 """
 
 import importlib.metadata
@@ -22,8 +22,8 @@ from kbert.files import write_json
 from kbert.tasks import RECORDED
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
-VOCABULARY = "vocab.txt"  # its mark's name, beside those of settings
-CALIBRATION = "calibration"  # the same of a checkpoint's own thresholds
+VOCABULARY = "vocab.txt"  # name of its mark
+CALIBRATION = "calibration"  # name of the mark of a checkpoint's thresholds
 
 
 def write(path: Path, model: ModelConfig, train: RunConfig) -> None:
@@ -38,7 +38,7 @@ def write(path: Path, model: ModelConfig, train: RunConfig) -> None:
 
 
 def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
-    """Return both configurations.
+    """Read both configurations.
 
     Raises:
         DataError: a newer schema, an unknown or missing key, or a value that is not allowed.
@@ -57,7 +57,7 @@ def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
 
 
 def _check(model: ModelConfig, where: str) -> None:
-    """Raise DataError where values that are each allowed do not go together."""
+    """Raise DataError if values, each allowed, do not go together."""
     if model.task not in RECORDED:
         raise DataError(f"{where}: task: expected one of {', '.join(RECORDED)}, found {model.task!r}")
     task, encoder = RECORDED[model.task], model.encoder
@@ -98,7 +98,7 @@ def _check_labels(model: ModelConfig, allowed: config.Labels, where: str) -> Non
         if allowed.numbers and not _is_number(label):
             raise DataError(f"{where}: expected numbers for task {model.task}, found {label!r}")
     if allowed.numbers and list(labels) != sorted(labels, key=float):
-        raise DataError(f"{where}: expected numbers from the least to the greatest, found {', '.join(labels)}")
+        raise DataError(f"{where}: expected ascending numbers, found {', '.join(labels)}")
     if len(labels) not in allowed.counts:
         raise DataError(f"{where}: expected {allowed} for task {model.task}, found {len(labels)}")
 
@@ -111,28 +111,28 @@ def _is_number(text: str) -> bool:
 
 
 def marks(model: ModelConfig, vocabulary: list[str]) -> dict[str, int]:
-    """Checksums, by name, of the vocabulary and of each setting of a model."""
+    """Compute checksums, by name, of the vocabulary and of each setting of a model."""
     settings = _flat(config.to_json(model))
     return {VOCABULARY: _mark(vocabulary), **{name: _mark(value) for name, value in settings.items()}}
 
 
 def calibration_mark(calibration: Mapping[str, float]) -> dict[str, int]:
-    """Return the checksum, by its name, of what dev rows settled for a checkpoint, such as a threshold."""
+    """Compute the checksum, by its name, of a checkpoint's calibration, such as a threshold."""
     return {CALIBRATION: _mark({name: float(value) for name, value in sorted(calibration.items())})}
 
 
 def check_calibration(kept: Mapping[str, int], calibration: Mapping[str, float], where: Path) -> None:
-    """Raise DataError when a checkpoint's thresholds are not those it was written with; `where` is their file."""
+    """Raise DataError if a checkpoint's thresholds differ from those it was written with; `where` is their file."""
     if CALIBRATION in kept and kept[CALIBRATION] != calibration_mark(calibration)[CALIBRATION]:
         raise DataError(f"{where}: calibration: {json.dumps(calibration)[:200]} is not what dev rows gave; undo the change")
 
 
 def check_marks(kept: Mapping[str, int], model: ModelConfig, vocabulary: list[str], directory: Path, trained: Path) -> None:
-    """Raise DataError when the vocabulary or a setting is not what a checkpoint was trained with.
+    """Raise DataError if the vocabulary or a setting differs from what a checkpoint was trained with.
 
     Args:
-        kept: the checkpoint's marks; nothing is known of what they do not name, as in directories of an older kbert.
-        model, vocabulary: what the directory's config.json and vocab.txt say now.
+        kept: the checkpoint's marks; names without a mark, as in directories of an older kbert, are not checked.
+        model, vocabulary: the contents of the directory's config.json and vocab.txt.
         directory, trained: the directory and the checkpoint, for the message.
     """
     settings = _flat(config.to_json(model))
@@ -145,13 +145,13 @@ def check_marks(kept: Mapping[str, int], model: ModelConfig, vocabulary: list[st
         if name not in (VOCABULARY, CALIBRATION) and mark != _mark(settings.get(name)):
             found = json.dumps(settings.get(name), ensure_ascii=False)
             raise DataError(
-                f"{directory / 'config.json'}: model: {name}: {found[:200]} is not what {trained.name} was trained with; "
+                f"{directory / 'config.json'}: model: {name}: {found[:200]} differs from what {trained.name} was trained with; "
                 "undo the change"
             )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested objects as one, with dotted names."""
+    """Flatten nested objects into one with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -160,5 +160,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _mark(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON knows no difference
+        value = int(value)  # JSON does not distinguish them
     return zlib.crc32(json.dumps(value).encode())

@@ -1,4 +1,4 @@
-"""TensorFlow's start in a command's process: Keras's backend, quiet, GPU memory taken as needed."""
+"""Start TensorFlow in a command's process: Keras's backend, quiet, GPU memory allocated as needed."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ from kbert.errors import UsageError
 def start() -> None:
     """Import TensorFlow and Keras; call it once the cheap checks are done.
 
-    TensorFlow's C++ side greets on stderr before any of its switches is read, so that what it writes
-    there during the import is held back, and shown only when the import fails. In a program that has imported TensorFlow
-    already, its settings are left as they are.
+    TensorFlow's C++ side logs to stderr before it reads any of its settings, so its output
+    during the import is held back, and shown only if the import fails. In a program that has already imported TensorFlow,
+    its settings are left unchanged.
     """
     if "keras" in sys.modules and (backend := sys.modules["keras"].config.backend()) != "tensorflow":
         raise UsageError(f"Keras runs on {backend}, kbert on TensorFlow; set KERAS_BACKEND=tensorflow before Keras is imported")

@@ -365,7 +365,7 @@ def test_names(tmp_path):
     expected = (("a_x", "a", "the x"), ("b", "coarse b", "bee"), ("c_d", "c", "c d"))
     assert tuple((a.name, a.coarse, a.readable) for a in names.read_names(str(file))) == expected
     assert [a.name for a in names.named(["b", "a_x"], str(file))] == ["b", "a_x"]
-    with pytest.raises(DataError, match="no line for aspect 'e'; it names a_x, b, c_d"):
+    with pytest.raises(DataError, match="no line for aspect 'e'; it lists a_x, b, c_d"):
         names.named(["b", "e"], str(file))
     for text, message in (
         ("a\tb\tc\td\n", ":1: expected a name and, after tabs"),
@@ -454,7 +454,7 @@ def test_audit():
         everywhere(("t", "1", "-2", "-2"))
         everywhere(("t", "-2", "-1", "-2"))
         said = " ".join(everywhere.check_learnable())
-        assert ("nearly all rows mention 'a', so that --filter=tfn" in said) == learns
+        assert ("nearly all rows mention 'a', so --filter=tfn" in said) == learns
     with pytest.raises(DataError, match="--labels: a label is listed twice: positive, positive"):
         AspectAudit("f", ASPECTS, wide=True, allowed=["1", "positive"])
     with pytest.raises(DataError, match="--labels: 'x', allowed are -1 or negative"):

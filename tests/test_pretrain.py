@@ -171,7 +171,7 @@ class TestTheRun:
         weights.write_bytes(weights.read_bytes()[:-4])
         assert pretrain.main(arguments(folder, tmp_path / "model", objective="mlm", evaluate_steps=30)) == 1
         error = capsys.readouterr().err
-        assert str(weights) in error and "no other checkpoint is whole: use --overwrite to start anew" in error
+        assert str(weights) in error and "no other is complete: use --overwrite to start over" in error
 
 
 class TestFilling:

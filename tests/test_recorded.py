@@ -111,7 +111,7 @@ def test_each_setting_is_checked(tmp_path, task):
         ("answer", ("labels",), ["a"], "expected none for task answer, found 1"),
         ("answer", ("options", "n_best"), 0, "expected a number from 1 to 100, found 0"),
         ("match", ("labels",), ["no", "yes"], "expected numbers for task match, found 'no'"),
-        ("match", ("labels",), ["1", "0"], "expected numbers from the least to the greatest, found 1, 0"),
+        ("match", ("labels",), ["1", "0"], "expected ascending numbers, found 1, 0"),
         ("match", ("encoder", "num_segments"), 1, 'expected at least 2 for fields ["title", "text"], found 1'),
         ("pretrain", ("options", "objective"), "clm", "expected one of mlm+nsp, mlm, mlm+sop, found 'clm'"),
     ],
@@ -167,7 +167,7 @@ def test_a_damaged_directory_is_never_answered_from(trained, checkpoint, data, t
     # Labels in another order are allowed as such.
     settings["model"]["labels"] = settings["model"]["labels"][::-1]
     (path / "config.json").write_text(json.dumps(settings))
-    all_refuse(f'{path / "config.json"}: model: labels: ["positive", "negative"] is not what {kept} was trained with', most=4)
+    all_refuse(f'{path / "config.json"}: model: labels: ["positive", "negative"] differs from what {kept} was trained with', most=4)
     (path / "config.json").write_text("{")
     all_refuse(f"{path / 'config.json'}: not readable as JSON")
     # But the directory can be used anew; and an older one, whose checkpoints say nothing of its vocabulary, is read.
@@ -197,7 +197,7 @@ def test_a_run_that_learnt_words_of_tokens_is_not_continued_with_tokens(tmp_path
         directory.check_same(now, train, ["[PAD]"])
 
     check("auto")  # its rows come without tokens, and are read as before
-    with pytest.raises(UsageError, match="learnt and measured words where rows come with tokens; .*--init=.* continues"):
+    with pytest.raises(UsageError, match="trained and evaluated on words, though rows have tokens; .*--init=.* continues"):
         check("words")
 
 

@@ -290,7 +290,7 @@ def test_ask_tool(exported, capsys, environment, monkeypatch):
     [
         (evaluate, ["--data=x.tsv"], 2, "--model_dir is required"),
         (evaluate, ["--model_dir=none", "--data=x.tsv"], 1, "--model_dir=none: no such directory"),
-        (evaluate, ["--model_dir=.", "--data=x.tsv"], 1, "no kbert model (it has no config.json)"),
+        (evaluate, ["--model_dir=.", "--data=x.tsv"], 1, "not a kbert model (it has no config.json)"),
         (evaluate, ["--model_dir=MODEL", "--data=x.tsv"], 1, "x.tsv: no such file"),
         (evaluate, ["--model_dir=MODEL", "--data=odd.tsv"], 1, "odd.tsv:2: label 'odd' is not among the model's labels"),
         (

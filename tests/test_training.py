@@ -282,7 +282,7 @@ def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):
     for saved in directory.checkpoints():
         (saved.path / "weights.safetensors").unlink()
     left = steps(directory)
-    with pytest.raises(DataError, match="no other checkpoint is whole: use --overwrite to start anew"):
+    with pytest.raises(DataError, match="no other is complete: use --overwrite to start over"):
         directory.set_damaged_aside()
     assert steps(directory) == left
     (directory.last().path / "checkpoint.json").write_text("{")
