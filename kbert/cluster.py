@@ -14,7 +14,7 @@ def check(strategy: Strategy, batch_size: int) -> None:
     if strategy == "multi_worker":
         count = len(workers())
         if batch_size % count:
-            raise UsageError(f"--batch_size={batch_size} is for the whole batch and is not divisible among {count} workers")
+            raise UsageError(f"--batch_size={batch_size} counts the whole batch and cannot be split among {count} workers")
 
 
 def workers() -> list[str]:

@@ -123,7 +123,7 @@ def test_a_loss_far_above_its_level_is_found_where_asked_for():
 
 def test_batches_that_do_not_divide():
     with pytest.raises(
-        UsageError, match="--batch_size=10 is the whole batch's and does not divide among 1 replica of 4 parts each"
+        UsageError, match="--batch_size=10 counts the whole batch and cannot be split among 1 replica of 4 parts each"
     ):
         devices("none", 10, 4)
     assert devices("none", 12, 4).rows == 3 and devices("none", 12, 1).rows is None
@@ -143,7 +143,7 @@ CLUSTER = '"cluster": {"worker": ["a:1", "b:1"]}'
         ("{" + CLUSTER + ', "task": {"type": "ps", "index": 0}}', "TF_CONFIG's cluster has no ps 0"),
         (
             "{" + CLUSTER + ', "task": {"type": "worker", "index": 1}}',
-            "--batch_size=33 is the whole batch's and does not divide among 2 workers",
+            "--batch_size=33 counts the whole batch and cannot be split among 2 workers",
         ),
     ],
 )

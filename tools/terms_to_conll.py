@@ -1,10 +1,10 @@
-"""Aspect terms as CoNLL columns: the three-line layout of aspect sentiment sets into `token tag`.
+"""Convert aspect terms to CoNLL columns: the three-line layout of aspect sentiment sets to `token tag`.
 
     python tools/terms_to_conll.py data/restaurants14/train.seg data/restaurants14/train.conll
 
-In: three lines an example: a tokenised sentence with `$T$` where the term is, the term, a label that
-is not used. A sentence is there once for each of its terms. Out: each sentence once, its terms as
-B-TERM and I-TERM (IOB2); of terms that overlap the first is kept.
+In: three lines an example: a tokenised sentence with `$T$` for the term, the term, a label that
+is not used. A sentence is repeated for each of its terms. Out: each sentence once, its terms as
+B-TERM and I-TERM (IOB2); of overlapping terms the first is kept.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def sentences(lines: list[str]) -> dict[tuple[str, ...], list[str]]:
-    """Tokens of each sentence and their tags, in order."""
+    """Return the tokens of each sentence and their tags, in order."""
     found: dict[tuple[str, ...], list[str]] = {}
     for sentence, term in zip(lines[::3], lines[1::3], strict=False):
         before, _, after = sentence.partition("$T$")
@@ -33,7 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.target.exists() and arguments.source.samefile(arguments.target):
-            raise ValueError("the file to write is the one that is read")
+            raise ValueError("the file to write is the input file")
         lines = arguments.source.read_text(encoding="utf-8-sig").splitlines()
         if not lines or len(lines) % 3 or not all("$T$" in line for line in lines[::3]):
             raise ValueError("expected three lines an example, the first with $T$")

@@ -1,4 +1,4 @@
-"""What goes to TensorBoard: curves by step, dev figures by epoch, the confusion matrix, the run's flags.
+"""Write to TensorBoard: curves by step, dev figures by epoch, the confusion matrix, the run's flags.
 
 In: the training loop's events. Out: event files in one directory.
 """
@@ -17,20 +17,20 @@ from kbert.tasks import RECORDED
 from kbert.tasks.reports import Report
 
 EVERY = 10  # steps between points of the training curves
-MOST_LABELS = 40  # beyond that a confusion matrix is not readable as a picture
+MOST_LABELS = 40  # maximum labels of a confusion matrix drawn as an image
 CHINESE_FONTS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei", "PingFang SC", "Heiti SC")
 
 
 class Board:
-    """The writer of one run; without a path, nothing is written."""
+    """Writes one run's events; without a path, writes nothing."""
 
     def __init__(self, path: Path | None):
         self._writer = tf.summary.create_noop_writer() if path is None else tf.summary.create_file_writer(str(path))
 
     def start(self, model: ModelConfig, train: RunConfig, figure: str, name: str) -> None:
-        """The run's hyper-parameters, for the HParams page, where `name` is its row's.
+        """Write the run's hyper-parameters for the HParams page, where `name` is its row's.
 
-        The first columns are those of flags that were given another value than their default.
+        The first columns are those of flags that differ from their defaults.
         """
         from tensorboard.plugins.hparams import api as hp
 
@@ -47,7 +47,7 @@ class Board:
                 tf.summary.scalar(f"train/{name}", value, step)
 
     def report(self, split: str, step: int, report: Report) -> None:
-        """A report's scalars, as fractions where they are percentages, matrices and texts."""
+        """Write a report's scalars (percentages as fractions), matrices and texts."""
         with self._writer.as_default():
             for name, value in report.scalars().items():
                 tf.summary.scalar(f"{split}/{name}", value / 100 if report.percent else value, step)
@@ -63,9 +63,9 @@ class Board:
 
 
 class Curves:
-    """Training loss, metrics and learning rate every `EVERY` steps of an epoch, at its last, and at checkpoints.
+    """Writes training loss, metrics and learning rate every `EVERY` steps of an epoch, at its last, and at checkpoints.
 
-    What comes in are means since the epoch's start; the points here are means since the last point.
+    Inputs are means since the epoch's start; points are means since the last point.
     """
 
     def __init__(self, board: Board, per_epoch: int):
@@ -73,7 +73,7 @@ class Curves:
         self.start(0, {})
 
     def start(self, step: int, means: dict[str, float]) -> None:
-        """Go on after a step, given the means at it."""
+        """Continue after a step, given the means at it."""
         self.seen = step % self.per_epoch
         self.sums = {name: value * self.seen for name, value in means.items()}
 
@@ -82,7 +82,7 @@ class Curves:
         return within % EVERY == 0
 
     def add(self, step: int, means: dict[str, float], learning_rate: float) -> None:
-        """A point after a step, from 1, given the means since the epoch's start, this step included."""
+        """Write a point after a step, from 1, given the means since the epoch's start, this step included."""
         count = (step - 1) % self.per_epoch + 1
         if count > self.seen:
             sums = {name: value * count for name, value in means.items()}
@@ -92,7 +92,7 @@ class Curves:
 
 
 def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
-    """Return a square table of counts as a picture, [height, width, 3] of uint8: gold down, predicted across."""
+    """Draw a square table of counts as an image, [height, width, 3] of uint8: gold down, predicted across."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import get_font_names
@@ -104,7 +104,7 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    # Chinese labels need a font that has them, where one is installed.
+    # Chinese labels need a font that has them, if one is installed.
     installed = set(get_font_names())
     font = {"family": ["DejaVu Sans", *(name for name in CHINESE_FONTS if name in installed)]}
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font, parse_math=False)
@@ -116,13 +116,13 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
             axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # without such a font boxes stand for the characters
+        warnings.filterwarnings("ignore", message="Glyph")  # without such a font, characters are drawn as boxes
         canvas.print_png(buffer)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 def _given(model: ModelConfig, train: RunConfig) -> set[str]:
-    """Return the flags, by the names that `_flat` gives, whose values are not the defaults."""
+    """Return the flags, by the names that `_flat` returns, whose values are not the defaults."""
     options = RECORDED[model.task]
     given = config.changed(train, getattr(options, "DEFAULTS", {})) | config.changed(model, getattr(options, "DEFAULTS", {}))
     chosen = config.from_json(options, model.options, "options")
@@ -130,7 +130,7 @@ def _given(model: ModelConfig, train: RunConfig) -> set[str]:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names with values that the HParams page takes."""
+    """Flatten nested settings into dotted names with values that the HParams page accepts."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

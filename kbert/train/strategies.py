@@ -1,10 +1,10 @@
-"""Where a batch is computed: on one device, on all of a machine, on several machines, on the cores of a TPU.
+"""Distribute the computation of a batch: one device, all of a machine, several machines, or the cores of a TPU.
 
-In: `--strategy`. Out: `Devices`, a `tf.distribute` strategy and what a run asks of it: which process is the
-chief, its batches, the chief's word, and an end when another worker is gone.
+In: `--strategy`. Out: `Devices`, a `tf.distribute` strategy with what a run needs from it: which process is the
+chief, its share of the batches, values from the chief, and an exit when another worker is lost.
 
-Batch sizes are those of the whole: each replica takes every n-th row of every batch, so that with any number of
-replicas the same batches are learnt from, each example once an epoch.
+Batch sizes are global: each replica takes every n-th row of every batch, so that with any number of
+replicas the same batches are trained on, each example once an epoch.
 """
 
 import logging
@@ -23,20 +23,20 @@ from kbert.train.worker_watch import WorkerWatch, lost
 
 log = logging.getLogger(__name__)
 
-SEED_STRIDE = 1_000_003  # between the dropout seeds of neighbouring replicas
-OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)  # not for want of other workers
+SEED_STRIDE = 1_000_003  # offset between the dropout seeds of neighbouring replicas
+OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)  # not caused by missing workers
 
 
 def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Devices":
-    """Make the strategy; before anything else runs on a device.
+    """Create the strategy; call it before anything else runs on a device.
 
     Args:
         name: `--strategy`.
-        batch_size: rows of a whole batch, which replicas and parts have to divide evenly.
-        accumulation_steps: parts that each replica computes one after the other.
+        batch_size: rows of a whole batch, divided evenly among replicas and parts.
+        accumulation_steps: parts that each replica computes in turn.
 
     Raises:
-        UsageError: the batch does not divide, or the environment does not say what the strategy needs.
+        UsageError: the batch cannot be divided, or the environment lacks what the strategy needs.
     """
     cluster.check(name, batch_size)
     if name == "none":
@@ -53,7 +53,7 @@ def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Device
     if batch_size % (replicas * accumulation_steps):
         parts = f" of {accumulation_steps} parts each" if accumulation_steps > 1 else ""
         count = f"{replicas} replica{'s' if replicas > 1 else ''}"
-        raise UsageError(f"--batch_size={batch_size} is the whole batch's and does not divide among {count}{parts}")
+        raise UsageError(f"--batch_size={batch_size} counts the whole batch and cannot be split among {count}{parts}")
     if name != "none":
         log.info("--strategy=%s: %d replicas, %d rows of a batch each", name, replicas, batch_size // replicas)
     rows = None if accumulation_steps == 1 else batch_size // replicas // accumulation_steps
@@ -61,15 +61,15 @@ def devices(name: Strategy, batch_size: int, accumulation_steps: int) -> "Device
 
 
 class Devices:
-    """A strategy, and what a run asks of it.
+    """A strategy, with what a run needs from it.
 
-    As a context, it ends when all processes have come to its end, and this process with it when another one is gone before.
+    As a context manager, it waits at the end for all processes, and ends this process if another one is lost before.
 
     Attributes:
-        strategy: models and optimizers are made under its scope.
-        chief: whether this process is the one that writes.
+        strategy: models and optimizers are created in its scope.
+        chief: whether this process writes files.
         several: whether there are other processes.
-        rows: the most rows that a replica computes at once; None for all it gets.
+        rows: maximum rows that a replica computes at once; None for no limit.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None, chief: bool = True, rows: int | None = None):
@@ -84,14 +84,14 @@ class Devices:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
             self.wait()
-        if error is None or isinstance(error, Interrupted):  # all end then
+        if error is None or isinstance(error, Interrupted):  # then all processes end
             if self._watch is not None:
                 self._watch.stop()
         elif self.several and _unreached(error):
             raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int) -> Any:
-        """Return an iterator of this process's share of the batches from a step on."""
+        """Return an iterator over this process's share of the batches from a step on."""
 
         @graphs.builds_dataset
         def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -112,7 +112,7 @@ class Devices:
         return iter(self.strategy.distribute_datasets_from_function(share))
 
     def broadcast_from_chief(self, value: float) -> float:
-        """Return the chief's value, in all processes; they wait for one another here."""
+        """Broadcast a value from the chief (also a barrier)."""
         if not self.several:
             return value
 
@@ -123,18 +123,18 @@ class Devices:
         return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
 
     def any(self, value: bool) -> bool:
-        """Return whether it is so in any process; they wait for one another here."""
+        """Return whether a value is true in any process (also a barrier)."""
         if not self.several:
             return value
         values = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(float(value)))
         return float(self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)) > 0
 
     def wait(self) -> None:
-        """Wait for all processes to come here."""
+        """Wait until all processes call this."""
         self.broadcast_from_chief(0.0)
 
     def spread_seeds(self, model: keras.Model) -> None:
-        """Give each replica dropout of its own; replica 0, whose seeds a checkpoint keeps, stays as it is."""
+        """Give each replica different dropout seeds; those of replica 0, which checkpoints store, stay unchanged."""
         if self.strategy.num_replicas_in_sync == 1:
             return
         weights = {id(v) for v in model.weights}
@@ -150,19 +150,19 @@ class Devices:
 
 
 def _unreached(error: BaseException) -> bool:
-    """Return whether an error may come from another worker's end: not a fault of this one's."""
+    """Return whether an error may be caused by the loss of another worker, and not by this one."""
     return isinstance(error, tf.errors.OpError) and not isinstance(error, OWN_FAULTS) and "DataError: " not in str(error)
 
 
 def _peers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> list[str]:
-    """TensorFlow's names of the other workers."""
+    """Return TensorFlow's names of the other workers."""
     spec, own = resolver.cluster_spec(), (resolver.task_type, resolver.task_id)
     tasks = [(job, task) for job in spec.jobs for task in spec.task_indices(job)]
     return [f"/job:{job}/replica:0/task:{task}" for job, task in tasks if (job, task) != own]
 
 
 def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:
-    """Every n-th row from one on; where the number of rows is fixed, that of the result is too, as TPUs need it."""
+    """Return every n-th row from a first one; if the number of rows is static, so is that of the result, as TPUs need."""
     rows = values.shape[0]
     if rows is None:
         return values[first::step]
@@ -170,7 +170,7 @@ def _every(values: tf.Tensor, first: tf.Tensor, step: int) -> tf.Tensor:
 
 
 def _tpu() -> tf.distribute.Strategy:
-    """Return the TPU that TPU_NAME names, or the one of this machine. Written by TensorFlow's documentation, not run by us."""
+    """Return the TPU named by TPU_NAME, or the local one. Follows TensorFlow's documentation; not tested on a TPU."""
     name = os.environ.get("TPU_NAME", "local")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)

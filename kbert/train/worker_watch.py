@@ -1,7 +1,7 @@
-"""Ends this process when another worker of its job is gone, whatever it is doing then.
+"""End this process when another worker of its job is lost, whatever it is doing.
 
-In: the workers' names. Out: a thread that asks each of them, by the network, whether it is there. A worker that was killed
-would else be missed only at the next training step, and by a worker that measures or writes perhaps an hour later.
+In: the workers' names. Out: a thread that polls each of them over the network. Otherwise the loss of a
+worker would be noticed only at the next training step, and by a worker that evaluates or writes perhaps an hour later.
 """
 
 import logging
@@ -16,20 +16,20 @@ from kbert.errors import KbertError
 
 log = logging.getLogger(__name__)
 
-PAUSE = 3  # seconds between two questions
-PATIENCE = 10  # seconds that an answer may take
-ATTEMPTS = 3  # questions without an answer, and a worker is gone: 12 s after it was killed, 42 after its machine was cut off
+PAUSE = 3  # seconds between two polls
+PATIENCE = 10  # seconds to wait for an answer
+ATTEMPTS = 3  # failed polls until a worker is lost: 12 s after it was killed, 42 s after its machine was cut off
 
 
 def lost(what: str) -> KbertError:
-    """Return the error that ends a job of several workers, which continues when all are started again."""
-    return KbertError(f"{what}; this one ends too. Run the same command on all to continue from the last checkpoint")
+    """Create the error that ends a job of several workers, which continues when all are started again."""
+    return KbertError(f"{what}; this worker ends too. Run the same command on all to continue from the last checkpoint")
 
 
 class WorkerWatch:
-    """Watches until it is stopped.
+    """Watches other workers until stopped.
 
-    TensorFlow watches too, but only interrupts what workers compute together, and only after 30 seconds or more.
+    TensorFlow watches too, but only interrupts collective operations, and only after 30 seconds or more.
 
     Args:
         peers: TensorFlow's names of the other workers, such as `/job:worker/replica:0/task:1`.
@@ -41,7 +41,7 @@ class WorkerWatch:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def stop(self) -> None:
-        """Stop watching: the others may go now."""
+        """Stop watching: the others may end now."""
         self._stopped.set()
 
     def _watch(self) -> None:
@@ -49,14 +49,14 @@ class WorkerWatch:
             for peer in self.peers:
                 if self._gone(peer):
                     log.error("%s", lost(f"worker {peer} is gone"))
-                    os._exit(1)  # the main thread may be in the middle of anything
+                    os._exit(1)  # the main thread may be blocked
 
     def _gone(self, peer: str) -> bool:
         return all(not _answers(peer) and not self._stopped.wait(PAUSE) for _ in range(ATTEMPTS))
 
 
 def _answers(peer: str) -> bool:
-    """Return whether a worker's process is there, the same as when the job began."""
+    """Return whether a worker's process answers and is the same as at the start of the job."""
     try:
         context.context().check_collective_ops_peer_health(peer, timeout_in_ms=1000 * PATIENCE)
         return True
