@@ -1,4 +1,5 @@
 """Parse files into rows, and turn text into ids.
 
-Readers of one layout each (`conll`, `squad`, `three_lines`), tables of rows (`table`, `formats`), and the tokenizer.
+Sources and their files (`sources`, `file_settings`), parsers of one layout each (`formats` chooses one), tables
+of rows (`table`), and the tokenizer.
 """

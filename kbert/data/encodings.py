@@ -1,4 +1,4 @@
-"""Check the encodings that users name, and detect files that are UTF-8 under another name."""
+"""Decode files: check the encodings that users name, detect files that are UTF-8 under another name, decode records."""
 
 import codecs
 from collections.abc import Iterable
@@ -53,3 +53,27 @@ def utf8_characters(blocks: Iterable[bytes]) -> tuple[int, int]:
         if decoder.getstate()[0]:
             return 0, 0  # truncated within a character
     return long, short
+
+
+def decode(record: bytes, encoding: str) -> str:
+    """Decode a record's bytes.
+
+    Raises:
+        ValueError: they are not in the encoding.
+    """
+    try:
+        return record.decode(encoding)
+    except UnicodeDecodeError as error:
+        found = record[error.start : error.start + 4].hex(" ")
+        raise ValueError(f"bytes {found} are not {encoding}; name the file's encoding with --encoding=") from None
+
+
+def decode_line(record: bytes, encoding: str) -> str:
+    """Decode a line without its line end."""
+    return decode(record, encoding).removesuffix("\n").removesuffix("\r")
+
+
+def quote(record: bytes, encoding: str) -> str:
+    """Quote a record in a message, shortened."""
+    line = decode_line(record, encoding)
+    return repr(line if len(line) <= 60 else line[:60] + "…")

@@ -2,35 +2,31 @@
 
 In: the source's name and how to read it. Out: a `Table`, which returns any rows by number.
 One pass validates every row and writes the byte range of each to an unnamed temporary file; memory
-holds neither the text nor the index. What does not support random access (gzip, stdin, squad, TFDS, `Rows`) is copied
-once to such a file; the system deletes it when the process ends, however it ends.
+holds neither the text nor the index. What does not support random access is copied once (`kbert.data.sources`).
 """
 
 import dataclasses
-import glob
-import gzip
 import itertools
-import json
 import logging
 import os
-import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Literal, Protocol
 
 import numpy as np
 
 from kbert.config import Recorded, SourceConfig
 from kbert.data import squad
 from kbert.data.file_settings import resolve_settings
-from kbert.data.formats import JsonLines, Layout, Questions, Text, Tokenised, byte_order_mark, layout_of
-from kbert.data.rows import Rows
+from kbert.data.formats import Layout, byte_order_mark, layout_of
+from kbert.data.json_lines import JsonLines, Questions
 from kbert.data.schemes import Tags
+from kbert.data.sources import files_of, opened, reopened, spool_squad, temporary
+from kbert.data.token_layouts import Tokenised
 from kbert.data.tokens import TokenCounts, Tokens
 from kbert.errors import DataError, UsageError
-from kbert.progress import Progress, over
+from kbert.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +37,6 @@ PLACES = "places of tokens"
 CHUNK = 8192  # rows of the index held in memory at once
 READ_ROWS = 1024  # rows read at once where all are
 READ_BYTES = 1 << 20  # and their bytes, unless a single row has more
-STDIN = "-"
 
 
 class Reader(Protocol):
@@ -73,9 +68,7 @@ class _File:
         return (values[0], "", *values[1:]) if values and self.unplaced else values
 
     def open(self) -> IO[bytes]:
-        if self.copy is None:
-            return open(self.name, "rb")
-        return os.fdopen(os.dup(self.copy.fileno()), "rb")
+        return reopened(self.name, self.copy)
 
 
 class Table:
@@ -166,7 +159,7 @@ class Table:
     def deduplicated(self) -> "Table":
         """Keep the first of the rows whose texts are equal (by a 32-bit hash)."""
         first = np.sort(np.unique(self.hashes("key"), return_index=True)[1])
-        index = _temporary()
+        index = temporary()
         for start in range(0, len(first), CHUNK):
             index.write(self._records(first[start : start + CHUNK]).tobytes())
         index.flush()
@@ -183,7 +176,7 @@ class Table:
 
     def split(self, aside: np.ndarray) -> tuple["Table", "Table"]:
         """Split into two tables: the rows where `aside`, bool [rows], is false, and those where it is true."""
-        sides = _temporary(), _temporary()
+        sides = temporary(), temporary()
         for start in range(0, len(self), CHUNK):
             records = self._records(range(start, min(start + CHUNK, len(self))))
             chosen = aside[start : start + CHUNK]
@@ -269,18 +262,18 @@ def open_table(
     """
     if len(set(columns)) < len(columns):
         raise UsageError(f"--text_columns and --label_column: a column is listed twice in {', '.join(columns)}")
-    files, index, digest = [], _temporary(), 0
+    files, index, digest = [], temporary(), 0
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
     said: set[str] = set()  # notes already logged, equal for many files
     unread = dict(usual or {})  # columns not found in any file so far
     missing: list[str] = []  # rows whose text is how pandas writes a missing value
-    for number, (name, copy) in enumerate(_resolve(source, config, columns)):
-        with _opened(name, copy) as stream:
+    for number, (name, copy) in enumerate(files_of(source, config, columns)):
+        with opened(name, copy) as stream:
             settled = resolve_settings(name, stream, config, recorded, columns)
         if settled.format == "squad":
-            copy = _spool_squad(name, copy, settled.encoding)
-        with _opened(name, copy) as stream:
+            copy = spool_squad(name, copy, settled.encoding)
+        with opened(name, copy) as stream:
             size = os.fstat(stream.fileno()).st_size
             may_nest = columns[keyed_by:] if nested else ()
             layout, start, skipped = layout_of(name, stream, settled, config, columns, may_nest, tokens)
@@ -339,62 +332,6 @@ def open_table(
     return Table(source, names, files, index, digest)
 
 
-def _resolve(source: str, config: SourceConfig, columns: Sequence[str]) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield the files of a source as (name, copy if it does not support random access)."""
-    if isinstance(source, Rows):
-        yield source, source.spool(config.columns or columns, columns)
-        return
-    if source.startswith("tfds:"):
-        yield source, _spool_tfds(source, config)
-        return
-    if source == STDIN:
-        if sys.stdin is None:
-            raise DataError("standard input is closed; name a file")
-        yield "<stdin>", _spool("<stdin>", sys.stdin.buffer)
-        return
-    path = os.path.expanduser(source)
-    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-    if not names:
-        raise DataError(f"{source}: no such file")
-    if len(names) > np.iinfo(RECORD["file"]).max:
-        raise DataError(f"{source}: {len(names):,} files; join them into at most {np.iinfo(RECORD['file']).max:,}")
-    for name in names:
-        if os.path.isdir(name):
-            raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.tsv")
-        packed = name.endswith(".gz")
-        if not packed and os.path.isfile(name):
-            yield name, None
-            continue
-        try:
-            # A pipe can be read only once, and a gzip file only from its start.
-            with gzip.open(name) if packed else open(name, "rb") as stream:
-                copy = _spool(name, stream)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{name}: not readable{' as gzip' if packed else ''}: {error}") from None
-        yield name, copy
-
-
-def _temporary() -> IO[bytes]:
-    return tempfile.TemporaryFile(prefix="kbert-")
-
-
-def _spool(name: str, stream: Any) -> IO[bytes]:
-    copy = _temporary()
-    with Progress(unit="B", unit_scale=True, desc=f"copying {name}") as bar:
-        while block := stream.read(1 << 20):
-            copy.write(block)
-            bar.update(len(block))
-    copy.flush()
-    return copy
-
-
-def _opened(name: str, copy: IO[bytes] | None) -> IO[bytes]:
-    try:
-        return _File(name, copy, 0, Text()).open()
-    except OSError as error:
-        raise DataError(f"{name}: {error.strerror}") from None
-
-
 def _located(records: Iterator[bytes], name: str, line: int) -> Iterator[bytes]:
     """Yield the records; an error in splitting is reported with the record's first line."""
     while True:
@@ -417,61 +354,3 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:  # JSON can encode half a surrogate pair
         return squad.whole(text).encode()
-
-
-def _spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
-    """Convert a SQuAD document to JSON lines, one a question.
-
-    The document is briefly held in memory: the largest in common use (SQuAD v2.0, 42 MB) takes 0.2 GB.
-    """
-    lines = _temporary()
-    try:
-        with _opened(name, copy) as stream:
-            stream.seek(0)
-            document = json.loads(stream.read().decode(encoding).removeprefix("\ufeff"))
-        for row in squad.rows(document):
-            lines.write(json.dumps(row).encode() + b"\n")
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: not a document in SQuAD's layout ({error}); JSON lines need --format=jsonl") from None
-    lines.flush()
-    return lines
-
-
-def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
-    """Convert a TFDS split to JSON lines; class labels by name."""
-    import tensorflow_datasets as tfds
-
-    name, _, split = source.removeprefix("tfds:").partition(":")
-    if not name or not split:
-        raise UsageError(f"{source}: expected tfds:name[/config]:split")
-    folder = None if config.tfds_dir is None else os.path.expanduser(config.tfds_dir)
-    try:
-        builder = tfds.builder(name, data_dir=folder)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        raise DataError(
-            f"{source}: TFDS has no data set {name!r} prepared under {folder or 'its default folder'}, and none "
-            f"it could download by that name ({str(error).splitlines()[0]}); kbert's demo sets are made by tools/fetch_demo.py"
-        ) from None
-    try:
-        if not builder.is_prepared():
-            builder.download_and_prepare()
-        data = builder.as_dataset(split=split)
-    except Exception as error:  # TFDS has no base class for what downloading and split names raise
-        raise DataError(f"{source}: {str(error).splitlines()[0]}") from None
-    features = builder.info.features
-    copy = _temporary()
-    for row in over(tfds.as_numpy(data), desc=f"copying {source}", unit="row"):
-        plain = {column: _plain(features[column], value) for column, value in row.items()}
-        copy.write(json.dumps(plain, ensure_ascii=False).encode() + b"\n")
-    copy.flush()
-    return copy
-
-
-def _plain(feature: Any, value: Any) -> Any:
-    if hasattr(feature, "int2str") and np.ndim(value) == 0 and value >= 0:
-        return feature.int2str(int(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, dict):  # a TFDS sequence: {name: array}
-        return {name: [_plain(feature[name], item) for item in column] for name, column in value.items()}
-    return value.item() if np.ndim(value) == 0 else None

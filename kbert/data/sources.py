@@ -1,0 +1,147 @@
+"""Resolve a SOURCE to files, copying what does not support random access.
+
+In: a source's name: files or globs, gzipped or not, stdin, a TFDS split, or Python's `Rows`. Out: names, each with a temporary
+copy where needed; the system deletes it when the process ends, however it ends.
+"""
+
+import glob
+import gzip
+import json
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from kbert.config import SourceConfig
+from kbert.data import squad
+from kbert.data.rows import Rows
+from kbert.errors import DataError, UsageError
+from kbert.progress import Progress, over
+
+STDIN = "-"
+MOST_FILES = 65_535  # two bytes of the index
+
+
+def files_of(source: str, config: SourceConfig, columns: Sequence[str]) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Yield the files of a source as (name, copy if it does not support random access)."""
+    if isinstance(source, Rows):
+        yield source, source.spool(config.columns or columns, columns)
+        return
+    if source.startswith("tfds:"):
+        yield source, _spool_tfds(source, config)
+        return
+    if source == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed; name a file")
+        yield "<stdin>", _spool("<stdin>", sys.stdin.buffer)
+        return
+    path = os.path.expanduser(source)
+    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+    if not names:
+        raise DataError(f"{source}: no such file")
+    if len(names) > MOST_FILES:
+        raise DataError(f"{source}: {len(names):,} files; join them into at most {MOST_FILES:,}")
+    for name in names:
+        if os.path.isdir(name):
+            raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.tsv")
+        packed = name.endswith(".gz")
+        if not packed and os.path.isfile(name):
+            yield name, None
+            continue
+        try:
+            # A pipe can be read only once, and a gzip file only from its start.
+            with gzip.open(name) if packed else open(name, "rb") as stream:
+                copy = _spool(name, stream)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{name}: not readable{' as gzip' if packed else ''}: {error}") from None
+        yield name, copy
+
+
+def temporary() -> IO[bytes]:
+    """Create an unnamed temporary file."""
+    return tempfile.TemporaryFile(prefix="kbert-")
+
+
+def reopened(name: str, copy: IO[bytes] | None) -> IO[bytes]:
+    """Open a file, or its copy, for reading; the caller closes it."""
+    return open(name, "rb") if copy is None else os.fdopen(os.dup(copy.fileno()), "rb")
+
+
+def opened(name: str, copy: IO[bytes] | None) -> IO[bytes]:
+    """Open a file, or its copy, for reading; raise DataError if it is missing or unreadable."""
+    try:
+        return reopened(name, copy)
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror}") from None
+
+
+def _spool(name: str, stream: Any) -> IO[bytes]:
+    copy = temporary()
+    with Progress(unit="B", unit_scale=True, desc=f"copying {name}") as bar:
+        while block := stream.read(1 << 20):
+            copy.write(block)
+            bar.update(len(block))
+    copy.flush()
+    return copy
+
+
+def spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
+    """Convert a SQuAD document to JSON lines, one a question.
+
+    The document is briefly held in memory: the largest in common use (SQuAD v2.0, 42 MB) takes 0.2 GB.
+    """
+    lines = temporary()
+    try:
+        with opened(name, copy) as stream:
+            stream.seek(0)
+            document = json.loads(stream.read().decode(encoding).removeprefix("\ufeff"))
+        for row in squad.rows(document):
+            lines.write(json.dumps(row).encode() + b"\n")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: not a document in SQuAD's layout ({error}); JSON lines need --format=jsonl") from None
+    lines.flush()
+    return lines
+
+
+def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
+    """Convert a TFDS split to JSON lines; class labels by name."""
+    import tensorflow_datasets as tfds
+
+    name, _, split = source.removeprefix("tfds:").partition(":")
+    if not name or not split:
+        raise UsageError(f"{source}: expected tfds:name[/config]:split")
+    folder = None if config.tfds_dir is None else os.path.expanduser(config.tfds_dir)
+    try:
+        builder = tfds.builder(name, data_dir=folder)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise DataError(
+            f"{source}: TFDS has no data set {name!r} prepared under {folder or 'its default folder'}, and none "
+            f"it could download by that name ({str(error).splitlines()[0]}); kbert's demo sets are made by tools/fetch_demo.py"
+        ) from None
+    try:
+        if not builder.is_prepared():
+            builder.download_and_prepare()
+        data = builder.as_dataset(split=split)
+    except Exception as error:  # TFDS has no base class for what downloading and split names raise
+        raise DataError(f"{source}: {str(error).splitlines()[0]}") from None
+    features = builder.info.features
+    copy = temporary()
+    for row in over(tfds.as_numpy(data), desc=f"copying {source}", unit="row"):
+        plain = {column: _plain(features[column], value) for column, value in row.items()}
+        copy.write(json.dumps(plain, ensure_ascii=False).encode() + b"\n")
+    copy.flush()
+    return copy
+
+
+def _plain(feature: Any, value: Any) -> Any:
+    if hasattr(feature, "int2str") and np.ndim(value) == 0 and value >= 0:
+        return feature.int2str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):  # a TFDS sequence: {name: array}
+        return {name: [_plain(feature[name], item) for item in column] for name, column in value.items()}
+    return value.item() if np.ndim(value) == 0 else None

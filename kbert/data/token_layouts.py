@@ -1,0 +1,203 @@
+"""Parse sentences that are given as tokens with their tags: CoNLL columns, and JSON lines with lists.
+
+In: lines of bytes. Out: a record for each sentence, and from it the text, the tokens' offsets and the gold, as strings.
+"""
+
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from kbert.config import SourceConfig
+from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey, tokens_row
+from kbert.data.encodings import decode, decode_line
+from kbert.data.file_settings import FileSettings
+from kbert.data.json_lines import JsonLines
+from kbert.data.schemes import Tags
+from kbert.data.suspicion import check, check_lists
+from kbert.data.tokens import Tokens
+from kbert.errors import DataError
+
+
+class Tokenised:
+    """One sentence a block of lines: a token and its tag a line, then a blank line; see `kbert.data.conll`.
+
+    The columns are the text, the tokens' offsets if requested, and the gold.
+    """
+
+    def __init__(self, encoding: str, reading: Reading, placed: bool):
+        self.encoding, self.reading, self.placed = encoding, reading, placed
+        self.note = ""  # which columns are taken from training
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        stream: IO[bytes],
+        settled: FileSettings,
+        columns: Sequence[str],
+        config: SourceConfig,
+        tokens: Tokens | None,
+    ) -> "Tokenised":
+        """Create the layout of one file, reading it once to inspect its tags and tokens.
+
+        Args:
+            stream: positioned at the file's first line.
+
+        Raises:
+            DataError: a line is malformed or tags mix schemes (named as FILE:LINE), or the columns look
+                as if they were chosen by mistake.
+            UsageError: a column chosen by flags does not exist.
+        """
+
+        def decoded() -> Iterator[str]:
+            for number, line in enumerate(stream, 1):
+                try:
+                    yield decode_line(line, settled.encoding)
+                except ValueError as error:
+                    raise DataError(f"{name}:{number}: {error}") from None
+
+        start = stream.tell()
+        universal = is_universal(first_line(decoded()))
+        tagged = len(columns) > 1
+        chosen = Columns.chosen(
+            name,
+            settled.columns or settled.recorded_columns,
+            config.text_columns[0],
+            config.label_column if tagged else None,
+            universal=universal,
+            lenient=settled.lenient,
+            taken=settled.taken - {"label_column"},  # a wrong label column shows as tags unknown to the model
+        )
+        stream.seek(start)
+        seen = survey(name, decoded(), chosen)
+        try:
+            tags = scheme(name, seen.followed) if tagged else None
+        except DataError:
+            check(name, seen, Tags("bare"))  # report the likely cause: wrong columns
+            raise
+        check(name, seen, tags)
+        found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
+        words, tag = config.text_columns[0], config.label_column if tagged else ""
+        numbers = [
+            f"{what} in column {spec}"
+            for key, what, spec in (("text_columns", "tokens", words), ("label_column", "tags", tag))
+            if key in settled.taken and re.fullmatch(r"-?\d+", spec)
+        ]
+        found.note = f"{', '.join(numbers)} as in training" if numbers else ""
+        return found
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        block: list[bytes] = []
+        ended = False
+        for line in lines:
+            blank = skipped(decode_line(line, self.encoding))
+            if ended and not blank:
+                yield b"".join(block)
+                block = []
+            ended = blank
+            block.append(line)
+        if block:
+            yield b"".join(block)
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        found = self.reading.sentence(decode(record, self.encoding).split("\n"))
+        if found is None:
+            return ()
+        text, places, gold = found
+        return (text, *([places] if self.placed else []), *([gold] if self.reading.tags else []))
+
+
+class TokenLists(Tokenised):
+    """JSON lines whose text is a list of tokens and whose gold is a list of their tags."""
+
+    def __init__(self, encoding: str, reading: Reading, placed: bool, columns: Sequence[str], tagged: bool):
+        super().__init__(encoding, reading, placed)
+        self.lines, self.tagged = JsonLines(encoding, columns, columns[: 1 + tagged]), tagged
+
+    @classmethod
+    def holds(cls, stream: IO[bytes], encoding: str, column: str) -> bool:
+        """Return whether the text of the first row is a list."""
+        try:
+            row = json.loads(decode(next((line for line in stream if line.strip()), b""), encoding))
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(row, dict) and isinstance(row.get(column), list)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        stream: IO[bytes],
+        settled: FileSettings,
+        columns: Sequence[str],
+        config: SourceConfig,
+        tokens: Tokens | None,
+    ) -> "TokenLists":
+        """Create the layout of one file, reading it once to inspect its tags and tokens.
+
+        Args:
+            stream: positioned at the file's first line.
+
+        Raises:
+            DataError: a row is malformed or tags mix schemes (named as FILE:LINE).
+        """
+        seen, followed = Survey(Columns()), dict[tuple[str, str], list[int]]()
+        counts = seen.counts
+        tagged = tuple(columns[1:2]) == (config.label_column,)
+        found = cls(settled.encoding, Reading(Columns(), None, tokens or "auto", counts), tokens is not None, columns, tagged)
+        for number, line in enumerate(stream, 1):
+            try:
+                words, tags, _ = found.lists(line)
+            except ValueError as error:
+                raise DataError(f"{name}:{number}: {error}") from None
+            for word in words:
+                counts.add(word)
+            seen.tags.update(tags)
+            if len(seen.lines) < SAMPLED:
+                rows = zip(words, tags, strict=True) if tagged else ()
+                seen.lines.extend((number, place, list(row)) for place, row in enumerate(rows))
+            for pair in itertools.pairwise(["", *tags, ""]):
+                followed.setdefault(pair, [0, number])[0] += 1
+        if tagged:
+            seen.widths[2] = counts.tokens
+            kind = scheme(name, followed)
+            check_lists(name, seen, kind)
+            found.reading = dataclasses.replace(found.reading, tags=kind)
+        return found
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return lines
+
+    def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
+        """Return a row's tokens, its tags, and its other columns."""
+        values = self.lines.values(record)
+        if not values:
+            return [], [], ()
+        words = self._strings(values[0], "tokens")
+        if not self.tagged:
+            return words, [], values[1:]
+        tags = self._strings(values[1], "tags")
+        if len(words) != len(tags):
+            raise ValueError(f"{len(words)} tokens, but {len(tags)} tags")
+        return words, tags, values[2:]
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        words, tags, others = self.lists(record)
+        if not words:
+            return ()
+        text, places, gold = tokens_row(words, tags, self.reading.tags, self.reading.tokens)
+        return (text, *([places] if self.placed else []), *([gold] if self.tagged else []), *others)
+
+    @staticmethod
+    def _strings(value: str, what: str) -> list[str]:
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = value
+        if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
+            hint = "; map numeric tags to their names, which the data set's features hold" if what == "tags" else ""
+            raise ValueError(f"expected a list of {what}, non-empty strings, found {value[:80]}{hint}")
+        return found
