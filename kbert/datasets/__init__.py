@@ -1,1 +1,1 @@
-"""TFDS builders over text that registry packages carry; `tools/fetch_demo.py` brings it and runs them."""
+"""TFDS builders for texts from registry packages; `tools/fetch_demo.py` fetches the texts and runs the builders."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kbert.datasets.reviews import Reviews
 
-NEUTRAL = 0.5  # ratings run from -4 to 4; texts rated within this of 0 are left out
+NEUTRAL = 0.5  # ratings range from -4 to 4; texts rated within this distance of 0 are dropped
 RAW = "movieReviewSnippets_GroundTruth.txt"
 
 

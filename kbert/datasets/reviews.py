@@ -1,6 +1,6 @@
-"""What the review data sets share: unique texts, fixed splits, `text` and `label` features.
+"""The common base of the review data sets: unique texts, fixed splits, `text` and `label` features.
 
-Splits go by a hash of the text, so that no text stands in two of them and every machine has the same.
+Splits are determined by a hash of the text, so that no text is in two of them and every machine gets the same.
 """
 
 import abc
@@ -17,18 +17,18 @@ SHARES = {"train": range(8), "dev": range(8, 9), "test": range(9, 10)}
 
 
 def normalised(text: str) -> str:
-    """The text without what makes copies of it look different: case, width, punctuation, white space."""
+    """Normalise case, width, punctuation and white space, in which copies of a text differ."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).lower())
 
 
 def split_of(text: str) -> str:
-    """ "train" (8 in 10), "dev" or "test" (1 in 10 each)."""
+    """Return the split of a text: "train" (8 in 10), "dev" or "test" (1 in 10 each)."""
     tenth = int(hashlib.sha256(normalised(text).encode()).hexdigest()[:8], 16) % 10
     return next(name for name, share in SHARES.items() if tenth in share)
 
 
 def unique(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Rows of (text, label) once each; texts that stand under two labels are dropped altogether."""
+    """Yield distinct rows of (text, label); drop texts with two labels."""
     kept: dict[str, tuple[str, str] | None] = {}
     for text, label in rows:
         key = normalised(text)
@@ -39,7 +39,7 @@ def unique(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 class Reviews(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A builder of positive and negative texts; a subclass says how its raw files are read."""
+    """Builds data sets of positive and negative texts; subclasses read the raw files."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
@@ -49,7 +49,7 @@ class Reviews(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     @staticmethod
     @abc.abstractmethod
     def read(folder: Path) -> Iterator[tuple[str, str]]:
-        """(text, "positive" or "negative") rows of the raw files in `folder`."""
+        """Yield (text, "positive" or "negative") rows of the raw files in `folder`."""
 
     def _info(self) -> Any:
         labels = tfds.features.ClassLabel(names=["negative", "positive"])

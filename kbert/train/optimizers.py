@@ -1,4 +1,4 @@
-"""The optimizer of a run: AdamW or LAMB, its schedule, and AdamW's update as one compiled function.
+"""Create a run's optimizer: AdamW or LAMB, its schedule, and AdamW's update as one compiled function.
 
 In: a compiled model's weights and a `RunConfig`. Out: a Keras optimizer.
 """
@@ -15,13 +15,13 @@ from kbert.config import RunConfig
 
 
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to `peak` over the warm-up, then to 0 with a power of the steps left (Devlin et al. 2019, appendix A.2).
+    """Rises from 0 to `peak` over the warm-up, then falls to 0 by a power of the rest (Devlin et al. 2019, appendix A.2).
 
     Args:
         peak: the highest learning rate.
-        steps: all steps of the run.
-        warmup_steps: steps of the rise, which is linear.
-        power: of the fall; 1 for a line.
+        steps: total steps of the run.
+        warmup_steps: steps of the linear rise.
+        power: exponent of the fall; 1 for linear.
     """
 
     def __init__(self, peak: float, steps: int, warmup_steps: int, power: float = 1.0):
@@ -39,10 +39,10 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class AdamW(keras.optimizers.AdamW):
-    """Keras's AdamW, whose update XLA compiles into one function where a single CPU trains many weights.
+    """Keras's AdamW, with the update compiled by XLA into one function if a single CPU trains many weights.
 
-    The update reads and writes each weight and its moments: operation by operation in many passes over memory,
-    compiled in few. Compiling the whole training step instead would do so anew for each length of a batch.
+    The update reads and writes each weight and its moments: op by op in many passes over memory,
+    compiled in few. Compiling the whole training step instead would recompile for each length of a batch.
     """
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -58,16 +58,16 @@ class AdamW(keras.optimizers.AdamW):
 
 
 class Lamb(keras.optimizers.Lamb):
-    """LAMB as You et al. 2020 have it ("Large Batch Optimization for Deep Learning", algorithm 2).
+    """LAMB as defined by You et al. 2020 ("Large Batch Optimization for Deep Learning", algorithm 2).
 
     Each variable moves by its own norm in the direction of Adam's step with decay:
     `learning_rate * |w| / |u| * u`, where `u = m / (sqrt(v) + epsilon) + weight_decay * w`.
-    Keras's own takes the decay outside, where the norms do not see it. Variables without decay (biases,
+    Keras's own applies the decay outside, where the norms do not include it. Variables without decay (biases,
     LayerNorm) take `|w| / |u|` for 1, as in the paper's code and NVIDIA's BERT.
     """
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Nothing: the decay is part of the step."""
+        """Do nothing: the decay is part of the step."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
@@ -87,11 +87,11 @@ class Lamb(keras.optimizers.Lamb):
 
 
 def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW or LAMB with warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped.
+    """Create AdamW or LAMB with warm-up and decay, no weight decay on biases and LayerNorm, the global norm clipped.
 
-    AdamW's epsilon is 1e-8, as Hugging Face's Trainer has it: with 1e-6 (google-research/bert, which leaves out
+    AdamW's epsilon is 1e-8, as in Hugging Face's Trainer: with 1e-6 (google-research/bert, which omits
     the bias correction) the small gradients of the upper layers learn visibly less in three epochs. LAMB's is
-    1e-6, as the paper's authors have it.
+    1e-6, as in the authors' code.
     """
     schedule = WarmupDecay(config.learning_rate, steps, round(steps * config.warmup_ratio), config.decay_power)
     settings = {"weight_decay": config.weight_decay, "global_clipnorm": config.clip_norm or None}
@@ -105,6 +105,6 @@ def optimizer(model: keras.Model, config: RunConfig, steps: int) -> keras.optimi
 
 
 def last_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The learning rate of the step that was taken last; Keras's own attribute is that of the next."""
+    """Return the learning rate of the last step taken; Keras's own attribute is that of the next."""
     taken = getattr(optimizer, "inner_optimizer", optimizer)
     return float(taken._learning_rate(keras.ops.maximum(taken.iterations - 1, 0)))

@@ -1,9 +1,9 @@
-"""One training step: a batch in, the weights moved once.
+"""Run one training step: a batch in, one update of the weights.
 
 In: a model, its optimizer and objective. Out: a compiled function from a batch to sums and the batch's loss.
 
-A batch is computed on one or several replicas, each in one or several parts one after the other
-(`--accumulation_steps`), and either changes nothing but the order of sums: weights, gradients and figures are
+A batch is computed on one or several replicas, each in one or several parts in turn
+(`--accumulation_steps`), which changes only the order of sums: weights, gradients and metrics are
 added up over all parts and replicas, and the optimizer runs once, on the gradient of the whole batch.
 
 Keras's own `fit` is not used. It cannot start in the middle of an epoch, takes means of means (see
@@ -23,17 +23,17 @@ from kbert.train.objective import Objective, Sums
 
 
 class TrainStep:
-    """Forward, backward, update.
+    """Computes forward and backward pass and the update.
 
     Called with an iterator of batches (`kbert.train.strategies.Devices.batches`) and the sums so far; returns the
     new sums and the loss of the batch, a float32 scalar that may still be computing.
 
     Args:
-        model: made under the strategy.
-        optimizer: made and built under the strategy.
+        model: created under the strategy.
+        optimizer: created and built under the strategy.
         objective: the task's.
-        strategy: where the replicas are.
-        rows: the most rows of a batch that a replica computes at once; None for all it gets.
+        strategy: the strategy of the replicas.
+        rows: maximum rows of a batch that a replica computes at once; None for no limit.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TrainStep:
         self._model, self._optimizer, self._objective = model, optimizer, objective
         self._strategy = strategy or tf.distribute.get_strategy()
         self._rows = rows
-        # Keras sums gradients over replicas behind clipping; here they come as sums, so that the batch's are clipped.
+        # Keras sums gradients over replicas after clipping; here before, so that the batch's gradient is clipped.
         for each in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
             each._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self._step = graphs.function(self._next)
@@ -57,15 +57,15 @@ class TrainStep:
         return [total + more for total, more in zip(sums, added, strict=True)], loss
 
     def zeros(self) -> Sums:
-        """Sums over no rows: of the loss by row, of the rows, of the metrics."""
+        """Return sums over no rows: of the loss by row, of the rows, of the metrics."""
         return [tf.zeros(()), tf.zeros(()), *self._objective.zeros()]
 
     def results(self, sums: Sums) -> dict[str, float]:
-        """Means of metrics and loss, from sums."""
+        """Compute means of metrics and loss from sums."""
         return {**self._objective.results(sums[2:]), "loss": float(tf.math.divide_no_nan(sums[0], sums[1]))}
 
     def _gradients(self, inputs: Any, loss_of: Callable[[Any], tf.Tensor]) -> tuple[Any, list[Any]]:
-        """Outputs, and the gradients of `loss_of` them; a model whose loss looks at a whole batch has its own way."""
+        """Compute outputs, and the gradients of `loss_of` them; a model with a loss over a whole batch does it itself."""
         if isinstance(self._model, GradientCached):
             return self._model.gradients(inputs, loss_of)
         with tf.GradientTape() as tape:
@@ -75,7 +75,7 @@ class TrainStep:
 
     def _next(self, batches: Any) -> Any:
         outcome = self._strategy.run(self._on_replica, args=(next(batches),))
-        # The same on all replicas, each of which has all sums.
+        # Equal on all replicas, each of which has all sums.
         return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], outcome)
 
     def _on_replica(self, batch: Any) -> tuple[Sums, tf.Tensor]:
@@ -85,7 +85,7 @@ class TrainStep:
         variables = self._model.trainable_variables
         first = tf.nest.flatten(inputs)[0]
         rows = tf.shape(first)[0]
-        # Of several replicas one can be left without rows, unless their number is fixed.
+        # With several replicas, one may be without rows, unless their number is static.
         if self._rows is None and (self._strategy.num_replicas_in_sync == 1 or first.shape[0] is not None):
             gradients, sums = self._part(inputs, targets, weights, totals)
         else:
@@ -93,7 +93,7 @@ class TrainStep:
             gradients, sums = self._in_parts((inputs, targets, weights), totals, rows, size)
         reached = [gradient for gradient in gradients if gradient is not None]
         reached, sums, rows = self._summed((reached, sums, tf.cast(rows, tf.float32)))
-        # Rows of a table of embeddings that come several times are one gradient, whose norm and square the optimizer takes.
+        # Rows of an embedding table that occur several times form one gradient, whose norm and square the optimizer takes.
         summed = map(tf.convert_to_tensor, reached)
         gradients = [None if gradient is None else next(summed) for gradient in gradients]
         self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -101,7 +101,7 @@ class TrainStep:
         return [loss * rows, rows, *metrics], loss
 
     def _part(self, inputs: Any, targets: Any, weights: Any, totals: Any) -> tuple[list[Any], Sums]:
-        """Gradients, loss and metrics that these rows add."""
+        """Compute the gradients, loss and metrics of these rows."""
 
         loss: list[tf.Tensor] = []
 
@@ -113,7 +113,7 @@ class TrainStep:
         return gradients, [*loss, *self._objective.sums(targets, outputs, weights)]
 
     def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor, size: tf.Tensor | int) -> tuple[list[Any], Sums]:
-        """As `_part`, `size` rows after `size` rows; a replica may have none."""
+        """Compute as `_part`, `size` rows at a time; a replica may have none."""
         variables = self._model.trainable_variables
         reached: list[bool] = []
 
@@ -129,14 +129,14 @@ class TrainStep:
         return [g if was else None for g, was in zip(gradients, reached, strict=True)], sums
 
     def _summed(self, values: Any) -> Any:
-        """Sums over replicas."""
+        """Sum over replicas."""
         if self._strategy.num_replicas_in_sync == 1:
             return values
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def _rows(values: tf.Tensor, start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
-    """Up to `size` rows; where the number of rows is fixed, `size` divides it, and that of the result is fixed too."""
+    """Slice up to `size` rows; if the number of rows is static, `size` divides it, and that of the result is static too."""
     if values.shape[0] is None:
         return values[start : start + size]
     rank = len(values.shape)

@@ -1,4 +1,4 @@
-"""The field's exact metrics over whole sets of rows, each from its library."""
+"""Compute exact classification metrics over whole sets of rows, with scikit-learn."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ AVERAGES = ("macro", "micro", "weighted")
 
 
 def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, precision, recall, F1 and confusion matrix, by scikit-learn and its rules.
+    """Compute accuracy, precision, recall, F1 and the confusion matrix by scikit-learn.
 
-    Averages are over the labels that occur in gold or predicted; one that occurs in neither has no figures. Of one
-    that occurs, a precision or recall without a single row to divide by is 0 (`zero_division=0`).
+    Averages are over the labels that occur in gold or predicted; others have no figures. For a label
+    that occurs, a precision or recall with a zero denominator is 0 (`zero_division=0`).
 
     Args:
         gold, predicted: label numbers, shape [rows].
-        probabilities: the gold label's predicted probability, shape [rows].
-        labels: the labels' names; their numbers are their positions.
+        probabilities: the predicted probability of the gold label, shape [rows].
+        labels: the labels' names, by number.
 
     Returns:
         JSON values: `loss` is the mean negative log probability in nats; the averages `macro`, `micro`
         and `weighted` and each of `per_class` hold precision, recall and f1, None for a label that does not occur;
-        `confusion_matrix` or `most_confused` (see `kbert.tasks.figures.confusion`); `warnings`, where there are some.
+        `confusion_matrix` or `most_confused` (see `kbert.tasks.figures.confusion`); `warnings`, if any.
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -55,7 +55,7 @@ def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.nd
 
 
 def classification_table(report: dict[str, Any]) -> str:
-    """The same as a table for people."""
+    """Format the report as a table."""
     columns = [(name, name, 10) for name in ("precision", "recall", "f1")]
     averages = {name: {**report[name], "rows": report["rows"]} for name in AVERAGES}
     lines = figures.table([*columns, ("rows", "rows", 8)], report["per_class"], averages)
