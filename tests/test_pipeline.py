@@ -16,6 +16,7 @@ from kbert.data.table import Table, open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.tasks.classify.task import Classify
 from kbert.train import batches as pipeline
+from kbert.train import batching
 
 CONFIG = ModelConfig(
     task="classify",
@@ -103,7 +104,7 @@ def key(inputs, target, row):
 
 
 def test_an_epoch_has_every_row_once_with_its_label(task, table, monkeypatch):
-    monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
+    monkeypatch.setattr(batching, "CHUNK_ROWS", 48)
     found = batches_of(task, table, epochs=2)
     per_epoch = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0, None), batch_size=16, seed=0).per_epoch
     assert len(found) == 2 * per_epoch == 26
@@ -126,7 +127,7 @@ def test_windows_hold_fewer_rows_of_long_texts(task, tmp_path, monkeypatch):
     path = write_tsv(tmp_path / "long.tsv", [("good " * n, "positive") for n in range(1, 81)])
     table = open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1)
     assert table.row_bytes == (path.stat().st_size - len("text\tlabel\n")) / 80
-    monkeypatch.setattr(pipeline, "WINDOW_BYTES", 4000)
+    monkeypatch.setattr(batching, "CHUNK_BYTES", 4000)
     seen = []
     read = Table.read
     monkeypatch.setattr(Table, "read", lambda self, rows: seen.append(list(rows)) or read(self, rows))
@@ -135,7 +136,7 @@ def test_windows_hold_fewer_rows_of_long_texts(task, tmp_path, monkeypatch):
     assert sorted(row for rows in seen[:5] for row in rows) == list(range(80))
     seen.clear()
     assert len(batches_of(task, table, batch_size=8, seed=permutation.seed_of(0, 1))) == 10 and len(seen[0]) == 80
-    monkeypatch.setattr(pipeline, "WINDOW_BYTES", 1)
+    monkeypatch.setattr(batching, "CHUNK_BYTES", 1)
     assert len(batches_of(task, table, batch_size=8)) == 10
 
 
@@ -161,7 +162,7 @@ def test_rows_of_like_length_share_a_batch_and_not_always_the_same_ones(tmp_path
 
 
 def test_seeds_repeat_and_any_step_begins_the_same_batches(task, table, monkeypatch):
-    monkeypatch.setattr(pipeline, "WINDOW_ROWS", 48)
+    monkeypatch.setattr(batching, "CHUNK_ROWS", 48)
 
     def flat(batches):
         return [np.asarray(x["token_ids"]).tolist() for x, _ in batches]
@@ -197,7 +198,7 @@ def test_where_names_the_rows_of_a_batch(task, table, tmp_path):
         ids = task.encode({"text": texts})["token_ids"].to_list()
         assert ids == [[i for i in row if i] for row in inputs["token_ids"].numpy().tolist()]
     many = pipeline.TableBatches(task, pipeline.training_examples(task, table, 0, None), batch_size=32, seed=0).where(0)
-    assert many.count("f.tsv:") == pipeline.NAMED and many.endswith(" and 12 more")
+    assert many.count("f.tsv:") == batching.NAMED and many.endswith(" and 12 more")
 
 
 def test_raw_rows_keep_the_order_of_the_file(task, table, monkeypatch):

@@ -31,6 +31,7 @@ from kbert.pretraining.masking import Masking, Special
 from kbert.pretraining.randomness import heads, keys, uniforms
 from kbert.pretraining.sentences import sentences
 from kbert.tasks.pretrain.options import PretrainOptions
+from kbert.train import batching
 
 WORDS = ["good", "bad", "film", "fine", "dull", "a", "the", "very", "plot", "unlikely", "cafe", "is", "电影", "很", "好"]
 IDS = {token: i for i, token in enumerate(VOCABULARY)}
@@ -492,11 +493,15 @@ class TestMasks:
         assert [i for i in range(len(VOCABULARY) + 3) if i not in special.replacements] == [0, 1, 2, 3, 4, 41, 42]
 
 
+def lengths_of(batches):
+    return np.concatenate([inputs["padding_mask"].numpy().sum(1) for inputs, _, _ in batches])
+
+
 class TestBatches:
-    def test_the_same_batches_wherever_a_run_starts(self, many):
+    def test_the_same_batches_wherever_a_run_starts(self, many, monkeypatch):
+        monkeypatch.setattr(batching, "CHUNK_ROWS", 56)  # several chunks
         made = TextExamples(many, VOCABULARY, Cut("mlm+nsp", 24), Masking(), 0)
         batches = PretrainingBatches(made, pairs="nsp", batch_size=7, seed=3, max_length=24)
-        batches._wide = 8  # several windows
         assert batches.per_epoch == -(-len(made) // 7)
         taken = list(batches.dataset(0).take(batches.per_epoch + 5))
         rows = [int(inputs["token_ids"].shape[0]) for inputs, _, _ in taken]
@@ -526,8 +531,8 @@ class TestBatches:
         for order in (1, 2):
             seed = seed_of(3, order)
             batches = PretrainingBatches(made, pairs=None, batch_size=7, seed=seed, max_length=24)
-            windows = -(-batches.per_epoch // batches._wide)
-            found = [batches._window(epoch, windows - 1)[1].lengths for epoch in range(12)]
+            first = batches.per_epoch - wide  # of the last chunk
+            found = [lengths_of(batches.dataset(epoch * batches.per_epoch + first).take(wide)) for epoch in range(12)]
             assert {len(lengths) for lengths in found} == {(wide - 1) * 7 + rest}
             means[order] = np.mean([lengths[-rest:].mean() - lengths.mean() for lengths in found])
         assert means[1] > 2 * abs(means[2])

@@ -25,7 +25,7 @@ from kbert.tasks.base import Built
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.pretrain.task import Pretrain
 from kbert.tasks.reports import Report
-from kbert.train.batches import Batches
+from kbert.train.batching import Batches
 from kbert.train.run import serving_model
 from kbert.train.session import Job
 from kbert.train.strategies import Devices

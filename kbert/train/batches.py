@@ -1,21 +1,14 @@
-"""Rows of a table as batches, in the order an epoch wants them.
+"""Rows of a table as batches to train on, or in the table's own order.
 
-In: a task and a table. Out: `Batches` to train on, from any step on, or raw rows in file order.
-An epoch is a seeded permutation of the table, computed and never stored. It is read in windows of
-some thousand rows, or of long texts fewer; a window is encoded at once, sorted by about its rows' lengths and cut into
-batches, so that rows of like length share a batch and padding is small; the batches then come in shuffled order.
+In: a task and a table. Out: `Batches`, whose rows are encoded a chunk at a time, or raw rows in file order.
 
 A task that reads long rows in windows trains on windows: `TableExamples` counts them first, and an epoch has all
 windows of the rows in their permuted order. Other tasks make examples of their own.
-
-Every batch has `batch_size` rows (an epoch's last may have fewer), not a constant number of tokens:
-the step that the learning rate was chosen for stays the same whatever the texts' lengths.
 """
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,33 +20,9 @@ from kbert.model.chunks import INPUTS, padded
 from kbert.permutation import FormerSeed, permuted
 from kbert.progress import Progress
 from kbert.tasks.base import Examples, TrainableOnRows
+from kbert.train.batching import Chunk, SortedBatches, padded_to
 
-WINDOW_ROWS = 2048  # rows sorted by length together; wider windows pad less and shuffle no better
-WINDOW_BYTES = 1 << 22  # and their bytes, about: encoding takes 45 times as much for a moment
 BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
-NAMED = 20  # rows of a batch that a message names
-
-
-class Batches(Protocol):
-    """What `kbert.train.run.Run` trains on: the same batches, wherever a run starts.
-
-    Steps are counted from 0 over the whole run, epoch after epoch.
-    """
-
-    per_epoch: int  # training steps of an epoch
-
-    def dataset(self, start: int) -> tf.data.Dataset:
-        """The batches from this step on, without end.
-
-        Returns:
-            (inputs, targets) or (inputs, targets, weights), nested as the model's inputs and outputs are. The
-            first axis of each tensor is the batch's, so that any selection of rows is a smaller batch. Losses
-            and metrics are means weighted by `weights`, which have the shape of the targets' values (1 each by
-            default).
-        """
-
-    def where(self, step: int) -> str:
-        """What the batch of this step was made of, for a message: files and lines."""
 
 
 class TableExamples:
@@ -132,7 +101,7 @@ def _columns(task: TrainableOnRows, table: Table, gold: bool) -> tuple[str, ...]
     return (task.inputs + task.gold)[: len(table.columns)] if gold else task.inputs
 
 
-class TableBatches:
+class TableBatches(SortedBatches):
     """`Batches` of a table's examples.
 
     Inputs are `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded to the batch's longest
@@ -148,40 +117,13 @@ class TableBatches:
     """
 
     def __init__(self, task: TrainableOnRows, examples: Examples, *, batch_size: int, seed: int, length: int | None = None):
-        self.task, self.examples, self.batch_size, self.seed, self.length = task, examples, batch_size, seed, length
-        self.per_epoch = math.ceil(len(examples) / batch_size)
-        self._per_chunk = max(8, WINDOW_ROWS // batch_size)  # batches that are sorted by length together
-        if not isinstance(seed, FormerSeed):
-            fit = int(WINDOW_BYTES / (batch_size * max(1.0, examples.bytes_each)))
-            self._per_chunk = max(1, min(self._per_chunk, fit))
-        self._chunks = math.ceil(self.per_epoch / self._per_chunk)
+        super().__init__(len(examples), batch_size=batch_size, seed=seed, bytes_each=examples.bytes_each)
+        self.task, self.examples, self.length = task, examples, length
 
-    @graphs.builds_dataset
-    def dataset(self, start: int) -> tf.data.Dataset:
-        return self._numbered(start).map(lambda _, *batch: batch).prefetch(16)
+    def name(self, position: int, epoch: int) -> str:
+        return self.examples.where(position, self.seed, epoch)
 
-    def where(self, step: int) -> str:
-        positions = next(iter(self._numbered(step)))[0].numpy()
-        epoch = step // self.per_epoch
-        first = ", ".join(self.examples.where(int(position), self.seed, epoch) for position in positions[:NAMED])
-        return first + (f" and {len(positions) - NAMED} more" if len(positions) > NAMED else "")
-
-    @graphs.builds_dataset
-    def _numbered(self, start: int) -> tf.data.Dataset:
-        """The batches with the positions of their examples in the epoch, int64 [batch], in front."""
-        epoch, step = divmod(start, self.per_epoch)
-        chunk, skipped = divmod(step, self._per_chunk)
-        chunks = tf.data.Dataset.range(epoch * self._chunks + chunk, np.iinfo(np.int64).max)
-        return chunks.flat_map(self._chunk).skip(skipped)
-
-    def _read(self, number: np.ndarray) -> list[np.ndarray]:
-        epoch, place = divmod(int(number), self._chunks)
-        size = self._per_chunk * self.batch_size
-        positions = np.arange(place * size, min((place + 1) * size, len(self.examples)))
-        columns, places, windows = self.examples.read(positions, self.seed, epoch)
-        return [positions, places, windows, *columns.values()]
-
-    def _chunk(self, number: tf.Tensor) -> tf.data.Dataset:
+    def load(self, number: tf.Tensor) -> Chunk:
         task, size, names = self.task, self.batch_size, self.examples.columns
         types = [tf.int64, tf.int32, tf.int32] + [tf.string] * len(names)
         positions, place, window, *columns = (
@@ -210,8 +152,7 @@ class TableBatches:
         count = -(-tf.size(order) // size)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
 
-        def batch(place: tf.Tensor) -> tuple[Any, ...]:
-            rows = order[place * size : (place + 1) * size]
+        def batch(rows: tf.Tensor) -> list[Any]:
             chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
             inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.nest.map_structure(lambda values: tf.gather(values, chosen), targets)
@@ -223,22 +164,27 @@ class TableBatches:
                 learnt.append(tf.ones(tf.shape(gold)[:1]))
             if self.length is not None:
                 learnt = self._fixed(*learnt)
-            return tf.gather(positions, rows), *learnt
+            return learnt
 
-        return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
+        return Chunk(positions, order, shuffled, batch)
+
+    def _read(self, number: np.ndarray) -> list[np.ndarray]:
+        epoch, _, positions = self.place(number)
+        columns, places, windows = self.examples.read(positions, self.seed, epoch)
+        return [positions, places, windows, *columns.values()]
 
     def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor) -> list[Any]:
-        """A batch with zero rows behind it up to `batch_size`, of `length` tokens."""
-
-        def pad(values: tf.Tensor, by_token: bool, value: int = 0) -> tf.Tensor:
-            shape = [self.batch_size, *([self.length] if by_token else []), *values.shape[1 + by_token :]]
-            edges = [[0, size - tf.shape(values)[axis]] for axis, size in enumerate(shape)]
-            return tf.ensure_shape(tf.pad(values, edges, constant_values=tf.cast(value, values.dtype)), shape)
-
+        """Pad a batch to `batch_size` rows of `length` tokens; the rows that are added weigh nothing."""
+        assert self.length is not None
+        matrix = [self.batch_size, self.length]
         ragged = len(weights.shape) == 2
-        ids = pad(inputs["token_ids"], True, self.task.tokenizer.pad_id)
-        others = {name: pad(values, True) for name, values in inputs.items()}
-        return [{**others, "token_ids": ids}, pad(gold, ragged, -1 if ragged else 0), pad(weights, ragged)]
+        targets = [*(matrix if ragged else matrix[:1]), *gold.shape[1 + ragged :]]
+        padding = {"token_ids": self.task.tokenizer.pad_id}
+        return [
+            {name: padded_to(values, matrix, padding.get(name, 0)) for name, values in inputs.items()},
+            padded_to(gold, targets, -1 if ragged else 0),
+            padded_to(weights, matrix if ragged else matrix[:1]),
+        ]
 
 
 @graphs.builds_dataset

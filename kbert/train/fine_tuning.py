@@ -18,7 +18,8 @@ from kbert.tasks import OPTIONS, fine_tuned, lengths, starting_head
 from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report
 from kbert.tasks.tables import read_tables
-from kbert.train.batches import Batches, TableBatches, raw_rows, training_examples
+from kbert.train.batches import TableBatches, raw_rows, training_examples
+from kbert.train.batching import Batches
 from kbert.train.run import dev_measure, evaluate, learn_first
 from kbert.train.session import Job, check_shape
 from kbert.train.strategies import Devices

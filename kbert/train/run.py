@@ -29,7 +29,8 @@ from kbert.progress import Progress
 from kbert.serving import Predictor, build_model, set_weights
 from kbert.tasks.base import Built, Stage, Storable, Task, Trainable, TrainableOnRows
 from kbert.tasks.reports import Report
-from kbert.train.batches import Batches, TableBatches, measured_rows, training_examples
+from kbert.train.batches import TableBatches, measured_rows, training_examples
+from kbert.train.batching import Batches
 from kbert.train.boards import Board, Curves
 from kbert.train.loss_watch import LossDiverged, LossWatch
 from kbert.train.objective import Objective, Sums

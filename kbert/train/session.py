@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kbert.model.encoder import Encoder
     from kbert.tasks.base import Built, Storable
     from kbert.tasks.reports import Report
-    from kbert.train.batches import Batches
+    from kbert.train.batching import Batches
     from kbert.train.strategies import Devices
 
 

@@ -18,7 +18,7 @@ from kbert import cluster, graphs
 from kbert.config import Strategy
 from kbert.errors import DataError, UsageError
 from kbert.interruption import Interrupted
-from kbert.train.batches import Batches
+from kbert.train.batching import Batches
 from kbert.train.worker_watch import WorkerWatch, lost
 
 log = logging.getLogger(__name__)
