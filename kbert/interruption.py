@@ -53,6 +53,11 @@ def handled(handler: Callable[[int], None], numbers: tuple[int, ...] = SIGNALS) 
             signal.signal(number, found)
 
 
+def _is_ours(handler: Any) -> bool:
+    """Whether a signal's handler is one of `handled`."""
+    return getattr(handler, "__module__", None) == __name__
+
+
 def raised(number: int) -> None:
     """Raise Interrupted wherever the program is; a handler."""
     raise Interrupted(number)
@@ -71,8 +76,13 @@ class Notes:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Record signals in a block."""
-        with handled(self._take):
+        """Record signals in a block: those that raise an error in this process anyway.
+
+        A program that uses kbert and is ended by SIGTERM, or that handles Ctrl-C in a way of its own, stays so.
+        """
+        handlers = ((number, signal.getsignal(number)) for number in SIGNALS)
+        raising = [n for n, found in handlers if found is signal.default_int_handler or _is_ours(found)]
+        with handled(self._take, tuple(raising)):
             yield
 
     def interruptible(self, call: Callable[[], T]) -> T | None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from tqdm import tqdm
+from tqdm.auto import tqdm  # a widget in a notebook
 
 T = TypeVar("T")
 EVERY = 30.0  # seconds between two lines

@@ -15,7 +15,7 @@ from test_pipeline import CONFIG
 
 from kbert.config import TrainConfig
 from kbert.errors import DataError, KbertError
-from kbert.interruption import Interrupted
+from kbert.interruption import Interrupted, handled, raised
 from kbert.model_dir import ModelDir
 from kbert.tasks import reports
 from kbert.tasks.base import Built
@@ -100,7 +100,8 @@ def run(path, figures=(), bad=None, stop=None, signals=None, measuring=None, **s
                 os.kill(os.getpid(), number)
 
         one.watch.add = added
-        one.fit()
+        with handled(raised, (signal.SIGTERM,)):  # as in a command
+            one.fit()
     elif stop is not None:
 
         def added(step, loss):
