@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
-from kbert.config import TRAINED_BY, SourceOverrides
+from kbert.config import TRAINED_BY
 from kbert.data.rows import Rows
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
+from kbert.source import SourceOverrides
 
 if TYPE_CHECKING:
     import numpy as np
