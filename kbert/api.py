@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
-from kbert.config import TRAINED_BY
+from kbert.config import TRAINED_BY, SourceOverrides
 from kbert.data.rows import Rows
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
-from kbert.source import SourceOverrides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +34,7 @@ class Model:
         path: its model directory.
         config: what it is: task, fields, labels, options, encoder.
 
-    Example:
+    Examples:
         >>> model = kbert.load("models/mine")
         >>> model.config.labels
         ('negative', 'positive')
@@ -70,7 +69,7 @@ class Model:
             DataError: a row is malformed, named as "row 17 of rows", or as FILE:LINE.
             UsageError: an argument is unknown or wrong.
 
-        Example:
+        Examples:
             >>> [answer["label"] for answer in model.predict(["a good film", "a dull plot"])]
             ['positive', 'negative']
         """
@@ -93,7 +92,7 @@ class Model:
             DataError: a row is malformed, named as "row 17 of data", or as FILE:LINE.
             UsageError: an argument is unknown or wrong, or the model is a pre-trained one.
 
-        Example:
+        Examples:
             >>> model.evaluate([("a good film", "positive"), ("a dull plot", "negative")])["accuracy"]
             1.0
         """
@@ -116,7 +115,7 @@ class Model:
             UsageError: the version exists.
             DataError: the directory cannot be written.
 
-        Example:
+        Examples:
             >>> model.export("savedmodels/mine").name
             '1'
         """
@@ -139,7 +138,7 @@ def load(model_dir: str | os.PathLike[str], *, n_best: int | None = None) -> Mod
         DataError: no model is there, it has no checkpoint yet, or a file of it is damaged.
         UsageError: `n_best` of a task that gives one answer.
 
-    Example:
+    Examples:
         >>> kbert.load("models/mine").predict(["a good film"])[0]["label"]
         'positive'
     """
@@ -167,7 +166,7 @@ def train(*, task: str | None = None, **arguments: Any) -> Model:
         DataError: a row is malformed, named as "row 17 of train_data", or as FILE:LINE; or a checkpoint is.
         KbertError: the loss diverged, or memory is used up.
 
-    Example:
+    Examples:
         >>> rows = [("a good film", "positive"), ("a dull plot", "negative")]
         >>> model = kbert.train(init="bert_base_en", train_data="train.tsv", dev_data=rows, freeze_layers=1, epochs=1,
         ...                     max_length=32, model_dir="models/new")
@@ -204,7 +203,7 @@ def encode(init: "str | os.PathLike[str] | Model", texts: Any, **arguments: Any)
         UsageError: an argument is unknown, or does not go with the others.
         DataError: the checkpoint or a row is malformed.
 
-    Example:
+    Examples:
         >>> kbert.encode("bert_base_en", ["a good film", "a dull plot"], pooling="cls").shape
         (2, ...)
     """

@@ -15,7 +15,6 @@ from kbert.data import tokenizer as tokenizers
 from kbert.errors import UsageError
 from kbert.model import encoder as encoders
 from kbert.model.chunks import padded
-from kbert.settings import from_json, to_json
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -32,7 +31,7 @@ class Encoder(encoders.Encoder):
             stays float32.
         name: of the layer.
 
-    Example:
+    Examples:
         >>> encoder = kbert.Encoder.from_checkpoint("bert_base_en", freeze_layers=1)
         >>> inputs = encoder.inputs()
         >>> scores = keras.layers.Dense(2)(encoder(inputs)[:, 0])
@@ -88,7 +87,7 @@ class Encoder(encoders.Encoder):
     def get_config(self) -> dict[str, Any]:
         """The arguments that `from_config` makes the same layer of, without its weights."""
         return {
-            "config": to_json(self.config),
+            "config": config.to_json(self.config),
             "dtype": keras.dtype_policies.serialize(self.policy),
             "name": self.name,
             "freeze_layers": self.num_frozen,
@@ -99,7 +98,7 @@ class Encoder(encoders.Encoder):
     @classmethod
     def from_config(cls, settings: dict[str, Any]) -> "Encoder":
         """The layer that `get_config` described, with random weights."""
-        shape = from_json(config.EncoderConfig, settings["config"], "config")
+        shape = config.from_json(config.EncoderConfig, settings["config"], "config")
         self = cls(shape, keras.dtype_policies.deserialize(settings["dtype"]), settings["name"])
         self.freeze_lower(settings["freeze_layers"], settings["freeze_embeddings"])
         if not settings["trainable"]:
@@ -110,7 +109,7 @@ class Encoder(encoders.Encoder):
 class Tokenizer(tokenizers.Tokenizer):
     """A checkpoint's vocabulary and BERT's rules: strings into an encoder's inputs, eagerly, in `tf.data`, in a served graph.
 
-    Example:
+    Examples:
         >>> tokenizer = kbert.Tokenizer.from_checkpoint("bert_base_en")
         >>> tokenizer(["a good film", "dull"], max_length=32)["token_ids"].shape
         TensorShape([2, 5])

@@ -1,16 +1,18 @@
 """The READMEs and the pages of docs/ are alike in English and Chinese, and what they name exists."""
 
 import ast
-import importlib
 import inspect
+import operator
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, tool
 
-from kbert import flags
-from kbert.__main__ import main as kbert
+import kbert
+from kbert import finetune, flags, keywords, pretrain
+from kbert.__main__ import main
 from kbert.tasks import OPTIONS
 
 site = tool("docs_site")
@@ -21,7 +23,7 @@ every_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
 
 def blocks(text: str, language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if kind == language]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -50,23 +52,34 @@ def test_commands_have_all_flags_that_they_need(text, monkeypatch):
     monkeypatch.setattr(flags, "main", parsed)
     for block in blocks(text):
         for command, rest in re.findall(r"(?:python -m kbert\.|^(?:\$ )?kbert )(\w+) (.*)", block.replace("\\\n", " "), re.MULTILINE):
-            assert command == "ask" or kbert([command, *shlex.split(rest)]) == 0, rest
+            assert command == "ask" or main([command, *shlex.split(rest)]) == 0, rest
 
 
 @every_text
 def test_python_calls_what_kbert_has(text):
     for block in blocks(text, "python"):
-        tree = ast.parse(block)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "kbert":
-                for name in node.names:
-                    found = getattr(importlib.import_module(node.module), name.name, None)
-                    assert found or importlib.import_module(f"{node.module}.{name.name}")
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("kbert."):
-                function = importlib.import_module("kbert")
-                for name in ast.unparse(node.func).split(".")[1:]:
-                    function = getattr(function, name)
-                inspect.signature(function).bind(*node.args, **{keyword.arg: keyword.value for keyword in node.keywords})
+        for node in ast.walk(ast.parse(block)):
+            if not isinstance(node, ast.Call) or not re.fullmatch(r"kbert(\.\w+)+", ast.unparse(node.func)):
+                continue
+            function = operator.attrgetter(ast.unparse(node.func).removeprefix("kbert."))(kbert)
+            arguments = {word.arg: ast.literal_eval(word.value) if isinstance(word.value, ast.Constant) else "x" for word in node.keywords}
+            if function is kbert.train:
+                task = arguments.pop("task", "classify")
+                assert keywords.instances(lambda _: pretrain.GROUPS, arguments) if task == "pretrain" else keywords.instances(finetune.groups, {"task": task, **arguments}, takes_task=True)
+            else:
+                inspect.signature(function).bind(*node.args, **arguments)
+
+
+def test_python_runs(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "dev", "test"):
+        Path(f"{name}.tsv").write_text("text\tlabel\n" + "the good film\tpositive\nthe bad plot\tnegative\n" * 4)
+    code = "\n".join(blocks(TEXTS["README.md"] + TEXTS["docs/api.md"], "python"))  # the second kbert.train finds the first's run
+    tiny = {"bert_base_zh": str(checkpoint), "freeze_layers=8": "freeze_layers=1", "max_length=128": "max_length=32"}
+    for real, small in (tiny | {"model_dir=": "epochs=1, max_length=32, model_dir="}).items():
+        code = code.replace(real, small)
+    exec(code, {})
+    assert Path("savedmodels/mine/2/saved_model.pb").exists()
 
 
 @every_text
@@ -123,7 +136,7 @@ def test_flags_of_every_command_are_on_the_page_of_flags():
         assert heading in page
     shared, match = page.split("### --task=")[0], page.split("### --task=match")[1].split("\n## ")[0]
     assert "| `--freeze_layers=N` | Encoder layers to freeze" in shared and "--freeze_layers" not in match
-    assert r"`--scorer=cross\|dual`" in match and "--scorer" not in shared
+    assert "`--scorer=cross|dual`" in match and "--scorer" not in shared
     assert site.on_page_markdown("[seite](tasks/tag.zh-CN.md#x)") == "[seite](tasks/tag.md#x)"
 
 

@@ -50,6 +50,6 @@ def help_of(command: str, *arguments: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
-    # A bar would end the cell.
-    cells = ((flag.replace("|", r"\|"), text.replace("|", r"\|")) for flag, text in rows)
+    # A bar would end the cell, but not within code.
+    cells = ((flag, text.replace("|", r"\|")) for flag, text in rows)
     return "\n".join(["| Flag | |", "|---|---|", *(f"| `{flag}` | {text} |" for flag, text in cells)])

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kbert.config import ExampleFlags
-from kbert.settings import flag
+from kbert.config import ExampleFlags, flag
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kbert import config
 from kbert.config import ModelConfig, RunConfig
-from kbert.settings import changed, from_json, to_json
 from kbert.tasks import RECORDED
 from kbert.tasks.reports import Report
 
@@ -34,7 +34,7 @@ class Board:
         """
         from tensorboard.plugins.hparams import api as hp
 
-        values = _flat({**to_json(train), **to_json(model)})
+        values = _flat({**config.to_json(train), **config.to_json(model)})
         given = _given(model, train)
         columns = sorted(values, key=lambda column: column not in given)
         with self._writer.as_default():
@@ -124,9 +124,9 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
 def _given(model: ModelConfig, train: RunConfig) -> set[str]:
     """Return the flags, by the names that `_flat` returns, whose values are not the defaults."""
     options = RECORDED[model.task]
-    given = changed(train, getattr(options, "DEFAULTS", {})) | changed(model, getattr(options, "DEFAULTS", {}))
-    chosen = from_json(options, model.options, "options")
-    return given | {f"options.{name}" for name in changed(chosen)}
+    given = config.changed(train, getattr(options, "DEFAULTS", {})) | config.changed(model, getattr(options, "DEFAULTS", {}))
+    chosen = config.from_json(options, model.options, "options")
+    return given | {f"options.{name}" for name in config.changed(chosen)}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,13 +8,12 @@ from typing import Any
 import keras
 
 from kbert import checkpoints
-from kbert.config import ModelConfig, ModelFlags, TrainConfig
+from kbert.config import ModelConfig, ModelFlags, TrainConfig, to_json
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
 from kbert.serving import load
-from kbert.settings import to_json
 from kbert.tasks import OPTIONS, fine_tuned, lengths, starting_head
 from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report

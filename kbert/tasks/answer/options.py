@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kbert.config import NO_LABELS, Labels
+from kbert.config import NO_LABELS, Labels, flag
 from kbert.errors import UsageError
-from kbert.settings import flag
 
 
 @dataclass(frozen=True, kw_only=True)

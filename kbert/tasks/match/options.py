@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kbert.config import Labels
-from kbert.settings import flag
+from kbert.config import Labels, flag
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import Labels
+from kbert.config import Labels, flag
 from kbert.data.schemes import Scheme
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
-from kbert.settings import flag
 
 
 @dataclass(frozen=True, kw_only=True)
