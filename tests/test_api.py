@@ -267,7 +267,7 @@ def test_training_errors(arguments, kind, message, checkpoint, tmp_path):
 
 def test_errors_of_a_loaded_model(model, tmp_path):
     for call, kind, message in (
-        (lambda: kbert.load(tmp_path), kbert.DataError, rf"^model_dir={tmp_path}: no kbert model"),
+        (lambda: kbert.load(tmp_path), kbert.DataError, rf"^model_dir={tmp_path}: not a kbert model"),
         (lambda: kbert.load(model.path, n_best=3), kbert.UsageError, "^n_best=3: task=classify has one answer a row$"),
         (lambda: model.predict([("a", "b")]), kbert.DataError, r"^row 1 of rows: 2 values, expected 1 \(text\)$"),
         (lambda: model.predict(["a"], text_columns=["a", "b"]), kbert.UsageError, "^text_columns=a,b: the model reads 1"),
