@@ -70,7 +70,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
     from kbert.data.table import open_table
     from kbert.tasks import fine_tuned
     from kbert.tasks.lengths import CutRows
-    from kbert.train import run as training
+    from kbert.train.run import evaluate
 
     source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
@@ -94,7 +94,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
     audit.finish()
     loaded = predictor()
     cut = CutRows(loaded.task)
-    report = training.evaluate(loaded, table, "evaluating", also=cut)
+    report = evaluate(loaded, table, "evaluating", also=cut)
     if cut.cut:
         log.info("%s: %s", data, cut)
     for warning in report.warnings():

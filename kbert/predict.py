@@ -123,7 +123,7 @@ def answers(
     from kbert.data.table import open_table
     from kbert.tasks import fine_tuned
     from kbert.tasks.lengths import CutRows
-    from kbert.train import batches as pipeline
+    from kbert.train.batches import raw_rows
 
     ids = (id_column,) if id_column else ()
     columns = (*source.text_columns, *ids)
@@ -132,7 +132,7 @@ def answers(
     loaded = predictor()
     row, cut = 1, CutRows(loaded.task)
     with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=quiet) as bar:
-        for raw in pipeline.raw_rows(loaded.task, table, gold=False, others=("id",) if ids else ()):
+        for raw in raw_rows(loaded.task, table, gold=False, others=("id",) if ids else ()):
             done = row
             for line in _answered(loaded, raw, row, cut):
                 yield line

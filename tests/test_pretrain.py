@@ -304,7 +304,7 @@ class TestPhases:
         assert "masked LM, sentence order" in checkpoints.summary(found)
         for form in ("hugging_face", "google"):
             notices = checkpoints.write_checkpoint(found, str(tmp_path / form), form, approximate_gelu=True)
-            assert "left out: sentence order; BERT has no such head" in notices
+            assert "omitted: sentence order; BERT has no such head" in notices
         assert json.loads((tmp_path / "hugging_face" / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
         assert not any("sop" in name for name, _ in tf.train.list_variables(str(tmp_path / "google" / "bert_model.ckpt")))
 
