@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
-from kbert.config import TRAINED_BY, SourceOverrides
+from kbert.config import SourceOverrides
 from kbert.data.rows import Rows
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
+from kbert.tasks import OPTIONS, RECORDED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,7 +177,7 @@ def train(*, task: str | None = None, **arguments: Any) -> Model:
     """
     sources = {name: keywords.source(name, arguments[name]) for name in SOURCES if name in arguments}
     with keywords.errors_in_python(*sources.values()):
-        if task in TRAINED_BY:
+        if task in RECORDED.keys() - OPTIONS.keys():
             for name, value in sources.items():
                 if isinstance(value, Rows):
                     raise UsageError(f"{name}: task={task} reads files of text, found {type(value.values).__name__}")

@@ -427,10 +427,6 @@ class PretrainConfig(RunConfig, ExampleFlags):
     skip_damaged_shards: bool = flag(False, help="Skip shards that are damaged or truncated, and list them.")
 
 
-# Tasks that are trained in another way than by `kbert.finetune`.
-TRAINED_BY: dict[str, type] = {"pretrain": PretrainConfig}
-
-
 def to_json(value: Any) -> Any:
     """A dataclass as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(value)))

@@ -119,23 +119,24 @@ def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFla
 def _own_settings(init: str, checkpoint: "Checkpoint") -> "SentenceSettings | None":
     """How the directory makes vectors by itself: as sentence-transformers, or as a model of two vectors; None: it does not."""
     from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
-    from kbert.model_dir import ModelDir
+    from kbert.model_dir import ModelDir, directory_of
+    from kbert.tasks import options_of
 
     path = Path(init).expanduser()
-    directory = ModelDir(path.resolve().parent.parent if (path / "checkpoint.json").exists() else path)
+    directory = ModelDir(directory_of(path) or path)
     if not directory.exists():
         return read_sentence_settings(init, lowercase=checkpoint.text.lowercase)
     model = directory.read_config()[0]
-    if model.task != "match" or model.options["scorer"] != "dual":
+    vector = options_of(model).text_vector()
+    if vector is None:
         return None
-    if model.options["long_text"] != "head":
+    if vector.long_text != "head":
         log.warning(
             "--init=%s was trained with --long_text=%s; here of long texts the beginning is read",
             init,
-            model.options["long_text"],
+            vector.long_text,
         )
-    pooling = model.options["pooling"]
-    return SentenceSettings(("mean" if pooling == "auto" else pooling,), True, model.max_length)
+    return SentenceSettings((vector.pooling,), True, model.max_length)
 
 
 def _sentences(

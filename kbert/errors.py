@@ -7,6 +7,7 @@ OUT_OF_MEMORY = (
     "or train in --precision=bfloat16"
 )
 
+
 class KbertError(Exception):
     """Base class of errors whose text is meant for the user."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbert import flags
 from kbert.config import ModelFlags, RunFlags, TrainConfig
-from kbert.tasks import OPTIONS
+from kbert.tasks import DEFAULT, OPTIONS
 from kbert.train import session
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ finished, it continues when --epochs was raised.
 
 def groups(task: str | None) -> tuple[type, ...]:
     """Return the dataclasses that the flags of a task fill."""
-    return (RunFlags, TrainConfig, ModelFlags, OPTIONS[task or "classify"])
+    return (RunFlags, TrainConfig, ModelFlags, OPTIONS[task or DEFAULT])
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.finetune") -> int:

@@ -165,9 +165,9 @@ def _task(arguments: Sequence[str]) -> str:
 
 
 def _define_task(values: absl_flags.FlagValues) -> None:
-    from kbert.tasks import OPTIONS
+    from kbert.tasks import DEFAULT, OPTIONS
 
-    absl_flags.DEFINE_enum("task", "classify", list(OPTIONS), "What to train.", flag_values=values)
+    absl_flags.DEFINE_enum("task", DEFAULT, list(OPTIONS), "What to train.", flag_values=values)
 
 
 def specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
@@ -236,9 +236,9 @@ def _help(program: str, about: str, classes: Sequence[type], takes_task: bool, d
     lines = [f"usage: {program} [--flagfile=FILE] [--flag=value ...]", "", about.strip(), "", "flags:"]
     rows: list[tuple[str, str]] = []
     if takes_task:
-        from kbert.tasks import OPTIONS
+        from kbert.tasks import DEFAULT, OPTIONS
 
-        rows.append((f"--task={'|'.join(OPTIONS)}", "What to train. Default: classify."))
+        rows.append((f"--task={'|'.join(OPTIONS)}", f"What to train. Default: {DEFAULT}."))
     for cls in classes:
         for spec, hint in specs(cls):
             rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec, defaults)}"))

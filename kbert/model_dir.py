@@ -37,11 +37,11 @@ from kbert.errors import DataError, UsageError
 from kbert.files import write_json, write_text
 from kbert.lock import Held, Lock
 from kbert.permutation import ORDER
-from kbert.tasks import OPTIONS
-from kbert.tasks.pretrain.options import PretrainOptions
+from kbert.tasks import RECORDED
 
 log = logging.getLogger(__name__)
 
+WEIGHTS, STATE, FIGURES = "weights.safetensors", "state.safetensors", "checkpoint.json"  # the files of a checkpoint
 STAGES = "stages"
 WRITING = ".writing-"  # name prefix of folders that are not complete yet, or no longer
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
@@ -108,18 +108,26 @@ class Saved(Figures):
 
     path: Path
 
+    @property
+    def weights_file(self) -> Path:
+        return self.path / WEIGHTS
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / STATE
+
     def weights(self) -> dict[str, np.ndarray]:
         """Read weight arrays by variable path."""
-        return _load(self.path / "weights.safetensors")
+        return _load(self.weights_file)
 
     def state(self) -> dict[str, np.ndarray]:
         """Read optimizer, seed and other arrays, as named by `kbert.train.run`."""
-        return _load(self.path / "state.safetensors")
+        return _load(self.state_file)
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
         """Open the checkpoint in a folder, reading only checkpoint.json; raise DataError if that is damaged."""
-        where = path / "checkpoint.json"
+        where = path / FIGURES
         return cls(path=path, **vars(config.from_json(Figures, config.read_json(where), str(where))))
 
 
@@ -248,7 +256,7 @@ class ModelDir:
         """
         model, vocabulary = self.read_config()[0], self.vocabulary()
         recorded.check_marks(saved.marks, model, vocabulary, self.path, saved.path)
-        recorded.check_calibration(saved.marks, saved.calibration, saved.path / "checkpoint.json")
+        recorded.check_calibration(saved.marks, saved.calibration, saved.path / FIGURES)
         rows = model.encoder.vocabulary_size
         if len(vocabulary) > rows:
             raise DataError(f"{self.path / 'vocab.txt'}: {len(vocabulary):,} tokens, but the model has {rows:,} embeddings")
@@ -280,7 +288,7 @@ class ModelDir:
         ways_out = "use --overwrite to start over, or another --model_dir"
         if was_model.task != model.task:
             raise UsageError(f"--model_dir={self.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")
-        kind = OPTIONS.get(model.task, PretrainOptions)
+        kind = RECORDED[model.task]
         since = {f.name: f.default for f in dataclasses.fields(kind)}  # values of options that did not exist then
         missing = since.keys() - was_model.options.keys()
         was_model = dataclasses.replace(was_model, options={**since, **was_model.options})
@@ -343,7 +351,7 @@ class ModelDir:
         for path in sorted((self.path / "checkpoints").glob("step-*")):
             try:
                 Saved.read(path)
-                for name in ("weights.safetensors", "state.safetensors"):
+                for name in (WEIGHTS, STATE):
                     _check(path / name)
                 whole = True
             except DataError as error:
@@ -405,11 +413,11 @@ class ModelDir:
             new = Path(tempfile.mkdtemp(prefix=WRITING, dir=parent))
             try:
                 new.chmod(0o755)
-                save_file(weights, new / "weights.safetensors")
-                save_file(state, new / "state.safetensors")
+                save_file(weights, new / WEIGHTS)
+                save_file(state, new / STATE)
                 self._write_figures(new, figures)
                 for file in new.glob("*.safetensors"):
-                    file.chmod((new / "checkpoint.json").stat().st_mode & 0o777)  # safetensors allows the owner only
+                    file.chmod((new / FIGURES).stat().st_mode & 0o777)  # safetensors allows the owner only
                 for path in (*new.iterdir(), new):  # flush to disk before older ones are dropped
                     _synced(path)
                 os.rename(new, place)
@@ -428,7 +436,7 @@ class ModelDir:
 
     def _write_figures(self, path: Path, figures: Figures) -> None:
         marks = {**self._marks, **recorded.calibration_mark(figures.calibration)} if self._marks else {}
-        write_json(path / "checkpoint.json", to_json(dataclasses.replace(figures, marks=marks)))
+        write_json(path / FIGURES, to_json(dataclasses.replace(figures, marks=marks)))
 
     def drop(self, keep: int) -> None:
         """Delete the checkpoints that are neither best nor among the `keep` newest."""
@@ -461,6 +469,11 @@ class ModelDir:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / "metrics.json", metrics)
+
+
+def directory_of(checkpoint: Path) -> Path | None:
+    """Return the model directory that a checkpoint's folder is in; None where the path is not such a folder."""
+    return checkpoint.resolve().parent.parent if (checkpoint / FIGURES).exists() else None
 
 
 def _synced(path: Path) -> None:

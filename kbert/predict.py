@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import N_BEST_HELP, SOURCE_HELP, TRAINED_BY, ModelConfig, Recorded, SourceConfig, SourceOverrides, flag
+from kbert.config import N_BEST_HELP, SOURCE_HELP, ModelConfig, Recorded, SourceConfig, SourceOverrides, flag
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
@@ -121,13 +121,13 @@ def answers(
 
     runtime.start()
     from kbert.data.table import open_table
-    from kbert.tasks import fine_tuned
+    from kbert.tasks import OPTIONS, fine_tuned
     from kbert.tasks.lengths import CutRows
     from kbert.train.batches import raw_rows
 
     ids = (id_column,) if id_column else ()
     columns = (*source.text_columns, *ids)
-    tokens = None if model.task in TRAINED_BY else fine_tuned(model.task).tokens(model.options)
+    tokens = None if model.task not in OPTIONS else fine_tuned(model.task).tokens(model.options)
     table = open_table(rows, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
     loaded = predictor()
     row, cut = 1, CutRows(loaded.task)

@@ -16,7 +16,7 @@ from typing import Any
 
 import kbert
 from kbert import config
-from kbert.config import TRAINED_BY, ModelConfig, PretrainConfig, RunConfig, TrainConfig
+from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.files import write_json
 from kbert.tasks import RECORDED
@@ -52,7 +52,7 @@ def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
         raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
     model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
     _check(model, f"{path}: model")
-    train = config.from_json(TRAINED_BY.get(model.task, TrainConfig), document.get("train"), f"{path}: train")
+    train = config.from_json(RECORDED[model.task].TRAINED_BY, document.get("train"), f"{path}: train")
     return model, train
 
 
@@ -71,9 +71,10 @@ def _check(model: ModelConfig, where: str) -> None:
             f"{where}: encoder: num_heads: expected a number that divides hidden_dim, {encoder.hidden_dim}, "
             f"found {encoder.num_heads}"
         )
-    if len(model.fields) > encoder.num_segments:
+    segments = options.segments(model.fields)
+    if segments > encoder.num_segments:
         raise DataError(
-            f"{where}: encoder: num_segments: expected at least {len(model.fields)} for fields {json.dumps(model.fields)}, "
+            f"{where}: encoder: num_segments: expected at least {segments} for fields {json.dumps(model.fields)}, "
             f"found {encoder.num_segments}"
         )
     if model.max_length > encoder.max_sequence_length:

@@ -170,7 +170,7 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
     task_type = task_class(model_config.task)
     task, _, built = build_model(task_type, model_config, vocabulary, model_config.serving_precision)
     task.calibrate(saved.calibration)
-    set_weights(built.model, weights, str(saved.path / "weights.safetensors"))
+    set_weights(built.model, weights, str(saved.weights_file))
     return Predictor(task, built.served)
 
 

@@ -56,7 +56,9 @@ except AttributeError as error:
 
 
 def test_keras_on_another_backend_is_an_error(environment):
-    program = "import sys, types; sys.modules['keras'] = types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: 'jax'))\n"
+    program = (
+        "import sys, types; sys.modules['keras'] = types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: 'jax'))\n"
+    )
     program += "import kbert\ntry:\n    kbert.Encoder\nexcept kbert.UsageError as error:\n    print(error)"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout == "Keras runs on jax, kbert on TensorFlow; set KERAS_BACKEND=tensorflow before Keras is imported\n"
@@ -79,7 +81,9 @@ def test_a_loaded_model_predicts_measures_and_exports_as_the_commands_do(model, 
 
     path = model.export(tmp_path / "served")
     served = tf.saved_model.load(path).signatures["serving_default"](text=tf.constant(texts))
-    assert path.name == "1" and [label.decode() for label in served["label"].numpy()] == [a["label"] for a in model.predict(texts)]
+    assert path.name == "1" and [label.decode() for label in served["label"].numpy()] == [
+        a["label"] for a in model.predict(texts)
+    ]
     with pytest.raises(kbert.UsageError, match=r"^version=1: .*1 exists"):
         model.export(tmp_path / "served", version=1)
     assert repr(model) == f"kbert.load('{trained}')  # task=classify"
@@ -200,7 +204,19 @@ COLUMNS = {name: [row[name] for row in DICTS] for name in ("text", "label")}
         tf.data.Dataset.from_tensor_slices(({"text": COLUMNS["text"]}, COLUMNS["label"])),
         HuggingFace(),
     ],
-    ids=["dicts", "tuples", "lists", "array", "generator", "pandas", "categories", "tf dicts", "tf tuples", "tf features", "hf"],
+    ids=[
+        "dicts",
+        "tuples",
+        "lists",
+        "array",
+        "generator",
+        "pandas",
+        "categories",
+        "tf dicts",
+        "tf tuples",
+        "tf features",
+        "hf",
+    ],
 )
 def test_every_kind_of_rows(rows):
     table = open_table(Rows("train_data", rows), SourceConfig(), ("text", "label"), keyed_by=1)
@@ -222,7 +238,9 @@ def test_values_within_rows():
 
     assert spooled(Tagged(), ["tags"]) == '{"tags": ["O", "B-PER"]}\n'
     row = (b"a", np.float32(0.5), np.array(["x"], object), {"k": (1, True)}, None, pd.NA, object())
-    assert spooled([row], "abcdefg") == '{"a": "a", "b": 0.5, "c": ["x"], "d": {"k": [1, true]}, "e": null, "f": NaN, "g": null}\n'
+    assert (
+        spooled([row], "abcdefg") == '{"a": "a", "b": 0.5, "c": ["x"], "d": {"k": [1, true]}, "e": null, "f": NaN, "g": null}\n'
+    )
     assert spooled(["\ud800"], ["text"]) == '{"text": "\\ud800"}\n'  # half a character, as JSON spells it
     named = open_table(Rows("data", [("x", "y")]), SourceConfig(columns=("label", "text")), ("text", "label"), keyed_by=1)
     assert named.read([0])["text"][0] == b"y"
@@ -234,7 +252,11 @@ def test_values_within_rows():
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"train_data": [("a", "x"), ("b", "y"), ("c",)]}, "DataError", r"^row 3 of train_data: 1 value, expected 2 \(text, label\)$"),
+        (
+            {"train_data": [("a", "x"), ("b", "y"), ("c",)]},
+            "DataError",
+            r"^row 3 of train_data: 1 value, expected 2 \(text, label\)$",
+        ),
         ({"train_data": [("a", "x"), ("b", "")]}, "DataError", "^row 2 of train_data: "),
         ({"train_data": [{"words": "a"}]}, "DataError", r"^row 1 of train_data: no key 'text'; the object has: words$"),
         ({"train_data": [("a", 1j)]}, "DataError", r"^row 1 of train_data: expected a string or a number, found complex"),
@@ -243,9 +265,17 @@ def test_values_within_rows():
         ({"train_data": [], "dev_fraction": 0.5}, "DataError", "^train_data: no rows$"),
         ({"train_data": reviews(9), "dev_data": [("a", "neutral")]}, "DataError", "^row 1 of dev_data: label 'neutral'"),
         ({"train_data": "a good film"}, "DataError", "^a good film: no such file; a string names a file, rows and texts are "),
-        ({"train_data": {"text": ["a"]}}, "UsageError", r"^train_data: expected rows, for example a list of dicts, found one dict"),
+        (
+            {"train_data": {"text": ["a"]}},
+            "UsageError",
+            r"^train_data: expected rows, for example a list of dicts, found one dict",
+        ),
         ({"train_data": 3}, "UsageError", "^train_data: expected the name of a file, or rows, found int$"),
-        ({"freeze_layer": 3}, "UsageError", r"^unknown argument freeze_layer of task=classify \(did you mean freeze_layers\?\)$"),
+        (
+            {"freeze_layer": 3},
+            "UsageError",
+            r"^unknown argument freeze_layer of task=classify \(did you mean freeze_layers\?\)$",
+        ),
         ({"freeze_layer": None}, "UsageError", r"^unknown argument freeze_layer \(did you mean freeze_layers\?\)$"),
         ({"freeze_layers": -1}, "UsageError", "^freeze_layers=-1: -1 is not a non-negative integer$"),
         ({"freeze_layers": 3, "train_data": reviews(9)}, "UsageError", "^freeze_layers=3: the checkpoint has 2 layers"),

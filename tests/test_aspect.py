@@ -246,9 +246,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     arguments = flags(checkpoint, wide, tmp_path / "m", **{**sources, **settings})
     assert finetune.main(arguments) == 0
     said = capsys.readouterr()
-    assert (
-        "--filter=lexical ignores --filter_threshold, --filter_units, --filter_dropout" in said.err and "ignores" in said.err
-    )
+    assert "--filter=lexical ignores --filter_threshold, --filter_units, --filter_dropout" in said.err and "ignores" in said.err
     assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
     assert "240 rows are read" not in said.err and len(open_table_of(tmp_path / "train.jsonl").deduplicated()) == 240
     assert "of 'film_music' the first 6 tokens are read, a quarter of --max_length" in said.err
@@ -360,4 +358,4 @@ def test_a_checkpoint_of_one_segment(tmp_path, wide, capsys):
     tensors["embeddings.token_type_embeddings.weight"] = tensors["embeddings.token_type_embeddings.weight"][:1]
     one = write_hugging_face(tmp_path / "one", tensors, {"type_vocab_size": 1})
     assert finetune.main(flags(one, wide, tmp_path / "m")) == 2
-    assert "the checkpoint has one segment, but a text and an aspect need two" in capsys.readouterr().err
+    assert "--task=aspect: the checkpoint knows 1 segment, the task needs 2" in capsys.readouterr().err

@@ -284,7 +284,11 @@ QUERY = "encoder.layer.1.attention.self.query.weight"
         (None, {"hidden_act": ["gelu"]}, "hidden_act is ['gelu']; kbert supports gelu"),
         (None, {"vocab_size": len(VOCABULARY) + 1}, "embeddings; is the file cut short?"),
         ({**without(), QUERY: np.zeros((16, 16), np.int8)}, {}, f"tensor '{QUERY}' holds I8 values, expected floating-point"),
-        ({**without(), QUERY: np.full((16, 16), np.nan, np.float32)}, {}, f"tensor '{QUERY}' contains values that are not finite"),
+        (
+            {**without(), QUERY: np.full((16, 16), np.nan, np.float32)},
+            {},
+            f"tensor '{QUERY}' contains values that are not finite",
+        ),
         ({**without(), f"bert.{QUERY}": np.zeros((16, 16), np.float32)}, {}, "is the same weight as"),
         (without("pooler.dense.bias"), {}, "tensor 'pooler.dense.bias' is missing"),
         ({**without(), **part("cls.predictions.bias")}, {}, "tensor 'cls.predictions.transform.dense.weight' is missing"),

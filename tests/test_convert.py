@@ -175,7 +175,10 @@ def test_a_classifier_over_the_mean_is_refused_by_name(trained, tmp_path, capsys
     for form in ("hugging_face", "google"):
         assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu") == 2
         err = capsys.readouterr().err
-        assert "classifier reads --pooling=mean, but in this form it reads the pooler; --encoder_only writes the encoder only" in err
+        assert (
+            "classifier reads --pooling=mean, but in this form it reads the pooler; --encoder_only writes the encoder only"
+            in err
+        )
         assert not (tmp_path / form).exists()
         assert convert(tmp_path / "m", tmp_path / form, form, "--approximate_gelu", "--encoder_only") == 0
         assert "note: omitted: classifier\n" in capsys.readouterr().err

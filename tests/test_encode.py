@@ -163,7 +163,9 @@ def test_settings_of_sentence_transformers(sentence_transformers, tmp_path):
     both = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}
     assert written(pooling=both) == SentenceSettings(("cls", "mean"), True, None)
     for pooling in ({"pooling_mode_lasttoken": True}, {"pooling_mode": "weightedmean"}, {"pooling_mode": 3}):
-        with pytest.raises(DataError, match=r"1_Pooling/config.json: the pooling is .*; kbert supports cls, mean, max; --pooling"):
+        with pytest.raises(
+            DataError, match=r"1_Pooling/config.json: the pooling is .*; kbert supports cls, mean, max; --pooling"
+        ):
             written(pooling=pooling)
     for name, text, message in [
         ("modules", "{}", "modules.json: expected a list of modules"),

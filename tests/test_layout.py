@@ -10,12 +10,14 @@ import pytest
 from conftest import ROOT
 
 from kbert.__main__ import COMMANDS
+from kbert.model_dir import FIGURES, STATE, WEIGHTS
+from kbert.tasks import RECORDED
 
 # Lowest first: a file imports from rows above its own, or from its own. The longest pattern that fits a module counts.
 ROWS = {
     "basics": ["kbert", "kbert.*"],  # what has no other room
     "data": ["kbert.data.*"],
-    "options": ["kbert.tasks", "kbert.tasks.*.options"],
+    "options": ["kbert.tasks", "kbert.tasks.options", "kbert.tasks.*.options"],
     "settings": ["kbert.recorded", "kbert.model_dir", "kbert.flags", "kbert.keywords"],
     "model": ["kbert.model.*"],
     "checkpoints": ["kbert.checkpoints.*"],
@@ -111,10 +113,33 @@ def test_only_flags_imports_absl_flags():
     assert [n for n in users if "absl.flags" in FILES[n].read_text() or "from absl" in FILES[n].read_text()] == []
 
 
+def known_of_tasks(source: str) -> list[str]:
+    """What a file says of one task: its name, in whatever form, or the key of an option in a model's JSON."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and node.value in RECORDED:
+            found.append(node.value)
+        keyed = isinstance(node, ast.Subscript) and node.value
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            keyed = node.func.value
+        # The head of a foreign checkpoint has options of its own.
+        if keyed and ast.unparse(keyed).endswith(".options") and not ast.unparse(keyed).endswith("head.options"):
+            found.append(ast.unparse(node))
+    return found
+
+
 def test_no_task_is_known_by_name_outside_tasks():
+    for source in ('x == "tag"', 'x != "tag"', 'x in ("tag",)', '{"tag": 1}', 'model.options["loss"]', 'm.options.get("loss")'):
+        assert known_of_tasks(source)
     for name, path in FILES.items():
-        if not name.startswith("kbert.tasks"):
-            assert not [line for line in path.read_text(encoding="utf-8").splitlines() if 'task == "' in line], name
+        if not name.startswith("kbert.tasks") and name != "kbert.__main__":  # which has a command `pretrain`
+            assert not known_of_tasks(path.read_text(encoding="utf-8")), name
+
+
+def test_the_files_of_a_checkpoint_are_named_in_one_place():
+    for name, path in FILES.items():
+        constants = {n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant)}
+        assert name == "kbert.model_dir" or not constants & {WEIGHTS, STATE, FIGURES}, name
 
 
 def test_what_commands_import_before_their_flags_are_parsed_is_light(environment):

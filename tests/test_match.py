@@ -359,7 +359,10 @@ def test_dual_from_pairs_to_a_fresh_process(checkpoint, matched, tmp_path, capfd
     pair = "\t".join(rows[0][name] for name in ("title", "text"))
     assert asked(pair)["score"] == pytest.approx(rows[0]["score"], abs=1e-5), "the title comes first"
     assert len(asked("--signature=encode", rows[0]["text"])["vector"]) > 1
-    assert asked("--signature=other", "x") == (2, "python -m kbert.ask: --signature=other: the model has encode, score, serving_default")
+    assert asked("--signature=other", "x") == (
+        2,
+        "python -m kbert.ask: --signature=other: the model has encode, score, serving_default",
+    )
 
 
 def test_cross_learns_labels_and_is_measured_on_drawn_pairs_too(checkpoint, tmp_path, capfd):

@@ -167,7 +167,9 @@ def test_a_damaged_directory_is_never_answered_from(trained, checkpoint, data, t
     # Labels in another order are allowed as such.
     settings["model"]["labels"] = settings["model"]["labels"][::-1]
     (path / "config.json").write_text(json.dumps(settings))
-    all_refuse(f'{path / "config.json"}: model: labels: ["positive", "negative"] differs from what {kept} was trained with', most=4)
+    all_refuse(
+        f'{path / "config.json"}: model: labels: ["positive", "negative"] differs from what {kept} was trained with', most=4
+    )
     (path / "config.json").write_text("{")
     all_refuse(f"{path / 'config.json'}: not readable as JSON")
     # But the directory can be used anew; and an older one, whose checkpoints say nothing of its vocabulary, is read.

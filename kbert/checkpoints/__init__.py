@@ -18,6 +18,7 @@ from kbert.checkpoints.names import HEADS, PRETRAINING, of_head
 from kbert.config import read_json
 from kbert.errors import DataError, UsageError
 from kbert.files import whole_directory
+from kbert.model_dir import directory_of
 
 Format = Literal["hugging_face", "google", "keras_preset"]
 FORMATS = get_args(Format)
@@ -44,8 +45,8 @@ def open_checkpoint(init: str) -> Checkpoint:
         return keras_preset.read_name(init)
     if (path / "bert_config.json").exists() and (list(path.glob("*.ckpt*")) or not (path / "config.json").exists()):
         return google.read(path)
-    if (path / "checkpoint.json").exists():
-        return kbert_model.read(path.resolve().parent.parent, path)
+    if (directory := directory_of(path)) is not None:
+        return kbert_model.read(directory, path)
     if not (path / "config.json").exists():
         raise DataError(
             f"--init={init}: not a checkpoint: the directory has neither config.json (Hugging Face, Keras, kbert) "

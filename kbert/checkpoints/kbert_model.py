@@ -36,7 +36,7 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     kept = directory.best() if saved is None else Saved.read(saved)
     tokens = len(directory.read_model(kept)[1])
     vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=tokens)
-    file = kept.path / "weights.safetensors"
+    file = kept.weights_file
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}
     table = list(names.rows(encoder))
     known = {row.path for row in table}

@@ -21,6 +21,7 @@ from kbert.pretraining.measure import measurer, unigram
 from kbert.pretraining.sources import learnt_and_held_out
 from kbert.pretraining.start import StartFlags, check_flags, shape_of
 from kbert.serving import tokenizer_of
+from kbert.tasks import task_of
 from kbert.tasks.base import Built
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.pretrain.task import Pretrain
@@ -64,7 +65,7 @@ class Pretraining(Job):
             self.vocabulary, shape, casing = self.checkpoint.vocabulary, self.checkpoint.encoder, self.checkpoint.text
         check_flags(shape, train, model_flags, options)
         self.config = ModelConfig(
-            task="pretrain",
+            task=task_of(options),
             fields=("text",),
             labels=(),
             options=dataclasses.asdict(options),

@@ -2,18 +2,19 @@
 
 A task's options are a frozen dataclass, `kbert.tasks.NAME.options`: what the task adds to the flags that all tasks share.
 They are part of the model (changing one after training would change predictions) and are stored in its `config.json`.
-`DEFAULTS` are the task's own defaults of shared flags; `check` raises, before anything is read, for what does not
-go with a `--max_length`. `FIELDS` are the raw inputs that the task's models can have, `LABELS` how many labels.
+What all of them have is `kbert.tasks.options.TaskOptions`.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kbert.config import ModelConfig, from_json
 from kbert.errors import UsageError
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.aspect.options import AspectOptions
 from kbert.tasks.classify.options import ClassifyOptions
 from kbert.tasks.match.options import MatchOptions
+from kbert.tasks.options import TaskOptions
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.tag.options import TagOptions
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from kbert.tasks.base import Storable, Task
 
 # Fine-tuned on tables; the order is that of the flags' help.
-OPTIONS: dict[str, type] = {
+OPTIONS: dict[str, type[TaskOptions]] = {
     "classify": ClassifyOptions,
     "tag": TagOptions,
     "answer": AnswerOptions,
@@ -30,7 +31,19 @@ OPTIONS: dict[str, type] = {
 }
 
 # Of all models that a directory can hold.
-RECORDED: dict[str, Any] = {**OPTIONS, "pretrain": PretrainOptions}
+RECORDED: dict[str, type[TaskOptions]] = {**OPTIONS, "pretrain": PretrainOptions}
+DEFAULT = next(iter(OPTIONS))  # of --task
+
+
+def task_of(options: TaskOptions) -> str:
+    """Return the name of the task that options are of."""
+    return next(name for name, kind in RECORDED.items() if isinstance(options, kind))
+
+
+def options_of(model: ModelConfig) -> TaskOptions:
+    """Return the options of a model."""
+    options: TaskOptions = from_json(RECORDED[model.task], model.options, "options")
+    return options
 
 
 def task_class(name: str) -> "type[Storable]":

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kbert import config
 from kbert.config import ModelConfig, RunConfig
-from kbert.tasks import RECORDED
+from kbert.tasks import options_of
 from kbert.tasks.reports import Report
 
 EVERY = 10  # steps between points of the training curves
@@ -123,9 +123,8 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
 
 def _given(model: ModelConfig, train: RunConfig) -> set[str]:
     """Return the flags, by the names that `_flat` returns, whose values are not the defaults."""
-    options = RECORDED[model.task]
-    given = config.changed(train, getattr(options, "DEFAULTS", {})) | config.changed(model, getattr(options, "DEFAULTS", {}))
-    chosen = config.from_json(options, model.options, "options")
+    chosen = options_of(model)
+    given = config.changed(train, chosen.DEFAULTS) | config.changed(model, chosen.DEFAULTS)
     return given | {f"options.{name}" for name in config.changed(chosen)}
 
 

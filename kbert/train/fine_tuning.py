@@ -14,7 +14,7 @@ from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
 from kbert.serving import load
-from kbert.tasks import OPTIONS, fine_tuned, lengths, starting_head
+from kbert.tasks import fine_tuned, lengths, starting_head, task_of
 from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report
 from kbert.tasks.tables import read_tables
@@ -41,16 +41,16 @@ class FineTuning(Job):
     """
 
     def __init__(self, train: TrainConfig, model_flags: ModelFlags, options: Any):
-        name = next(task for task, cls in OPTIONS.items() if isinstance(options, cls))
+        name = task_of(options)
         task_type = fine_tuned(name)
         fields = task_type.fields(train.source)
         resolved = to_json(task_type.resolve_options(options, train.source))
         checkpoint = checkpoints.open_checkpoint(train.init)
         log.info("%s", checkpoints.describe(checkpoint))
         check_shape(checkpoint.encoder, train, model_flags.max_length)
-        if len(fields) > checkpoint.encoder.num_segments:
-            count = checkpoint.encoder.num_segments
-            raise UsageError(f"--text_columns: the checkpoint knows {count} segment, a pair needs 2")
+        known, needed = checkpoint.encoder.num_segments, options.segments(fields)
+        if needed > known:
+            raise UsageError(f"--task={name}: the checkpoint knows {known} segment, the task needs {needed}")
         tables, labels, resolved = read_tables(task_type, train, fields, resolved, checkpoint.text)
         self.task_type, self.checkpoint, self.tables = task_type, checkpoint, tables
         self.vocabulary = checkpoint.vocabulary

@@ -135,7 +135,7 @@ def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, direct
         log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
         Run(stage.task, stage.built, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
     saved, weights = directory.best_weights()
-    set_weights(stage.built.model, weights, str(saved.path / "weights.safetensors"))
+    set_weights(stage.built.model, weights, str(saved.weights_file))
 
 
 class Run:
@@ -353,9 +353,9 @@ class Run:
         return {**variables, **sums, "watch": self.watch.state()}
 
     def _restore(self, saved: Saved) -> None:
-        set_weights(self.model, saved.weights(), str(saved.path / "weights.safetensors"))
+        set_weights(self.model, saved.weights(), str(saved.weights_file))
         arrays, expected = saved.state(), self._state()
-        where = saved.path / "state.safetensors"
+        where = saved.state_file
         if len(arrays) != len(expected):
             raise DataError(f"{where}: {len(arrays)} tensors, expected {len(expected)}")
         # Optimizers number themselves within a process, so that places count here, not names.

@@ -5,10 +5,11 @@ from typing import Any, ClassVar, Literal
 
 from kbert.config import NO_LABELS, Labels, flag
 from kbert.errors import UsageError
+from kbert.tasks.options import TaskOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerOptions:
+class AnswerOptions(TaskOptions):
     """The part of a context that answers a question."""
 
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("question", "context"),)

@@ -120,9 +120,7 @@ class Answer(Task):
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
         if len(source.text_columns) != 2:
-            raise UsageError(
-                f"--text_columns={','.join(source.text_columns)}: expected two, the question and the context"
-            )
+            raise UsageError(f"--text_columns={','.join(source.text_columns)}: expected two, the question and the context")
         return ("question", "context")
 
     @staticmethod

@@ -1,10 +1,12 @@
 """Define the options of `--task=aspect`, and the class of an aspect."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kbert.config import Labels, flag
 from kbert.errors import UsageError
+from kbert.tasks.options import TaskOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class Aspect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AspectOptions:
+class AspectOptions(TaskOptions):
     """Options of classifying what a long text says of aspects: positive, neutral, negative, or not mentioned."""
 
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "aspect"))
@@ -73,3 +75,6 @@ class AspectOptions:
         """Raise UsageError if an input cannot hold an aspect and some text."""
         if max_length < 16:
             raise UsageError(f"--max_length={max_length}: an aspect and the text read for it need 16 tokens or more")
+
+    def segments(self, fields: Sequence[str]) -> int:
+        return 2  # a text, and an aspect that need not be a field

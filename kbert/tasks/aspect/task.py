@@ -219,8 +219,6 @@ class Aspect(Task):
         ]
 
     def build(self, encoder: Encoder) -> Built:
-        if encoder.config.num_segments < 2:
-            raise UsageError("--task=aspect: the checkpoint has one segment, but a text and an aspect need two")
         encoder.backbone.pooled_dense.trainable = False
         inputs = heads.inputs()
         attends = self.options.pooling == "aspect_attention"

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kbert.config import Labels, flag
+from kbert.tasks.options import TaskOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions:
+class ClassifyOptions(TaskOptions):
     """One label for a text or for a pair of texts."""
 
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "text_b"))
@@ -19,6 +20,3 @@ class ClassifyOptions:
         " including [CLS] and [SEP].",
     )
     head_dropout: float = flag(0.1, help="Dropout rate before the classifier.", low=0.0, high=0.9)
-
-    def check(self, max_length: int) -> None:
-        """Any length will do."""

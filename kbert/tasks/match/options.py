@@ -1,13 +1,15 @@
 """Define the options of `--task=match`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from kbert.config import Labels, flag
+from kbert.tasks.options import TaskOptions, TextVector
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchOptions:
+class MatchOptions(TaskOptions):
     """Whether, or how well, a title and a text belong together."""
 
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("title", "text"),)
@@ -67,5 +69,8 @@ class MatchOptions:
     head_dropout: float = flag(0.1, help="cross: dropout rate before the score.", low=0.0, high=0.9)
     own_negatives: int = 0  # columns of --text_columns after the title and the text, which hold negatives of training rows
 
-    def check(self, max_length: int) -> None:
-        """Any length will do here; what goes together depends on the rows too, and is checked with them."""
+    def segments(self, fields: Sequence[str]) -> int:
+        return 1 if self.scorer == "dual" else len(fields)
+
+    def text_vector(self) -> TextVector | None:
+        return TextVector("mean" if self.pooling == "auto" else self.pooling, self.long_text) if self.scorer == "dual" else None

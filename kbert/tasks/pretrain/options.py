@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import NO_LABELS, Labels, flag
+from kbert.config import NO_LABELS, Labels, PretrainConfig, flag
+from kbert.tasks.options import TaskOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainOptions:
+class PretrainOptions(TaskOptions):
     """What is learnt from plain text; for `kbert.pretrain`, and so none of `OPTIONS`."""
 
+    TRAINED_BY: ClassVar[type] = PretrainConfig
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = NO_LABELS
 
@@ -24,6 +26,3 @@ class PretrainOptions:
     def pairs(self) -> str | None:
         """What is learnt of pairs of segments: "nsp", "sop" or nothing."""
         return self.objective.partition("+")[2] or None
-
-    def check(self, max_length: int) -> None:
-        """Any length will do."""

@@ -7,10 +7,11 @@ from kbert.config import Labels, flag
 from kbert.data.schemes import Scheme
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
+from kbert.tasks.options import TaskOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagOptions:
+class TagOptions(TaskOptions):
     """Entities in a text, with the characters they are at."""
 
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)

@@ -1,0 +1,43 @@
+"""What the options of all tasks have: what has to be known of a task before its class, and TensorFlow, is imported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from kbert.config import Labels, TrainConfig
+
+
+class TextVector(NamedTuple):
+    """How a model makes the vector of a text, which has length 1."""
+
+    pooling: str  # a name of `kbert.model.pooling`, or "pooler"; special tokens count
+    long_text: str  # what is read of a text that is too long; "head" for its beginning
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """The base of a task's options, a frozen dataclass.
+
+    Attributes:
+        FIELDS: the raw inputs that the task's models can have.
+        LABELS: how many labels they have.
+        DEFAULTS: the task's own defaults of shared flags.
+        TRAINED_BY: the configuration of a run that trains them.
+    """
+
+    FIELDS: ClassVar[tuple[tuple[str, ...], ...]]
+    LABELS: ClassVar[Labels]
+    DEFAULTS: ClassVar[dict[str, Any]] = {}
+    TRAINED_BY: ClassVar[type] = TrainConfig
+
+    def check(self, max_length: int) -> None:
+        """Raise UsageError, before anything is read, for what does not go with a `--max_length`; by default nothing."""
+        return
+
+    def segments(self, fields: Sequence[str]) -> int:
+        """Return how many segments the encoder has to know for these raw inputs; by default one for each."""
+        return len(fields)
+
+    def text_vector(self) -> TextVector | None:
+        """Return how the model makes a vector of a text; None, the default, where it makes none."""
+        return None
