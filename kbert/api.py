@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
-from kbert.config import SourceOverrides
 from kbert.data.rows import Rows
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
+from kbert.source import SourceOverrides
 from kbert.tasks import OPTIONS, RECORDED
 
 if TYPE_CHECKING:

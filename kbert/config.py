@@ -5,42 +5,20 @@ Yes: `ModelConfig`. No: `TrainConfig`. A field whose metadata has a `help` text 
 (`kbert.flags`), and its default is written here and nowhere else. No TensorFlow.
 """
 
-import csv
 import dataclasses
-import json
 import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kbert.errors import DataError, UsageError
+from kbert.errors import UsageError
+from kbert.settings import flag, within
+from kbert.source import SOURCE_HELP, SourceConfig
 
 SCHEMA = 1
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
 Activation = Literal["gelu", "gelu_approximate", "relu"]
-Offsets = Literal["characters", "utf16", "bytes"]
-Ends = Literal["exclusive", "inclusive"]
-
-
-def flag(default: Any = dataclasses.MISSING, *, help: str, otherwise: str | None = None, **limits: Any) -> Any:
-    """A dataclass field that is also a flag.
-
-    Args:
-        otherwise: what happens without it, where that is not one value.
-        limits: `low` and `high`, both inclusive.
-    """
-    shown = {} if otherwise is None else {"default": otherwise}
-    return field(default=default, metadata={"help": help, **shown, **limits})
-
-
-def within(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
-    """A dataclass field that is no flag, with limits (`low` and `high`, both inclusive) that `from_json` holds it to."""
-    return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
@@ -148,112 +126,9 @@ class ModelConfig(ModelFlags):
         return dataclasses.replace(self, options={**self.options, "n_best": n_best})
 
 
-@dataclass(frozen=True, kw_only=True)
-class SourceConfig:
-    """How rows are read from a SOURCE."""
-
-    columns: tuple[str, ...] = flag(
-        (), help="Column names, comma-separated, for tsv/csv files without a header row, and for conll."
-    )
-    text_columns: tuple[str, ...] = flag(
-        ("text",),
-        help="Column of the text; two, comma-separated, for pairs of texts. For conll the column of the tokens, by its name in"
-        " --columns or its number (1 is the first, -1 the last), by default the first (FORM in CoNLL-U).",
-    )
-    label_column: str = flag(
-        "label",
-        help="Column of the label, or of another target. For conll the column of the tags, by name or number, by default the "
-        "last (UPOS in CoNLL-U).",
-    )
-    encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
-    delimiter: str = flag(",", help="Column separator of csv files; `tab` for a tab.")
-    format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"] = flag(
-        "auto",
-        help="File format; auto infers it from the extension (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg "
-        "for terms, each also .gz).",
-    )
-    tfds_dir: str | None = flag(None, help="Directory of the TFDS data sets.", otherwise="TFDS's own, ~/tensorflow_datasets")
-
-    offsets: Offsets | None = flag(
-        None,
-        help="Unit of the offsets of entities and answers (start, end, answer_start): characters, UTF-16 code units, as in "
-        "JavaScript, Java and C#, or UTF-8 bytes.",
-        otherwise="characters; if most entities then cut words, that is an error",
-    )
-    ends: Ends | None = flag(
-        None,
-        help="Whether the `end` of an entity is the offset after its last character (exclusive) or that of its last character "
-        "(inclusive).",
-        otherwise="exclusive; inclusive in CLUENER's layout",
-    )
-
-    def read_by(self, fields: Sequence[str]) -> "SourceConfig":
-        """The same for a trained model with these raw inputs: without further columns, which training alone reads."""
-        return dataclasses.replace(self, text_columns=self.text_columns[: len(fields)])
-
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        """The columns that `label_column` names, comma-separated; a name with a comma stands in double quotes."""
-        return tuple(name.strip() for name in next(csv.reader([self.label_column], skipinitialspace=True), ()))
-
-
-# The same fields without defaults, for commands on a trained model: what is not given is as in training.
-SourceOverrides = dataclasses.make_dataclass(
-    "SourceOverrides",
-    [
-        (f.name, hint | None, field(default=None, metadata={**f.metadata, "default": "as in training"}))
-        for f, hint in zip(dataclasses.fields(SourceConfig), typing.get_type_hints(SourceConfig).values(), strict=True)
-    ],
-    frozen=True,
-    kw_only=True,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What training said of its files, for later ones where these say nothing themselves.
-
-    Attributes:
-        source: training's flags; where a later command has a flag of its own, that.
-        ending: of the training file, for example .tsv.
-        labels: the model's.
-        given: the flags that a later command has of its own; None where the command is training's.
-    """
-
-    source: SourceConfig
-    ending: str = ""
-    labels: tuple[str, ...] = ()
-    given: tuple[str, ...] | None = None
-
-    @classmethod
-    def of(cls, source: SourceConfig, file: str, labels: tuple[str, ...]) -> "Recorded":
-        """What training on a file said."""
-        return cls(source=source, ending=Path(file.removesuffix(".gz")).suffix.lower(), labels=labels)
-
-    def overridden(self, overrides: Any = None) -> tuple[SourceConfig, "Recorded"]:
-        """What holds for a later command on the model: what it says itself, and what training said besides.
-
-        The names of the columns are training's unless given; so is where TFDS keeps its data. How a file is written
-        (`WRITTEN`) it may say itself.
-        """
-        given = {} if overrides is None else {name: value for name, value in vars(overrides).items() if value is not None}
-        both = dataclasses.replace(self.source, **given)
-        # Several columns are the model's outputs in the order of training, in which they are read whatever the order given.
-        if sorted(both.label_columns) == sorted(self.source.label_columns):
-            both = dataclasses.replace(both, label_column=self.source.label_column)
-        own = {name: given.get(name, getattr(SourceConfig(), name)) for name in WRITTEN}
-        return dataclasses.replace(both, **own), dataclasses.replace(
-            self, source=both, given=None if overrides is None else tuple(given)
-        )
-
-
-WRITTEN = ("columns", "encoding", "format", "delimiter")  # of a SourceConfig: how files are written
-
-
 N_BEST_HELP = (
     "Number of answers to return for each row, best first, for tasks that return several; by default the model's own number."
 )
-SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, terms, each also .gz; globs work), or tfds:name[/config]:split"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,100 +302,3 @@ class PretrainConfig(RunConfig, ExampleFlags):
     skip_damaged_shards: bool = flag(False, help="Skip shards that are damaged or truncated, and list them.")
 
 
-def to_json(value: Any) -> Any:
-    """A dataclass as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(value)))
-
-
-def changed(value: Any, defaults: Mapping[str, Any] | None = None) -> set[str]:
-    """Names of the flags of a dataclass, dotted in nested ones, whose values are not the defaults.
-
-    Args:
-        value: the dataclass.
-        defaults: those of a task, which come before the fields' own; as do those of the dataclass itself.
-    """
-    known = {**getattr(value, "DEFAULTS", {}), **(defaults or {})}
-    found: set[str] = set()
-    for spec in dataclasses.fields(value):
-        now = getattr(value, spec.name)
-        if dataclasses.is_dataclass(now):
-            found |= {f"{spec.name}.{name}" for name in changed(now, defaults)}
-        elif "help" in spec.metadata and now != known.get(spec.name, spec.default):
-            found.add(spec.name)
-    return found
-
-
-def from_json(cls: type, data: Any, where: str) -> Any:
-    """The dataclass `cls` from plain JSON values.
-
-    Raises:
-        DataError: a key is unknown or missing, or a value has the wrong type or is beyond its field's limits; `where` names
-            the place.
-    """
-    if not isinstance(data, Mapping):
-        raise DataError(f"{where}: expected an object, found {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(data) - set(known))
-    if unknown:
-        raise DataError(f"{where}: unknown key {unknown[0]!r}; this version of kbert knows {', '.join(known)}")
-    values = {}
-    for name, spec in known.items():
-        if name in data:
-            values[name] = _value(hints[name], data[name], f"{where}: {name}")
-            _check_limits(values[name], spec.metadata, f"{where}: {name}")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise DataError(f"{where}: key {name!r} is missing")
-    return cls(**values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type, hint), value, where)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _value(args[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(args[0], item, where) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return {key: item if args[1] is Any else _value(args[1], item, f"{where}: {key}") for key, item in value.items()}
-    if origin is Literal and value in args:
-        return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    allowed = f"one of {', '.join(map(str, args))}" if origin is Literal else str(getattr(hint, "__name__", hint))
-    raise DataError(f"{where}: expected {allowed}, found {value!r}")
-
-
-def _check_limits(value: Any, limits: Mapping[str, Any], where: str) -> None:
-    """Raise DataError for a number that is not finite, or not between `low` and `high`."""
-    low, high = limits.get("low"), limits.get("high")
-    if (
-        isinstance(value, int | float)
-        and limits
-        and not (math.isfinite(value) and (low is None or low <= value) and (high is None or value <= high))
-    ):
-        expected = (
-            f"from {low} to {high}"
-            if None not in (low, high)
-            else f"of at least {low}"
-            if low is not None
-            else "that is finite"
-        )
-        raise DataError(f"{where}: expected a number {expected}, found {value!r}")
-
-
-def read_json(path: Path) -> Any:
-    """The JSON document in a file.
-
-    Raises:
-        DataError: the file is missing, unreadable or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kbert import flags, runtime
-from kbert.config import flag
+from kbert.settings import flag
 
 ABOUT = """
 Write a BERT checkpoint as a Hugging Face directory, a Google TF1 checkpoint or a Keras preset: weights,

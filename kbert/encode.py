@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
 from kbert.callable_module import make_callable
-from kbert.config import SourceConfig, to_json
 from kbert.errors import UsageError
+from kbert.settings import to_json
+from kbert.source import SourceConfig
 from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags, check
 from kbert.vectors.formats import VectorFormat, format_of
 

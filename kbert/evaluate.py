@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import SOURCE_HELP, Recorded, SourceOverrides, flag
 from kbert.files import check_output, write_text
 from kbert.model_dir import ModelDir
+from kbert.settings import flag
+from kbert.source import SOURCE_HELP, Recorded, SourceOverrides
 
 if TYPE_CHECKING:
     from kbert.serving import Predictor

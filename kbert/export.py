@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kbert import flags, runtime
-from kbert.config import N_BEST_HELP, flag
+from kbert.config import N_BEST_HELP
 from kbert.model_dir import ModelDir
+from kbert.settings import flag
 
 ABOUT = """
 Write a SavedModel that answers raw text, under EXPORT_DIR/VERSION, as TensorFlow Serving wants it.

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbert import flags, runtime
-from kbert.config import SourceConfig, flag
 from kbert.errors import KbertError, UsageError
 from kbert.files import check_output, output
+from kbert.settings import flag
+from kbert.source import SourceConfig
 
 ABOUT = """
 Without --input: say what a checkpoint is. With it: write a JSON line for each row, with the ids and

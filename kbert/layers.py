@@ -15,6 +15,7 @@ from kbert.data import tokenizer as tokenizers
 from kbert.errors import UsageError
 from kbert.model import encoder as encoders
 from kbert.model.chunks import padded
+from kbert.settings import from_json, to_json
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -87,7 +88,7 @@ class Encoder(encoders.Encoder):
     def get_config(self) -> dict[str, Any]:
         """The arguments that `from_config` makes the same layer of, without its weights."""
         return {
-            "config": config.to_json(self.config),
+            "config": to_json(self.config),
             "dtype": keras.dtype_policies.serialize(self.policy),
             "name": self.name,
             "freeze_layers": self.num_frozen,
@@ -98,7 +99,7 @@ class Encoder(encoders.Encoder):
     @classmethod
     def from_config(cls, settings: dict[str, Any]) -> "Encoder":
         """The layer that `get_config` described, with random weights."""
-        shape = config.from_json(config.EncoderConfig, settings["config"], "config")
+        shape = from_json(config.EncoderConfig, settings["config"], "config")
         self = cls(shape, keras.dtype_policies.deserialize(settings["dtype"]), settings["name"])
         self.freeze_lower(settings["freeze_layers"], settings["freeze_embeddings"])
         if not settings["trainable"]:

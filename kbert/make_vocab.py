@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbert import flags, runtime
-from kbert.config import TEXT_HELP, flag
+from kbert.config import TEXT_HELP
 from kbert.files import check_output, write_text
+from kbert.settings import flag
 
 ABOUT = """
 Make a WordPiece vocabulary from plain text: special tokens first, Chinese characters and punctuation whole, pieces of

@@ -31,12 +31,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from kbert import config, recorded
-from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig, to_json, within
+from kbert import recorded
+from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
-from kbert.files import write_json, write_text
+from kbert.files import read_json, write_json, write_text
 from kbert.lock import Held, Lock
 from kbert.permutation import ORDER
+from kbert.settings import from_json, to_json, within
 from kbert.tasks import RECORDED
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Saved(Figures):
     def read(cls, path: Path) -> "Saved":
         """Open the checkpoint in a folder, reading only checkpoint.json; raise DataError if that is damaged."""
         where = path / FIGURES
-        return cls(path=path, **vars(config.from_json(Figures, config.read_json(where), str(where))))
+        return cls(path=path, **vars(from_json(Figures, read_json(where), str(where))))
 
 
 class ModelDir:
@@ -145,7 +146,7 @@ class ModelDir:
             DataError: config.json is not readable.
         """
         path = self.path / "config.json"
-        document = config.read_json(path) if path.exists() else None
+        document = read_json(path) if path.exists() else None
         return isinstance(document, dict) and "kbert" in document
 
     def check_writable(self, overwrite: bool = False) -> None:
@@ -464,7 +465,7 @@ class ModelDir:
     def metrics(self) -> dict[str, Any]:
         """Read what `write_metrics` has written; empty if there is nothing."""
         path = self.path / "metrics.json"
-        metrics = config.read_json(path) if path.exists() else {}
+        metrics = read_json(path) if path.exists() else {}
         return metrics if isinstance(metrics, dict) else {}
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
-from kbert.config import N_BEST_HELP, SOURCE_HELP, ModelConfig, Recorded, SourceConfig, SourceOverrides, flag
+from kbert.config import N_BEST_HELP, ModelConfig
 from kbert.errors import UsageError
 from kbert.files import check_output, output
 from kbert.model_dir import ModelDir
 from kbert.progress import Progress
+from kbert.settings import flag
+from kbert.source import SOURCE_HELP, Recorded, SourceConfig, SourceOverrides
 
 if TYPE_CHECKING:
     from kbert.serving import Predictor

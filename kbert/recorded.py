@@ -18,7 +18,8 @@ import kbert
 from kbert import config
 from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
-from kbert.files import write_json
+from kbert.files import read_json, write_json
+from kbert.settings import from_json, to_json
 from kbert.tasks import RECORDED
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "numpy")
@@ -31,8 +32,8 @@ def write(path: Path, model: ModelConfig, train: RunConfig) -> None:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     document = {
         "kbert": {"schema": config.SCHEMA, "version": kbert.__version__, "packages": versions},
-        "model": config.to_json(model),
-        "train": config.to_json(train),
+        "model": to_json(model),
+        "train": to_json(train),
     }
     write_json(path, document)
 
@@ -43,16 +44,16 @@ def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
     Raises:
         DataError: a newer schema, an unknown or missing key, or a value that is not allowed.
     """
-    document = config.read_json(path)
+    document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("kbert"), dict):
         raise DataError(f"{path}: not written by kbert")
     schema = document["kbert"].get("schema")
     if schema != config.SCHEMA:
         by = document["kbert"].get("version")
         raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
-    model = config.from_json(ModelConfig, document.get("model"), f"{path}: model")
+    model = from_json(ModelConfig, document.get("model"), f"{path}: model")
     _check(model, f"{path}: model")
-    train = config.from_json(RECORDED[model.task].TRAINED_BY, document.get("train"), f"{path}: train")
+    train = from_json(RECORDED[model.task].TRAINED_BY, document.get("train"), f"{path}: train")
     return model, train
 
 
@@ -61,7 +62,7 @@ def _check(model: ModelConfig, where: str) -> None:
     if model.task not in RECORDED:
         raise DataError(f"{where}: task: expected one of {', '.join(RECORDED)}, found {model.task!r}")
     task, encoder = RECORDED[model.task], model.encoder
-    options = config.from_json(task, model.options, f"{where}: options")
+    options = from_json(task, model.options, f"{where}: options")
     if model.fields not in task.FIELDS:
         allowed = " or ".join(json.dumps(fields) for fields in task.FIELDS)
         raise DataError(f"{where}: fields: expected {allowed} for task {model.task}, found {json.dumps(model.fields)}")
@@ -113,7 +114,7 @@ def _is_number(text: str) -> bool:
 
 def marks(model: ModelConfig, vocabulary: list[str]) -> dict[str, int]:
     """Compute checksums, by name, of the vocabulary and of each setting of a model."""
-    settings = _flat(config.to_json(model))
+    settings = _flat(to_json(model))
     return {VOCABULARY: _mark(vocabulary), **{name: _mark(value) for name, value in settings.items()}}
 
 
@@ -136,7 +137,7 @@ def check_marks(kept: Mapping[str, int], model: ModelConfig, vocabulary: list[st
         model, vocabulary: the contents of the directory's config.json and vocab.txt.
         directory, trained: the directory and the checkpoint, for the message.
     """
-    settings = _flat(config.to_json(model))
+    settings = _flat(to_json(model))
     for name, mark in kept.items():
         if name == VOCABULARY and mark != _mark(vocabulary):
             raise DataError(

@@ -24,6 +24,7 @@ from kbert.errors import DataError, UsageError
 from kbert.model.chunks import in_chunks
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
+from kbert.settings import to_json
 from kbert.tasks import task_class
 from kbert.tasks.base import Built, Servable, Signature, Storable, Tensors
 
@@ -198,7 +199,7 @@ def export(predictor: Predictor[Any], export_dir: str | Path, version: int | Non
             predictor.save(str(beside))
             extra = beside / "assets.extra"
             extra.mkdir()
-            about: dict[str, Any] = config.to_json(predictor.task.config)
+            about: dict[str, Any] = to_json(predictor.task.config)
             (extra / "kbert.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             os.rename(beside, parent / str(number))
         finally:

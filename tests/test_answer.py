@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbert import evaluate, export, finetune, predict
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model.windows import windows
+from kbert.source import SourceConfig
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.answer.task import Answer
 from kbert.train import batches as pipeline

@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 
 import kbert
 from kbert import encode, evaluate, finetune, keywords, predict
-from kbert.config import SourceConfig
 from kbert.data.rows import Rows
 from kbert.data.table import open_table
+from kbert.source import SourceConfig
 
 
 def lines(path):

@@ -12,9 +12,9 @@ import tiny
 from conftest import finetune_flags, write_hugging_face
 
 from kbert import ask, evaluate, export, finetune, predict, serving
-from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.model_dir import ModelDir
+from kbert.source import SourceConfig
 
 ASPECTS = ("film_music", "film_plot")
 SAID = {"1": "good", "-1": "bad"}

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import VOCABULARY
 
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data import three_lines
 from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import Figures
+from kbert.source import SourceConfig
 from kbert.tasks import splits
 from kbert.tasks.aspect import labels, metrics, names, word_weights
 from kbert.tasks.aspect.aspect_attention import AspectAttention

@@ -5,19 +5,10 @@ import json
 
 import pytest
 
-from kbert.config import (
-    EncoderConfig,
-    ModelConfig,
-    PretrainConfig,
-    Recorded,
-    SourceConfig,
-    SourceOverrides,
-    TextConfig,
-    TrainConfig,
-    from_json,
-    to_json,
-)
+from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig
 from kbert.errors import DataError
+from kbert.settings import from_json, to_json
+from kbert.source import Recorded, SourceConfig, SourceOverrides
 
 MODEL = ModelConfig(
     task="classify",

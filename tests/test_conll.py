@@ -10,7 +10,6 @@ from conftest import tool
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.config import SourceConfig
 from kbert.data import conll
 from kbert.data.schemes import Tags
 from kbert.data.spans import read_spans
@@ -18,6 +17,7 @@ from kbert.data.table import open_table
 from kbert.data.tokens import placed
 from kbert.data.tokens import places as read_places
 from kbert.errors import DataError, UsageError
+from kbert.source import SourceConfig
 from kbert.tasks.tag import entity_metrics
 from kbert.tasks.tag.entity_metrics import Counts, mistakes_markdown
 

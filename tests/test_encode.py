@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from kbert import encode, finetune, serving
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
-from kbert.config import SourceConfig
 from kbert.data.table import Table, open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model.encoder import Encoder
+from kbert.source import SourceConfig
 from kbert.vectors import encoding
 from kbert.vectors.sentences import SentenceVectors, VectorConfig, layer_numbers
 from kbert.vectors.store import VectorStore

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbert import evaluate, finetune
-from kbert.config import SourceConfig
 from kbert.data.entity_reader import Counting, EntityReader, placed
 from kbert.data.offsets import Places, inside_word, trimmed
 from kbert.data.spans import Entity
 from kbert.errors import DataError, UsageError
+from kbert.source import SourceConfig
 from kbert.tasks import fine_tuned
 
 TEXT = "Zoë 😀 met Ada Osei in Oslo, 电影 👩‍🚀."

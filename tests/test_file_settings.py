@@ -11,9 +11,9 @@ from conftest import write_tsv
 from test_sources import ROWS, rows_of
 
 from kbert import finetune, predict
-from kbert.config import Recorded, SourceConfig, SourceOverrides
 from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
+from kbert.source import Recorded, SourceConfig, SourceOverrides
 
 
 @pytest.fixture

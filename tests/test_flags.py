@@ -13,9 +13,11 @@ import pytest
 from conftest import ROOT
 
 from kbert import evaluate, export, finetune, flags, predict
-from kbert.config import ModelFlags, PretrainConfig, RunFlags, SourceOverrides, TrainConfig, flag
+from kbert.config import ModelFlags, PretrainConfig, RunFlags, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.pretraining.start import StartFlags
+from kbert.settings import flag
+from kbert.source import SourceOverrides
 from kbert.tasks import OPTIONS
 from kbert.tasks.pretrain.options import PretrainOptions
 

@@ -5,10 +5,10 @@ from conftest import write_tsv
 from test_file_settings import said  # noqa: F401
 
 from kbert import finetune
-from kbert.config import SourceConfig
 from kbert.data.label_names import LabelNames, hidden
 from kbert.data.table import open_table
 from kbert.errors import DataError
+from kbert.source import SourceConfig
 from kbert.tasks.classify.task import LabelAudit
 from kbert.tasks.tag.task import EntityAudit
 

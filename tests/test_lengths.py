@@ -9,9 +9,10 @@ import tensorflow as tf
 from conftest import VOCABULARY, write_tsv
 
 from kbert import evaluate, predict
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
+from kbert.source import SourceConfig
 from kbert.tasks import OPTIONS, task_class
 from kbert.tasks.lengths import CutRows, survey
 from kbert.tasks.pretrain.options import PretrainOptions

@@ -13,12 +13,13 @@ import tensorflow as tf
 from conftest import VOCABULARY, write_tsv
 
 from kbert import ask, evaluate, export, finetune, predict
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
 from kbert.serving import Predictor
+from kbert.source import SourceConfig
 from kbert.tasks.classify.task import Classify
 from kbert.tasks.match import contrastive
 from kbert.tasks.match.audit import MatchAudit

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.errors import DataError
 from kbert.model.gradient_cache import GradientCached
+from kbert.source import SourceConfig
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match import metrics as match_metrics
 from kbert.tasks.match.audit import MatchAudit

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbert import permutation
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data.table import Table, open_table
 from kbert.data.tokenizer import Tokenizer
+from kbert.source import SourceConfig
 from kbert.tasks.classify.task import Classify
 from kbert.train import batches as pipeline
 from kbert.train import batching

@@ -1,9 +1,9 @@
 """Progress where there is no terminal: a line every half minute."""
 
 from kbert import progress
-from kbert.config import SourceConfig
 from kbert.data import table as sources
 from kbert.progress import EVERY, Progress, over
+from kbert.source import SourceConfig
 
 
 def test_lines_into_a_file_or_pipe(capsys):

@@ -17,10 +17,10 @@ from conftest import PATIENCE, ROOT, reviews, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert import ask, evaluate, export, finetune, predict, serving
-from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.model import chunks
 from kbert.model_dir import ModelDir
+from kbert.source import SourceConfig
 from kbert.tasks.classify.task import Classify
 
 ODD = ["", "[CLS] good", "x" * 300, "good " * 100, "中文很好", "Café\u0301 \ufffd", "naïve 🎉", "\0", "bad film."]

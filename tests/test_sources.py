@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.config import SourceConfig
 from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
+from kbert.source import SourceConfig
 
 ROWS = [("a fine film", "pos"), ("中文 很好", "pos"), ('say "no", twice', "neg"), ("naïve 🎉", "neg")]
 

@@ -5,10 +5,11 @@ import pytest
 from conftest import finetune_flags, reviews, write_tsv
 
 from kbert import finetune
-from kbert.config import TextConfig, read_json, to_json
-from kbert.files import write_json
+from kbert.config import TextConfig
+from kbert.files import read_json, write_json
 from kbert.model_dir import ModelDir
 from kbert.permutation import ORDER
+from kbert.settings import to_json
 from kbert.tasks import splits
 
 UNCASED, CASED = (TextConfig(lowercase=x, strip_accents=x) for x in (True, False))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.config import SourceConfig
 from kbert.data import squad
 from kbert.data.table import open_table
 from kbert.errors import DataError
+from kbert.source import SourceConfig
 from kbert.tasks.answer.task import Answer
 
 COLUMNS = ("question", "context", "answers")

@@ -13,9 +13,10 @@ from tiny import batch, full_tensors, hugging_face_tensors
 from kbert import checkpoints, finetune, inspect, tasks
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.head import Head, Unfit, order
-from kbert.config import ModelConfig, to_json
+from kbert.config import ModelConfig
 from kbert.model_dir import ModelDir
 from kbert.serving import build_model
+from kbert.settings import to_json
 from kbert.tasks import fine_tuned, starting_head
 
 rng = np.random.default_rng(5)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbert import evaluate, export, finetune, predict, serving
-from kbert.config import EncoderConfig, ModelConfig, SourceConfig, TextConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data.entity_reader import EntityReader
 from kbert.data.spans import read_spans, tag_numbers
 from kbert.data.table import open_table
@@ -21,6 +21,7 @@ from kbert.errors import DataError, UsageError
 from kbert.model.encoder import Encoder
 from kbert.model.windows import windows
 from kbert.model_dir import ModelDir
+from kbert.source import SourceConfig
 from kbert.tasks.tag.task import Tag, TagLoss
 from kbert.train.objective import Objective
 

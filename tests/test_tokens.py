@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 from test_tag import rowwise, serving_model, task
 
-from kbert.config import SourceConfig
 from kbert.data import tokens
 from kbert.data.conll import read_tags, tokens_row
 from kbert.data.schemes import Tags
 from kbert.data.spans import read_spans
 from kbert.data.table import PLACES, open_table
 from kbert.errors import DataError, UsageError
+from kbert.source import SourceConfig
 from kbert.tasks.tag import units
 from kbert.tasks.tag.task import Tag, TagScorer
 

@@ -18,9 +18,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # kbert itself, where it is not installed
 
 from kbert import flags, runtime
-from kbert.config import SOURCE_HELP, Recorded, SourceConfig, flag
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir
+from kbert.settings import flag
+from kbert.source import SOURCE_HELP, Recorded, SourceConfig
 
 ABOUT = """
 Baselines for a classifier: the most frequent label of the training rows, and logistic regression on tf-idf of character

@@ -15,9 +15,8 @@ from kbert.checkpoints import google, hugging_face, kbert_model, keras_preset
 from kbert.checkpoints.checkpoint import Arrays, Checkpoint
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, PRETRAINING, of_head
-from kbert.config import read_json
 from kbert.errors import DataError, UsageError
-from kbert.files import whole_directory
+from kbert.files import read_json, whole_directory
 from kbert.model_dir import directory_of
 
 Format = Literal["hugging_face", "google", "keras_preset"]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints.checkpoint import TOKENS, Checkpoint, only_value
-from kbert.config import TextConfig, read_json
+from kbert.config import TextConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
-from kbert.files import write_json
+from kbert.files import read_json, write_json
 
 # Settings that would change the ids of a text, with the only value that kbert supports. (The fast tokenizers' limit of
 # 100 characters a word is not among them: BERT's own is 200.)

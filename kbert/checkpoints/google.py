@@ -13,9 +13,9 @@ from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
 from kbert.checkpoints.tensor_matching import Weights, deduplicated, match, sizes
-from kbert.config import TextConfig, read_json
+from kbert.config import TextConfig
 from kbert.errors import DataError
-from kbert.files import write_json, write_text
+from kbert.files import read_json, write_json, write_text
 
 # Google's gelu is the tanh approximation.
 ACTIVATIONS = {"gelu": "gelu_approximate", "relu": "relu"}

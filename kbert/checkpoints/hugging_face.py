@@ -29,10 +29,10 @@ from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Tensor, Weights, deduplicated, match, sizes
-from kbert.config import EncoderConfig, read_json
+from kbert.config import EncoderConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
-from kbert.files import write_json, write_text
+from kbert.files import read_json, write_json, write_text
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 UNPICKLE = (

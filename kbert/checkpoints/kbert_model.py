@@ -12,10 +12,11 @@ from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Weights, match
-from kbert.config import ModelConfig, to_json
+from kbert.config import ModelConfig
 from kbert.data.spans import tag_names
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir, Saved
+from kbert.settings import to_json
 
 OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 

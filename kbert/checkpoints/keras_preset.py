@@ -16,8 +16,9 @@ from kbert.checkpoints import names
 from kbert.checkpoints.casing import stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match
-from kbert.config import EncoderConfig, TextConfig, read_json
+from kbert.config import EncoderConfig, TextConfig
 from kbert.errors import DataError, UsageError
+from kbert.files import read_json
 
 WRITTEN: tuple[str, ...] = ()  # heads that the form can store
 PLACES = {

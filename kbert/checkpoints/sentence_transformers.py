@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbert.config import read_json
 from kbert.errors import DataError
+from kbert.files import read_json
 from kbert.model.pooling import POOLINGS
 
 log = logging.getLogger(__name__)

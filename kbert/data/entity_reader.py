@@ -11,10 +11,10 @@ import typing
 from collections import Counter
 from typing import NamedTuple
 
-from kbert.config import Ends, Offsets, SourceConfig
 from kbert.data.offsets import Places, inside_word, trimmed
 from kbert.data.spans import Entity, Span, entities
 from kbert.errors import DataError
+from kbert.source import Ends, Offsets, SourceConfig
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from kbert.config import Recorded, SourceConfig
 from kbert.data import conll, encodings, schemes
 from kbert.data.rows import Rows
 from kbert.data.tokens import wide
 from kbert.errors import DataError, UsageError
+from kbert.source import Recorded, SourceConfig
 
 Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
 SAMPLE = 1 << 18  # bytes of a file to inspect

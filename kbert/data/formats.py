@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from kbert.config import SourceConfig
 from kbert.data import encodings, three_lines
 from kbert.data.delimited import Csv, Tsv
 from kbert.data.file_settings import FileSettings, header_row
@@ -16,6 +15,7 @@ from kbert.data.json_lines import JsonLines, Questions
 from kbert.data.token_layouts import Tokenised, TokenLists
 from kbert.data.tokens import Tokens
 from kbert.errors import DataError, UsageError
+from kbert.source import SourceConfig
 
 
 class Layout(Protocol):

@@ -9,7 +9,7 @@ import itertools
 import unicodedata
 from bisect import bisect_left
 
-from kbert.config import Offsets
+from kbert.source import Offsets
 
 FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # invisible letters and signs
 JOINER = "\u200d"

@@ -16,11 +16,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from kbert.config import SourceConfig
 from kbert.data import squad
 from kbert.data.rows import Rows
 from kbert.errors import DataError, UsageError
 from kbert.progress import Progress, over
+from kbert.source import SourceConfig
 
 STDIN = "-"
 MOST_FILES = 65_535  # two bytes of the index

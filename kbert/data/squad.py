@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kbert.config import Offsets
 from kbert.data.offsets import Places
+from kbert.source import Offsets
 
 Gold = tuple[str, int]  # an answer's text and its first character, as given
 IMPOSSIBLE = '{"text": [], "answer_start": [], "is_impossible": true}'  # the gold of a question known to have no answer

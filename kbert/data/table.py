@@ -16,7 +16,6 @@ from typing import IO, Literal, Protocol
 
 import numpy as np
 
-from kbert.config import Recorded, SourceConfig
 from kbert.data import squad
 from kbert.data.file_settings import resolve_settings
 from kbert.data.formats import Layout, byte_order_mark, layout_of
@@ -27,6 +26,7 @@ from kbert.data.token_layouts import Tokenised
 from kbert.data.tokens import TokenCounts, Tokens
 from kbert.errors import DataError, UsageError
 from kbert.progress import Progress
+from kbert.source import Recorded, SourceConfig
 
 log = logging.getLogger(__name__)
 

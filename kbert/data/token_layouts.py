@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from kbert.config import SourceConfig
 from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey, tokens_row
 from kbert.data.encodings import decode, decode_line
 from kbert.data.file_settings import FileSettings
@@ -19,6 +18,7 @@ from kbert.data.schemes import Tags
 from kbert.data.suspicion import check, check_lists
 from kbert.data.tokens import Tokens
 from kbert.errors import DataError
+from kbert.source import SourceConfig
 
 
 class Tokenised:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kbert.config import ExampleFlags, flag
+from kbert.config import ExampleFlags
+from kbert.settings import flag
 
 
 @dataclass(frozen=True, kw_only=True)

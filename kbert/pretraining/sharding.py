@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbert import runtime
-from kbert.config import read_json
 from kbert.errors import DataError, UsageError
-from kbert.files import check_apart, write_json, write_text
+from kbert.files import check_apart, read_json, write_json, write_text
 from kbert.permutation import ORDER, seed_of
 from kbert.pretraining.flags import DataFlags
 from kbert.progress import over

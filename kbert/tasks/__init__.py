@@ -8,8 +8,9 @@ What all of them have is `kbert.tasks.options.TaskOptions`.
 import importlib
 from typing import TYPE_CHECKING
 
-from kbert.config import ModelConfig, from_json
+from kbert.config import ModelConfig
 from kbert.errors import UsageError
+from kbert.settings import from_json
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.aspect.options import AspectOptions
 from kbert.tasks.classify.options import ClassifyOptions

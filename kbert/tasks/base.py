@@ -24,12 +24,13 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints.head import Head, Unfit
-from kbert.config import ModelConfig, SourceConfig
+from kbert.config import ModelConfig
 from kbert.data.table import Reader, Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
+from kbert.source import SourceConfig
 from kbert.tasks.reports import Report
 
 Tensors = dict[str, tf.Tensor]

@@ -8,9 +8,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from kbert.config import Recorded, SourceConfig, TextConfig, TrainConfig
+from kbert.config import TextConfig, TrainConfig
 from kbert.data.label_names import read_labels
 from kbert.data.table import Table, open_table
+from kbert.source import Recorded, SourceConfig
 from kbert.tasks import splits
 from kbert.tasks.base import Audit, Task
 

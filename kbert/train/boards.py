@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kbert import config
 from kbert.config import ModelConfig, RunConfig
+from kbert.settings import changed, to_json
 from kbert.tasks import options_of
 from kbert.tasks.reports import Report
 
@@ -34,7 +34,7 @@ class Board:
         """
         from tensorboard.plugins.hparams import api as hp
 
-        values = _flat({**config.to_json(train), **config.to_json(model)})
+        values = _flat({**to_json(train), **to_json(model)})
         given = _given(model, train)
         columns = sorted(values, key=lambda column: column not in given)
         with self._writer.as_default():
@@ -124,8 +124,8 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
 def _given(model: ModelConfig, train: RunConfig) -> set[str]:
     """Return the flags, by the names that `_flat` returns, whose values are not the defaults."""
     chosen = options_of(model)
-    given = config.changed(train, chosen.DEFAULTS) | config.changed(model, chosen.DEFAULTS)
-    return given | {f"options.{name}" for name in config.changed(chosen)}
+    given = changed(train, chosen.DEFAULTS) | changed(model, chosen.DEFAULTS)
+    return given | {f"options.{name}" for name in changed(chosen)}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

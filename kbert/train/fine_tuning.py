@@ -8,12 +8,13 @@ from typing import Any
 import keras
 
 from kbert import checkpoints
-from kbert.config import ModelConfig, ModelFlags, TrainConfig, to_json
+from kbert.config import ModelConfig, ModelFlags, TrainConfig
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
 from kbert.serving import load
+from kbert.settings import to_json
 from kbert.tasks import fine_tuned, lengths, starting_head, task_of
 from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kbert.config import SOURCE_HELP, flag
 from kbert.errors import UsageError
 from kbert.files import check_apart, check_output
+from kbert.settings import flag
+from kbert.source import SOURCE_HELP
 from kbert.vectors.formats import STDOUT, index_of
 
 

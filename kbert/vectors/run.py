@@ -15,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints import Arrays, Checkpoint
-from kbert.config import to_json
 from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError
 from kbert.files import output
 from kbert.model.encoder import Encoder
 from kbert.serving import Predictor
+from kbert.settings import to_json
 from kbert.vectors import encoding
 from kbert.vectors.encoding import Segmenter
 from kbert.vectors.formats import STDOUT, Part, VectorFormat, Vectors, json_lines, write

@@ -20,10 +20,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from kbert.config import from_json, read_json
 from kbert.errors import DataError, UsageError
-from kbert.files import write_json
+from kbert.files import read_json, write_json
 from kbert.lock import Held, Lock
+from kbert.settings import from_json
 from kbert.vectors.formats import Part
 
 CHUNK = 4096  # vectors read at once

@@ -53,9 +53,9 @@ class Ours:
 
         runtime.start()
         from kbert import checkpoints, serving
-        from kbert.config import SourceConfig
         from kbert.data.table import open_table
         from kbert.encode import vector_config
+        from kbert.source import SourceConfig
         from kbert.vectors import encoding
         from kbert.vectors import run as vector_run
         from kbert.vectors.flags import EncodeFlags, SentenceFlags, TokenFlags

@@ -31,7 +31,8 @@ ROWS = 1024  # at once, as `kbert.train.batches.READ_ROWS`
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code."""
     from kbert import flags
-    from kbert.config import SOURCE_HELP, SourceConfig, flag
+    from kbert.settings import flag
+    from kbert.source import SOURCE_HELP, SourceConfig
     from kbert.tasks import OPTIONS
 
     @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from kbert import flags, runtime
-from kbert.config import SOURCE_HELP, SourceConfig, flag
+from kbert.settings import flag
+from kbert.source import SOURCE_HELP, SourceConfig
 
 BATCHES = (64, 256, 1024, 4096)
 

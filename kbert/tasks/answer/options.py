@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kbert.config import NO_LABELS, Labels, flag
+from kbert.config import NO_LABELS, Labels
 from kbert.errors import UsageError
+from kbert.settings import flag
 from kbert.tasks.options import TaskOptions
 
 

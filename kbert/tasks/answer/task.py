@@ -18,7 +18,7 @@ from keras import ops
 
 from kbert import graphs
 from kbert.checkpoints.head import Head
-from kbert.config import ModelConfig, Offsets, SourceConfig, from_json
+from kbert.config import ModelConfig
 from kbert.data import squad
 from kbert.data.offsets import Places
 from kbert.data.tokenizer import Tokenizer
@@ -26,6 +26,8 @@ from kbert.errors import DataError, UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.model.windows import windows
+from kbert.settings import from_json
+from kbert.source import Offsets, SourceConfig
 from kbert.tasks.answer import answer_spans
 from kbert.tasks.answer.options import AnswerOptions
 from kbert.tasks.answer.report import THRESHOLD, AnswerReport, AnswerScorer

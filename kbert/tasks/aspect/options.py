@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import Labels, flag
+from kbert.config import Labels
 from kbert.errors import UsageError
+from kbert.settings import flag
 from kbert.tasks.options import TaskOptions
 
 

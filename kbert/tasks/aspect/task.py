@@ -17,12 +17,14 @@ import tensorflow as tf
 
 from kbert import graphs
 from kbert.checkpoints.head import Head, order, ordered
-from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.config import ModelConfig
 from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
+from kbert.settings import from_json
+from kbert.source import SourceConfig
 from kbert.tasks.aspect import labels, names
 from kbert.tasks.aspect.aspect_attention import AspectAttention
 from kbert.tasks.aspect.audit import AspectAudit

@@ -15,12 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints.head import Head, Unfit, order, ordered
-from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.config import ModelConfig
 from kbert.data.label_names import LabelNames
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
+from kbert.settings import from_json
+from kbert.source import SourceConfig
 from kbert.tasks import markdown
 from kbert.tasks.base import Built, Encoded, Lengths, Task, Tensors
 from kbert.tasks.classify import metrics

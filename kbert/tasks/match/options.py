@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kbert.config import Labels, flag
+from kbert.config import Labels
+from kbert.settings import flag
 from kbert.tasks.options import TaskOptions, TextVector
 
 

@@ -16,13 +16,15 @@ import tensorflow as tf
 
 from kbert import graphs
 from kbert.checkpoints.head import Head, Unfit
-from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.config import ModelConfig
 from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model import heads, pooling
 from kbert.model.encoder import Encoder
 from kbert.model.gradient_cache import GradientCached
+from kbert.settings import from_json
+from kbert.source import SourceConfig
 from kbert.tasks.base import Built, Encoded, Examples, Lengths, Signature, Task, Tensors
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match.audit import BINARY, FIELDS, MatchAudit

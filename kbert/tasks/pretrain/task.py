@@ -12,11 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.config import ModelConfig, from_json
+from kbert.config import ModelConfig
 from kbert.data.tokenizer import MASK, Tokenizer
 from kbert.errors import DataError
 from kbert.model import fused, heads
 from kbert.model.encoder import Encoder
+from kbert.settings import from_json
 from kbert.tasks.base import Built, Encoded, Lengths, Storable, Tensors
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.reports import Report

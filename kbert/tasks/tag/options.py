@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import Labels, flag
+from kbert.config import Labels
 from kbert.data.schemes import Scheme
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
+from kbert.settings import flag
 from kbert.tasks.options import TaskOptions
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kbert import graphs
 from kbert.checkpoints.head import Head, order, ordered
-from kbert.config import ModelConfig, SourceConfig, from_json
+from kbert.config import ModelConfig
 from kbert.data.conll import read_tags
 from kbert.data.entity_reader import EntityReader
 from kbert.data.label_names import LabelNames
@@ -30,6 +30,8 @@ from kbert.model import heads
 from kbert.model.crf import CRF
 from kbert.model.encoder import Encoder
 from kbert.model.windows import framed, windows
+from kbert.settings import from_json
+from kbert.source import SourceConfig
 from kbert.tasks.base import Built, Encoded, Signature, Task, Tensors
 from kbert.tasks.reports import Matrix, Report
 from kbert.tasks.tag import entity_metrics
