@@ -471,7 +471,7 @@ def test_audit():
     for aspect, value in (("a_x", "1"), ("a_y", "-2"), ("b", "-2")):
         rows(("t", aspect, value))
     said = " ".join(rows.check_learnable())
-    assert "nearly all rows mention 'a', so that" in said and "'b'" not in said.split("so that")[0].split("mention")[-1]
+    assert "nearly all rows mention 'a', so" in said and "'b'" not in said.split("so that")[0].split("mention")[-1]
 
 
 def test_figures():

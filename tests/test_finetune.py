@@ -277,7 +277,7 @@ def test_overwriting_keeps_the_former_run_until_there_is_a_checkpoint(checkpoint
     shutil.copytree(trained, path)
     flags = [*finetune_flags(checkpoint, data, path, epochs=1), "--overwrite"]
     assert finetune.main([*flags, f"--init={path}"]) == 2
-    assert f"--init={path} is in --model_dir={path}; name another" in capsys.readouterr().err
+    assert f"--init={path} is in --model_dir={path}; give another" in capsys.readouterr().err
 
     def interrupt(*args, **more):
         raise KeyboardInterrupt

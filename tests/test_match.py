@@ -230,7 +230,7 @@ def test_no_gold_among_labels_is_named():
     for label in ("1", "0", "-1", "1", "-1"):
         audit(("a", "b", label))
     assert "f: 2 rows have the label -1 beside 0 and 1, so labels are read as grades" in audit.check_learnable()[0]
-    with pytest.raises(ValueError, match="'-1' is not among the model's labels: 0, 1; -1 may mean no gold"):
+    with pytest.raises(ValueError, match="'-1' is not among the model's labels: 0, 1; -1 may mean a missing label"):
         MatchAudit("f", ("0", "1"))(("a", "b", "-1"))
 
 

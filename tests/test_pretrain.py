@@ -151,7 +151,7 @@ class TestTheRun:
         after = ModelDir(tmp_path / "next").last().weights()
         assert all(np.array_equal(array, after[name]) for name, array in saved.weights().items())
         assert pretrain.main(arguments(folder, tmp_path / "m", **more)) == 2
-        assert f"--init={saved.path} is in --model_dir={tmp_path / 'm'}; name another" in capsys.readouterr().err
+        assert f"--init={saved.path} is in --model_dir={tmp_path / 'm'}; give another" in capsys.readouterr().err
 
     def test_other_held_out_text_is_another_run(self, folder, pretrained, tmp_path, capsys):
         shutil.copy(folder / "other.txt", tmp_path)
