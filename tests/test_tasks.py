@@ -13,9 +13,10 @@ import tensorflow as tf
 from tiny import VOCABULARY
 
 from kbert import graphs, serving
-from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig, to_json
+from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
 from kbert.model.chunks import INPUTS, padded
 from kbert.model_dir import Figures, ModelDir
+from kbert.settings import to_json
 from kbert.tasks import RECORDED, task_class
 from kbert.tasks.aspect.options import Aspect
 from kbert.tasks.base import Built, Storable
