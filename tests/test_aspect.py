@@ -249,7 +249,7 @@ def test_rows_that_name_their_aspect(checkpoint, wide, tmp_path, capsys):
     assert "--filter=lexical ignores --filter_threshold, --filter_units, --filter_dropout" in said.err and "ignores" in said.err
     assert "480 rows are read in 480 windows" in said.err and "--filter=lexical keeps" in said.err
     assert "240 rows are read" not in said.err and len(open_table_of(tmp_path / "train.jsonl").deduplicated()) == 240
-    assert "of 'film_music' the first 6 tokens are read, a quarter of --max_length" in said.err
+    assert "of 'film_music' only the first 6 tokens are read, a quarter of --max_length" in said.err
     figures = json.loads((tmp_path / "m/metrics.json").read_text())["dev"]
     assert figures["rows"] == 120 and {row["rows"] for row in figures["per_aspect"].values()} == {60}
     text = "a cafe is very x. a s is very e. the plot is bad. a x is very un. the film is good!"

@@ -154,7 +154,7 @@ def test_load_names_what_is_wrong(checkpoint):
     name = "transformer_layer_1/feedforward_layer_norm/beta"
     for wrong, message in [
         ({k: v for k, v in arrays.items() if k != name}, f"c: tensor '{name}' is missing"),
-        ({**arrays, "extra": arrays[name]}, "c: tensor 'extra' has no place"),
+        ({**arrays, "extra": arrays[name]}, "c: tensor 'extra' is not part of a BERT of 2 layers"),
         ({**arrays, name: arrays[name][:3]}, rf"c: tensor '{name}' has shape \(3,\), expected \(16,\)"),
     ]:
         with pytest.raises(DataError, match=message):

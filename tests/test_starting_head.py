@@ -116,7 +116,7 @@ def test_labels_are_matched_by_name_or_by_number():
         (head, ("a", "b", "x"), "this run also has x"),
         (Head("classifier", 3), ("0", "1"), "its 3 outputs have numbers but no names, and the labels of this run are 0, 1"),
         (Head("classifier", 2), ("negative", "positive"), "outputs have numbers but no names"),
-        (Head("classifier", 2, ("LABEL_1", "LABEL_0")), ("0", "1"), "this run has 0, 1 besides"),
+        (Head("classifier", 2, ("LABEL_1", "LABEL_0")), ("0", "1"), "but this run also has 0, 1"),
     ]:
         with pytest.raises(Unfit, match=said):
             order(other, labels)

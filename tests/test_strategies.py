@@ -35,7 +35,7 @@ BUSY = """
 import time
 from kbert import runtime
 runtime.start()
-from kbert import strategies
+from kbert.train import strategies
 with strategies.devices("multi_worker", 2, 1) as devices:
     devices.wait()
     print("together", flush=True)
