@@ -345,7 +345,7 @@ class ModelDir:
         Names and sizes of arrays are checked; a file in which only numbers have changed is not detected.
 
         Raises:
-            DataError: none is complete; then nothing is renamed.
+            DataError: no checkpoint is complete; nothing is renamed.
         """
         damaged: dict[Path, str] = {}
         whole = False

@@ -18,7 +18,7 @@ SHORT = re.compile(
 
 
 def sentences(text: str) -> list[str]:
-    """Split a text into sentences, without surrounding white space; none is empty."""
+    """Split a text into non-empty sentences, without surrounding white space."""
     found, start = [], 0
     for match in END.finditer(text):
         if match[0] == "." and SHORT.search(text[max(0, match.end() - 12) : match.end()]):

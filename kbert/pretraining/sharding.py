@@ -94,7 +94,7 @@ def write(options: DataFlags, output: Path) -> dict[str, int] | None:
                 name, count = future.result()
                 written[name] = count
         except BrokenProcessPool:
-            raise DataError("a worker process was killed, perhaps for want of memory; the same command goes on") from None
+            raise DataError("a worker process was killed, perhaps because memory ran out; the same command continues") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -38,8 +38,8 @@ class Tokens:
 
     Attributes:
         ids: uint16 or uint32 [tokens], each with its continuation bit; see `pieces`.
-        ends: uint64 [sentences + 1], from 0: sentence i is `ids[ends[i]:ends[i + 1]]`; none is empty.
-        documents: `DOCUMENTS` [documents]; none is empty.
+        ends: uint64 [sentences + 1], from 0: sentence i is `ids[ends[i]:ends[i + 1]]`; no sentence is empty.
+        documents: `DOCUMENTS` [documents]; no document is empty.
         files: the names of the source files.
         digest: CRC-32 of all of these.
     """

@@ -1,7 +1,7 @@
 """The training run: optimizer, schedule, steps, dev figures, checkpoints, resuming.
 
 In: a task with its model, batches, a `RunConfig`, a model directory, and a function that measures dev. Out:
-checkpoints in that directory. A run is counted in steps; whenever it is stopped, it goes on from its last
+checkpoints in that directory. A run is counted in steps; a stopped run continues from its last
 checkpoint as if it had not been: a checkpoint holds weights, optimizer, dropout seeds and the sums of the
 running epoch's figures, and the batches from its step on are the same wherever a run starts.
 """
@@ -145,7 +145,7 @@ class Run:
         task: says which dev figure counts.
         built: the task's model, with its initial weights, its loss and its training metrics.
         config: how to train.
-        directory: where checkpoints go, and from where a run goes on.
+        directory: where checkpoints go, and where a run continues from.
         batches: what to train on.
         measure: the model's figures on dev as it is now; asked in the chief's process only.
         devices: where batches are computed; the model was made under their strategy.
@@ -182,7 +182,7 @@ class Run:
 
         Raises:
             KbertError: the loss is lost, and nothing is written then.
-            Interrupted: by Ctrl-C or SIGTERM; a checkpoint was written, from which the same command goes on.
+            Interrupted: by Ctrl-C or SIGTERM; a checkpoint was written, from which the same command continues.
         """
         last = self.directory.last()
         seen = 0 if last is None else last.step

@@ -108,7 +108,7 @@ class MatchAudit:
         if len(alone) == len(titles) or (drawn and len(alone)):
             row = int(np.isin(np.array(self.pairs) >> np.uint64(32), alone).argmax())
             raise DataError(
-                f"{self.source}: the title of row {row + 1} is paired with every text of the file ({texts:,}), so none is "
+                f"{self.source}: the title of row {row + 1} is paired with every text of the file ({texts:,}), so no text is "
                 "wrong for it; leave its rows out, or label pairs and name --label_column"
             )
 
