@@ -41,6 +41,7 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
     """Write vectors, or a SavedModel, or both; returns the exit code."""
     check(options, sentence, token)
     flags.check_columns(source.text_columns, ("text",))
+    source.check_all_read()
     form = None
     if options.output is not None:
         form = format_of(options.output, options.output_format, options.unit != "token")

@@ -73,6 +73,7 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     if options.input == "-" and source.format == "auto":
         source = dataclasses.replace(source, format="jsonl")
     flags.check_columns(source.text_columns, ("text",))
+    source.check_all_read()
     table = open_table(options.input, source, source.text_columns, keyed_by=1)
     tokenizer = Tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents)
     # The ids are those of the function that trains and serves, which does not go by way of offsets.

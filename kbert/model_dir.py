@@ -58,6 +58,7 @@ MAY_CHANGE = {
     "keep_checkpoints",
     "evaluate_steps",
     "loss_limit",
+    "skip_bad_rows",
 }
 
 

@@ -135,11 +135,11 @@ def answers(
     row, cut = 1, CutRows(loaded.task)
     with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=quiet) as bar:
         for raw in raw_rows(loaded.task, table, gold=False, others=("id",) if ids else ()):
-            done = row
             for line in _answered(loaded, raw, row, cut):
+                line["row"] = table.number(row - 1)
                 yield line
                 row += 1
-            bar.update(row - done)
+            bar.update(row - 1 - bar.done)
     if cut.cut:
         log.info("%s: %s", rows, cut)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kbert.errors import UsageError
 from kbert.settings import flag
 
 Offsets = Literal["characters", "utf16", "bytes"]
@@ -53,10 +54,20 @@ class SourceConfig:
         "(inclusive).",
         otherwise="exclusive; inclusive in CLUENER's layout",
     )
+    skip_bad_rows: str | None = flag(
+        None,
+        help="Leave out rows that cannot be read, and write them to this file, as JSON lines with file, line, reason and row.",
+        otherwise="not set; such rows are an error that lists them",
+    )
 
     def read_by(self, fields: Sequence[str]) -> "SourceConfig":
         """The same for a trained model with these raw inputs: without further columns, which training alone reads."""
         return dataclasses.replace(self, text_columns=self.text_columns[: len(fields)])
+
+    def check_all_read(self) -> None:
+        """Raise UsageError for `skip_bad_rows` where an output has one line or vector a row, and no numbers of rows."""
+        if self.skip_bad_rows is not None:
+            raise UsageError(f"--skip_bad_rows={self.skip_bad_rows}: the output has no row numbers and so needs all rows")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -64,11 +75,13 @@ class SourceConfig:
         return tuple(name.strip() for name in next(csv.reader([self.label_column], skipinitialspace=True), ()))
 
 
-# The same fields without defaults, for commands on a trained model: what is not given is as in training.
+AS_TRAINED = {"default": "as in training"}
+OVERRIDDEN: dict[str, dict[str, str]] = {"skip_bad_rows": {}}
+# The same fields without defaults, for commands on a trained model: what is not given is as in training, but for bad rows.
 SourceOverrides = dataclasses.make_dataclass(
     "SourceOverrides",
     [
-        (f.name, hint | None, field(default=None, metadata={**f.metadata, "default": "as in training"}))
+        (f.name, hint | None, field(default=None, metadata={**f.metadata, **OVERRIDDEN.get(f.name, AS_TRAINED)}))
         for f, hint in zip(dataclasses.fields(SourceConfig), typing.get_type_hints(SourceConfig).values(), strict=True)
     ],
     frozen=True,
@@ -101,7 +114,7 @@ class Recorded:
         """What holds for a later command on the model: what it says itself, and what training said besides.
 
         The names of the columns are training's unless given; so is where TFDS keeps its data. How a file is written
-        (`WRITTEN`) it may say itself.
+        (`WRITTEN`) it may say itself. Bad rows are left out only where the command says so.
         """
         given = {} if overrides is None else {name: value for name, value in vars(overrides).items() if value is not None}
         both = dataclasses.replace(self.source, **given)
@@ -109,6 +122,8 @@ class Recorded:
         if sorted(both.label_columns) == sorted(self.source.label_columns):
             both = dataclasses.replace(both, label_column=self.source.label_column)
         own = {name: given.get(name, getattr(SourceConfig(), name)) for name in WRITTEN}
+        if overrides is not None:
+            own["skip_bad_rows"] = given.get("skip_bad_rows")
         return dataclasses.replace(both, **own), dataclasses.replace(
             self, source=both, given=None if overrides is None else tuple(given)
         )

@@ -176,7 +176,7 @@ def test_odd_columns(tmp_path, lines, text, spans):
     ],
 )
 def test_schemes_are_told_apart(tags, scheme, tmp_path):
-    seen = conll.survey("f", [f"x {tag}" for tag in tags], conll.Columns())
+    seen = conll.survey([f"x {tag}" for tag in tags], conll.Columns())
     assert conll.scheme("f", seen.followed).scheme == scheme
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kbert.data.bad_rows import AtLine
 from kbert.data.schemes import PREFIXES, Tags, scheme_of, typed
 from kbert.data.tokens import TokenCounts, Tokens, joined, placed
 from kbert.errors import DataError, UsageError
@@ -141,6 +142,7 @@ class Survey:
         tags: frequency of each tag.
         widths: number of lines by number of columns.
         ends: number of tokens that end a sentence (full stops and the like).
+        malformed: number of lines that are not columns, or not in the encoding; they are left out.
         followed: (tag, the next tag; "" at a sentence's ends) -> frequency, and the line of the first occurrence.
     """
 
@@ -151,6 +153,7 @@ class Survey:
     widths: Counter[int] = field(default_factory=Counter)
     sentences: int = 0
     ends: int = 0
+    malformed: int = 0
     followed: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
 
@@ -172,7 +175,13 @@ class Reading:
 
     def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
         """Return a sentence's text, its tokens' offsets (see `placed`), and its gold; None if there is no token."""
-        rows = [self.columns.parts(line) for line in lines if not skipped(line) and not self.columns.comment(line)]
+        rows = []
+        for number, line in enumerate(lines):
+            if not skipped(line) and not self.columns.comment(line):
+                try:
+                    rows.append(self.columns.parts(line))
+                except ValueError as error:
+                    raise AtLine(str(error), number) from None
         if not rows:
             return None
         words = [parts[self.columns.word] for parts in rows]
@@ -206,16 +215,12 @@ def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
     return Tags(scheme, bool(untyped)), value["tags"]
 
 
-def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
+def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
     """Collect statistics over a file.
 
     Args:
-        name: the file, for messages.
-        lines: the file's lines.
+        lines: the file's lines; None where one is not in the encoding.
         columns: the columns to read.
-
-    Raises:
-        DataError: a line is malformed, named as FILE:LINE.
     """
     seen = Survey(columns)
     marked: set[str] = set()
@@ -225,6 +230,9 @@ def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
         seen.followed.setdefault((before, tag), [0, line])[0] += 1
 
     for number, line in enumerate(lines, 1):
+        if line is None:
+            seen.malformed += 1
+            continue
         if skipped(line):
             if before:
                 follow("", number - 1)
@@ -239,8 +247,9 @@ def survey(name: str, lines: Iterable[str], columns: Columns) -> Survey:
             continue
         try:
             parts = columns.parts(line)
-        except ValueError as error:
-            raise DataError(f"{name}:{number}: {error}") from None
+        except ValueError:
+            seen.malformed += 1
+            continue
         word, tag = parts[columns.word], columns.last(parts)
         seen.counts.add(word)
         if len(parts) > 1:

@@ -96,22 +96,37 @@ class Csv(Tsv):
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         taken: list[bytes] = []
+        ended = False
 
         def decoded() -> Iterator[str]:
+            nonlocal ended
             for line in lines:
                 taken.append(line)
-                yield decode(line, self.encoding)
+                yield line.decode(self.encoding, "replace")  # quotes and delimiters are right; `fields` reports the bytes
+            ended = True
 
         csv.field_size_limit(LONGEST_FIELD)
         reader = csv.reader(decoded(), strict=True, delimiter=self.delimiter)
-        try:
-            for _ in reader:
-                yield b"".join(taken)
-                taken.clear()
-        except csv.Error as error:
-            raise ValueError(f"not valid csv: {error}; is a quote unclosed, or a line end or quote unquoted?") from None
+        while True:
+            try:
+                next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if ended or len(taken) > ROWS:
+                    raise ValueError(_invalid(error)) from None
+            # Where a row is invalid, `fields` says so, and the reader continues with the next line.
+            yield b"".join(taken)
+            taken.clear()
 
     def fields(self, record: bytes) -> list[str]:
         # newline="" keeps line ends inside quotes unchanged.
         lines = io.StringIO(decode(record, self.encoding), newline="")
-        return next(csv.reader(lines, strict=True, delimiter=self.delimiter), [])
+        try:
+            return next(csv.reader(lines, strict=True, delimiter=self.delimiter), [])
+        except csv.Error as error:
+            raise ValueError(_invalid(error)) from None
+
+
+def _invalid(error: csv.Error) -> str:
+    return f"not valid csv: {error}; is a quote unclosed, or a line end or quote unquoted?"

@@ -13,7 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from kbert.errors import DataError, UsageError
+from kbert.data.bad_rows import BadRows
+from kbert.errors import UsageError
 
 NO_VALUE = ("NAType", "NaTType")  # what pandas has for a missing cell, beside NaN
 
@@ -44,22 +45,23 @@ class Rows(str):
     def __deepcopy__(self, _: Any) -> "Rows":
         return self
 
-    def spool(self, names: Sequence[str], wanted: Sequence[str]) -> IO[bytes]:
+    def spool(self, names: Sequence[str], wanted: Sequence[str], bad: BadRows) -> IO[bytes]:
         """A temporary file with a JSON object a line; the system deletes it when it is closed.
 
         Args:
             names: of the values of rows that are tuples.
             wanted: the columns that are read; what cannot be written as JSON is left out of the others.
-
-        Raises:
-            DataError: a row, named as NAME:ROW, is no dict, tuple or text, or holds what cannot be written.
+            bad: takes in rows that are no dict, tuple or text, or hold what cannot be written.
         """
         file = tempfile.TemporaryFile(prefix="kbert-")  # noqa: SIM115  (the table keeps it open)
         for number, row in enumerate(_rows(self.values), 1):
             try:
                 found = {str(key): _plain(value, str(key) in wanted) for key, value in _named(row, names).items()}
             except ValueError as error:
-                raise DataError(f"{self}:{number}: {error}") from None
+                bad.add(self, number, str(error), repr(row))
+                file.write(b"\n")
+                continue
+            bad.read += 1
             file.write(json.dumps(found).encode() + b"\n")
         file.flush()
         return file

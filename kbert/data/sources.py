@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from kbert.data import squad
+from kbert.data.bad_rows import BadRows
 from kbert.data.rows import Rows
 from kbert.errors import DataError, UsageError
 from kbert.progress import Progress, over
@@ -26,10 +27,10 @@ STDIN = "-"
 MOST_FILES = 65_535  # two bytes of the index
 
 
-def files_of(source: str, config: SourceConfig, columns: Sequence[str]) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield the files of a source as (name, copy if it does not support random access)."""
+def files_of(source: str, config: SourceConfig, columns: Sequence[str], bad: BadRows) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Yield the files of a source as (name, copy if it does not support random access); `bad` takes in malformed rows."""
     if isinstance(source, Rows):
-        yield source, source.spool(config.columns or columns, columns)
+        yield source, source.spool(config.columns or columns, columns, bad)
         return
     if source.startswith("tfds:"):
         yield source, _spool_tfds(source, config)

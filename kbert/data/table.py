@@ -10,6 +10,8 @@ import itertools
 import logging
 import os
 import zlib
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal, Protocol
@@ -17,9 +19,11 @@ from typing import IO, Literal, Protocol
 import numpy as np
 
 from kbert.data import squad
+from kbert.data.bad_rows import AtLine, BadRows, place
 from kbert.data.file_settings import resolve_settings
 from kbert.data.formats import Layout, byte_order_mark, layout_of
 from kbert.data.json_lines import JsonLines, Questions
+from kbert.data.rows import Rows
 from kbert.data.schemes import Tags
 from kbert.data.sources import files_of, opened, reopened, spool_squad, temporary
 from kbert.data.token_layouts import Tokenised
@@ -80,12 +84,21 @@ class Table:
         digest: CRC-32 of the source's rows.
     """
 
-    def __init__(self, name: str, columns: tuple[str, ...], files: Sequence[_File], index: IO[bytes], digest: int):
+    def __init__(
+        self,
+        name: str,
+        columns: tuple[str, ...],
+        files: Sequence[_File],
+        index: IO[bytes],
+        digest: int,
+        gaps: Sequence[int] = (),
+    ):
         self.name = name
         self.columns = columns
         self.digest = digest
         self._files = files
         self._index = index
+        self._gaps = gaps  # of each row left out, how many rows before it were not
         self._open: dict[int, IO[bytes]] = {}
 
     def __len__(self) -> int:
@@ -119,7 +132,7 @@ class Table:
         file = self._files[int(record["file"])]
         if isinstance(file.layout, Questions):
             raw = os.pread(self._descriptor(int(record["file"])), int(record["length"]), int(record["offset"]))
-            return _place(file.name, file.layout, raw, 0)
+            return place(file.name, file.layout.place(raw))
         line, left = 1, int(record["offset"])
         with file.open() as stream:
             stream.seek(0)
@@ -127,6 +140,10 @@ class Table:
                 line += block.count(b"\n")
                 left -= len(block)
         return f"{file.name}:{line}"
+
+    def number(self, row: int) -> int:
+        """Return the number of a row in its source, from 1; rows that were left out count."""
+        return row + 1 + bisect_right(self._gaps, row)
 
     @property
     def row_bytes(self) -> float:
@@ -235,6 +252,7 @@ def open_table(
     recorded: Recorded | None = None,
     usual: Mapping[str, str] | None = None,
     tokens: Tokens | None = None,
+    bad: BadRows | None = None,
 ) -> Table:
     """Index a source, validating every row.
 
@@ -254,9 +272,11 @@ def open_table(
             logged in a warning.
         tokens: how to read tokens, for rows that have them; adds a column `PLACES` after the text, with the tokens'
             offsets (see `kbert.data.tokens.placed`), "" in rows without tokens. None: no such column.
+        bad: takes in malformed rows, which the table lacks; for callers with several sources. None: `config` says what
+            becomes of them.
 
     Raises:
-        DataError: a file is missing, unreadable or not in the encoding, a column is missing, a row is
+        DataError: a file is missing, unreadable or not in the encoding, a column is missing, rows are
             malformed (named as FILE:LINE), or there are no rows.
         UsageError: the format cannot be determined, or the flags contradict it.
     """
@@ -268,7 +288,11 @@ def open_table(
     said: set[str] = set()  # notes already logged, equal for many files
     unread = dict(usual or {})  # columns not found in any file so far
     missing: list[str] = []  # rows whose text is how pandas writes a missing value
-    for number, (name, copy) in enumerate(files_of(source, config, columns)):
+    gaps = array("Q")
+    alone = bad is None
+    bad = bad or BadRows(config.skip_bad_rows, {"the rows": source})
+    read = bad.read
+    for number, (name, copy) in enumerate(files_of(source, config, columns, bad)):
         with opened(name, copy) as stream:
             settled = resolve_settings(name, stream, config, recorded, columns)
         if settled.format == "squad":
@@ -288,25 +312,34 @@ def open_table(
             offset, line, first = start, 1 + skipped, True
             stream.seek(start)
             with Progress(size, unit="B", unit_scale=True, desc=f"reading {name}") as bar:
-                for record in _located(layout.records(iter(stream)), name, line):
+                records = layout.records(iter(stream))
+                while record := _next(records, bad, name, line):
                     try:
                         if mark and (record.startswith(mark) or b"\n" + mark in record):
                             raise ValueError("a byte-order mark (U+FEFF) within the file; were files concatenated? Remove it")
                         values = file.values(record)
                         note = check(values) if values and check is not None else None
                     except ValueError as error:
-                        raise DataError(f"{_place(name, layout, record, line)}: {error}") from None
+                        at = line + error.line if isinstance(error, AtLine) else line
+                        bad.read = read + rows
+                        text = record.decode(settled.encoding, "backslashreplace")
+                        bad.add(name, _where(layout, record, at), str(error), text)
+                        values, note = (), None
+                        if not isinstance(name, Rows):
+                            gaps.append(rows)
                     if note:
-                        log.warning("%s: %s", _place(name, layout, record, line), note)
+                        log.warning("%s: %s", place(name, _where(layout, record, line)), note)
                     if values and unread and first:
                         there = layout.keys(record) if isinstance(layout, JsonLines) else getattr(layout, "names", ())
                         for column in [column for column in unread if column in there and column not in columns]:
                             log.warning("%s: its column %r is not read; %s reads it", name, column, unread.pop(column))
                         first = False  # one row a file suffices
+                    if not values and isinstance(name, Rows):
+                        gaps.append(rows)  # `bad` has it already
                     if values:
                         texts = values[:keyed_by][split_by]
                         if any(text in MISSING for text in texts):
-                            missing.append(_place(name, layout, record, line))
+                            missing.append(place(name, _where(layout, record, line)))
                         key = zlib.crc32(b"\x1f".join(map(_utf8, texts)))
                         seen = [alike(text) for text in texts] if alike else [0]
                         buffer[filled] = (offset, len(record), key, (seen[0], seen[-1]), number)
@@ -321,6 +354,9 @@ def open_table(
                     line += record.count(b"\n")
     index.write(buffer[:filled].tobytes())
     index.flush()
+    bad.read = read + rows
+    if alone:
+        bad.finish()
     if not rows:
         raise DataError(f"{source}: no rows")
     if missing:
@@ -329,24 +365,22 @@ def open_table(
     if reader is not None:
         reader.finish(source)
     names = tuple(columns) if tokens is None else (columns[0], PLACES, *columns[1:])
-    return Table(source, names, files, index, digest)
+    return Table(source, names, files, index, digest, gaps)
 
 
-def _located(records: Iterator[bytes], name: str, line: int) -> Iterator[bytes]:
-    """Yield the records; an error in splitting is reported with the record's first line."""
-    while True:
-        try:
-            record = next(records)
-        except StopIteration:
-            return
-        except ValueError as error:
-            raise DataError(f"{name}:{line}: {error}") from None
-        line += record.count(b"\n")
-        yield record
+def _next(records: Iterator[bytes], bad: BadRows, name: str, line: int) -> bytes:
+    """Return the next record, empty at the end; where the rest of a file cannot be split into rows, that is an error."""
+    try:
+        return next(records, b"")
+    except ValueError as error:
+        if bad.file is not None:
+            raise DataError(f"{name}:{line}: {error}; this cannot be skipped, as the rest of the file is not read") from None
+        bad.add(name, line, str(error), "")
+        return b""
 
 
-def _place(name: str, layout: Layout, record: bytes, line: int) -> str:
-    return f"{name}: {layout.place(record)}" if isinstance(layout, Questions) else f"{name}:{line}"
+def _where(layout: Layout, record: bytes, line: int) -> int | str:
+    return layout.place(record) if isinstance(layout, Questions) else line
 
 
 def _utf8(text: str) -> bytes:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from kbert.data.bad_rows import AtLine
 from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey, tokens_row
 from kbert.data.encodings import decode, decode_line
 from kbert.data.file_settings import FileSettings
@@ -46,21 +47,22 @@ class Tokenised:
         Args:
             stream: positioned at the file's first line.
 
+        Malformed lines are left out; `values` reports them.
+
         Raises:
-            DataError: a line is malformed or tags mix schemes (named as FILE:LINE), or the columns look
-                as if they were chosen by mistake.
+            DataError: tags mix schemes (named as FILE:LINE), or the columns look as if they were chosen by mistake.
             UsageError: a column chosen by flags does not exist.
         """
 
-        def decoded() -> Iterator[str]:
-            for number, line in enumerate(stream, 1):
+        def decoded() -> Iterator[str | None]:
+            for line in stream:
                 try:
                     yield decode_line(line, settled.encoding)
-                except ValueError as error:
-                    raise DataError(f"{name}:{number}: {error}") from None
+                except ValueError:
+                    yield None
 
         start = stream.tell()
-        universal = is_universal(first_line(decoded()))
+        universal = is_universal(first_line(filter(None, decoded())))
         tagged = len(columns) > 1
         chosen = Columns.chosen(
             name,
@@ -72,13 +74,16 @@ class Tokenised:
             taken=settled.taken - {"label_column"},  # a wrong label column shows as tags unknown to the model
         )
         stream.seek(start)
-        seen = survey(name, decoded(), chosen)
+        seen = survey(decoded(), chosen)
         try:
-            tags = scheme(name, seen.followed) if tagged else None
+            tags = Tags("bare") if tagged else None  # should they mix schemes, the likely cause is wrong columns
+            try:
+                tags = scheme(name, seen.followed) if tagged else None
+            finally:
+                check(name, seen, tags)
         except DataError:
-            check(name, seen, Tags("bare"))  # report the likely cause: wrong columns
-            raise
-        check(name, seen, tags)
+            if not seen.malformed or config.skip_bad_rows is not None:
+                raise  # else the malformed lines are the error
         found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
         words, tag = config.text_columns[0], config.label_column if tagged else ""
         numbers = [
@@ -93,7 +98,7 @@ class Tokenised:
         block: list[bytes] = []
         ended = False
         for line in lines:
-            blank = skipped(decode_line(line, self.encoding))
+            blank = skipped(line.decode(self.encoding, "replace"))
             if ended and not blank:
                 yield b"".join(block)
                 block = []
@@ -103,11 +108,22 @@ class Tokenised:
             yield b"".join(block)
 
     def values(self, record: bytes) -> tuple[str, ...]:
-        found = self.reading.sentence(decode(record, self.encoding).split("\n"))
+        found = self.reading.sentence(self._lines(record))
         if found is None:
             return ()
         text, places, gold = found
         return (text, *([places] if self.placed else []), *([gold] if self.reading.tags else []))
+
+    def _lines(self, record: bytes) -> list[str]:
+        try:
+            return decode(record, self.encoding).split("\n")
+        except ValueError:
+            for number, line in enumerate(record.split(b"\n")):
+                try:
+                    decode(line, self.encoding)
+                except ValueError as error:
+                    raise AtLine(str(error), number) from None
+            raise
 
 
 class TokenLists(Tokenised):
@@ -141,8 +157,10 @@ class TokenLists(Tokenised):
         Args:
             stream: positioned at the file's first line.
 
+        Malformed rows are left out; `values` reports them.
+
         Raises:
-            DataError: a row is malformed or tags mix schemes (named as FILE:LINE).
+            DataError: tags mix schemes (named as FILE:LINE).
         """
         seen, followed = Survey(Columns()), dict[tuple[str, str], list[int]]()
         counts = seen.counts
@@ -151,8 +169,8 @@ class TokenLists(Tokenised):
         for number, line in enumerate(stream, 1):
             try:
                 words, tags, _ = found.lists(line)
-            except ValueError as error:
-                raise DataError(f"{name}:{number}: {error}") from None
+            except ValueError:
+                continue
             for word in words:
                 counts.add(word)
             seen.tags.update(tags)

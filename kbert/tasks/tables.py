@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kbert.config import TextConfig, TrainConfig
+from kbert.data.bad_rows import BadRows
 from kbert.data.label_names import read_labels
 from kbert.data.table import Table, open_table
 from kbert.source import Recorded, SourceConfig
@@ -56,6 +57,7 @@ def read_tables(
             tokens=task_type.tokens(options),
             check=audit if recorded is not None or not extra else lambda values: audit(values[:-extra]),
             usual=task_type.usual,
+            bad=bad,
         )
         if recorded is None:  # the training rows
             for note in audit.check_learnable():
@@ -64,20 +66,22 @@ def read_tables(
         return table, audit
 
     tables = {}
-    tables["train"], audit = opened(train.train_data, read_labels(train.labels), train.source)
-    labels = audit.labels
-    options = task_type.resolve_options_from_rows(tables["train"], options)
-    # How the training rows are written, the other files may be, or say themselves that they are not.
-    later = Recorded.of(train.source, train.train_data, labels).overridden()
-    if train.dev_data:
-        tables["dev"], _ = opened(train.dev_data, labels, *later)
-    else:
-        made = lambda name: task_type.audit(name, fields, labels, options)  # noqa: E731
-        names = None if former else fields[task_type.split_by]
-        fraction = train.dev_fraction or 0.1
-        tables["train"], tables["dev"] = splits.divided(tables["train"], extra, names, fraction, made)
-    if train.test_data:
-        tables["test"], _ = opened(train.test_data, labels, *later)
+    inputs = {"--train_data": train.train_data, "--dev_data": train.dev_data, "--test_data": train.test_data}
+    with BadRows(train.source.skip_bad_rows, inputs) as bad:
+        tables["train"], audit = opened(train.train_data, read_labels(train.labels), train.source)
+        labels = audit.labels
+        options = task_type.resolve_options_from_rows(tables["train"], options)
+        # How the training rows are written, the other files may be, or say themselves that they are not.
+        later = Recorded.of(train.source, train.train_data, labels).overridden()
+        if train.dev_data:
+            tables["dev"], _ = opened(train.dev_data, labels, *later)
+        else:
+            made = lambda name: task_type.audit(name, fields, labels, options)  # noqa: E731
+            names = None if former else fields[task_type.split_by]
+            fraction = train.dev_fraction or 0.1
+            tables["train"], tables["dev"] = splits.divided(tables["train"], extra, names, fraction, made)
+        if train.test_data:
+            tables["test"], _ = opened(train.test_data, labels, *later)
     log.info(
         "%s",
         ", ".join(f"{split} {len(table):,} rows" for split, table in tables.items())

@@ -6,7 +6,7 @@ order; errors about a row or about all of them. No TensorFlow here.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kbert.errors import DataError, UsageError
 from kbert.tasks.aspect.labels import LABELS, NOT_MENTIONED, label_of
@@ -50,6 +50,7 @@ class AspectAudit:
                     f"{', '.join(self.names)}"
                 )
             labels = {name: self._label(name, value) for name, value in zip(self.names, values[1:], strict=True)}
+            self._count(labels)
             self.told.update(set(self.coarse.values()))
             self.said.update({self.coarse[name] for name, label in labels.items() if label != NOT_MENTIONED})
             return
@@ -59,6 +60,7 @@ class AspectAudit:
         if self.known and aspect not in self.known:
             raise ValueError(f"aspect {aspect!r} is not among those of --aspect_names: {', '.join(self.names)}")
         label = self._label(aspect, value)
+        self._count({aspect: label})
         if aspect in self.coarse:
             texts = self.texts.setdefault(self.coarse[aspect], {})
             texts[hash(text)] = texts.get(hash(text), False) or label != NOT_MENTIONED
@@ -73,10 +75,11 @@ class AspectAudit:
                 f"aspect {aspect!r}: label {label!r} is not among the model's labels, which come from the training rows "
                 f"unless --labels lists them: {', '.join(self.allowed)}"
             )
-        self.found[label] += 1
-        if aspect in self.known:
-            self.mentioned[aspect] += label != NOT_MENTIONED
         return label
+
+    def _count(self, labels: Mapping[str, str]) -> None:
+        self.found.update(labels.values())
+        self.mentioned.update(name for name, label in labels.items() if name in self.known and label != NOT_MENTIONED)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -51,14 +51,14 @@ class LabelAudit:
 
     def __call__(self, values: tuple[str, ...]) -> str | None:
         *texts, label = values
-        self.rows += 1
-        self.empty += not any(text.strip() for text in texts)
         if self.allowed is not None and label not in self.allowed:
             raise ValueError(f"label {label!r} is not among the model's labels: {_listed(tuple(self.allowed))}")
         note = self.names.add(label) if self.allowed is None else None
+        self.rows += 1
+        self.empty += not any(text.strip() for text in texts)
         self.found.add(label)
         if len(self.found) > MOST_LABELS:
-            raise ValueError(f"more than {MOST_LABELS:,} different labels; is --label_column the right one?")
+            raise DataError(f"{self.source}: more than {MOST_LABELS:,} different labels; is --label_column the right one?")
         return note
 
     @property

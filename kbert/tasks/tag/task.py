@@ -54,13 +54,12 @@ class EntityAudit:
         text, _, gold = values
         spans = read_spans(gold)
         check_spans(spans, text)
-        notes = []
-        for _, _, kind in spans:
-            if self.allowed is None:
-                notes.append(self.names.add(kind))
+        kinds = list(dict.fromkeys(kind for _, _, kind in spans))
+        for kind in kinds:
             if self.allowed is not None and kind not in self.allowed:
                 raise ValueError(f"type {kind!r} is not among the model's: {', '.join(self.allowed)}")
-            self.found.add(kind)
+        notes = [self.names.add(kind) for kind in kinds] if self.allowed is None else []
+        self.found.update(kinds)
         return "; ".join(filter(None, notes))
 
     @property
