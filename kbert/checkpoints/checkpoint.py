@@ -27,6 +27,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tan
 # The key in tokenizer_config.json for the vocabulary's number of tokens, which kbert writes if there are more embeddings.
 TOKENS = "kbert_tokens"
 MOST_LAYERS = 1_000  # a larger number means a damaged file
+MOST_UNUSED = 0.1  # share of the embedding table without a token; more means a vocabulary cut short, or another model's
 
 # kbert's sizes under the names that Hugging Face and Google share.
 SIZES = {
@@ -198,9 +199,19 @@ def read_vocabulary(
 
 
 def check_size(tokens: int, encoder: EncoderConfig, where: Path, added: int = 0) -> None:
-    """Raise DataError unless the tokens fill the embedding table, allowing for `added` tokens and a rounded-up table size."""
+    """Compare the number of tokens, and of `added` ones beyond them, with the rows of the embedding table.
+
+    Tables are often rounded up. More rows without a token are logged.
+
+    Raises:
+        DataError: there are more tokens than rows, or so few that the file is probably cut short, or another model's.
+    """
     rows = encoder.vocabulary_size
     if tokens > rows:
         raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings")
-    if rows - tokens - added >= encoder.rounding:
-        raise DataError(f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings; is the file cut short?")
+    unused = rows - tokens - added
+    if unused >= encoder.rounding:
+        found = f"{where}: {tokens:,} tokens, but the checkpoint has {rows:,} embeddings"
+        if unused > MOST_UNUSED * rows:
+            raise DataError(f"{found}; is the file cut short?")
+        log.warning("%s; %s rows are unused", found, f"{unused:,}")

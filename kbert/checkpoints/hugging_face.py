@@ -245,7 +245,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         "hidden_act": WRITTEN_ACTIVATIONS[e.activation],
         "layer_norm_eps": 1e-12,
         "model_type": "bert",
-        "pad_token_id": checkpoint.vocabulary.index(text.PAD),
+        "pad_token_id": text.numbered(checkpoint.vocabulary)[text.PAD],
         "position_embedding_type": "absolute",
         "torch_dtype": "float32",
     }

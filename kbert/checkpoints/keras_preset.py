@@ -17,6 +17,7 @@ from kbert.checkpoints.casing import stated_tokens, write_tokenizer_config
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match
 from kbert.config import EncoderConfig, TextConfig
+from kbert.data.tokenizer import distinct
 from kbert.errors import DataError, UsageError
 from kbert.files import read_json
 
@@ -210,7 +211,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         variable.assign(arrays[variable.path])
     backbone.save_to_preset(str(path))
     casing = {"lowercase": checkpoint.text.lowercase, "strip_accents": checkpoint.text.strip_accents}
-    keras_nlp.models.BertTokenizer(checkpoint.vocabulary, **casing).save_to_preset(str(path))
+    keras_nlp.models.BertTokenizer(distinct(checkpoint.vocabulary), **casing).save_to_preset(str(path))
     if len(checkpoint.vocabulary) < checkpoint.encoder.vocabulary_size:
         write_tokenizer_config(checkpoint, path)
     left_out = [name for part, name in names.PRETRAINING.items() if any(p.startswith(part + "/") for p in checkpoint.shapes)]

@@ -40,11 +40,14 @@ HAS_SIGMA = r"\C*Σ\C*"  # \C is any byte, since a cut text may end within a cha
 def read_vocabulary(path: Path) -> list[str]:
     """Return the tokens of a `vocab.txt`, one a line; a token's id is its line, counted from 0.
 
+    As in Google's and Hugging Face's readers a blank line takes an id, and a token listed twice has the id of its last line
+    (`numbered`). A byte-order mark, line ends of any kind and blank lines at the end are not part of the tokens.
+
     Raises:
         DataError: the file is missing, not UTF-8, or lacks [UNK], [CLS], [SEP] or [PAD].
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -57,15 +60,21 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def check_vocabulary(vocabulary: Sequence[str], where: str) -> None:
-    """Raise DataError if a special token is missing or a token is listed twice."""
-    known: dict[str, int] = {}
-    for line, token in enumerate(vocabulary, 1):
-        if token in known:
-            raise DataError(f"{where}:{line}: token {token!r} is already on line {known[token]}")
-        known[token] = line
+    """Raise DataError if a special token is missing."""
     for token in (UNKNOWN, CLS, SEP, PAD):
-        if token not in known:
+        if token not in vocabulary:
             raise DataError(f"{where}: no {token} among its {len(vocabulary):,} tokens; is it a BERT vocabulary?")
+
+
+def numbered(vocabulary: Sequence[str]) -> dict[str, int]:
+    """Return the id of each token: its last place in the vocabulary. Blank places are no tokens."""
+    return {token: i for i, token in enumerate(vocabulary) if token}
+
+
+def distinct(vocabulary: Sequence[str]) -> list[str]:
+    """Return the vocabulary with what matches no text at blank places and at all but the last place of a token."""
+    ids = numbered(vocabulary)
+    return [token if ids.get(token) == i else f"[ {i} ]" for i, token in enumerate(vocabulary)]
 
 
 class Tokenizer(tf.Module):
@@ -83,8 +92,8 @@ class Tokenizer(tf.Module):
         object.__setattr__(self, "vocabulary", list(vocabulary))  # else tf.Module would track every token
         self.lowercase = lowercase
         self.strip_accents = strip_accents
-        ids = {token: i for i, token in enumerate(self.vocabulary)}
-        self.cls_id, self.sep_id, self.pad_id = ids[CLS], ids[SEP], ids[PAD]
+        ids = numbered(self.vocabulary)
+        self.cls_id, self.sep_id, self.pad_id, self.unknown_id = (ids[token] for token in (CLS, SEP, PAD, UNKNOWN))
         self.mask_id = ids.get(MASK)  # optional, but needed for pre-training
         with np.load(Path(__file__).with_name("unicode_table.npz"), allow_pickle=False) as table:
             variant = int(lowercase) + 2 * int(strip_accents)
@@ -95,7 +104,7 @@ class Tokenizer(tf.Module):
 
         def wordpiece(**options: Any) -> tf_text.FastWordpieceTokenizer:
             return tf_text.FastWordpieceTokenizer(
-                vocab=self.vocabulary, unknown_token=UNKNOWN, token_out_type=tf.int32, **options
+                vocab=distinct(self.vocabulary), unknown_token=UNKNOWN, token_out_type=tf.int32, **options
             )
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kbert.data.tokenizer import CLS, PAD, SEP, UNKNOWN
+from kbert.data.tokenizer import CLS, PAD, SEP, UNKNOWN, numbered
 from kbert.errors import DataError
 from kbert.pretraining import cutting, masking
 from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut
@@ -88,7 +88,7 @@ class TextExamples:
         self.digest, self.most = tokens.digest, masked.most
         check_pairs(tokens, how)
         self.special = Special.of(vocabulary)
-        self.cls_id, self.sep_id, self.pad_id = (list(vocabulary).index(token) for token in (CLS, SEP, PAD))
+        self.cls_id, self.sep_id, self.pad_id = (numbered(vocabulary)[token] for token in (CLS, SEP, PAD))
         self.records = cutting.cut(tokens, how, seed)
 
     def __len__(self) -> int:
@@ -176,7 +176,7 @@ def warn(tokens: Tokens, vocabulary: Sequence[str], how: Cut, masked: Masking) -
             how.objective, alone, len(documents), what,
         )  # fmt: skip
     sample = tokens.ids[:AT_ONCE]
-    unknown = float((pieces(sample) == list(vocabulary).index(UNKNOWN)).mean())
+    unknown = float((pieces(sample) == numbered(vocabulary)[UNKNOWN]).mean())
     if unknown > OFTEN_UNKNOWN:
         log.warning(
             "%.0f %% of the tokens are %s: is the vocabulary of another language, or of lowercased text (--lowercase)?",

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
+from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN, numbered
 from kbert.errors import DataError
 from kbert.pretraining.randomness import bits, bits_at, unit
 
@@ -57,8 +57,8 @@ class Special:
         if MASK not in vocabulary:
             raise DataError(f"the vocabulary has no {MASK} among its {len(vocabulary):,} tokens")
         special = np.isin(vocabulary, [PAD, UNKNOWN, CLS, SEP, MASK])
-        unused = np.array([token.startswith("[unused") and token.endswith("]") for token in vocabulary])
-        return cls(list(vocabulary).index(MASK), ~special, np.flatnonzero(~special & ~unused).astype(np.int32))
+        unused = np.array([not token or (token.startswith("[unused") and token.endswith("]")) for token in vocabulary])
+        return cls(numbered(vocabulary)[MASK], ~special, np.flatnonzero(~special & ~unused).astype(np.int32))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from kbert.config import EncoderConfig, Precision, TextConfig
-from kbert.data.tokenizer import UNKNOWN, Tokenizer
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
@@ -105,7 +105,7 @@ class SentenceVectors(Servable):
         found = {"vector": self.finish(outputs)}
         if self.survey:
             ids = encoded["token_ids"]
-            unknown = tf.cast(ids == self.tokenizer.vocabulary.index(UNKNOWN), tf.int32)
+            unknown = tf.cast(ids == self.tokenizer.unknown_id, tf.int32)
             found |= {"pieces": tf.cast(ids.row_lengths() - 2, tf.int32), "unknown": tf.reduce_sum(unknown, 1)}
         return found
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kbert import graphs
 from kbert.data.table import Table
-from kbert.data.tokenizer import UNKNOWN, Tokenizer
+from kbert.data.tokenizer import Tokenizer, numbered
 from kbert.errors import DataError
 from kbert.serving import Predictor
 from kbert.vectors.encoding import WINDOW_BYTES, Segmenter, token_windows, windows
@@ -51,7 +51,7 @@ class Vocabulary:
         found, written = _count(tokenizer, table, granularity, segmenter)
         chosen = [(name, count) for name, count in found.most_common() if count >= min_count]  # ties: first occurrence
         if granularity == "piece":
-            ids = {token: i for i, token in enumerate(tokenizer.vocabulary)}
+            ids = numbered(tokenizer.vocabulary)
             rows = [[ids[name]] for name, _ in chosen]
         else:
             tokenize = graphs.function(tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
@@ -67,7 +67,7 @@ class Vocabulary:
         self.names, self.counts = [name for name, _ in chosen], [count for _, count in chosen]
         self.pieces = np.array([i for row in rows for i in row], np.int32)
         self.ends = np.cumsum([len(row) for row in rows])
-        unknown = tokenizer.vocabulary.index(UNKNOWN)
+        unknown = tokenizer.unknown_id
         self.unknown = sum(all(i == unknown for i in row) for row in rows)
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kbert.config import ModelConfig
 from kbert.data.table import Table
-from kbert.data.tokenizer import UNKNOWN, Tokenizer
+from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model.chunks import in_chunks
 from kbert.model.encoder import Encoder
@@ -128,7 +128,7 @@ class SentenceFilter:
                 found = labels.numbers(raw, aspects, known, wide=True) if of_texts is None else of_texts.of(raw)
                 yield ids, labels.mentions(found, aspects, known)
 
-        unknown = self.tokenizer.vocabulary.index(UNKNOWN)
+        unknown = self.tokenizer.unknown_id
         own: list[list[int]] = [[] for _ in range(self.questions)]
         readable = tf.constant([f"{aspect.coarse} {aspect.readable}" for aspect in aspects])
         for place, ids in zip(self.coarse_of, self.tokenizer.tokenize(readable).to_list(), strict=True):
@@ -154,7 +154,7 @@ class SentenceFilter:
         if self.how in POSITIONAL:
             return positional_scores(self.how, found.row, texts)
         if not self.options.aspects:
-            unknown = self.tokenizer.vocabulary.index(UNKNOWN)  # never counts as a shared word
+            unknown = self.tokenizer.unknown_id  # never counts as a shared word
             known = terms.with_values(tf.where(terms.values == unknown, -1, terms.values))
             return word_weights.shared(found.token_ids, found.row, known)
         text_filter = self.text_filter
