@@ -40,6 +40,11 @@ class SourceConfig:
         help="File format; auto infers it from the extension (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg "
         "for terms, each also .gz).",
     )
+    tag_scheme: Literal["auto", "IO"] = flag(
+        "auto",
+        help="How tags of tokens without prefixes (PER, O) are read: IO reads O as outside and a run of tokens of one type as "
+        "one entity; auto does so where O is frequent.",
+    )
     tfds_dir: str | None = flag(None, help="Directory of the TFDS data sets.", otherwise="TFDS's own, ~/tensorflow_datasets")
 
     offsets: Offsets | None = flag(

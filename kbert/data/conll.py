@@ -9,11 +9,12 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kbert.data.bad_rows import AtLine
 from kbert.data.schemes import PREFIXES, Tags, scheme_of, typed
+from kbert.data.spellings import respelled
 from kbert.data.tokens import TokenCounts, Tokens, joined, placed
 from kbert.errors import DataError, UsageError
 
@@ -166,12 +167,39 @@ class Reading:
         tags: the scheme of the tags; None to read texts only.
         tokens: whether a token is a word or a character of unspaced text.
         counts: statistics of the tokens.
+        usual: the usual spelling of each tag, if the file has another (see `kbert.data.spellings`).
     """
 
     columns: Columns
     tags: Tags | None
     tokens: Tokens
     counts: TokenCounts
+    usual: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """Return how tags are read, if that is not obvious."""
+        if self.tags is not None and self.tags.scheme == "IO":
+            return "types without prefixes beside O (IO): a run of tokens of one type is one entity"
+        shown = [f"{tag} as {usual}" for tag, usual in self.usual.items() if tag not in ("O", "o")]
+        return f"tags are read as {', '.join(shown[:2])}{' and so on' if shown[2:] else ''}" if shown else ""
+
+    def row(self, words: Sequence[str], tags: Sequence[str] | None) -> tuple[str, str, str]:
+        """Return the text, the tokens' offsets, and the gold: JSON of entities over the text, and the tags themselves."""
+        text, starts = joined(words, self.tokens)
+        written = placed(words, starts)
+        if tags is None or self.tags is None:
+            return text, written, ""
+        tags = [self.usual.get(tag, tag) for tag in tags] if self.usual else list(tags)
+        found = self.tags.chunks(tags)
+        gold = {
+            "start": [starts[first] for first, _, _ in found],
+            "end": [starts[stop - 1] + len(words[stop - 1]) for _, stop, _ in found],
+            "type": [kind for *_, kind in found],
+            "tags": tags,
+            "scheme": [self.tags.scheme, *(["untyped"] if self.tags.untyped else [])],
+        }
+        return text, written, json.dumps(gold, ensure_ascii=False)
 
     def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
         """Return a sentence's text, its tokens' offsets (see `placed`), and its gold; None if there is no token."""
@@ -186,24 +214,7 @@ class Reading:
             return None
         words = [parts[self.columns.word] for parts in rows]
         tag = self.columns.tag
-        return tokens_row(words, None if tag is None else [parts[tag] for parts in rows], self.tags, self.tokens)
-
-
-def tokens_row(words: Sequence[str], tags: Sequence[str] | None, scheme: Tags | None, kind: Tokens) -> tuple[str, str, str]:
-    """Return the text, the tokens' offsets, and the gold: JSON of entities over the text, and the tags themselves."""
-    text, starts = joined(words, kind)
-    written = placed(words, starts)
-    if tags is None or scheme is None:
-        return text, written, ""
-    found = scheme.chunks(tags)
-    gold = {
-        "start": [starts[first] for first, _, _ in found],
-        "end": [starts[stop - 1] + len(words[stop - 1]) for _, stop, _ in found],
-        "type": [kind for *_, kind in found],
-        "tags": list(tags),
-        "scheme": [scheme.scheme, *(["untyped"] if scheme.untyped else [])],
-    }
-    return text, written, json.dumps(gold, ensure_ascii=False)
+        return self.row(words, None if tag is None else [parts[tag] for parts in rows])
 
 
 def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
@@ -269,16 +280,35 @@ def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
     return seen
 
 
-def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
+def scheme(name: str, followed: dict[tuple[str, str], list[int]], io: bool = False) -> tuple[Tags, Mapping[str, str]]:
     """Infer the tag scheme from which tags follow which; log broken sequences.
+
+    Args:
+        name: the file, for messages.
+        followed: as in `Survey`.
+        io: whether types without prefixes beside O are entities, however rare O is.
+
+    Returns:
+        The scheme, and the usual spelling of each tag, if the file has another.
 
     Raises:
         DataError: the tags mix schemes.
     """
+    counts: Counter[str] = Counter()
+    for (_, tag), (count, _) in followed.items():
+        counts[tag] += count
+    del counts[""]
+    usual = respelled(counts)
+    if usual:
+        spelt, followed = followed, {}
+        for pair, (count, line) in spelt.items():
+            one, other = (usual.get(tag, tag) for tag in pair)
+            was, first = followed.get((one, other), (0, line))
+            followed[one, other] = [was + count, min(first, line)]
     untyped = {tag for pair in followed for tag in pair} - {"", "O"} <= PREFIXES
     schemed = {(typed(a), typed(b)): found for (a, b), found in followed.items()} if untyped else followed
     try:
-        tags = Tags(scheme_of(schemed), untyped)
+        tags = Tags(scheme_of(schemed, io), untyped)
     except ValueError as error:
         raise DataError(f"{name}:{error}") from None
     broken = [(line, *pair, count) for pair, (count, line) in followed.items() if tags.breaks(*pair)]
@@ -288,7 +318,7 @@ def scheme(name: str, followed: dict[tuple[str, str], list[int]]) -> Tags:
     if broken:
         total = sum(count for *_, count in broken)
         log.warning("%s: %d broken tag sequences, read as seqeval reads them", name, total)
-    return tags
+    return tags, usual
 
 
 def skipped(line: str) -> bool:

@@ -2,16 +2,16 @@
 
 In: the tags of sentences. Out: entities as (first token, after the last, type). IOB1, IOB2, BIOES (BILOU) and
 BMES(O) are distinguished by the prefixes that occur, and all are read as seqeval's default mode reads them, which also
-repairs broken sequences: a tag that does not continue the one before it begins an entity. If no tag has a prefix
-(parts of speech), each token is an entity of its own; if all tags are prefixes only (B, I, O; B, M, E, S), entities
-have the single type `_`, as in seqeval.
+repairs broken sequences: a tag that does not continue the one before it begins an entity. If no tag has a prefix,
+each token is an entity of its own (parts of speech), or, beside O, a run of tokens of one type is an entity (IO); if all tags
+are prefixes only (B, I, O; B, M, E, S), entities have the single type `_`, as in seqeval.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare"]
+Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "BMES", "bare", "IO"]
 Chunk = tuple[int, int, str]  # first token, after the last, type
 PREFIXES = frozenset("BIESMLU")
 UNTYPED = "_"
@@ -21,8 +21,10 @@ LETTERS: dict[Scheme, dict[str, str]] = {
     "BIOES": {"O": "O", "B": "B", "I": "I", "E": "E", "S": "S"},
     "BILOU": {"O": "O", "B": "B", "I": "I", "L": "E", "U": "S"},
     "BMES": {"O": "O", "B": "B", "M": "I", "E": "E", "S": "S"},
-    "bare": {"": "S"},  # no O: with types only, it would be ambiguous whether adjacent tokens of one type are one entity
+    "bare": {"": "S"},
+    "IO": {"O": "O", "": "I"},
 }
+OUTSIDE = 0.2  # minimum share of O for types beside it to be entities; it is less where O is a part of speech
 # For seqeval's strict mode: letter before, letter, whether their types are the same; None: either way.
 Pattern = tuple[str, str, bool | None]
 STARTS: dict[str, list[Pattern]] = {
@@ -69,7 +71,7 @@ class Tags:
         """Return entities as seqeval's strict mode reads them: none where the scheme is broken."""
         if self.scheme == "bare":
             return self.chunks(tags)
-        return strict_chunks(self.plain(tags), self.scheme if self.scheme in ("IOB1", "IOB2") else "BIOES")
+        return strict_chunks(self.plain(tags), {"IO": "IOB1"}.get(self.scheme, self.scheme if self.scheme in STARTS else "BIOES"))
 
     def written(self, entities: Iterable[Chunk], count: int) -> list[str]:
         """Write the tags of `count` tokens from sorted, non-overlapping entities."""
@@ -79,7 +81,9 @@ class Tags:
         for first, stop, kind in entities:
             for i in range(first, stop):
                 letter = "I" if i > first else "B"
-                if self.scheme == "IOB1":
+                if self.scheme == "IO":
+                    letter = "I"
+                elif self.scheme == "IOB1":
                     letter = "B" if i == first == behind and kind == before else "I"
                 elif "E" in letters.values():
                     letter = "S" if stop - first == 1 else "E" if i == stop - 1 else letter
@@ -92,7 +96,7 @@ class Tags:
         """Return whether one tag cannot follow another in the scheme; "" is a sentence's start or end."""
         (letter, kind), (letter_after, kind_after) = self.plain((before or "O", after or "O"))
         same = letter != "O" and kind == kind_after
-        if self.scheme == "IOB1":
+        if self.scheme in ("IO", "IOB1"):
             return letter_after == "B" and not same
         continues = letter_after in "IE"
         if continues and not (letter in "BI" and same):
@@ -113,13 +117,18 @@ def split(tag: str) -> tuple[str, str]:
     return "", tag
 
 
-def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
+def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]], io: bool = False) -> Scheme:
     """Infer a file's scheme from which tags follow which, how often, and on which line first.
 
     IOB1 and IOB2 have the same letters: in IOB1 a B only separates two adjacent entities of one type.
 
+    Args:
+        followed: (tag, the next tag; "" at a sentence's ends) -> frequency, and the line of the first occurrence.
+        io: whether types without prefixes beside O are entities, however rare O is.
+
     Raises:
-        ValueError: prefixes of different schemes; the message begins with the line of the first misfit.
+        ValueError: prefixes of different schemes, or tags that can be read in two ways; the message begins with the line of the
+            first misfit.
     """
     first: dict[str, int] = {}  # each prefix and the line where it first occurs
     shown: dict[str, str] = {}
@@ -131,6 +140,16 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
             shown[prefix] = shown.get(prefix, _shown(prefix, kind))
             if not before or split(before)[1] != kind:
                 begins.add(prefix)
+    if set(first) == {"O", ""}:
+        total = sum(count for (_, tag), (count, _) in followed.items() if tag)
+        share = sum(count for (_, tag), (count, _) in followed.items() if tag == "O") / total
+        if io or share >= OUTSIDE:
+            return "IO"
+        raise ValueError(
+            f"{max(first.values())}: {share:.0%} of the tokens have the tag 'O', the others have none of B-, I-, such as "
+            f"{shown[''].removesuffix(' without a prefix')}: O may be outside any entity, and a run of tokens of one type an entity "
+            "(--tag_scheme=IO reads it so), or one of the types, as a part of speech (rename it)"
+        )
     fitting = [name for name, letters in LETTERS.items() if set(first) <= set(letters)]
     if not fitting:
         prefixes: set[str] = set()
@@ -139,8 +158,8 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]]) -> Scheme:
                 found = ", ".join(sorted(prefix or "tags without one" for prefix in prefixes))
                 raise ValueError(
                     f"{line}: {shown[prefix]} in a file that has {found}: mixed schemes; expected "
-                    "are IOB1 or IOB2 (B, I, O), BIOES, BILOU, BMES (with O), or types without a prefix and no O "
-                    "(S-TYPE is a type of a single token)"
+                    "are IOB1 or IOB2 (B, I, O), BIOES, BILOU, BMES (with O), or types without a prefix, with O (IO) or "
+                    "without (S-TYPE is a type of a single token)"
                 )
             prefixes.add(prefix)
     if fitting[0] == "IOB2":

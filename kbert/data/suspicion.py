@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 FEW = 20  # minimum tokens for judging shares
 FIRST = 3  # tokens quoted in a message
 MOST = 0.9  # share that counts as nearly all
-LOWER = re.compile(r"[biesmlu]-.+|o")
 OUTSIDE = frozenset(("0", "o", "none", "null", "nil", "outside"))  # variants of O, case-insensitive
 COUNT = re.compile(r"(\d{1,9})[.:)]?")
 PAIR = re.compile(r"\S+[/|_](O|[BIESMLU]-[^/|\s]+)")  # token and tag in one column
@@ -113,12 +112,7 @@ def _of_tags(seen: Survey, tags: Tags) -> Iterator[Doubt]:
     assert at is not None
     total = seen.counts.tokens
     names = seen.tags
-    if names and all(LOWER.fullmatch(tag) for tag in names):
-        yield Doubt(
-            "the tags are lower-case b-, i-, o, which makes 'o' a type",
-            "Write B-, I-, O; --label_column= with the column's number keeps them as types.",
-        )
-    if tags.scheme != "bare" and not (tags.untyped and set(names) <= {"O"}):
+    if tags.scheme not in ("bare", "IO") and not (tags.untyped and set(names) <= {"O"}):
         if total >= FEW and (often := _most(names, total)) and often != "O":
             yield Doubt(_often(often, names, total), "Give the column of tags with --label_column=NUMBER.")
         return
@@ -138,7 +132,7 @@ def _of_tags(seen: Survey, tags: Tags) -> Iterator[Doubt]:
         )
     if set(names) == {"O"}:
         return  # no entity at all: reported by the task
-    if total >= FEW and (often := _most(names, total)):
+    if total >= FEW and (often := _most(names, total)) and often != "O":
         yield Doubt(_often(often, names, total), "Give the column of tags with --label_column=NUMBER.")
     pairs = [(parts[seen.columns.word], parts[at]) for *_, parts in seen.lines]
     words, many = len({word for word, _ in pairs}), len({tag for _, tag in pairs})

@@ -7,11 +7,11 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from kbert.data.bad_rows import AtLine
-from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey, tokens_row
+from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey
 from kbert.data.encodings import decode, decode_line
 from kbert.data.file_settings import FileSettings
 from kbert.data.json_lines import JsonLines
@@ -77,21 +77,23 @@ class Tokenised:
         seen = survey(decoded(), chosen)
         try:
             tags = Tags("bare") if tagged else None  # should they mix schemes, the likely cause is wrong columns
+            usual: Mapping[str, str] = {}
             try:
-                tags = scheme(name, seen.followed) if tagged else None
+                if tagged:
+                    tags, usual = scheme(name, seen.followed, config.tag_scheme == "IO")
             finally:
                 check(name, seen, tags)
         except DataError:
             if not seen.malformed or config.skip_bad_rows is not None:
                 raise  # else the malformed lines are the error
-        found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts), tokens is not None)
+        found = cls(settled.encoding, Reading(seen.columns, tags, tokens or "auto", seen.counts, usual), tokens is not None)
         words, tag = config.text_columns[0], config.label_column if tagged else ""
         numbers = [
             f"{what} in column {spec}"
             for key, what, spec in (("text_columns", "tokens", words), ("label_column", "tags", tag))
             if key in settled.taken and re.fullmatch(r"-?\d+", spec)
         ]
-        found.note = f"{', '.join(numbers)} as in training" if numbers else ""
+        found.note = "; ".join(filter(None, (f"{', '.join(numbers)} as in training" if numbers else "", found.reading.note)))
         return found
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -181,9 +183,10 @@ class TokenLists(Tokenised):
                 followed.setdefault(pair, [0, number])[0] += 1
         if tagged:
             seen.widths[2] = counts.tokens
-            kind = scheme(name, followed)
+            kind, usual = scheme(name, followed, config.tag_scheme == "IO")
             check_lists(name, seen, kind)
-            found.reading = dataclasses.replace(found.reading, tags=kind)
+            found.reading = dataclasses.replace(found.reading, tags=kind, usual=usual)
+            found.note = found.reading.note
         return found
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -206,7 +209,7 @@ class TokenLists(Tokenised):
         words, tags, others = self.lists(record)
         if not words:
             return ()
-        text, places, gold = tokens_row(words, tags, self.reading.tags, self.reading.tokens)
+        text, places, gold = self.reading.row(words, tags)
         return (text, *([places] if self.placed else []), *([gold] if self.tagged else []), *others)
 
     @staticmethod
