@@ -71,7 +71,8 @@ class Tags:
         """Return entities as seqeval's strict mode reads them: none where the scheme is broken."""
         if self.scheme == "bare":
             return self.chunks(tags)
-        return strict_chunks(self.plain(tags), {"IO": "IOB1"}.get(self.scheme, self.scheme if self.scheme in STARTS else "BIOES"))
+        patterns = "IOB1" if self.scheme == "IO" else self.scheme if self.scheme in STARTS else "BIOES"
+        return strict_chunks(self.plain(tags), patterns)
 
     def written(self, entities: Iterable[Chunk], count: int) -> list[str]:
         """Write the tags of `count` tokens from sorted, non-overlapping entities."""
@@ -145,9 +146,10 @@ def scheme_of(followed: Mapping[tuple[str, str], Sequence[int]], io: bool = Fals
         share = sum(count for (_, tag), (count, _) in followed.items() if tag == "O") / total
         if io or share >= OUTSIDE:
             return "IO"
+        tag = shown[""].removesuffix(" without a prefix")
         raise ValueError(
             f"{max(first.values())}: {share:.0%} of the tokens have the tag 'O', the others have none of B-, I-, such as "
-            f"{shown[''].removesuffix(' without a prefix')}: O may be outside any entity, and a run of tokens of one type an entity "
+            f"{tag}: O may be outside any entity, and a run of tokens of one type an entity "
             "(--tag_scheme=IO reads it so), or one of the types, as a part of speech (rename it)"
         )
     fitting = [name for name, letters in LETTERS.items() if set(first) <= set(letters)]

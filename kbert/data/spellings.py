@@ -4,9 +4,9 @@
     Osei    I_PER        PER-I        i-per
     lives   O            O            o
 
-In: the distinct tags of a file. Out: the usual spelling of each, `B-PER`. Sources: the Chinese Literature NER corpus of Peking
-University (B_Time); jieba-style and CRF++ exports (PER-B); lower-cased copies of the CoNLL corpora (b-per). Tags are respelled only where
-every tag but O fits one spelling.
+In: the distinct tags of a file. Out: the usual spelling of each, `B-PER`. Tags are respelled only where every tag but O fits
+one spelling. Sources: the Chinese Literature NER corpus of Peking University (B_Time), exports of CRF++ (PER-B), lower-cased copies
+of the CoNLL corpora (b-per).
 """
 
 import re
