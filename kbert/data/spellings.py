@@ -5,8 +5,8 @@
     lives   O            O            o
 
 In: the distinct tags of a file. Out: the usual spelling of each, `B-PER`. Tags are respelled only where every tag but O fits
-one spelling. Sources: the Chinese Literature NER corpus of Peking University (B_Time), exports of CRF++ (PER-B), lower-cased copies
-of the CoNLL corpora (b-per).
+one spelling. Sources: the Chinese Literature corpus of Peking University (B_Time), CRF++ exports (PER-B), lower-cased copies of
+CoNLL corpora (b-per).
 """
 
 import re
