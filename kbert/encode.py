@@ -94,13 +94,14 @@ def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFla
         layer_mode=layer_mode,
         max_length=options.max_length or min(own.max_length or longest if own else longest, longest),
         precision=options.precision,
-        stride=(32 if token.stride is None else token.stride) if options.unit != "sentence" else 0,
+        stride=0,
         pooling=pooling if options.unit == "sentence" else (),
         special_tokens=own is not None if special is None else special,
         normalize=(own is not None and own.normalize) if normalize is None else normalize,
     )
     if options.unit != "sentence":
         room = config.max_length - 2
+        config = dataclasses.replace(config, stride=min(32, room // 2) if token.stride is None else token.stride)
         if config.stride >= room:
             raise UsageError(
                 f"--stride={config.stride}: windows of {config.max_length} tokens hold {room} and have to share fewer"

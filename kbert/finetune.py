@@ -34,6 +34,7 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
     """Train, continue, or print that there is nothing to do; returns the exit code."""
     if not train.dev_data and not train.dev_fraction:
         train = dataclasses.replace(train, dev_fraction=0.1)
+    options = options.completed(model_flags.max_length)
     options.check(model_flags.max_length)
 
     def read(train: TrainConfig) -> "FineTuning":

@@ -18,11 +18,12 @@ import tempfile
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import flags as absl_flags
 
+from kbert.elsewhere import NAMES, REMARKS
 from kbert.errors import UsageError, for_user
 from kbert.interruption import Interrupted, handled, raised
 
@@ -119,10 +120,11 @@ def parse(
     try:
         leftover = values([program, *arguments])[1:]
     except absl_flags.UnrecognizedFlagError as error:
-        close = difflib.get_close_matches(error.flagname, list(values), n=1)
-        hint = f" (did you mean --{close[0]}?)" if close else ""
         of_task = f" of --task={task}" if takes_task else ""
-        raise UsageError(f"unknown flag --{error.flagname}{of_task}{hint}; --help lists the flags") from None
+        others = (name for name in _unknown(values, arguments) if name != error.flagname)
+        first, *more = (f"--{name}{{}}{_meant(name, values, groups, takes_task)}" for name in (error.flagname, *others))
+        also = f"; unknown too: {', '.join(more)}".replace("{}", "") if more else ""
+        raise UsageError(f"unknown flag {first.format(of_task)}{also}; --help lists the flags") from None
     except absl_flags.Error as error:
         said = re.sub(r"invalid literal for int\(\) with base 10: .*", "expected a whole number", str(error))
         raise UsageError(re.sub(r"could not convert string to float: .*", "expected a number", said)) from None
@@ -137,6 +139,36 @@ def parse(
     if missing:
         raise UsageError(f"--{missing[0].name} is required: {missing[0].metadata['help']}")
     return [_read(values, cls) for cls in classes]
+
+
+def _unknown(values: absl_flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Return the names of all flags that do not exist."""
+    try:
+        left = values(["", *arguments], known_only=True)[1:]
+    except absl_flags.Error:
+        return []
+    return list(dict.fromkeys(each[2:].partition("=")[0] for each in left if each.startswith("--")))
+
+
+def _meant(name: str, values: Collection[str], groups: Callable[[str | None], Sequence[type]], takes_task: bool) -> str:
+    """Return what an unknown flag may be meant to be, in parentheses; empty if there is no telling."""
+    from kbert.tasks import OPTIONS
+
+    names = [name, *(own for own, others in NAMES.items() if name in others)]
+    of_tasks = {
+        own: [f"--task={task}" for task in OPTIONS if any(spec.name == own for cls in groups(task) for spec, _ in specs(cls))]
+        for own in (names if takes_task else ())
+    }
+    if own := next((own for own in names if own in values), None):
+        return f" (here it is --{own})"
+    if of_task := of_tasks.get(name):
+        return f" (it belongs to {' and '.join(of_task)})"
+    if found := next(((own, tasks) for own, tasks in of_tasks.items() if tasks), None):
+        return f" (here it is --{found[0]}, which belongs to {' and '.join(found[1])})"
+    if name in REMARKS:
+        return f" ({REMARKS[name]})"
+    close = difflib.get_close_matches(name, list(values), n=1)
+    return f" (did you mean --{close[0]}?)" if close else ""
 
 
 def _needed(spec: dataclasses.Field[Any]) -> bool:
@@ -161,13 +193,15 @@ def _task(arguments: Sequence[str]) -> str:
         values(["", *arguments], known_only=True)
     except absl_flags.Error as error:
         raise UsageError(str(error)) from None
-    return str(values.task)
+    from kbert.tasks import named
+
+    return named(values.task)
 
 
 def _define_task(values: absl_flags.FlagValues) -> None:
-    from kbert.tasks import DEFAULT, OPTIONS
+    from kbert.tasks import DEFAULT
 
-    absl_flags.DEFINE_enum("task", DEFAULT, list(OPTIONS), "What to train.", flag_values=values)
+    absl_flags.DEFINE_string("task", DEFAULT, "", flag_values=values)
 
 
 def specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
@@ -238,7 +272,8 @@ def _help(program: str, about: str, classes: Sequence[type], takes_task: bool, d
     if takes_task:
         from kbert.tasks import DEFAULT, OPTIONS
 
-        rows.append((f"--task={'|'.join(OPTIONS)}", f"What to train. Default: {DEFAULT}."))
+        what = "; ".join(f"{name}: {kind.ABOUT}" for name, kind in OPTIONS.items())
+        rows.append((f"--task={'|'.join(OPTIONS)}", f"What to train. {what}. Default: {DEFAULT}."))
     for cls in classes:
         for spec, hint in specs(cls):
             rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec, defaults)}"))

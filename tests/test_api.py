@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 import kbert
 from kbert import encode, evaluate, finetune, keywords, predict
+from kbert.data.bad_rows import BadRows
 from kbert.data.rows import Rows
 from kbert.data.table import open_table
 from kbert.source import SourceConfig
@@ -232,7 +233,7 @@ def test_values_within_rows():
             return iter([{"tags": [0, 1]}])
 
     def spooled(values, names):
-        with Rows("data", values).spool(names, names[:3]) as file:
+        with Rows("data", values).spool(names, names[:3], BadRows()) as file:
             file.seek(0)
             return file.read().decode()
 
@@ -282,7 +283,7 @@ def test_values_within_rows():
         ({"epochs": 1.5}, "UsageError", "^epochs=1.5: expected a whole number$"),
         ({"overwrite": "perhaps"}, "UsageError", "^overwrite=perhaps: "),
         ({"epochs": {}}, "UsageError", "^epochs: expected a string, a number or a list of strings, found dict$"),
-        ({"task": "juggle"}, "UsageError", r"^task=juggle: value should be one of <classify\|tag"),
+        ({"task": "juggle"}, "UsageError", r"^task=juggle: no such task. The tasks are:\n  classify "),
         ({"init": None}, "UsageError", "^init is required: Checkpoint to start from"),
         ({"help": True}, "UsageError", "^unknown argument help"),
         ({"dev_data": "x", "dev_fraction": 0.1}, "UsageError", "^dev_data and dev_fraction exclude each other$"),

@@ -12,14 +12,18 @@ from typing import Literal
 import pytest
 from conftest import ROOT
 
-from kbert import evaluate, export, finetune, flags, predict
+from kbert import encode, evaluate, export, finetune, flags, predict, pretrain
 from kbert.config import ModelFlags, PretrainConfig, RunFlags, TrainConfig
+from kbert.elsewhere import NAMES
 from kbert.errors import DataError, UsageError
 from kbert.pretraining.start import StartFlags
 from kbert.settings import flag
 from kbert.source import SourceOverrides
 from kbert.tasks import OPTIONS
+from kbert.tasks.answer.options import AnswerOptions
+from kbert.tasks.match.options import MatchOptions
 from kbert.tasks.pretrain.options import PretrainOptions
+from kbert.tasks.tag.options import TagOptions
 
 COMMANDS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "export": export}
 
@@ -209,3 +213,53 @@ def test_every_config_parses(path: Path, monkeypatch):
     groups = lambda task: (RunFlags, TrainConfig, ModelFlags, OPTIONS[task])  # noqa: E731
     read = flags.parse("finetune", "", argv, groups, takes_task=True)
     assert read is not None and read[1].init
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--lr=1"], "unknown flag --lr of --task=classify (here it is --learning_rate); --help lists the flags"),
+        (["--decoder=crf"], "unknown flag --decoder of --task=classify (it belongs to --task=tag); --help"),
+        (["--task=tag", "--max_query_length=3"], "(here it is --max_question_length, which belongs to --task=answer)"),
+        (["--do_lower_case"], "(a checkpoint says itself whether it is uncased)"),
+        (
+            ["--output_dir=x", "--epochs=3", "--foo", "--num_train_epochs=3", "--output_dir=y"],
+            "--output_dir of --task=classify (here it is --model_dir); unknown too: --foo, --num_train_epochs (here it is --epochs);",
+        ),
+        (["--task=ner"], "--task=ner: no such task; here it is --task=tag. The tasks are:\n  classify  one label for a text"),
+        (["--task=qa"], "here it is --task=answer"),
+        (["--task=mlm"], "--task=mlm: no such task; that is kbert pretrain."),
+    ],
+)
+def test_names_from_elsewhere(argv, message, capsys):
+    assert finetune.main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_names_from_elsewhere_are_of_flags_that_exist():
+    known = {spec.name for task in OPTIONS for cls in finetune.groups(task) for spec, _ in flags.specs(cls)}
+    known |= {spec.name for cls in (*pretrain.GROUPS, *encode.GROUPS) for spec, _ in flags.specs(cls)}
+    known |= {spec.name for cls in (predict.PredictFlags, evaluate.EvaluateFlags, export.ExportFlags) for spec, _ in flags.specs(cls)}
+    assert set(NAMES) <= known
+
+
+def test_help_says_what_each_task_is(capsys):
+    assert finetune.main(["--help"]) == 0
+    assert "answer: the part of a text that answers a question;" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "max_length", "shared"),
+    [
+        (AnswerOptions(), 384, 128),
+        (AnswerOptions(), 192, 62),
+        (AnswerOptions(doc_stride=9), 192, 9),
+        (TagOptions(), 128, 32),
+        (TagOptions(), 32, 15),
+        (MatchOptions(long_text="mean"), 128, 30),
+    ],
+)
+def test_default_strides_follow_the_maximum_length(options, max_length, shared):
+    options = options.completed(max_length)
+    options.check(max_length)
+    assert options.shared(max_length) == getattr(options, "doc_stride", getattr(options, "stride", None)) == shared

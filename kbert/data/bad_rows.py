@@ -81,10 +81,10 @@ class BadRows:
             return DataError(self._shown[0])
         others = [f"  and {count:,} more like {first}" for first, count in self._kinds.values() if count]
         listed = "\n".join([*(f"  {line}" for line in self._shown), *others])
-        total = self.found + self.read
         none = self.found >= HOPELESS and not self.read
-        which = f"none of the first {self.found:,} rows can" if none else f"{self.found:,} of {total:,} rows cannot"
-        return DataError(f"{which} be read (--skip_bad_rows=FILE writes them to FILE and goes on without them):\n{listed}")
+        which = f"none of the first {self.found:,} rows" if none else f"{self.found:,} of {self.found + self.read:,} rows"
+        whether = "can be read" if none else "cannot be read"
+        return DataError(f"{which} {whether} (--skip_bad_rows=FILE writes them to FILE and goes on without them):\n{listed}")
 
     def finish(self) -> None:
         """Raise the rows as an error; with `file`, close it and log how many rows it holds."""

@@ -69,8 +69,8 @@ def decode(record: bytes, encoding: str) -> str:
 
 
 def decode_line(record: bytes, encoding: str) -> str:
-    """Decode a line without its line end."""
-    return decode(record, encoding).removesuffix("\n").removesuffix("\r")
+    """Decode a line without its line end: LF, CR LF, or CR CR LF, into which copying in text mode turns CR LF."""
+    return decode(record, encoding).removesuffix("\n").removesuffix("\r").removesuffix("\r")
 
 
 def quote(record: bytes, encoding: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from kbert.errors import DataError
@@ -104,6 +105,31 @@ def read_labels(path: str | None) -> list[str] | None:
     if twice:
         raise DataError(f"--labels={path}: {min(twice)!r} stands twice")
     return labels
+
+
+def shown(names: Iterable[str]) -> str:
+    """List names for a message; those with characters or outer blanks that cannot be seen are quoted and escaped."""
+    return ", ".join(name if name.isprintable() and name == name.strip() else repr(name) for name in names)
+
+
+def alike(name: str, names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first of other names that looks like one, and what they differ by; None if none does."""
+    look = _look(_visible(name))
+    other = next((each for each in names if _look(_visible(each)) == look), None)
+    if other is None:
+        return None
+    invisible = next(filter(None, map(hidden, (name, other))), "")
+    return other, f"{invisible}, which is invisible" if invisible else _difference(name, other)
+
+
+def not_among(name: str, names: Iterable[str]) -> str:
+    """Return, for a message that a name is not among those allowed, which of them it looks like; empty if none."""
+    found = alike(name, names)
+    return "" if found is None else f" ({found[0]!r} differs from it only by {found[1]})"
+
+
+def _visible(name: str) -> str:
+    return "".join(c for c in name if c not in SHAPELESS and unicodedata.category(c) not in ("Cf", "Cc"))
 
 
 def _look(name: str) -> str:

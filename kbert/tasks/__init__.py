@@ -36,6 +36,25 @@ RECORDED: dict[str, type[TaskOptions]] = {**OPTIONS, "pretrain": PretrainOptions
 DEFAULT = next(iter(OPTIONS))  # of --task
 
 
+def named(name: str) -> str:
+    """Return the name of a task that learns from tables, checked.
+
+    Raises:
+        UsageError: there is no such task; the message names the one meant, where other toolkits have that name.
+    """
+    if name in OPTIONS:
+        return name
+    meant = next((own for own, kind in RECORDED.items() if name.lower() in (own, *kind.ALSO)), None)
+    hint = "" if meant is None else f"; here it is --task={meant}" if meant in OPTIONS else f"; that is kbert {meant}"
+    raise UsageError(f"--task={name}: no such task{hint}. The tasks are:\n{about_tasks()}")
+
+
+def about_tasks() -> str:
+    """Return what each task does, a line each."""
+    width = max(map(len, OPTIONS))
+    return "\n".join(f"  {name:<{width}}  {kind.ABOUT}" for name, kind in OPTIONS.items())
+
+
 def task_of(options: TaskOptions) -> str:
     """Return the name of the task that options are of."""
     return next(name for name, kind in RECORDED.items() if isinstance(options, kind))

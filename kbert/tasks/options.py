@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from kbert.config import Labels, TrainConfig
 
@@ -19,16 +19,24 @@ class TaskOptions:
     """The base of a task's options, a frozen dataclass.
 
     Attributes:
+        ABOUT: what it does, for `--help`.
+        ALSO: what other toolkits call it.
         FIELDS: the raw inputs that the task's models can have.
         LABELS: how many labels they have.
         DEFAULTS: the task's own defaults of shared flags.
         TRAINED_BY: the configuration of a run that trains them.
     """
 
+    ABOUT: ClassVar[str]
+    ALSO: ClassVar[tuple[str, ...]] = ()
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]]
     LABELS: ClassVar[Labels]
     DEFAULTS: ClassVar[dict[str, Any]] = {}
     TRAINED_BY: ClassVar[type] = TrainConfig
+
+    def completed(self, max_length: int) -> Self:
+        """Return the options with those set whose default follows from `--max_length`; by default all are set."""
+        return self
 
     def check(self, max_length: int) -> None:
         """Raise UsageError, before anything is read, for what does not go with a `--max_length`; by default nothing."""

@@ -95,7 +95,7 @@ class TokenFlags:
     stride: int | None = flag(
         None,
         help="For tokens and vocabulary: minimum number of tokens that neighbouring windows of a long text share.",
-        otherwise="32",
+        otherwise="32, or half of the tokens of a window where that is less",
         low=0,
     )
     source: Literal["embedding", "contextual"] | None = flag(

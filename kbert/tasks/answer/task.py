@@ -115,6 +115,7 @@ class Answer(Task):
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)
         self.options: AnswerOptions = from_json(AnswerOptions, config.options, "options")
+        self.shared = self.options.shared(config.max_length)
         self.threshold: float | None = None  # predict "no answer" if it scores better by more than this
         self.options.check(config.max_length)
         self._surveyed = graphs.function(self._survey, reduce_retracing=True)
@@ -159,7 +160,7 @@ class Answer(Task):
         asked = tf.cast(question.row_lengths(), tf.int32)
         counts = tf.cast(ids.row_lengths(), tf.int32)
         # Not evenly spaced: windows are cut as in google-research/bert, for its models.
-        cut = windows(counts, self.config.max_length - 3 - asked, self.options.doc_stride, even=False)
+        cut = windows(counts, self.config.max_length - 3 - asked, self.shared, even=False)
         part = cut.token.with_values(tf.gather(ids.values, cut.token.values))  # [windows, (context tokens)]
         packed = self.tokenizer.pack([tf.gather(question, cut.row), part], self.config.max_length)
         prefix = tf.gather(asked, cut.row) + 2
@@ -183,9 +184,9 @@ class Answer(Task):
             f"questions have an answer of more than --max_answer_length={most} tokens, trained on but never predicted": long,
         }
         found = [f"{count:,} of {asked:,} {sentence}" for sentence, count in said.items() if count]
-        if self.options.doc_stride < most:
+        if self.shared < most:
             found.append(
-                f"--doc_stride={self.options.doc_stride} is less than --max_answer_length={most}: an answer of more tokens "
+                f"--doc_stride={self.shared} is less than --max_answer_length={most}: an answer of more tokens "
                 "than windows share may be cut at a window's edge"
             )
         return found

@@ -29,6 +29,10 @@ class Aspect:
 class AspectOptions(TaskOptions):
     """Options of classifying what a long text says of aspects: positive, neutral, negative, or not mentioned."""
 
+    ABOUT: ClassVar[str] = "what a text says of each of its aspects: positive, neutral or negative"
+    ALSO: ClassVar[tuple[str, ...]] = (
+        "absa", "aspect-sentiment", "atsc", "apc", "acsa", "aspect-based-sentiment-analysis",
+    )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "aspect"))
     LABELS: ClassVar[Labels] = Labels(1)
 

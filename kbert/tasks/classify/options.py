@@ -12,6 +12,11 @@ from kbert.tasks.options import TaskOptions
 class ClassifyOptions(TaskOptions):
     """One label for a text or for a pair of texts."""
 
+    ABOUT: ClassVar[str] = "one label for a text, or for a pair of texts"
+    ALSO: ClassVar[tuple[str, ...]] = (
+        "text-classification", "sequence-classification", "sentiment", "sentiment-analysis", "classification", "cls", "cola",
+        "sst2", "sst-2", "mnli", "nli", "mrpc", "qqp", "single", "pair", "classifier",
+    )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "text_b"))
     LABELS: ClassVar[Labels] = Labels(2)
 

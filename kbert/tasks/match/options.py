@@ -1,8 +1,9 @@
 """Define the options of `--task=match`."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from kbert.config import Labels
 from kbert.settings import flag
@@ -13,6 +14,11 @@ from kbert.tasks.options import TaskOptions, TextVector
 class MatchOptions(TaskOptions):
     """Whether, or how well, a title and a text belong together."""
 
+    ABOUT: ClassVar[str] = "whether two texts belong together, or how well; also search"
+    ALSO: ClassVar[tuple[str, ...]] = (
+        "similarity", "sts", "sts-b", "stsb", "sentence-similarity", "retrieval", "search", "ranking", "rerank", "reranker",
+        "dual", "bi-encoder", "cross-encoder", "semantic-search", "paraphrase", "matching", "simcse",
+    )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("title", "text"),)
     LABELS: ClassVar[Labels] = Labels(numbers=True)
     DEFAULTS: ClassVar[dict[str, Any]] = {"text_columns": ("title", "text"), "label_column": ""}
@@ -39,7 +45,12 @@ class MatchOptions(TaskOptions):
         " the rest (head_tail); or windows over it, whose scores (cross) or vectors (dual) are combined by maximum or "
         "mean.",
     )
-    stride: int = flag(32, help="Minimum number of tokens that neighbouring windows of a text share.", low=0)
+    stride: int | None = flag(
+        None,
+        help="Minimum number of tokens that neighbouring windows of a text share.",
+        otherwise="32, or half of the tokens of a text in a window where that is less",
+        low=0,
+    )
     max_windows: int = flag(8, help="Maximum number of windows of a text, spread evenly over it.", low=2)
     max_title_length: int = flag(
         64, help="cross: maximum title length in tokens when --long_text reads more of the text than its head.", low=1
@@ -69,6 +80,17 @@ class MatchOptions(TaskOptions):
     )
     head_dropout: float = flag(0.1, help="cross: dropout rate before the score.", low=0.0, high=0.9)
     own_negatives: int = 0  # columns of --text_columns after the title and the text, which hold negatives of training rows
+
+    def room(self, max_length: int) -> int:
+        """Return how many tokens of a text an input holds, beside the longest title where both are in one."""
+        return max_length - (2 if self.scorer == "dual" else 3 + self.max_title_length)
+
+    def shared(self, max_length: int) -> int:
+        """Return how many tokens neighbouring windows share at least."""
+        return min(32, max(1, self.room(max_length) // 2)) if self.stride is None else self.stride
+
+    def completed(self, max_length: int) -> Self:
+        return dataclasses.replace(self, stride=self.shared(max_length))
 
     def segments(self, fields: Sequence[str]) -> int:
         return 1 if self.scorer == "dual" else len(fields)

@@ -61,6 +61,7 @@ class Match(Task):
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)
         self.options: MatchOptions = from_json(MatchOptions, config.options, "options")
+        self.stride = self.options.shared(config.max_length)
         self.dual = self.options.scorer == "dual"
         self.labelled = bool(config.labels)
         self._negatives = negative_columns(self.options.hard_negatives + self.options.own_negatives)
@@ -85,12 +86,12 @@ class Match(Task):
             raise UsageError(f"--hard_negatives={options.hard_negatives}: the rows are labelled; no negatives are drawn")
         if not (self.labelled or self.dual or options.negatives + options.hard_negatives + options.own_negatives):
             raise UsageError("--negatives=0: --scorer=cross on rows without labels needs negatives")
-        beside = 2 if self.dual else 3 + options.max_title_length
-        least = options.stride if options.long_text in ("max", "mean") else 1
-        if options.long_text != "head" and length - beside <= least:
+        room, shared = options.room(length), options.shared(length)
+        least = shared if options.long_text in ("max", "mean") else 1
+        if options.long_text != "head" and room <= least:
             title = "" if self.dual else f" beside a title of --max_title_length={options.max_title_length}"
-            than = f"--stride={options.stride} has to be less" if least == options.stride else "it needs two or more"
-            raise UsageError(f"--max_length={length} leaves {length - beside} tokens of text{title}; {than}")
+            than = f"--stride={shared} has to be less" if least == shared > 1 else "it needs two or more"
+            raise UsageError(f"--max_length={length} leaves {room} tokens of text{title}; {than}")
 
     @property
     def grouped(self) -> bool:
@@ -215,7 +216,7 @@ class Match(Task):
         return [name for name in (*FIELDS, *texts) if name in raw]
 
     def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
-        return inputs_of(pieces, room, self.options.long_text, self.options.stride, self.options.max_windows)
+        return inputs_of(pieces, room, self.options.long_text, self.stride, self.options.max_windows)
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
         """Of a cross-encoder's pairs, or of each text that the encoder reads by itself; in windows as many as there may be."""

@@ -12,6 +12,10 @@ from kbert.tasks.options import TaskOptions
 class PretrainOptions(TaskOptions):
     """What is learnt from plain text; for `kbert.pretrain`, and so none of `OPTIONS`."""
 
+    ABOUT: ClassVar[str] = "what is learnt from plain text"
+    ALSO: ClassVar[tuple[str, ...]] = (
+        "mlm", "masked-lm", "masked_lm", "fill-mask", "lm", "language-modeling", "pretraining", "pre-training", "nsp",
+    )
     TRAINED_BY: ClassVar[type] = PretrainConfig
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = NO_LABELS

@@ -1,7 +1,8 @@
 """Define the options of `--task=tag`."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from kbert.config import Labels
 from kbert.data.schemes import Scheme
@@ -15,6 +16,11 @@ from kbert.tasks.options import TaskOptions
 class TagOptions(TaskOptions):
     """Entities in a text, with the characters they are at."""
 
+    ABOUT: ClassVar[str] = "entities in a text (persons, places, ...)"
+    ALSO: ClassVar[tuple[str, ...]] = (
+        "ner", "token-classification", "tagging", "sequence-labeling", "sequence-labelling", "sequence_labeling", "entity",
+        "entities", "pos", "pos-tagging", "chunking", "conll2003",
+    )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = Labels(1)
 
@@ -23,8 +29,11 @@ class TagOptions(TaskOptions):
         help="How tags are chosen: independently for each word (softmax), or as the best valid sequence under a linear-chain "
         "CRF (crf).",
     )
-    stride: int = flag(
-        32, help="Minimum number of tokens that neighbouring windows of a text longer than --max_length share.", low=0
+    stride: int | None = flag(
+        None,
+        help="Minimum number of tokens that neighbouring windows of a text longer than --max_length share.",
+        otherwise="32, or half of the tokens of a window where that is less",
+        low=0,
     )
     tokens: Tokens = flag(
         "auto",
@@ -36,9 +45,16 @@ class TagOptions(TaskOptions):
     untyped: bool = False
     head_dropout: float = flag(0.1, help="Dropout rate before the tagger.", low=0.0, high=0.9)
 
+    def shared(self, max_length: int) -> int:
+        """Return how many tokens neighbouring windows share at least."""
+        return min(32, (max_length - 2) // 2) if self.stride is None else self.stride
+
+    def completed(self, max_length: int) -> Self:
+        return dataclasses.replace(self, stride=self.shared(max_length))
+
     def check(self, max_length: int) -> None:
         """Raise UsageError if windows cannot share `stride` tokens."""
-        if self.stride >= max_length - 2:
+        if self.shared(max_length) >= max_length - 2:
             raise UsageError(
                 f"--stride={self.stride}: windows of --max_length={max_length} hold {max_length - 2} tokens "
                 "of text and must share fewer"

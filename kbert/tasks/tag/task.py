@@ -223,7 +223,7 @@ class Tag(Task):
 
     def encode(self, raw: Tensors) -> Encoded:
         ids, units = self._units(raw)
-        cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.options.stride)
+        cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.options.shared(self.config.max_length))
         pieces = cut.token.with_values(tf.gather(ids.values, cut.token.values))
         shows = cut.token.with_values(tf.gather(units.shows, cut.token.values))
         return {
