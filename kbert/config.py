@@ -82,11 +82,30 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddedToken:
+    """A unit of the text: where its content is found, the text is cut, and the rules of BERT's text apply to the rest only.
+
+    Attributes:
+        content: the token, as the vocabulary has it.
+        normalized: it is found in the text as an uncased model reads it (lowercased, without accents), else as it is written.
+        between: where it may be: anywhere; not beside a letter or digit (`words`); between blanks or Chinese characters alone
+            (`blanks`).
+        wordpiece: it is also a word or piece of the vocabulary, so other words may be made of it.
+    """
+
+    content: str
+    normalized: bool = False
+    between: Literal["anywhere", "words", "blanks"] = "anywhere"
+    wordpiece: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """How text becomes pieces, besides the vocabulary itself."""
 
     lowercase: bool
     strip_accents: bool
+    added_tokens: tuple[AddedToken, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from kbert import graphs
+from kbert.config import AddedToken
+from kbert.data.added_tokens import AddedTokens, Read
 from kbert.errors import DataError
 
 UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
@@ -84,9 +86,12 @@ class Tokenizer(tf.Module):
         vocabulary: the tokens in id order.
         lowercase: lowercase the text, as uncased checkpoints want.
         strip_accents: decompose characters and drop accents, as uncased checkpoints also want.
+        added_tokens: units of the text, found before these rules apply. The vocabulary has them too.
     """
 
-    def __init__(self, vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool):
+    def __init__(
+        self, vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool, added_tokens: Sequence[AddedToken] = ()
+    ):
         super().__init__(name="tokenizer")
         self.vocabulary: list[str]
         object.__setattr__(self, "vocabulary", list(vocabulary))  # else tf.Module would track every token
@@ -102,9 +107,12 @@ class Tokenizer(tf.Module):
             self._start, self._length = table["start"], table["length"].astype(np.int32)
             self._codes = table["codes"]
 
+        beside = {token.content for token in added_tokens if not token.wordpiece}
+        words = distinct(["" if token in beside else token for token in self.vocabulary])
+
         def wordpiece(**options: Any) -> tf_text.FastWordpieceTokenizer:
             return tf_text.FastWordpieceTokenizer(
-                vocab=distinct(self.vocabulary), unknown_token=UNKNOWN, token_out_type=tf.int32, **options
+                vocab=words, unknown_token=UNKNOWN, token_out_type=tf.int32, **options
             )
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
@@ -112,6 +120,18 @@ class Tokenizer(tf.Module):
         # Traced once, even if used in several graphs.
         self._graph = graphs.function(self._ids, reduce_retracing=True)
         self._offsets_graph = graphs.function(self._with_offsets, reduce_retracing=True)
+        if added_tokens:
+            numbers = [ids.get(token.content, self.unknown_id) for token in added_tokens]
+            added = AddedTokens(added_tokens, numbers, self._spelt, self._normalised, PLAIN[1:-2])
+            rules, offset_rules = self._graph, self._offsets_graph
+
+            def around(texts: tf.Tensor, read: Read) -> list[tf.RaggedTensor]:
+                return _either(~added.possible(texts), texts, read, lambda some: added.around(some, read))
+
+            self._graph = graphs.function(
+                lambda texts, max_words: around(texts, lambda some: [rules(some, max_words)])[0], reduce_retracing=True
+            )
+            self._offsets_graph = graphs.function(lambda texts: around(texts, offset_rules), reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """Tokenize texts into ids, without special tokens.
@@ -233,18 +253,8 @@ class Tokenizer(tf.Module):
             int32 [words, (letters)]; int32 [letters], the character of its text each was made from;
             [texts, (words)], whose values are the words' numbers.
         """
-        decoded = tf.strings.unicode_decode(texts, "UTF-8", errors="ignore")  # [texts, (characters)]
-        code, row = decoded.values, decoded.value_rowids()
-        if self.lowercase:
-            code = tf.cond(tf.reduce_any(code == SIGMA), lambda: self._final_sigmas(code, row), lambda: code)
-        kind = self._look_up(self._kinds, code)
-        length = tf.gather(self._length, kind)  # [characters]: how many code points stand for each
-        source = tf.repeat(tf.range(tf.size(code)), length)  # [normalised]
-        at = tf.range(tf.size(source)) - tf.gather(tf.cumsum(length, exclusive=True), source)
-        out = tf.gather(self._codes, tf.gather(tf.gather(self._start, kind), source) + at)
-        out = tf.where(out < 0, tf.gather(code, source), out)
-        text = tf.gather(row, source)
-
+        decoded, out, source = self._decoded(texts)
+        text = tf.gather(decoded.value_rowids(), source)
         kept = tf.where(out != SPACE)[:, 0]
         # A word starts after a space and at the start of a text.
         before = tf.concat([[SPACE], out[:-1]], 0)
@@ -257,6 +267,34 @@ class Tokenizer(tf.Module):
         numbers = tf.range(tf.size(first))
         rows = tf.RaggedTensor.from_value_rowids(numbers, tf.gather(text, first), nrows=decoded.nrows(), validate=False)
         return letters, character, rows
+
+    def _decoded(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
+        """Return characters, [texts, (characters)], the code points that stand for them, and the character each is from."""
+        decoded = tf.strings.unicode_decode(texts, "UTF-8", errors="ignore")
+        code, row = decoded.values, decoded.value_rowids()
+        if self.lowercase:
+            code = tf.cond(tf.reduce_any(code == SIGMA), lambda: self._final_sigmas(code, row), lambda: code)
+        kind = self._look_up(self._kinds, code)
+        length = tf.gather(self._length, kind)  # [characters]: how many code points stand for each
+        source = tf.repeat(tf.range(tf.size(code)), length)  # [normalised]
+        at = tf.range(tf.size(source)) - tf.gather(tf.cumsum(length, exclusive=True), source)
+        out = tf.gather(self._codes, tf.gather(tf.gather(self._start, kind), source) + at)
+        return decoded, tf.where(out < 0, tf.gather(code, source), out), source
+
+    def _normalised(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Return code points with blanks, [texts, (codes)], and the characters they are made from, to find added tokens in."""
+        decoded, out, source = self._decoded(texts)
+        row = tf.gather(decoded.value_rowids(), source)
+        return tf.RaggedTensor.from_value_rowids(out, row, nrows=decoded.nrows(), validate=False), source
+
+    def _spelt(self, content: str) -> list[int]:
+        """Return the normalised code points of a token's content, without the graph."""
+        found: list[int] = []
+        for code in map(ord, content):
+            kind = self._stage2[self._kinds[code // 256] * 256 + code % 256]
+            out = self._codes[self._start[kind] : self._start[kind] + self._length[kind]]
+            found += np.where(out < 0, code, out).tolist()
+        return found
 
     def _look_up(self, stage1: np.ndarray, code: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._stage2, tf.gather(stage1, code // 256) * 256 + code % 256)
