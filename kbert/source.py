@@ -35,10 +35,14 @@ class SourceConfig:
     )
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     delimiter: str = flag(",", help="Column separator of csv files; `tab` for a tab.")
-    format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"] = flag(
+    format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "json", "squad", "terms"] = flag(
         "auto",
         help="File format; auto infers it from the extension (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg "
         "for terms, each also .gz).",
+    )
+    label_names: str | None = flag(
+        None,
+        help="File of names of numbered labels or tags: lines of a number and its name (`1 World`), or JSON (`id2label`).",
     )
     tag_scheme: Literal["auto", "IO"] = flag(
         "auto",

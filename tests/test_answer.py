@@ -251,9 +251,10 @@ def write_rows(path, rows):
         ("good film", [{"text": "bad", "answer_start": 0}], "the answer 'bad' is not found in the context"),
         ("", [{"text": "bad", "answer_start": 0}], "the answer 'bad' is not found in the context"),
         ("good", [{"text": " ", "answer_start": 0}], "an answer is empty"),
-        ("good", [{"text": "good"}], "answer_start: expected a number"),
-        ("good", ["good"], 'expected an answer {"text", "answer_start"}, found "good"'),
-        ("good", "good", "the answers are not JSON: 'good'"),
+        ("good", [{"text": "good", "answer_start": "0"}], "answer_start: expected a number"),
+        ("good", [3], 'expected an answer {"text", "answer_start"}, found 3'),
+        ("good", '["good"', "the answers are not JSON: '[\"good\"'"),
+        ("good", "bad", "the answer 'bad' is not found in the context"),
         ("good", {"text": ["good"], "answer_start": []}, "1 answer texts, but 0 answer_start values"),
     ],
 )

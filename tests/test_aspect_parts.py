@@ -385,15 +385,17 @@ def test_names(tmp_path):
 
 def test_three_lines(tmp_path):
     file = tmp_path / "x.seg"
-    file.write_text("The $T$ is good .\nplot line\n1\n\na $T$\nfilm\n-1\n", encoding="utf-8")
+    file.write_text("The $T$ is good .\nplot line\n1\n\na $T$, $T$\nfilm\nNegative\n", encoding="utf-8")
     config = SourceConfig(text_columns=("text", "aspect"))
     table = open_table(str(file), config, ("text", "aspect", "label"), keyed_by=2)
     columns = {name: [value.decode() for value in column] for name, column in table.read([0, 1]).items()}
-    assert columns == {"text": ["The plot line is good .", "a film"], "aspect": ["plot line", "film"], "label": ["1", "-1"]}
+    assert columns == {"text": ["The plot line is good .", "a film, film"], "aspect": ["plot line", "film"], "label": ["1", "Negative"]}
+    assert [labels.label_of(label) for label in ("Positive", "NEUTRAL", " negative", "-1")] == ["positive", "neutral", "negative", "negative"]
+    assert names.aspect_of("Food#Taste") == Aspect(name="Food#Taste", readable="Food Taste", coarse="Food")
     assert table.where(1) == f"{file}:5"
     file.with_name("y.seg").write_text("The $T$\nfilm\n1\n", encoding="utf-8")
     for text, message in (
-        ("The film\nfilm\n1\n", ":1: expected a text with one"),
+        ("The film\nfilm\n1\n", r":1: expected a text with \$T\$"),
         ("a $T$\nfilm\n1\nb $T$\nx\n", ":4: 2 lines, expected three"),
         ("a $T$\n\nfilm\n", ":1: a blank line, expected"),
     ):

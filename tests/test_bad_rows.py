@@ -106,7 +106,7 @@ def test_questions_are_named_by_their_id(at):
 
     config = SourceConfig(skip_bad_rows="bad.jsonl")
     table = open_table("x.json", config, ("question", "context", "answers"), keyed_by=2, nested=True, check=check)
-    assert len(table) == 2 and json.loads((at / "bad.jsonl").read_text())["question"] == "question 'q0'"
+    assert len(table) == 2 and json.loads((at / "bad.jsonl").read_text())["place"] == "question 'q0'"
 
 
 def test_rows_of_python(at):

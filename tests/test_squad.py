@@ -63,8 +63,8 @@ def test_a_failed_check_names_the_question(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"question": "a"}\n{"question": "b"}\n', "JSON lines need --format=jsonl"),
-        ("[]", "the document has no list 'data'"),
+        ('{"question": "a"}\n{"question": "b"}\n', "f.json:1: no key 'context'"),
+        ("[]", "no rows"),
         ('{"data": [{}]}', "data[0] has no list 'paragraphs'"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "data[0].paragraphs[0] has no text 'context'"),
         (
@@ -82,7 +82,7 @@ def test_a_failed_check_names_the_question(tmp_path):
         ('{"data": [{"paragraphs": [{"context": "c", "qas": [3]}]}]}', "qas[0] has no text 'question'"),
         ('{"data": [{"paragraphs": ["c"]}]}', "data[0].paragraphs[0] has no text 'context'"),
         ('{"data": []}', "no rows"),
-        ("[" * 100_000, "not a document in SQuAD's layout"),
+        ("[" * 100_000, "JSON nested too deeply"),
     ],
 )
 def test_other_documents(tmp_path, text, message):

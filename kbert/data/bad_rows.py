@@ -1,7 +1,7 @@
 """Collect the rows of a command's sources that cannot be read: all in one error, or set aside in a file.
 
 In: file, line, reason and text of each. Out: a DataError with the first of them and the number of the others by reason; or,
-with `--skip_bad_rows=FILE`, that file: JSON lines with `file`, `line` (in SQuAD documents `question`), `reason` and `row`.
+with `--skip_bad_rows=FILE`, that file: JSON lines with `file`, `line` (in documents `place`), `reason` and `row`.
 """
 
 import json
@@ -57,7 +57,7 @@ class BadRows:
 
         Args:
             name: its file.
-            where: its line, from 1; in SQuAD documents, the id of the question.
+            where: its line, from 1; in documents, what they call it.
             reason: why it cannot be read.
             row: its text.
         """
@@ -70,7 +70,7 @@ class BadRows:
         else:
             first[1] += 1
         if self._out is not None:
-            line = {"file": name, "line" if isinstance(where, int) else "question": where, "reason": reason, "row": row}
+            line = {"file": name, "line" if isinstance(where, int) else "place": where, "reason": reason, "row": row}
             self._out.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
         elif self.found >= HOPELESS and not self.read:
             raise self.error()

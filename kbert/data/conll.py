@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kbert.data.bad_rows import AtLine
@@ -181,7 +181,7 @@ class Reading:
         """Return how tags are read, if that is not obvious."""
         if self.tags is not None and self.tags.scheme == "IO":
             return "types without prefixes beside O (IO): a run of tokens of one type is one entity"
-        shown = [f"{tag} as {usual}" for tag, usual in self.usual.items() if tag not in ("O", "o")]
+        shown = [f"{tag} as {usual}" for tag, usual in self.usual.items() if tag != usual and usual != "O"]
         return f"tags are read as {', '.join(shown[:2])}{' and so on' if shown[2:] else ''}" if shown else ""
 
     def row(self, words: Sequence[str], tags: Sequence[str] | None) -> tuple[str, str, str]:
@@ -280,13 +280,16 @@ def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
     return seen
 
 
-def scheme(name: str, followed: dict[tuple[str, str], list[int]], io: bool = False) -> tuple[Tags, Mapping[str, str]]:
+def scheme(
+    name: str, followed: dict[tuple[str, str], list[int]], io: bool = False, numbers: Callable[[str], str] = str
+) -> tuple[Tags, Mapping[str, str]]:
     """Infer the tag scheme from which tags follow which; log broken sequences.
 
     Args:
         name: the file, for messages.
         followed: as in `Survey`.
         io: whether types without prefixes beside O are entities, however rare O is.
+        numbers: returns the name of a numbered tag; raises ValueError if it has none.
 
     Returns:
         The scheme, and the usual spelling of each tag, if the file has another.
@@ -295,16 +298,24 @@ def scheme(name: str, followed: dict[tuple[str, str], list[int]], io: bool = Fal
         DataError: the tags mix schemes.
     """
     counts: Counter[str] = Counter()
-    for (_, tag), (count, _) in followed.items():
-        counts[tag] += count
-    del counts[""]
-    usual = respelled(counts)
-    if usual:
-        spelt, followed = followed, {}
-        for pair, (count, line) in spelt.items():
-            one, other = (usual.get(tag, tag) for tag in pair)
+    usual = {}
+    for (_, tag), (count, line) in followed.items():
+        try:
+            usual[tag] = numbers(tag) if tag else ""
+        except ValueError as error:
+            raise DataError(f"{name}:{line}: {error}") from None
+        if tag:
+            counts[usual[tag]] += count
+    spelt = respelled(counts)
+    usual = {tag: spelt.get(name, name) for tag, name in usual.items()}
+    if any(tag != name for tag, name in usual.items()):
+        given, followed = followed, {}
+        for pair, (count, line) in given.items():
+            one, other = (usual[tag] for tag in pair)
             was, first = followed.get((one, other), (0, line))
             followed[one, other] = [was + count, min(first, line)]
+    else:
+        usual = {}
     untyped = {tag for pair in followed for tag in pair} - {"", "O"} <= PREFIXES
     schemed = {(typed(a), typed(b)): found for (a, b), found in followed.items()} if untyped else followed
     try:

@@ -18,13 +18,13 @@ from kbert.data.tokens import wide
 from kbert.errors import DataError, UsageError
 from kbert.source import Recorded, SourceConfig
 
-Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "squad", "terms"]
+Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "json", "squad", "terms"]
 SAMPLE = 1 << 18  # bytes of a file to inspect
 ROWS = 200  # lines of a file to inspect
-ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "squad", ".seg": "terms"}
+ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "json", ".seg": "terms"}
 ENDINGS |= dict.fromkeys((".conll", ".conllu", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
 CHOOSING = frozenset(("text_columns", "label_column"))  # the flags that choose the columns of tokens and tags
-ALL = "tsv|csv|jsonl|txt|conll|squad|terms"
+ALL = "tsv|csv|jsonl|txt|conll|json|terms"
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Reco
     if ending in (".xlsx", ".xls", ".ods"):
         raise UsageError(f"{name}: a spreadsheet; save it as CSV in UTF-8")
     own = "txt" if name == "<stdin>" else ENDINGS.get(ending)
+    if own == "json" and _is_json_lines(head, columns):
+        own = "jsonl"
     trained = None
     if recorded:
         trained = ENDINGS.get(recorded.ending) if recorded.source.format == "auto" else recorded.source.format
@@ -150,7 +152,7 @@ def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequenc
         return _is_conll(head, recorded.labels)
     if kind == "terms":
         return "yes" if "$T$" in lines[0] else "no"
-    if kind == "squad":
+    if kind in ("json", "squad"):
         return "yes" if lines[0].lstrip().startswith("{") and any('"paragraphs"' in line for line in lines) else "no"
     if kind == "jsonl":
         try:
@@ -189,6 +191,18 @@ def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no"
     blanks = sum(conll.skipped(line) for line in head)
     short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not wide(line[0][0])) for line in lines)
     return "yes" if 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines) else "no"
+
+
+def _is_json_lines(head: Sequence[str], columns: Sequence[str]) -> bool:
+    """Return whether a .json file holds an object a line, and is no document."""
+    lines = [line for line in head if line.strip()][:2]
+    try:
+        rows = [json.loads(line) for line in lines]
+    except (ValueError, RecursionError):
+        return False
+    if len(rows) == 1 and isinstance(rows[0], dict):
+        return all(column in rows[0] and not isinstance(rows[0][columns[0]], dict) for column in columns)
+    return len(rows) == 2 and all(isinstance(row, dict) for row in rows)
 
 
 def _columned(lines: Sequence[Sequence[str]]) -> bool:

@@ -10,10 +10,13 @@ from typing import IO, Protocol
 
 from kbert.data import encodings, three_lines
 from kbert.data.delimited import Csv, Tsv
+from kbert.data.documents import CONVERTERS
 from kbert.data.file_settings import FileSettings, header_row
-from kbert.data.json_lines import JsonLines, Questions
-from kbert.data.token_layouts import Tokenised, TokenLists
+from kbert.data.json_lines import Converted, JsonLines
+from kbert.data.token_layouts import Tokenised
+from kbert.data.token_lists import TokenLists
 from kbert.data.tokens import Tokens
+from kbert.data.usual_columns import found_columns
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
 
@@ -41,18 +44,15 @@ def layout_of(
     the text (see `kbert.data.tokens.placed`).
     """
     kind, encoding = settled.format, settled.encoding
-    if kind == "squad":
-        return Questions("utf-8", columns, nested), 0, 0
+    if kind in CONVERTERS:
+        stream.seek(0)
+        return _objects(name, stream, Converted("utf-8", columns, nested), settled, config, tokens), 0, 0
     mark = byte_order_mark(encoding)
     stream.seek(0)
     start = len(mark) if mark and stream.read(len(mark)) == mark else 0
-    if kind == "jsonl" and tokens is not None:
-        stream.seek(start)
-        if TokenLists.holds(stream, encoding, columns[0]):
-            stream.seek(start)
-            return TokenLists.of(name, stream, settled, columns, config, tokens), start, 0
     if kind == "jsonl":
-        return JsonLines(encoding, columns, nested), start, 0
+        stream.seek(start)
+        return _objects(name, stream, JsonLines(encoding, columns, nested), settled, config, tokens), start, 0
     if kind == "conll":
         if any(column != config.label_column for column in columns[1:]):
             raise UsageError(f"{name}: conll holds a text and its tags, but the requested columns are {', '.join(columns)}")
@@ -91,6 +91,26 @@ def layout_of(
     stream.seek(start)
     layout.check_quotes(name, stream)
     return layout, start, first.count(b"\n") if header.first else 0
+
+
+def _objects(
+    name: str, stream: IO[bytes], lines: JsonLines, settled: FileSettings, config: SourceConfig, tokens: Tokens | None
+) -> Layout:
+    """Return the layout of objects, whose texts may be lists of tokens."""
+    start, tagged = stream.tell(), config.label_column in lines.columns[1:2]
+    try:
+        first = next(filter(None, map(lines.row, stream)), {})
+    except ValueError:
+        first = {}  # reported when the row is read
+    if tokens is not None:
+        lines.columns, lines.note = found_columns(name, first, lines.columns, config.label_column)
+        lines.nested = tuple(lines.columns[len(lines.columns) - len(lines.nested) :])
+    elif len(lines.columns) > 1:
+        return lines
+    if not isinstance(first.get(lines.columns[0]), list):
+        return lines
+    stream.seek(start)
+    return TokenLists(lines, tagged, tokens, config.label_names is not None).surveyed(name, stream, config)
 
 
 def byte_order_mark(encoding: str) -> bytes:

@@ -1,6 +1,11 @@
-"""Parse JSON lines: one object a line.
+"""Read JSON lines: one object a line.
+
+    {"text": "a fine film", "label": "pos"}
+    {"text": "dull", "label": "neg"}
+    {"text": "good", "label": "pos"}
 
 In: lines of bytes. Out: the requested values of each object, as strings; ValueError says what is malformed.
+Source: https://jsonlines.org, Hugging Face's `Dataset.to_json`, pandas' `to_json(orient="records", lines=True)`.
 """
 
 import json
@@ -18,14 +23,20 @@ class JsonLines:
     encoding: str
     columns: Sequence[str]
     nested: Sequence[str] = ()
+    note: str = ""  # which columns are read, where the flags do not say so
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         return lines
 
     def values(self, record: bytes) -> tuple[str, ...]:
+        row = self.row(record)
+        return () if row is None else tuple(self._value(row, column) for column in self.columns)
+
+    def row(self, record: bytes) -> dict[str, Any] | None:
+        """Return a line's object; None if it is blank."""
         line = decode_line(record, self.encoding)
         if not line.strip():
-            return ()
+            return None
         try:
             row = json.loads(line)
         except RecursionError:
@@ -34,11 +45,11 @@ class JsonLines:
             raise ValueError(f"not JSON ({error}): {quote(record, self.encoding)}") from None
         if not isinstance(row, dict):
             raise ValueError(f"expected a JSON object, found {quote(record, self.encoding)}")
-        return tuple(self._value(row, column) for column in self.columns)
+        return row
 
     def keys(self, record: bytes) -> tuple[str, ...]:
         """Return all keys of an object, including those that `values` does not read."""
-        return tuple(json.loads(decode_line(record, self.encoding)))
+        return tuple(self.row(record) or ())
 
     def _value(self, row: dict[str, Any], column: str) -> str:
         if column not in row:
@@ -55,9 +66,15 @@ class JsonLines:
         raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
 
 
-class Questions(JsonLines):
-    """Rows of `kbert.data.squad`, copied from a document: JSON lines in UTF-8."""
+class Converted(JsonLines):
+    """Rows copied from a document, each as a line `[place, row]`, or `[place, reason]` where it is malformed; UTF-8."""
+
+    def row(self, record: bytes) -> dict[str, Any]:
+        found = json.loads(record)[1]
+        if isinstance(found, str):
+            raise ValueError(found)
+        return dict(found)
 
     def place(self, record: bytes) -> str:
-        """Identify a row for the user: the question's id."""
-        return f"question {json.loads(record)['id']!r}"
+        """Return a row's place in the document as messages show it."""
+        return str(json.loads(record)[0])

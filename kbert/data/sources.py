@@ -16,7 +16,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from kbert.data import squad
 from kbert.data.bad_rows import BadRows
 from kbert.data.rows import Rows
 from kbert.errors import DataError, UsageError
@@ -88,24 +87,6 @@ def _spool(name: str, stream: Any) -> IO[bytes]:
             bar.update(len(block))
     copy.flush()
     return copy
-
-
-def spool_squad(name: str, copy: IO[bytes] | None, encoding: str) -> IO[bytes]:
-    """Convert a SQuAD document to JSON lines, one a question.
-
-    The document is briefly held in memory: the largest in common use (SQuAD v2.0, 42 MB) takes 0.2 GB.
-    """
-    lines = temporary()
-    try:
-        with opened(name, copy) as stream:
-            stream.seek(0)
-            document = json.loads(stream.read().decode(encoding).removeprefix("\ufeff"))
-        for row in squad.rows(document):
-            lines.write(json.dumps(row).encode() + b"\n")
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: not a document in SQuAD's layout ({error}); JSON lines need --format=jsonl") from None
-    lines.flush()
-    return lines
 
 
 def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:

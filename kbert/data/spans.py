@@ -1,9 +1,12 @@
 """Parse entities as character spans, and convert them to tags over words.
 
 In: the JSON text of a row's gold column. Out: sorted `(start, end, type)`, characters counted as Python
-counts them, ends exclusive. Three layouts, distinguished by their values:
+counts them, ends exclusive. The layouts are distinguished by their values:
 
-    [{"start": 0, "end": 2, "type": "name"}, ...]    ends exclusive; also [[0, 2, "name"], ...]
+    [{"start": 0, "end": 2, "type": "name"}, ...]    ends exclusive; also [[0, 2, "name"], ...], doccano's older exports
+    [{"start_offset": 0, "end_offset": 2, "label": "name"}]    doccano's exports with relations; ends exclusive
+    [{"start": 0, "end": 2, "labels": ["name"], "text": "Jo"}]    Label Studio's JSON-MIN; ends exclusive
+    {"entities": [[0, 2, "name"]]}                   spaCy's training data; ends exclusive
     {"name": {"彭小军": [[0, 2]]}, ...}               CLUENER's: by type and surface, ends inclusive
     {"start": [0], "end": [2], "type": ["name"]}     as TFDS hands out a sequence; ends exclusive
 
@@ -19,6 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Span = tuple[int, int, str]
+
+
+STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
+KINDS = ("type", "label", "labels")
 
 
 class Entity(NamedTuple):
@@ -129,13 +136,15 @@ def _entities(value: Any) -> Iterable[Entity]:
     if isinstance(value, list):
         for item in value:
             if isinstance(item, dict):
-                yield _entity(item["start"], item["end"], item["type"], item.get("text"))
+                yield _entity(_one(item, STARTS), _one(item, ENDS), _one(item, KINDS), item.get("text"))
             else:
                 yield _entity(*item)
     elif isinstance(value, dict) and _columns(value):
         surfaces = value.get("text", [None] * len(value["start"]))
         for parts in zip(value["start"], value["end"], value["type"], surfaces, strict=True):
             yield _entity(*parts)
+    elif isinstance(value, dict) and isinstance(value.get("entities"), list):
+        yield from _entities(value["entities"])
     elif isinstance(value, dict):
         for kind, surfaces in value.items():
             if not isinstance(surfaces, dict):
@@ -145,6 +154,14 @@ def _entities(value: Any) -> Iterable[Entity]:
                     yield _entity(start, last, kind, surface, True)
     else:
         raise TypeError
+
+
+def _one(item: dict[str, Any], names: Sequence[str]) -> Any:
+    """Return the value that an object has under one of these names; raise KeyError if it has none, or several."""
+    found = [item[name] for name in names if name in item]
+    if len(found) != 1:
+        raise KeyError
+    return found[0][0] if isinstance(found[0], list) and len(found[0]) == 1 else found[0]
 
 
 def _entity(start: Any, end: Any, kind: Any, surface: Any = None, inclusive: bool = False) -> Entity:

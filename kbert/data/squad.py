@@ -1,10 +1,15 @@
-"""Parse SQuAD documents (v1.1, v2.0; CMRC2018, DRCD and XQuAD share the layout) and gold answers.
+"""Read SQuAD documents (v1.1, v2.0; CMRC2018, DRCD and XQuAD share the layout) and gold answers.
 
-In: a JSON document, or one row's gold as JSON text. Out: rows of strings; answers with their
-offsets. A row's gold is a list of `{"text", "answer_start"}`, empty where the context holds no
-answer, `IMPOSSIBLE` where the document states that; `answer_start` counts characters from 0. Wrong offsets are
-known (CMRC2018 has 200): an answer found elsewhere in its context is taken from the occurrence nearest to the
-given offset. No TensorFlow here.
+    {"data": [{"title": "Oslo", "paragraphs": [{"context": "Ada lives in Oslo.", "qas": [
+      {"id": "q1", "question": "Where does she live?", "answers": [{"text": "Oslo", "answer_start": 13}]},
+      {"id": "q2", "question": "Who sings?", "answers": [], "is_impossible": true}]}]}]}
+
+In: an article of a document, or one row's gold as JSON text. Out: rows; answers with their offsets. A row's gold is a list of
+`{"text", "answer_start"}`, empty where the context holds no answer, `IMPOSSIBLE` where the document states that; `answer_start`
+counts characters from 0. Lists in an object (Hugging Face), texts without `answer_start` and a single text are read too.
+Wrong offsets are known (CMRC2018 has 200): an answer found elsewhere in its context is taken from the occurrence nearest to the
+given offset, one without an offset from the first. No TensorFlow here.
+Source: Rajpurkar et al. 2016 and 2018, https://rajpurkar.github.io/SQuAD-explorer.
 """
 
 import json
@@ -16,35 +21,46 @@ from kbert.data.offsets import Places
 from kbert.source import Offsets
 
 Gold = tuple[str, int]  # an answer's text and its first character, as given
+KEYS = {"question": ("question", "query_text"), "context": ("context", "context_text"), "id": ("id", "query_id")}  # and CMRC's
+UNPLACED = -1  # the place of an answer that is given without one
 IMPOSSIBLE = '{"text": [], "answer_start": [], "is_impossible": true}'  # the gold of a question known to have no answer
 
 
-def rows(document: Any) -> Iterator[dict[str, str]]:
-    """Yield a document's questions: `question`, `context`, `id` and, if present, `answers` (JSON text), in order.
+def article(item: Any, where: str) -> Iterator[dict[str, Any]]:
+    """Yield the questions of an article, an item of a document's `data`: `question`, `context`, `id` and, if given, `answers`.
 
     Raises:
-        ValueError: the document has another layout; the message says where and what was found.
+        ValueError: the article has another layout; the message says where and what was found.
     """
-    for d, article in enumerate(_list(document, "data", "the document")):
-        for p, paragraph in enumerate(_list(article, "paragraphs", f"data[{d}]")):
-            where = f"data[{d}].paragraphs[{p}]"
-            context = _string(paragraph, "context", where)
-            for q, question in enumerate(_list(paragraph, "qas", where)):
-                place = f"{where}.qas[{q}]"
-                # v2.0 marks questions without an answer; they list plausible answers under another key.
-                row = {
-                    "question": _string(question, "question", place),
-                    "context": context,
-                    "id": str(question.get("id", place)),
-                }
-                impossible = question.get("is_impossible", False)
-                if not isinstance(impossible, bool):
-                    raise ValueError(f"{place}: is_impossible: expected true or false, found {json.dumps(impossible)[:60]}")
-                if impossible:
-                    row["answers"] = IMPOSSIBLE
-                elif "answers" in question:  # a test set may hide them
-                    row["answers"] = json.dumps(_list(question, "answers", place), ensure_ascii=False)
-                yield row
+    for p, each in enumerate(_list(item, "paragraphs", where)):
+        yield from paragraph(each, f"{where}.paragraphs[{p}]")
+
+
+def paragraph(item: Any, where: str) -> Iterator[dict[str, Any]]:
+    """Yield the questions of a paragraph, like `article`; CMRC2018's own documents are a list of such, with keys of their own.
+
+    Raises:
+        ValueError: the paragraph has another layout.
+    """
+    context = _string(item, "context", where)
+    for q, question in enumerate(_list(item, "qas", where)):
+        place = f"{where}.qas[{q}]"
+        row: dict[str, Any] = {"question": _string(question, "question", place), "context": context}
+        row["id"] = str(next((question[key] for key in KEYS["id"] if key in question), place))
+        impossible = question.get("is_impossible", False)
+        if not isinstance(impossible, bool):
+            raise ValueError(f"{place}: is_impossible: expected true or false, found {json.dumps(impossible)[:60]}")
+        if "answers" in question:  # a test set may hide them
+            answers = question["answers"]
+            if not isinstance(answers, list | dict):
+                raise ValueError(f"{place} has no list 'answers'")
+            row["answers"] = answers
+        yield flat({**row, "is_impossible": impossible})
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Mark a row's `answers` as none where it says `is_impossible`, as v2.0 does."""
+    return {**row, "answers": json.loads(IMPOSSIBLE)} if row.get("is_impossible") is True else row
 
 
 def parse(text: str) -> list[Gold]:
@@ -66,13 +82,22 @@ def _answers(text: str) -> tuple[list[Any], bool]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"the answers are not JSON: {text[:60]!r}") from None
+        if text.lstrip()[:1] in ("[", "{"):
+            raise ValueError(f"the answers are not JSON: {text[:60]!r}") from None
+        found = text
     said = False
-    if isinstance(found, dict) and isinstance(found.get("text"), list) and isinstance(found.get("answer_start"), list):
-        if len(found["text"]) != len(found["answer_start"]):
-            raise ValueError(f"{len(found['text'])} answer texts, but {len(found['answer_start'])} answer_start values")
+    if isinstance(found, dict) and "text" in found:
         said = found.get("is_impossible") is True
-        found = [{"text": t, "answer_start": s} for t, s in zip(found["text"], found["answer_start"], strict=True)]
+        texts, starts = found["text"], found.get("answer_start", found.get("start"))
+        if not isinstance(texts, list):
+            texts, starts = [texts], [starts]
+        starts = [None] * len(texts) if starts is None else starts
+        if isinstance(starts, list):
+            if len(texts) != len(starts):
+                raise ValueError(f"{len(texts)} answer texts, but {len(starts)} answer_start values")
+            found = [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)]
+    elif not isinstance(found, list | dict):
+        found = [text if not isinstance(found, str) else found]  # the answer itself
     if not isinstance(found, list):
         raise ValueError(f'expected a list of {{"text", "answer_start"}} as answers, found {text[:60]}')
     return found, said
@@ -118,12 +143,15 @@ def target(context: str, gold: list[Gold]) -> tuple[int, int]:
 
 
 def _gold(answer: Any) -> Gold:
+    answer = {"text": answer} if isinstance(answer, str) else answer
     shown = json.dumps(answer, ensure_ascii=False)[:60]
     if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
         raise ValueError(f'expected an answer {{"text", "answer_start"}}, found {shown}')
     if not answer["text"].strip():
         raise ValueError(f"an answer is empty ({shown}); a question without an answer has an empty list")
     start = answer.get("answer_start")
+    if start is None:
+        start = UNPLACED
     if not isinstance(start, int) or isinstance(start, bool):
         raise ValueError(f"answer_start: expected a number of characters, found {shown}")
     return whole(answer["text"]), start
@@ -142,7 +170,7 @@ def _list(value: Any, key: str, where: str) -> list[Any]:
 
 
 def _string(value: Any, key: str, where: str) -> str:
-    if not isinstance(value, dict) or not isinstance(value.get(key), str):
-        raise ValueError(f"{where} has no text {key!r}")
-    found: str = value[key]
-    return found
+    for name in KEYS[key] if isinstance(value, dict) else ():
+        if isinstance(value.get(name), str):
+            return str(value[name])
+    raise ValueError(f"{where} has no text {key!r}")

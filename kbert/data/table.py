@@ -20,12 +20,14 @@ import numpy as np
 
 from kbert.data import squad
 from kbert.data.bad_rows import AtLine, BadRows, place
+from kbert.data.documents import CONVERTERS, converted
 from kbert.data.file_settings import resolve_settings
 from kbert.data.formats import Layout, byte_order_mark, layout_of
-from kbert.data.json_lines import JsonLines, Questions
+from kbert.data.json_lines import JsonLines
+from kbert.data.label_numbers import LabelNumbers
 from kbert.data.rows import Rows
 from kbert.data.schemes import Tags
-from kbert.data.sources import files_of, opened, reopened, spool_squad, temporary
+from kbert.data.sources import files_of, opened, reopened, temporary
 from kbert.data.token_layouts import Tokenised
 from kbert.data.tokens import TokenCounts, Tokens
 from kbert.errors import DataError, UsageError
@@ -63,10 +65,14 @@ class _File:
     layout: Layout
     reader: Reader | None = None
     unplaced: bool = False  # a column of token offsets is requested, but the layout has none
+    named: tuple[int, ...] = ()  # columns of labels that may be numbers
+    names: LabelNumbers | None = None
 
     def values(self, record: bytes) -> tuple[str, ...]:
         """Return the values of a record's row; empty if the record is not a row."""
         values = self.layout.values(record)
+        if values and self.names:
+            values = tuple(self.names(value) if c in self.named else value for c, value in enumerate(values))
         if values and self.reader:
             values = self.reader(values)
         return (values[0], "", *values[1:]) if values and self.unplaced else values
@@ -130,9 +136,9 @@ class Table:
         """Return `FILE:LINE` of a row, lines counted from 1 as in editors; in SQuAD documents, the question's id."""
         record = self._records([row])[0]
         file = self._files[int(record["file"])]
-        if isinstance(file.layout, Questions):
-            raw = os.pread(self._descriptor(int(record["file"])), int(record["length"]), int(record["offset"]))
-            return place(file.name, file.layout.place(raw))
+        raw = os.pread(self._descriptor(int(record["file"])), int(record["length"]), int(record["offset"]))
+        if isinstance(found := _where(file.layout, raw, 0), str):
+            return place(file.name, found)
         line, left = 1, int(record["offset"])
         with file.open() as stream:
             stream.seek(0)
@@ -285,6 +291,8 @@ def open_table(
     files, index, digest = [], temporary(), 0
     buffer = np.empty(CHUNK, RECORD)
     filled = rows = 0
+    numbers = None if config.label_names is None else LabelNumbers(config.label_names)
+    named = tuple(columns.index(column) for column in config.label_columns if column in columns)
     said: set[str] = set()  # notes already logged, equal for many files
     unread = dict(usual or {})  # columns not found in any file so far
     missing: list[str] = []  # rows whose text is how pandas writes a missing value
@@ -295,19 +303,21 @@ def open_table(
     for number, (name, copy) in enumerate(files_of(source, config, columns, bad)):
         with opened(name, copy) as stream:
             settled = resolve_settings(name, stream, config, recorded, columns)
-        if settled.format == "squad":
-            copy = spool_squad(name, copy, settled.encoding)
+        if settled.format in CONVERTERS:
+            copy = converted(settled.format, name, copy, settled.encoding, config, columns)
         with opened(name, copy) as stream:
             size = os.fstat(stream.fileno()).st_size
             may_nest = columns[keyed_by:] if nested else ()
             layout, start, skipped = layout_of(name, stream, settled, config, columns, may_nest, tokens)
-            mark = b"" if isinstance(layout, Questions) else byte_order_mark(settled.encoding)
+            mark = b"" if settled.format in CONVERTERS else byte_order_mark(settled.encoding)
             how = "; ".join(filter(None, (settled.note, getattr(layout, "note", ""))))
             if how and how not in said:
                 log.info("%s: %s", name, how)
                 said.add(how)
-            own = None if settled.format == "terms" or isinstance(layout, Tokenised) else reader
-            file = _File(name, copy, start, layout, own, tokens is not None and not isinstance(layout, Tokenised))
+            tokenised = isinstance(layout, Tokenised)  # with tags that need no reading
+            own = None if settled.format == "terms" or tokenised else reader
+            unplaced = tokens is not None and not tokenised
+            file = _File(name, copy, start, layout, own, unplaced, named, None if tokenised else numbers)
             files.append(file)
             offset, line, first = start, 1 + skipped, True
             stream.seek(start)
@@ -380,7 +390,9 @@ def _next(records: Iterator[bytes], bad: BadRows, name: str, line: int) -> bytes
 
 
 def _where(layout: Layout, record: bytes, line: int) -> int | str:
-    return layout.place(record) if isinstance(layout, Questions) else line
+    """Return a record's place: its line, or what a document calls it."""
+    named = getattr(layout, "place", None)
+    return named(record) if named else line
 
 
 def _utf8(text: str) -> bytes:

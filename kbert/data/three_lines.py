@@ -1,10 +1,14 @@
-"""Parse terms in short texts, three lines an example, the common format of SemEval-2014's aspect sets.
+"""Read terms in short texts, three lines an example, the common format of SemEval-2014's aspect sets.
 
     The $T$ is top notch as well .
     bread
     1
+    But the $T$ was horrible , as was the $T$ before .
+    staff
+    Negative
 
-In: lines. Out: the text with its term in place of `$T$`, the term, the label. No TensorFlow here.
+In: lines. Out: the text with its term in place of every `$T$`, the term, the label. No TensorFlow here.
+Source: Dong et al. 2014 (acl-14), songyouwei/ABSA-PyTorch, yangheng95/ABSADatasets.
 """
 
 from collections.abc import Iterator
@@ -31,12 +35,12 @@ def example(record: str) -> tuple[str, str, str]:
     """Parse one example into text, term and label.
 
     Raises:
-        ValueError: there are not three lines, or the first does not have exactly one `$T$`.
+        ValueError: there are not three lines, or the first has no `$T$`.
     """
     lines = [line.strip() for line in record.rstrip().split("\n")]
     if len(lines) != 3:
         raise ValueError(f"{len(lines)} lines, expected three: a text with $T$, its term and its label")
     text, term, label = lines
-    if text.count(PLACE) != 1:
-        raise ValueError(f"expected a text with one $T$, found {text[:60]!r}")
+    if PLACE not in text:
+        raise ValueError(f"expected a text with $T$, found {text[:60]!r}")
     return text.replace(PLACE, term), term, label

@@ -1,22 +1,20 @@
-"""Parse sentences that are given as tokens with their tags: CoNLL columns, and JSON lines with lists.
+"""Parse sentences that are given as tokens with their tags, in columns.
 
 In: lines of bytes. Out: a record for each sentence, and from it the text, the tokens' offsets and the gold, as strings.
 """
 
-import dataclasses
-import itertools
-import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from kbert.data.bad_rows import AtLine
-from kbert.data.conll import SAMPLED, Columns, Reading, Survey, first_line, is_universal, scheme, skipped, survey
+from kbert.data.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey
 from kbert.data.encodings import decode, decode_line
 from kbert.data.file_settings import FileSettings
-from kbert.data.json_lines import JsonLines
+from kbert.data.label_numbers import LabelNumbers
 from kbert.data.schemes import Tags
-from kbert.data.suspicion import check, check_lists
+from kbert.data.suspicion import check
 from kbert.data.tokens import Tokens
 from kbert.errors import DataError
 from kbert.source import SourceConfig
@@ -80,7 +78,8 @@ class Tokenised:
             usual: Mapping[str, str] = {}
             try:
                 if tagged:
-                    tags, usual = scheme(name, seen.followed, config.tag_scheme == "IO")
+                    tags, usual = scheme(name, seen.followed, config.tag_scheme == "IO", LabelNumbers(config.label_names))
+                    seen.tags = Counter({usual.get(tag, tag): count for tag, count in seen.tags.items()})
             finally:
                 check(name, seen, tags)
         except DataError:
@@ -126,99 +125,3 @@ class Tokenised:
                 except ValueError as error:
                     raise AtLine(str(error), number) from None
             raise
-
-
-class TokenLists(Tokenised):
-    """JSON lines whose text is a list of tokens and whose gold is a list of their tags."""
-
-    def __init__(self, encoding: str, reading: Reading, placed: bool, columns: Sequence[str], tagged: bool):
-        super().__init__(encoding, reading, placed)
-        self.lines, self.tagged = JsonLines(encoding, columns, columns[: 1 + tagged]), tagged
-
-    @classmethod
-    def holds(cls, stream: IO[bytes], encoding: str, column: str) -> bool:
-        """Return whether the text of the first row is a list."""
-        try:
-            row = json.loads(decode(next((line for line in stream if line.strip()), b""), encoding))
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(row, dict) and isinstance(row.get(column), list)
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        stream: IO[bytes],
-        settled: FileSettings,
-        columns: Sequence[str],
-        config: SourceConfig,
-        tokens: Tokens | None,
-    ) -> "TokenLists":
-        """Create the layout of one file, reading it once to inspect its tags and tokens.
-
-        Args:
-            stream: positioned at the file's first line.
-
-        Malformed rows are left out; `values` reports them.
-
-        Raises:
-            DataError: tags mix schemes (named as FILE:LINE).
-        """
-        seen, followed = Survey(Columns()), dict[tuple[str, str], list[int]]()
-        counts = seen.counts
-        tagged = tuple(columns[1:2]) == (config.label_column,)
-        found = cls(settled.encoding, Reading(Columns(), None, tokens or "auto", counts), tokens is not None, columns, tagged)
-        for number, line in enumerate(stream, 1):
-            try:
-                words, tags, _ = found.lists(line)
-            except ValueError:
-                continue
-            for word in words:
-                counts.add(word)
-            seen.tags.update(tags)
-            if len(seen.lines) < SAMPLED:
-                rows = zip(words, tags, strict=True) if tagged else ()
-                seen.lines.extend((number, place, list(row)) for place, row in enumerate(rows))
-            for pair in itertools.pairwise(["", *tags, ""]):
-                followed.setdefault(pair, [0, number])[0] += 1
-        if tagged:
-            seen.widths[2] = counts.tokens
-            kind, usual = scheme(name, followed, config.tag_scheme == "IO")
-            check_lists(name, seen, kind)
-            found.reading = dataclasses.replace(found.reading, tags=kind, usual=usual)
-            found.note = found.reading.note
-        return found
-
-    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        return lines
-
-    def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
-        """Return a row's tokens, its tags, and its other columns."""
-        values = self.lines.values(record)
-        if not values:
-            return [], [], ()
-        words = self._strings(values[0], "tokens")
-        if not self.tagged:
-            return words, [], values[1:]
-        tags = self._strings(values[1], "tags")
-        if len(words) != len(tags):
-            raise ValueError(f"{len(words)} tokens, but {len(tags)} tags")
-        return words, tags, values[2:]
-
-    def values(self, record: bytes) -> tuple[str, ...]:
-        words, tags, others = self.lists(record)
-        if not words:
-            return ()
-        text, places, gold = self.reading.row(words, tags)
-        return (text, *([places] if self.placed else []), *([gold] if self.tagged else []), *others)
-
-    @staticmethod
-    def _strings(value: str, what: str) -> list[str]:
-        try:
-            found = json.loads(value)
-        except ValueError:
-            found = value
-        if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
-            hint = "; map numeric tags to their names, which the data set's features hold" if what == "tags" else ""
-            raise ValueError(f"expected a list of {what}, non-empty strings, found {value[:80]}{hint}")
-        return found

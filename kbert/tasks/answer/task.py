@@ -51,6 +51,7 @@ class AnswerAudit:
         self.source = source
         self.training = training
         self.questions = self.answered = self.moved = self.nowhere = 0
+        self.unplaced = self.repeated = 0  # questions with answers without an offset, and where these occur more than once
         self.unsaid = 0  # questions without an answer that are not marked as having none
         self.elsewhere: Counter[Offsets] = Counter()  # moved answers that another offset unit would place right
 
@@ -66,7 +67,14 @@ class AnswerAudit:
         self.answered += bool(gold)
         self.unsaid += not gold and not squad.impossible(document)
         self.nowhere += -1 in places
-        moved = [(text, start) for place, (text, start) in zip(places, gold, strict=True) if place not in (-1, start)]
+        unplaced = [text for text, start in gold if start == squad.UNPLACED]
+        self.unplaced += bool(unplaced)
+        self.repeated += any(context.find(text, context.find(text) + 1) > context.find(text) for text in unplaced)
+        moved = [
+            (text, start)
+            for place, (text, start) in zip(places, gold, strict=True)
+            if place not in (-1, start) and start != squad.UNPLACED
+        ]
         self.moved += bool(moved)
         for unit in OTHER_UNITS if moved else ():
             counted = Places(context, unit)
@@ -86,6 +94,12 @@ class AnswerAudit:
             log.warning(
                 "%s: %d of %d questions have an answer that is not at its answer_start; the nearest occurrence is taken%s",
                 *(self.source, self.moved, self.questions, hint),
+            )
+        if self.unplaced:
+            log.warning(
+                "%s: %d of %d questions have answers without answer_start, which are looked up in the context; those of %d "
+                "occur more than once there, and the first occurrence is taken",
+                *(self.source, self.unplaced, self.questions, self.repeated),
             )
         if self.nowhere:
             log.warning(

@@ -25,7 +25,7 @@ def gold_columns(aspects: Sequence[Aspect], wide: bool) -> tuple[str, ...]:
 
 def label_of(value: str) -> str:
     """Parse a label; raise ValueError if it is not allowed."""
-    label = WRITTEN.get(value.strip(), value.strip())
+    label = WRITTEN.get(value.strip(), value.strip().lower())
     if label not in LABELS:
         raise ValueError(f"{value!r}, allowed are {ALLOWED}")
     return label

@@ -3,16 +3,21 @@
 In: names of columns or the lines of a file. Out: `Aspect`s in order. No TensorFlow here.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from kbert.errors import DataError
 from kbert.tasks.aspect.options import Aspect
 
+SEPARATOR = re.compile("[_#]")  # ASAP has Food#Taste, SemEval-2016 FOOD#QUALITY
+
 
 def aspect_of(name: str) -> Aspect:
-    """Derive an aspect from its name: `service_parking_convenience` reads "service parking convenience", coarse `service`."""
-    return Aspect(name=name, coarse=name.partition("_")[0] or name, readable=name.replace("_", " ").strip() or name)
+    """Derive an aspect from its name: `service_parking_convenience` or `Service#Parking` reads "service parking convenience",
+    "Service Parking", coarse `service`, `Service`."""
+    coarse, *_ = SEPARATOR.split(name)
+    return Aspect(name=name, coarse=coarse or name, readable=SEPARATOR.sub(" ", name).strip() or name)
 
 
 def read_names(file: str) -> tuple[Aspect, ...]:

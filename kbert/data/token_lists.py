@@ -1,0 +1,56 @@
+"""Read sentences whose text is a list of tokens and whose gold is a list of their tags.
+
+    {"tokens": ["Ada", "lives", "in", "Oslo"], "ner_tags": ["B-PER", "O", "O", "B-LOC"]}
+    {"tokens": ["It", "rains"], "ner_tags": ["O", "O"]}
+    {"tokens": ["Ada", "Osei", "sings"], "ner_tags": ["B-PER", "I-PER", "O"]}
+
+In: objects, of JSON lines or of another document. Out: as in `kbert.data.sentences`. Tags may be numbers, whose names
+`--label_names` gives. Source: Hugging Face's data sets for token classification (conll2003, wnut_17).
+"""
+
+import json
+
+from kbert.data.json_lines import Converted, JsonLines
+from kbert.data.sentences import Sentences
+from kbert.data.tokens import Tokens
+
+
+class TokenLists(Sentences):
+    """Objects with lists; see `kbert.data.sentences.Sentences`.
+
+    Args:
+        lines: reads the objects; its first column is the tokens, its second, if `tagged`, the tags.
+        numbered: whether the tags may be numbers.
+    """
+
+    def __init__(self, lines: JsonLines, tagged: bool, tokens: Tokens | None, numbered: bool):
+        super().__init__(lines.encoding, tagged, tokens)
+        self.numbered, self.note = numbered, lines.note
+        self.lines = lines
+        lines.nested = tuple(lines.columns[: 1 + tagged])
+        if isinstance(lines, Converted):
+            self.place = lines.place
+
+    def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
+        values = self.lines.values(record)
+        if not values:
+            return [], [], ()
+        words = self._strings(values[0], "tokens")
+        if not self.tagged:
+            return words, [], values[1:]
+        tags = self._strings(values[1], "tags")
+        if len(words) != len(tags):
+            raise ValueError(f"{len(words)} tokens, but {len(tags)} tags")
+        return words, tags, values[2:]
+
+    def _strings(self, value: str, what: str) -> list[str]:
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = value
+        if self.numbered and what == "tags" and isinstance(found, list):
+            found = [str(item) if type(item) is int else item for item in found]
+        if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
+            hint = "; --label_names=FILE gives the names of numeric tags" if what == "tags" else ""
+            raise ValueError(f"expected a list of {what}, non-empty strings, found {value[:80]}{hint}")
+        return found
