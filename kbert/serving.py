@@ -96,7 +96,9 @@ class Predictor(tf.Module, Generic[S]):
         def served(signature: Signature) -> Any:
             @graphs.function
             def serve(**raw: tf.Tensor) -> Tensors:
-                outputs = self._predict(self._whole(raw if signature.raw is None else signature.raw(raw)))
+                whole = self._whole(raw if signature.raw is None else signature.raw(raw))
+                # Traced already, unless the signature takes some of the inputs only.
+                outputs = (self if whole.keys() >= set(self.task.inputs) else self._predict)(whole)
                 return {name: outputs[name] for name in signature.outputs or outputs}
 
             return serve.get_concrete_function(
