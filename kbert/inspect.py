@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbert import flags, runtime
+from kbert.config import TextConfig
 from kbert.errors import KbertError, UsageError
 from kbert.files import check_output, output
 from kbert.settings import flag
@@ -61,21 +62,20 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
 
     if options.vocab:
         vocabulary = read_vocabulary(Path(options.vocab).expanduser())
-        lowercase = strip_accents = options.lowercase
+        casing = TextConfig(lowercase=options.lowercase, strip_accents=options.lowercase)
     else:
         checkpoint = checkpoints.open_checkpoint(str(options.init))
         if not options.input:
             print(checkpoints.summary(checkpoint))
             return 0
-        vocabulary = checkpoint.vocabulary
-        lowercase, strip_accents = checkpoint.text.lowercase, checkpoint.text.strip_accents
+        vocabulary, casing = checkpoint.vocabulary, checkpoint.text
     assert options.input is not None
     if options.input == "-" and source.format == "auto":
         source = dataclasses.replace(source, format="jsonl")
     flags.check_columns(source.text_columns, ("text",))
     source.check_all_read()
     table = open_table(options.input, source, source.text_columns, keyed_by=1)
-    tokenizer = Tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents)
+    tokenizer = Tokenizer(vocabulary, **vars(casing))
     # The ids are those of the function that trains and serves, which does not go by way of offsets.
     tokenize = graphs.function(
         lambda texts: (tokenizer.tokenize(texts), *tokenizer.tokenize_with_offsets(texts)),

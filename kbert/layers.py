@@ -129,8 +129,7 @@ class Tokenizer(tokenizers.Tokenizer):
         """
         with keywords.errors_in_python():
             checkpoint = checkpoints.open_checkpoint(os.fspath(init))
-            casing = checkpoint.text
-            return cls(checkpoint.vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
+            return cls(checkpoint.vocabulary, **vars(checkpoint.text))
 
     def __call__(
         self,

@@ -136,7 +136,7 @@ def build_model(
 @functools.lru_cache(maxsize=2)
 def tokenizer_of(vocabulary: tuple[str, ...], casing: config.TextConfig) -> Tokenizer:
     """Shared by the models of one run: it has no state, and its graph takes a second to trace."""
-    return Tokenizer(vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
+    return Tokenizer(vocabulary, **vars(casing))
 
 
 def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -> None:

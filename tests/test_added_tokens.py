@@ -1,14 +1,23 @@
 """Added tokens as units of the text: against Hugging Face's tokenizers, in the graph as in Python, with their offsets."""
 
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
 import tensorflow as tf
-from conftest import VOCABULARY
+from conftest import VOCABULARY, write_hugging_face
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny import hugging_face_tensors
 from tokenizers import AddedToken as Theirs
 from tokenizers import BertWordPieceTokenizer
 
+from kbert import checkpoints
+from kbert.checkpoints import open_checkpoint
 from kbert.config import AddedToken
 from kbert.data.tokenizer import Tokenizer
+from kbert.errors import DataError
 
 TOKENS = (
     AddedToken(content="[E1]"),
@@ -73,3 +82,68 @@ def test_a_word_of_many_added_tokens_is_found_without_hints():
     first = len(VOCABULARY)
     found = ours.tokenize(tf.constant(["a Word7", "wörd2999word12", "good film"])).to_list()
     assert found == [[VOCABULARY.index("a"), first + 7], [first + 2999, first + 12], [*map(VOCABULARY.index, ("good", "film"))]]
+
+
+RECORDED = json.loads((Path(__file__).parent / "recorded" / "added_tokens.json").read_text(encoding="utf-8"))
+
+
+def directory(path: Path, files: dict, rows: int) -> Path:
+    """A Hugging Face directory with these files of a tokenizer, and as many embeddings."""
+    tensors = hugging_face_tensors()
+    table = tensors["embeddings.word_embeddings.weight"]
+    tensors["embeddings.word_embeddings.weight"] = np.concatenate([table, np.ones((rows - len(table), 16), np.float32)])
+    made = write_hugging_face(path, tensors, {"vocab_size": rows, "hidden_act": "gelu_new"})
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        (made / name).unlink()
+    for name, content in files.items():
+        text = json.dumps(content) if name.endswith(".json") else "".join(token + "\n" for token in content)
+        (made / name).write_text(text, encoding="utf-8")
+    return made
+
+
+def ids_of(checkpoint: checkpoints.Checkpoint, texts: list[str]) -> list[list[int]]:
+    return Tokenizer(checkpoint.vocabulary, **vars(checkpoint.text)).tokenize(tf.constant(texts)).to_list()
+
+
+@pytest.mark.parametrize("name", RECORDED["cases"])
+def test_each_file_that_keeps_added_tokens_is_read_as_transformers_does(tmp_path, caplog, name):
+    case = RECORDED["cases"][name]
+    rows = 1 + max(max(ids) for ids in case["ids"] if ids)
+    found = open_checkpoint(str(directory(tmp_path / "a", case["files"], max(rows, len(VOCABULARY)))))
+    assert ids_of(found, RECORDED["texts"]) == case["ids"]
+    if name == "never split, uncased":
+        assert "1 tokens of never_split have capitals and the text is lowercased first, so they are never found" in caplog.text
+    if name not in ("fast", "of the vocabulary", "never split, cased"):
+        return
+    # Every form keeps them, for kbert at least.
+    for form in checkpoints.FORMATS:
+        notices = checkpoints.write_checkpoint(found, str(tmp_path / form), form)
+        assert any("added tokens are in tokenizer_config.json" in notice for notice in notices) == (form != "hugging_face")
+        again = open_checkpoint(str(tmp_path / form))
+        assert (again.vocabulary, again.text, again.encoder) == (found.vocabulary, found.text, found.encoder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"added_tokens_decoder": {"7": {"content": "[E1]"}}}, r"added token '\[E1\]' has id 7, which is that of 'film'"),
+        ({"added_tokens_decoder": {"x": {"content": "[E1]"}}}, "added_tokens_decoder: 'x' is not an id"),
+        ({"added_tokens_decoder": {"41": "[E1]"}}, r"not a tokenizer: expected an object, found '\[E1\]'"),
+        ({"added_tokens_decoder": {"41": {"content": 1}}}, "not a tokenizer: added token .*; expected its content and its id"),
+        ({"never_split": "[E1]"}, r"never_split is '\[E1\]'; expected a list of tokens"),
+    ],
+)
+def test_malformed_lists_of_added_tokens(tmp_path, config, message):
+    with pytest.raises(DataError, match=f"tokenizer_config.json: {message}"):
+        open_checkpoint(str(directory(tmp_path, {"vocab.txt": VOCABULARY, "tokenizer_config.json": config}, 42)))
+
+
+def test_added_tokens_that_cannot_be_units_are_logged(tmp_path, caplog):
+    config = {"never_split": ["x-x"], "additional_special_tokens": [f"[E{i}]" for i in range(8)] + ["a\nb"]}
+    found = open_checkpoint(str(directory(tmp_path, {"vocab.txt": VOCABULARY, "tokenizer_config.json": config}, 42)))
+    assert found.vocabulary == [*VOCABULARY, "[E0]"]
+    assert "7 added tokens have no row among the 42 embeddings and are tokenized as plain text: [E1], [E2], [E3]" in caplog.text
+    assert "[E4], [E5], …\n" in caplog.text and "added token 'a\\nb' is read as white space: it has a line end" in caplog.text
+    assert "1 tokens of never_split are not in the vocabulary: x-x" in caplog.text
+    assert ids_of(found, ["[E0]good x-x"]) == [[41, VOCABULARY.index("good"), VOCABULARY.index("[UNK]")]]
+    assert "added tokens:   [E0], x-x" in checkpoints.summary(found)

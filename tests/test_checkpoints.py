@@ -15,7 +15,7 @@ from tiny import head_tensors
 
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
-from kbert.config import TextConfig
+from kbert.config import AddedToken, TextConfig
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 
@@ -134,8 +134,9 @@ def test_hugging_faces_casing_and_vocabulary_without_vocab_txt(
     document = {"model": {"type": "WordPiece", "vocab": ids}, "added_tokens": added, "normalizer": normalizer}
     (path / "tokenizer.json").write_text(json.dumps(document))
     found = open_checkpoint(str(path))
-    assert found.vocabulary == VOCABULARY[:-1] and found.text == TextConfig(lowercase=lowercase, strip_accents=strip)
-    assert "tokenizer.json: 1 added tokens are not supported and are tokenized as plain text: ##x" in caplog.text
+    added = (AddedToken(content="##x", normalized=True),)
+    assert found.text == TextConfig(lowercase=lowercase, strip_accents=strip, added_tokens=added)
+    assert found.vocabulary == VOCABULARY and not caplog.text
 
 
 def test_shards_and_half_precision(tmp_path, checkpoint):
@@ -369,14 +370,15 @@ def test_settings_that_say_the_usual_are_taken(tmp_path):
     assert open_checkpoint(str(path)).vocabulary == VOCABULARY
 
 
-def test_added_tokens_are_said_and_counted(tmp_path, caplog):
+def test_added_tokens_are_counted(tmp_path, caplog):
     tensors = hugging_face_tensors()
     rows = tensors["embeddings.word_embeddings.weight"]
     tensors["embeddings.word_embeddings.weight"] = np.concatenate([rows, rows[:1]])
     path = write_hugging_face(tmp_path, tensors, {"vocab_size": len(VOCABULARY) + 1})
     (path / "added_tokens.json").write_text(json.dumps({"film42": len(VOCABULARY)}))
-    assert open_checkpoint(str(path)).vocabulary == VOCABULARY
-    assert "added_tokens.json: 1 added tokens are not supported and are tokenized as plain text: film42" in caplog.text
+    found = open_checkpoint(str(path))
+    assert found.vocabulary == [*VOCABULARY, "film42"] and not caplog.text
+    assert found.text.added_tokens == (AddedToken(content="film42", normalized=True),)
 
 
 def test_a_decoder_without_its_head_is_left_over(tmp_path):

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Literal, get_args
 
-from kbert.checkpoints import google, hugging_face, kbert_model, keras_preset
+from kbert.checkpoints import added_tokens, google, hugging_face, kbert_model, keras_preset
 from kbert.checkpoints.checkpoint import Arrays, Checkpoint
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, PRETRAINING, of_head
@@ -158,6 +158,8 @@ def summary(checkpoint: Checkpoint) -> str:
         "activation": {"gelu": "gelu (exact)", "gelu_approximate": "gelu (tanh approximation)", "relu": "relu"}[e.activation],
         "heads": ", ".join(heads),
     }
+    if t.added_tokens:
+        lines["added tokens"] = added_tokens.first_few([token.content for token in t.added_tokens])
     if checkpoint.ignored:
         others = len(checkpoint.ignored) - 1
         lines["not read"] = checkpoint.ignored[0] + (f" and {others} more tensors" if others else "")

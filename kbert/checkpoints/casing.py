@@ -1,4 +1,4 @@
-"""Read and write casing settings: tokenizer_config.json and tokenizer.json.
+"""Read casing settings: tokenizer_config.json and tokenizer.json.
 
 In: a directory. Out: a `TextConfig`; DataError names the file whose settings kbert does not support.
 """
@@ -6,15 +6,15 @@ In: a directory. Out: a `TextConfig`; DataError names the file whose settings kb
 from pathlib import Path
 from typing import Any
 
-from kbert.checkpoints.checkpoint import TOKENS, Checkpoint, only_value
+from kbert.checkpoints.checkpoint import TOKENS, only_value
 from kbert.config import TextConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
-from kbert.files import read_json, write_json
+from kbert.files import read_json
 
 # Settings that would change the ids of a text, with the only value that kbert supports. (The fast tokenizers' limit of
 # 100 characters a word is not among them: BERT's own is 200.)
-ONLY = {"tokenize_chinese_chars": True, "do_basic_tokenize": True, "never_split": []}
+ONLY: dict[str, Any] = {"tokenize_chinese_chars": True, "do_basic_tokenize": True}
 ONLY |= {"unk_token": text.UNKNOWN, "cls_token": text.CLS, "sep_token": text.SEP, "pad_token": text.PAD}
 ONLY_NORMALIZER = {"clean_text": True, "handle_chinese_chars": True}
 ONLY_MODEL = {"continuing_subword_prefix": "##", "unk_token": text.UNKNOWN}
@@ -73,25 +73,3 @@ def stated_tokens(path: Path) -> int | None:
     if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
         raise DataError(f"{path / 'tokenizer_config.json'}: {TOKENS} is {found!r}; expected a whole number")
     return found
-
-
-def write_tokenizer_config(checkpoint: Checkpoint, path: Path) -> None:
-    """Write tokenizer_config.json with the casing; also in other libraries' forms, which cannot store it elsewhere.
-
-    It also states the number of tokens if the vocabulary has fewer than there are embeddings: otherwise a
-    truncated vocabulary could not be detected.
-    """
-    special = {"unk_token": text.UNKNOWN, "sep_token": text.SEP, "pad_token": text.PAD, "cls_token": text.CLS}
-    if "[MASK]" in checkpoint.vocabulary:
-        special["mask_token"] = "[MASK]"
-    settings = {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": checkpoint.text.lowercase,
-        "strip_accents": checkpoint.text.strip_accents,
-        "tokenize_chinese_chars": True,
-        "model_max_length": checkpoint.encoder.max_sequence_length,
-        **special,
-    }
-    if len(checkpoint.vocabulary) < checkpoint.encoder.vocabulary_size:
-        settings[TOKENS] = len(checkpoint.vocabulary)
-    write_json(path / "tokenizer_config.json", settings)

@@ -4,7 +4,7 @@ In: sizes, casing and tokens as stated by files. Out: a `Checkpoint`, or a DataE
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,15 +161,8 @@ def only_value(settings: Mapping[str, Any], only: Mapping[str, Any], where: Path
             raise DataError(f"{where}: {key} is {found!r}; kbert reads {value!r}")
 
 
-def say_added(tokens: list[str], where: Path) -> None:
-    """Warn about added tokens beyond the vocabulary, which are omitted: they are matched before BERT's own rules apply."""
-    if tokens:
-        shown = ", ".join(tokens[:5]) + (", …" if len(tokens) > 5 else "")
-        log.warning("%s: %d added tokens are not supported and are tokenized as plain text: %s", where, len(tokens), shown)
-
-
 def read_vocabulary(
-    path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Mapping[str, Path] | None = None
+    path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Iterable[str] = ()
 ) -> list[str]:
     """Read the `vocab.txt` of an encoder.
 
@@ -177,8 +170,7 @@ def read_vocabulary(
 
     Args:
         stated: the number of tokens, if another file states it.
-        added: tokens that have embedding rows besides, each with the file that names it; they are omitted, and
-            those that the vocabulary lacks are logged.
+        added: tokens that may have embedding rows beyond the vocabulary's.
 
     Raises:
         DataError: see `check_size`; or the file is not a vocabulary.
@@ -186,9 +178,7 @@ def read_vocabulary(
     vocabulary = text.read_vocabulary(path)
     if stated not in (None, len(vocabulary)):
         raise DataError(f"{path}: {len(vocabulary):,} tokens, but {TOKENS} of tokenizer_config.json is {stated:,}")
-    beyond = {token: where for token, where in (added or {}).items() if token not in set(vocabulary)}
-    for where in dict.fromkeys(beyond.values()):
-        say_added([token for token, file in beyond.items() if file == where], where)
+    beyond = set(added) - set(vocabulary)
     full = stated is not None and len(vocabulary) <= encoder.vocabulary_size
     check_size(encoder.vocabulary_size if full else len(vocabulary), encoder, path, len(beyond))
     if not path.read_bytes().endswith(b"\n"):

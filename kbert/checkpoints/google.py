@@ -6,13 +6,14 @@ run_squad.py. Out: a `Checkpoint`; and the reverse.
 
 from pathlib import Path
 
-from kbert.checkpoints import names
-from kbert.checkpoints.casing import read_casing, stated_tokens, write_tokenizer_config
+from kbert.checkpoints import added_tokens, names
+from kbert.checkpoints.casing import read_casing, stated_tokens
 from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, written_sizes
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
 from kbert.checkpoints.tensor_matching import Weights, deduplicated, match, sizes
+from kbert.checkpoints.tokenizer_config import OTHERS, base_vocabulary, write_tokenizer_config
 from kbert.config import TextConfig
 from kbert.errors import DataError
 from kbert.files import read_json, write_json, write_text
@@ -40,7 +41,9 @@ def read(path: Path) -> Checkpoint:
     found = sorted(path.glob("*.ckpt*.index"))
     if len(found) != 1:
         raise DataError(f"{path}: expected one *.ckpt.index file beside bert_config.json, found {len(found)}")
-    vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path))
+    added = added_tokens.listed(path)
+    vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=added)
+    vocabulary, casing = added_tokens.placed(added, path, vocabulary, _casing(path, vocabulary), encoder.vocabulary_size)
     prefix = found[0].with_suffix("")
     tensors = deduplicated(
         (t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER)
@@ -53,7 +56,7 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(
         format="Google TF1",
         encoder=encoder,
-        text=_casing(path, vocabulary),
+        text=casing,
         vocabulary=vocabulary,
         arrays=weights.encoder,
         heads=weights.heads,
@@ -87,11 +90,13 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     e, head, notices = checkpoint.encoder, checkpoint.head, []
     if checkpoint.labels:
         notices.append(f"Google's format cannot store label names; their order is {', '.join(checkpoint.labels)}")
+    if checkpoint.text.added_tokens:
+        notices.append(OTHERS)
     arrays = {**checkpoint.arrays(), **checkpoint.heads()}
     table = [row for row in names.rows(e, {head.kind: head.size} if head else {}) if row.path in arrays]
     config = {**written_sizes(e), "hidden_act": "relu" if e.activation == "relu" else "gelu"}
     write_json(path / "bert_config.json", config)
-    write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
+    write_text(path / "vocab.txt", "".join(token + "\n" for token in base_vocabulary(checkpoint)))
     write_tokenizer_config(checkpoint, path)
     try:
         tf.raw_ops.SaveV2(

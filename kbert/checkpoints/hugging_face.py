@@ -6,6 +6,7 @@ In: a directory written by transformers' `save_pretrained` for `BertModel`, `Ber
 """
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from kbert.checkpoints import names
-from kbert.checkpoints.casing import read_casing, read_settings, read_tokenizer, stated_tokens, write_tokenizer_config
+from kbert.checkpoints import added_tokens, names
+from kbert.checkpoints.casing import read_casing, read_tokenizer, stated_tokens
 from kbert.checkpoints.checkpoint import (
     Arrays,
     Checkpoint,
@@ -22,13 +23,13 @@ from kbert.checkpoints.checkpoint import (
     check_size,
     only_value,
     read_vocabulary,
-    say_added,
     written_sizes,
 )
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Tensor, Weights, deduplicated, match, sizes
+from kbert.checkpoints.tokenizer_config import base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
@@ -72,8 +73,9 @@ def read(path: Path, config: Any) -> Checkpoint:
     only_value(config, ONLY, where)
     encoder = bert_config(config, where)
     file, tensors = _tensors(path)
-    vocabulary = _vocabulary(path, encoder)
-    casing = read_casing(path, config)
+    added = added_tokens.listed(path)
+    vocabulary = _vocabulary(path, encoder, added)
+    vocabulary, casing = added_tokens.placed(added, path, vocabulary, read_casing(path, config), encoder.vocabulary_size)
 
     plain = [(_plain(t.name), t) for t in tensors]
     by_name = deduplicated((name, t) for name, t in plain if name != "embeddings.position_ids")
@@ -182,40 +184,24 @@ def _labels(config: dict[str, Any], where: Path, outputs: int) -> tuple[str, ...
     return labels
 
 
-def _vocabulary(path: Path, encoder: EncoderConfig) -> list[str]:
-    """Read the tokens from vocab.txt, else from tokenizer.json."""
+def _vocabulary(path: Path, encoder: EncoderConfig, added: Collection[str]) -> list[str]:
+    """Read the tokens of WordPiece from vocab.txt, else from tokenizer.json; `added` may have rows besides."""
     file = path / "tokenizer.json"
     if (path / "vocab.txt").exists() or not file.exists():
-        return read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=_added(path))
-    document = read_tokenizer(path)
-    model, added = document.get("model"), document.get("added_tokens") or []
+        return read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=added)
+    model = read_tokenizer(path).get("model")
     if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece" or not isinstance(model.get("vocab"), dict):
         raise DataError(f"{file}: the model is not a WordPiece with a vocabulary")
     try:
         numbers = model["vocab"]
         tokens = sorted(numbers, key=lambda token: numbers[token])
-        beyond = [token["content"] for token in added if token["content"] not in numbers]
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise DataError(f"{file}: not a tokenizer: {error}") from None
     if [numbers[token] for token in tokens] != list(range(len(tokens))):
         raise DataError(f"{file}: the tokens' ids are not 0, 1, 2, … without gaps")
     text.check_vocabulary(tokens, str(file))
-    say_added(beyond, file)
-    check_size(len(tokens), encoder, file, len(beyond))
+    check_size(len(tokens), encoder, file, len(set(added) - set(tokens)))
     return tokens
-
-
-def _added(path: Path) -> dict[str, Path]:
-    """Return added tokens, with the file that names them: one of three, depending on the version of transformers."""
-    beside, settings = path / "added_tokens.json", path / "tokenizer_config.json"
-    found = read_json(beside) if beside.exists() else {}
-    if not isinstance(found, dict):
-        raise DataError(f"{beside}: expected an object, found {type(found).__name__}")
-    decoder = read_settings(path).get("added_tokens_decoder")
-    listed = {settings: decoder.values() if isinstance(decoder, dict) else ()}
-    listed |= {path / "tokenizer.json": read_tokenizer(path).get("added_tokens") or ()}
-    contents = {token.get("content"): file for file, tokens in listed.items() for token in tokens if isinstance(token, dict)}
-    return {name: file for name, file in contents.items() if isinstance(name, str)} | dict.fromkeys(found, beside)
 
 
 def write(checkpoint: Checkpoint, path: Path) -> list[str]:
@@ -255,7 +241,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         problem = head.options.get("problem_type")
         config |= {"problem_type": problem} if problem else {}
     write_json(path / "config.json", config)
-    write_text(path / "vocab.txt", "".join(token + "\n" for token in checkpoint.vocabulary))
+    write_text(path / "vocab.txt", "".join(token + "\n" for token in base_vocabulary(checkpoint)))
     write_tokenizer_config(checkpoint, path)
     try:
         save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})

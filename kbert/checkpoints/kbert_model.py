@@ -7,13 +7,14 @@ trained with, and its head: every array except the encoder's.
 from pathlib import Path
 
 from kbert.checkpoints import names
-from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, encoder_config, read_vocabulary
+from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, encoder_config
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Weights, match
 from kbert.config import ModelConfig
 from kbert.data.spans import tag_names
+from kbert.data.tokenizer import check_vocabulary
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir, Saved
 from kbert.settings import to_json
@@ -35,8 +36,8 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     if saved is None and directory.measured() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
     kept = directory.best() if saved is None else Saved.read(saved)
-    tokens = len(directory.read_model(kept)[1])
-    vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=tokens)
+    vocabulary = directory.read_model(kept)[1]
+    check_vocabulary(vocabulary, str(path / "vocab.txt"))
     file = kept.weights_file
     tensors = {tensor.name: tensor for tensor in safetensors_list(file)}
     table = list(names.rows(encoder))

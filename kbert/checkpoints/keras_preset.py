@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints import names
-from kbert.checkpoints.casing import stated_tokens, write_tokenizer_config
+from kbert.checkpoints import added_tokens, names
+from kbert.checkpoints.casing import stated_tokens
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match
+from kbert.checkpoints.tokenizer_config import OTHERS, base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig, TextConfig
 from kbert.data.tokenizer import distinct
 from kbert.errors import DataError, UsageError
@@ -46,7 +47,10 @@ def read(path: Path, config: Any) -> Checkpoint:
     lowercase, strip = settings.get("lowercase"), settings.get("strip_accents", False)
     if not isinstance(lowercase, bool) or not isinstance(strip, bool):
         raise DataError(f"{tokenizer}: lowercase is {lowercase!r} and strip_accents {strip!r}; expected true or false")
-    vocabulary = read_vocabulary(path / "assets" / "tokenizer" / "vocabulary.txt", encoder, stated=stated_tokens(path))
+    added = added_tokens.listed(path)
+    file = path / "assets" / "tokenizer" / "vocabulary.txt"
+    vocabulary = read_vocabulary(file, encoder, stated=stated_tokens(path), added=added)
+    vocabulary, casing = added_tokens.placed(added, path, vocabulary, _casing(lowercase, strip), encoder.vocabulary_size)
     table = [row for row in names.rows(encoder) if not row.of_head]
     places = {_h5_name(row.path): row.path for row in table}
     tensors = {places.get(name, name): tensor for name, tensor in _list(weights).items()}
@@ -57,7 +61,7 @@ def read(path: Path, config: Any) -> Checkpoint:
     return Checkpoint(
         format="Keras preset",
         encoder=encoder,
-        text=_casing(lowercase, strip),
+        text=casing,
         vocabulary=vocabulary,
         arrays=matched.encoder,
         heads=dict,
@@ -210,12 +214,15 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     for variable in backbone.weights:
         variable.assign(arrays[variable.path])
     backbone.save_to_preset(str(path))
+    vocabulary = base_vocabulary(checkpoint)
     casing = {"lowercase": checkpoint.text.lowercase, "strip_accents": checkpoint.text.strip_accents}
-    keras_nlp.models.BertTokenizer(distinct(checkpoint.vocabulary), **casing).save_to_preset(str(path))
-    if len(checkpoint.vocabulary) < checkpoint.encoder.vocabulary_size:
+    keras_nlp.models.BertTokenizer(distinct(vocabulary), **casing).save_to_preset(str(path))
+    if len(vocabulary) < checkpoint.encoder.vocabulary_size or checkpoint.text.added_tokens:
         write_tokenizer_config(checkpoint, path)
     left_out = [name for part, name in names.PRETRAINING.items() if any(p.startswith(part + "/") for p in checkpoint.shapes)]
     notices = [f"omitted: {', '.join(left_out)}; a preset holds the encoder only"] if left_out else []
+    if checkpoint.text.added_tokens:
+        notices.append(OTHERS)
     e = checkpoint.encoder
     if e.attention_rate != e.dropout:
         notices.append(f"a preset has a single dropout, {e.dropout}; the attention dropout, {e.attention_rate}, is not written")

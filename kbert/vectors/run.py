@@ -69,8 +69,7 @@ class Output:
 
 def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
     """Create the checkpoint's tokenizer."""
-    casing = checkpoint.text
-    return Tokenizer(checkpoint.vocabulary, lowercase=casing.lowercase, strip_accents=casing.strip_accents)
+    return Tokenizer(checkpoint.vocabulary, **vars(checkpoint.text))
 
 
 def crc32(arrays: Arrays) -> int:
