@@ -78,6 +78,12 @@ class SourceConfig:
         if self.skip_bad_rows is not None:
             raise UsageError(f"--skip_bad_rows={self.skip_bad_rows}: the output has no row numbers and so needs all rows")
 
+    def flag_of(self, column: str) -> str | None:
+        """Return the flag that names a column; None if it is neither that of a text nor of a label."""
+        if column in self.text_columns:
+            return "--text_columns"
+        return "--label_column" if column in self.label_columns else None
+
     @property
     def label_columns(self) -> tuple[str, ...]:
         """The columns that `label_column` names, comma-separated; a name with a comma stands in double quotes."""

@@ -9,11 +9,11 @@ import csv
 import io
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kbert.data.encodings import decode, decode_line, quote
 from kbert.data.file_settings import ROWS, repeats
-from kbert.data.label_names import hidden
+from kbert.data.label_names import hidden, missing_name, shown
 from kbert.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -31,16 +31,27 @@ class Tsv:
         self.header: Sequence[str] = ()  # the column names as the header row spells them
         self.note = ""  # a note for the log on how the file is read
 
-    def choose(self, file: str, names: Sequence[str], columns: Sequence[str], source: str) -> None:
-        """Set which columns `values` returns; `source` says where the names come from."""
+    def choose(
+        self, file: str, names: Sequence[str], columns: Sequence[str], source: str, flag_of: Callable[[str], str | None]
+    ) -> None:
+        """Set which columns `values` returns.
+
+        Args:
+            file: the file, for messages.
+            names: the names of all columns.
+            columns: those to return.
+            source: where the names come from.
+            flag_of: returns the flag that names a column.
+        """
         missing = [c for c in columns if c not in names]
         if missing:
             for each in names:
                 if found := hidden(each):
                     raise DataError(f"{file}: the column name {each!r} contains {found}, which is invisible; remove it")
             hint = "" if source.startswith("--") else "; a file without a header row needs --columns=NAME,..."
-            shown = ", ".join(n if len(n) <= 40 else n[:40] + "…" for n in names[:20])
-            raise DataError(f"{file}: no column {missing[0]!r}; {source}: {shown}{hint}")
+            known = shown(n if len(n) <= 40 else n[:40] + "…" for n in names[:20])
+            other = missing_name(missing[0], [n for n in names if n not in columns], flag_of(missing[0]))
+            raise DataError(f"{file}: no column {missing[0]!r}; {source}: {known}{other}{hint}")
         twice = [c for c in columns if names.count(c) > 1]
         if twice:
             raise DataError(f"{file}: column {twice[0]!r} occurs {names.count(twice[0])} times; {source}: {', '.join(names)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from kbert.data import conll, encodings, schemes
+from kbert.data.label_names import shown
 from kbert.data.rows import Rows
 from kbert.data.tokens import wide
 from kbert.errors import DataError, UsageError
@@ -281,7 +282,7 @@ def header_row(name: str, first: Sequence[str], settled: FileSettings, columns: 
         return Header(given, True, source, "its first row is a header and is not read as data")
     if any(alike) or (len(first) > 1 and sorted(map(_plain, first)) == sorted(map(_plain, given))):
         raise DataError(
-            f"{name}: its first row ({', '.join(first)[:80]}) looks like a header but differs from what {source}: "
+            f"{name}: its first row ({shown(first)[:80]}) looks like a header but differs from what {source}: "
             f"{', '.join(given)}; remove it, or leave --columns out, or give the first row's names"
         )
     if not settled.columns and len(first) == len(given) and settled.label_column in given:

@@ -52,7 +52,7 @@ def layout_of(
     start = len(mark) if mark and stream.read(len(mark)) == mark else 0
     if kind == "jsonl":
         stream.seek(start)
-        return _objects(name, stream, JsonLines(encoding, columns, nested), settled, config, tokens), start, 0
+        return _objects(name, stream, JsonLines(encoding, columns, nested, config.flag_of), settled, config, tokens), start, 0
     if kind == "conll":
         if any(column != config.label_column for column in columns[1:]):
             raise UsageError(f"{name}: conll holds a text and its tags, but the requested columns are {', '.join(columns)}")
@@ -81,7 +81,7 @@ def layout_of(
         header = header_row(name, layout.fields(first), settled, columns)
     except ValueError as error:
         raise DataError(f"{name}:1: {error}") from None
-    layout.choose(name, header.names, columns, header.source)
+    layout.choose(name, header.names, columns, header.source, config.flag_of)
     layout.note = header.note
     if header.first:
         layout.header = layout.fields(first)

@@ -9,11 +9,12 @@ Source: https://jsonlines.org, Hugging Face's `Dataset.to_json`, pandas' `to_jso
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kbert.data.encodings import decode_line, quote
+from kbert.data.label_names import missing_name, shown
 
 
 @dataclass
@@ -23,6 +24,8 @@ class JsonLines:
     encoding: str
     columns: Sequence[str]
     nested: Sequence[str] = ()
+    flag_of: Callable[[str], str | None] = lambda column: None  # the flag that names a column
+    complete: bool = False  # whether an object had all columns
     note: str = ""  # which columns are read, where the flags do not say so
 
     def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -30,7 +33,11 @@ class JsonLines:
 
     def values(self, record: bytes) -> tuple[str, ...]:
         row = self.row(record)
-        return () if row is None else tuple(self._value(row, column) for column in self.columns)
+        if row is None:
+            return ()
+        values = tuple(self._value(row, column) for column in self.columns)
+        self.complete = True
+        return values
 
     def row(self, record: bytes) -> dict[str, Any] | None:
         """Return a line's object; None if it is blank."""
@@ -53,7 +60,9 @@ class JsonLines:
 
     def _value(self, row: dict[str, Any], column: str) -> str:
         if column not in row:
-            raise ValueError(f"no key {column!r}; the object has: {', '.join(row) or 'none'}")
+            flag = None if self.complete else self.flag_of(column)
+            other = missing_name(column, [key for key in row if key not in self.columns], flag)
+            raise ValueError(f"no key {column!r}; the object has: {shown(row) or 'none'}{other}")
         value = row[column]
         if isinstance(value, str):
             return value

@@ -3,7 +3,7 @@
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kbert.errors import DataError
@@ -126,6 +126,19 @@ def not_among(name: str, names: Iterable[str]) -> str:
     """Return, for a message that a name is not among those allowed, which of them it looks like; empty if none."""
     found = alike(name, names)
     return "" if found is None else f" ({found[0]!r} differs from it only by {found[1]})"
+
+
+def missing_name(name: str, others: Sequence[str], flag: str | None) -> str:
+    """Return, for a message that a column is missing, which other looks like it, or the flag that reads another.
+
+    Args:
+        name: the missing column.
+        others: the columns that are not read.
+        flag: the flag that names the column, if there is one.
+    """
+    if found := alike(name, others):
+        return f"; {found[0]!r} differs from it only by {found[1]}{f', {flag}= reads it' if flag else ''}"
+    return f"; {flag}= reads another column" if flag and others else ""
 
 
 def _visible(name: str) -> str:

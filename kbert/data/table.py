@@ -225,6 +225,12 @@ class Table:
             layout.reading = dataclasses.replace(layout.reading, tokens=kind)
         return kind
 
+    @property
+    def separator(self) -> str:
+        """What separates rows, where that is not the line, for messages that there are few."""
+        blocks = any(type(file.layout) is Tokenised for file in self._files)
+        return "; a row is a sentence, and a blank line ends it" if blocks else ""
+
     def scheme(self) -> Tags | None:
         """Return the tag scheme of the first file with tags; None if there is none."""
         readings = [file.layout.reading for file in self._files if isinstance(file.layout, Tokenised)]

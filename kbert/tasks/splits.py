@@ -43,7 +43,7 @@ def divided(
     else:
         group = groups(table.hashes("alike")[:, : len(names)], names)
         draws = (set_aside(group, fraction, attempt) for attempt in range(ATTEMPTS))
-    problem = "too few rows"
+    problem = f"too few rows: {len(table):,}{table.separator}"
     doubtful: list[tuple[Table, Table, Audit, str]] = []  # usable, but not very informative
     for aside in draws:
         rest, dev = table.split(aside)

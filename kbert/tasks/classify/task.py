@@ -7,7 +7,7 @@ over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-re
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kbert.checkpoints.head import Head, Unfit, order, ordered
 from kbert.config import ModelConfig
-from kbert.data.label_names import LabelNames
+from kbert.data.label_names import LabelNames, not_among
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model import heads
@@ -31,6 +31,8 @@ from kbert.tasks.reports import Matrix, Report
 
 log = logging.getLogger(__name__)
 
+FEW_TEXTS = 100  # so many with twice as many labels are hardly texts
+SHOWN = 30  # characters of a value in a message
 FEW_LABELS = 20  # so many of numbers, or with a row each, may be classes
 MISTAKES = 50  # mistaken rows in TensorBoard
 MOST_LABELS = 10_000  # more is surely a column of something else
@@ -48,15 +50,19 @@ class LabelAudit:
         self.found: set[str] = set()
         self.rows = 0
         self.empty = 0  # rows without any text
+        self.texts: dict[int, str] = {}  # hash -> beginning of the first different ones
 
     def __call__(self, values: tuple[str, ...]) -> str | None:
         *texts, label = values
         if self.allowed is not None and label not in self.allowed:
-            raise ValueError(f"label {label!r} is not among the model's labels: {_listed(tuple(self.allowed))}")
+            known = f"{_listed(tuple(self.allowed))}{not_among(label, self.allowed)}"
+            raise ValueError(f"label {label!r} is not among the model's labels: {known}")
         note = self.names.add(label) if self.allowed is None else None
         self.rows += 1
         self.empty += not any(text.strip() for text in texts)
         self.found.add(label)
+        if len(self.texts) <= FEW_TEXTS:
+            self.texts[hash(tuple(texts))] = texts[0][:SHOWN]
         if len(self.found) > MOST_LABELS:
             raise DataError(f"{self.source}: more than {MOST_LABELS:,} different labels; is --label_column the right one?")
         return note
@@ -75,6 +81,12 @@ class LabelAudit:
     def check_learnable(self) -> list[str]:
         if len(self.found) < 2:
             raise DataError(f"{self.source}: one label only ({_listed(tuple(self.found))}); a classifier needs two or more")
+        if 2 * len(self.texts) <= len(self.found) > 2 and len(self.texts) <= FEW_TEXTS:
+            raise DataError(
+                f"{self.source}: {len(self.found):,} different labels ({_shortened(self.found)}) of only {len(self.texts)} "
+                f"different texts ({_shortened(self.texts.values())}): are the columns swapped? --columns, "
+                "--text_columns and --label_column say which is which"
+            )
         if self.allowed is None and len(self.found) > FEW_LABELS:
             found = f"{self.source}: {len(self.found):,} labels in {self.rows:,} rows"
             if all(map(_is_number, self.found)) and not all(label.removeprefix("-").isdigit() for label in self.found):
@@ -96,6 +108,10 @@ def _is_number(label: str) -> bool:
         return math.isfinite(float(label))
     except ValueError:
         return False
+
+
+def _shortened(names: Iterable[str]) -> str:
+    return ", ".join(repr(name[:SHOWN]) for name in sorted(names)[:3])
 
 
 def _listed(labels: tuple[str, ...]) -> str:

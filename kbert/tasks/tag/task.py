@@ -19,7 +19,7 @@ from kbert.checkpoints.head import Head, order, ordered
 from kbert.config import ModelConfig
 from kbert.data.conll import read_tags
 from kbert.data.entity_reader import EntityReader
-from kbert.data.label_names import LabelNames
+from kbert.data.label_names import LabelNames, not_among
 from kbert.data.schemes import Tags
 from kbert.data.spans import Span, check_spans, read_spans, tag_names, tag_numbers
 from kbert.data.table import Table
@@ -57,7 +57,8 @@ class EntityAudit:
         kinds = list(dict.fromkeys(kind for _, _, kind in spans))
         for kind in kinds:
             if self.allowed is not None and kind not in self.allowed:
-                raise ValueError(f"type {kind!r} is not among the model's: {', '.join(self.allowed)}")
+                known = f"{', '.join(self.allowed)}{not_among(kind, self.allowed)}"
+                raise ValueError(f"type {kind!r} is not among the model's: {known}")
         notes = [self.names.add(kind) for kind in kinds] if self.allowed is None else []
         self.found.update(kinds)
         return "; ".join(filter(None, notes))
