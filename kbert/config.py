@@ -19,6 +19,7 @@ SCHEMA = 1
 Precision = Literal["float32", "bfloat16", "float16"]
 Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
 Activation = Literal["gelu", "gelu_approximate", "relu"]
+BERT_EPSILON = 1e-12  # of layer normalisation, in Google's releases and in every Keras preset
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class EncoderConfig:
     """The shape of a BERT encoder, in KerasHub's terms. Sizes count elements; dropouts are fractions.
 
     `attention_dropout` is that of attention weights; None where it is the same as `dropout`, that of everything else.
+    `layer_norm_epsilon` is added to the variance in every layer normalisation.
     """
 
     vocabulary_size: int = within(low=1)
@@ -65,6 +67,7 @@ class EncoderConfig:
     dropout: float = within(0.1, low=0.0, high=1.0)
     activation: Activation = "gelu_approximate"
     attention_dropout: float | None = within(None, low=0.0, high=1.0)
+    layer_norm_epsilon: float = within(BERT_EPSILON, low=0.0, high=1.0)
 
     @property
     def attention_rate(self) -> float:

@@ -97,7 +97,9 @@ def test_an_unclosed_quote_is_never_skipped(at):
 
 
 def test_questions_are_named_by_their_id(at):
-    asked = [{"id": f"q{i}", "question": "who?", "answers": [{"text": "Ada", "answer_start": 0}] if i else [7]} for i in range(3)]
+    asked = [
+        {"id": f"q{i}", "question": "who?", "answers": [{"text": "Ada", "answer_start": 0}] if i else [7]} for i in range(3)
+    ]
     (at / "x.json").write_text(json.dumps({"data": [{"paragraphs": [{"context": "Ada sang.", "qas": asked}]}]}))
 
     def check(values):
@@ -120,7 +122,14 @@ def test_rows_of_python(at):
 def test_the_sources_of_a_command_are_reported_together(at, checkpoint):
     write_tsv(at / "train.tsv", [("good", "1"), ("bad", "0"), ("one",)] * 3)
     write_tsv(at / "dev.tsv", [("good", "1"), ("bad", "7"), ("bad", "0")])
-    settings = {"init": checkpoint, "train_data": "train.tsv", "dev_data": "dev.tsv", "model_dir": "m", "epochs": 0, "max_length": 8}
+    settings = {
+        "init": checkpoint,
+        "train_data": "train.tsv",
+        "dev_data": "dev.tsv",
+        "model_dir": "m",
+        "epochs": 0,
+        "max_length": 8,
+    }
     with pytest.raises(DataError) as caught:
         kbert.train(**settings)
     said = str(caught.value)

@@ -212,7 +212,10 @@ def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
         ("a S-X\nb U-X\n", ":2: a tag with U- in a file that has S: mixed schemes"),
         ("a O\nb\n", ":2: one column ('b'), expected a token and its tag"),
         ("a B-X\rb I-X\r\n", ":1: a lone carriage return"),
-        ("a O\n" + "b NN\n" * 9, ":2: 10% of the tokens have the tag 'O', the others have none of B-, I-, such as tag 'NN': O may"),
+        (
+            "a O\n" + "b NN\n" * 9,
+            ":2: 10% of the tokens have the tag 'O', the others have none of B-, I-, such as tag 'NN': O may",
+        ),
         ("a X-PER\nb B-PER\n", ":2: a tag with B- in a file that has tags without one: mixed schemes"),
         ("a B-PER\nb B-\n", ":2: tag 'B-' without a prefix in a file that has B: mixed schemes"),
         ("\n\n", ": no rows"),

@@ -17,7 +17,10 @@ from kbert.tasks import OPTIONS
 
 site = tool("docs_site")
 
-PAGES = ["README", *sorted(str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "docs").rglob("*.md") if ".zh-CN" not in path.name)]
+PAGES = [
+    "README",
+    *sorted(str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "docs").rglob("*.md") if ".zh-CN" not in path.name),
+]
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for page in PAGES for name in (f"{page}.md", f"{page}.zh-CN.md")}
 every_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
@@ -32,14 +35,18 @@ def test_both_languages_have_the_same_commands_and_sections(page):
 
     def commands(text):
         found = r"--[a-z][a-z_]*|kbert\.\w+|make \w+|docker|curl"
-        return [re.findall(found, block) for block in blocks(text)], [ast.dump(ast.parse(block)).count("Call") for block in blocks(text, "python")]
+        return [re.findall(found, block) for block in blocks(text)], [
+            ast.dump(ast.parse(block)).count("Call") for block in blocks(text, "python")
+        ]
 
     def links(text):
         return [target.replace(".zh-CN.md", ".md").split("#")[0] for target in re.findall(r"\]\((\S+?)\)", text)][1:]
 
     assert commands(english) == commands(chinese)
     assert sorted(links(english)) == sorted(links(chinese))
-    assert [english.count(mark) for mark in ("\n## ", "\n### ", "\n|", "\n- ")] == [chinese.count(mark) for mark in ("\n## ", "\n### ", "\n|", "\n- ")]
+    assert [english.count(mark) for mark in ("\n## ", "\n### ", "\n|", "\n- ")] == [
+        chinese.count(mark) for mark in ("\n## ", "\n### ", "\n|", "\n- ")
+    ]
     assert not re.search(r"\]\((?!http)[^)#]*(?<!\.zh-CN)\.md", chinese.split("\n\n", 2)[2].replace("(CHANGELOG.md)", ""))
 
 
@@ -51,7 +58,9 @@ def test_commands_have_all_flags_that_they_need(text, monkeypatch):
 
     monkeypatch.setattr(flags, "main", parsed)
     for block in blocks(text):
-        for command, rest in re.findall(r"(?:python -m kbert\.|^(?:\$ )?kbert )(\w+) (.*)", block.replace("\\\n", " "), re.MULTILINE):
+        for command, rest in re.findall(
+            r"(?:python -m kbert\.|^(?:\$ )?kbert )(\w+) (.*)", block.replace("\\\n", " "), re.MULTILINE
+        ):
             assert command == "ask" or main([command, *shlex.split(rest)]) == 0, rest
 
 
@@ -62,10 +71,17 @@ def test_python_calls_what_kbert_has(text):
             if not isinstance(node, ast.Call) or not re.fullmatch(r"kbert(\.\w+)+", ast.unparse(node.func)):
                 continue
             function = operator.attrgetter(ast.unparse(node.func).removeprefix("kbert."))(kbert)
-            arguments = {word.arg: ast.literal_eval(word.value) if isinstance(word.value, ast.Constant) else "x" for word in node.keywords}
+            arguments = {
+                word.arg: ast.literal_eval(word.value) if isinstance(word.value, ast.Constant) else "x"
+                for word in node.keywords
+            }
             if function is kbert.train:
                 task = arguments.pop("task", "classify")
-                assert keywords.instances(lambda _: pretrain.GROUPS, arguments) if task == "pretrain" else keywords.instances(finetune.groups, {"task": task, **arguments}, takes_task=True)
+                assert (
+                    keywords.instances(lambda _: pretrain.GROUPS, arguments)
+                    if task == "pretrain"
+                    else keywords.instances(finetune.groups, {"task": task, **arguments}, takes_task=True)
+                )
             else:
                 inspect.signature(function).bind(*node.args, **arguments)
 
@@ -74,7 +90,9 @@ def test_python_runs(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("train", "dev", "test"):
         Path(f"{name}.tsv").write_text("text\tlabel\n" + "the good film\tpositive\nthe bad plot\tnegative\n" * 4)
-    code = "\n".join(blocks(TEXTS["README.md"] + TEXTS["docs/api.md"], "python"))  # the second kbert.train finds the first's run
+    code = "\n".join(
+        blocks(TEXTS["README.md"] + TEXTS["docs/api.md"], "python")
+    )  # the second kbert.train finds the first's run
     tiny = {"bert_base_zh": str(checkpoint), "freeze_layers=8": "freeze_layers=1", "max_length=128": "max_length=32"}
     for real, small in (tiny | {"model_dir=": "epochs=1, max_length=32, model_dir="}).items():
         code = code.replace(real, small)
@@ -90,7 +108,9 @@ def test_files_links_and_flags_exist(text, request, known_flags):
     for target, anchor in re.findall(r"\]\((?!http)([^)#\s]+)(#[^)]+)?\)", text):
         other = (page.parent / target).resolve()
         assert other.is_file(), target
-        assert not anchor or anchor[1:] in map(anchor_of, re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)), anchor
+        assert not anchor or anchor[1:] in map(
+            anchor_of, re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+        ), anchor
     known = set(known_flags)
     for script in re.findall(r"python ((?:tools|tests)/[\w/]+\.py)", text):
         known |= set(re.findall(r"--([a-z_]+)", (ROOT / script).read_text(encoding="utf-8")))
@@ -105,8 +125,20 @@ def anchor_of(heading: str) -> str:
 
 @pytest.fixture(scope="module")
 def known_flags():
-    helps = [site.help_of(command) for command in site.COMMANDS] + [site.help_of("finetune", f"--task={task}") for task in OPTIONS]
-    return {flag for _, rows in helps for flag in re.findall(r"--(\w+)", " ".join(map(" ".join, rows)))} | {"logdir", "rm", "help", "constraint", "flag", "noflag", "signature", "version", "completion"}
+    helps = [site.help_of(command) for command in site.COMMANDS] + [
+        site.help_of("finetune", f"--task={task}") for task in OPTIONS
+    ]
+    return {flag for _, rows in helps for flag in re.findall(r"--(\w+)", " ".join(map(" ".join, rows)))} | {
+        "logdir",
+        "rm",
+        "help",
+        "constraint",
+        "flag",
+        "noflag",
+        "signature",
+        "version",
+        "completion",
+    }
 
 
 @pytest.mark.parametrize("text", [TEXTS["docs/errors.md"], TEXTS["docs/errors.zh-CN.md"]], ids=["English", "Chinese"])

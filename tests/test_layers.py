@@ -44,7 +44,10 @@ def test_tokenizer_makes_the_encoders_inputs(tokenizer, checkpoint):
     # Those that the model directory's own path makes: the vectors are the same.
     encoder = kbert.Encoder.from_checkpoint(checkpoint)
     assert np.allclose(encoder(tokenizer(TEXTS))[:, 0], kbert.encode(checkpoint, TEXTS, pooling="cls"), atol=1e-6)
-    for arguments, message in (({"max_length": 2}, "max_length=2: expected at least 3"), ({"padding": "most"}, "padding='most'")):
+    for arguments, message in (
+        ({"max_length": 2}, "max_length=2: expected at least 3"),
+        ({"padding": "most"}, "padding='most'"),
+    ):
         with pytest.raises(kbert.UsageError, match=message):
             tokenizer(["a"], **arguments)
 

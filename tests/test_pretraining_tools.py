@@ -222,7 +222,9 @@ class TestShards:
     def test_a_killed_worker_is_said(self, folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sharding, "_tokenize", lambda options, work, pool, workers: pool.submit(os._exit, 9).result())
         assert make_pretraining_data.main(self.arguments(folder, output=tmp_path)) == 1
-        assert "a worker process was killed, perhaps because memory ran out; the same command continues" in capsys.readouterr().err
+        assert (
+            "a worker process was killed, perhaps because memory ran out; the same command continues" in capsys.readouterr().err
+        )
 
 
 class TestBeam:

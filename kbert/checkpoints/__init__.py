@@ -2,8 +2,8 @@
 
 In: a directory (Hugging Face, Google TF1, Keras preset, kbert model) or a preset's name. Out: a
 `Checkpoint`: sizes, casing, vocabulary, and the weights under the backbone's own variable paths. It also
-writes a directory in any of the first three forms. Reading never executes code: pickled
-`pytorch_model.bin` files are rejected, and a preset's config is read as data.
+writes a directory in any of the first three forms. Reading never executes code: `pytorch_model.bin`, a pickle,
+takes torch's weights-only loader, and a preset's config is read as data.
 """
 
 import dataclasses
@@ -11,10 +11,20 @@ import math
 from pathlib import Path
 from typing import Literal, get_args
 
-from kbert.checkpoints import added_tokens, google, hugging_face, kbert_model, keras_preset
+from kbert.checkpoints import (
+    added_tokens,
+    foreign,
+    google,
+    hugging_face,
+    hugging_face_weights,
+    kbert_model,
+    keras_preset,
+    places,
+)
 from kbert.checkpoints.checkpoint import Arrays, Checkpoint
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, PRETRAINING, of_head
+from kbert.config import BERT_EPSILON
 from kbert.errors import DataError, UsageError
 from kbert.files import read_json, whole_directory
 from kbert.model_dir import directory_of
@@ -22,6 +32,7 @@ from kbert.model_dir import directory_of
 Format = Literal["hugging_face", "google", "keras_preset"]
 FORMATS = get_args(Format)
 SHOWN = 40  # maximum labels listed in the summary
+USUAL_SOURCES = ("model.safetensors", "bert_model.ckpt", "model.weights.h5")  # of which the summary says nothing
 FORMS = {"hugging_face": hugging_face, "google": google, "keras_preset": keras_preset}
 
 __all__ = ["FORMATS", "Arrays", "Checkpoint", "Format", "describe", "open_checkpoint", "summary", "write_checkpoint"]
@@ -39,24 +50,34 @@ def open_checkpoint(init: str) -> Checkpoint:
         DataError: the directory is not a BERT checkpoint, a file is missing or malformed, or a
             tensor is missing, unexpected or of the wrong shape.
     """
-    path = Path(init).expanduser()
-    if not path.is_dir():
+    place = places.find(init)
+    if place is None:
         return keras_preset.read_name(init)
-    if (path / "bert_config.json").exists() and (list(path.glob("*.ckpt*")) or not (path / "config.json").exists()):
-        return google.read(path)
+    path, name = place
+    own, googles = path / "config.json", google.configuration(path)
+    if name is not None:
+        return google.read(path, googles or own, name)
+    of_tensorflow, others = bool(google.prefixes(path)), hugging_face_weights.weights_file(path)
+    if googles is not None and (of_tensorflow or not (own.exists() or others)):
+        return google.read(path, googles)
     if (directory := directory_of(path)) is not None:
         return kbert_model.read(directory, path)
-    if not (path / "config.json").exists():
+    where = own if own.exists() else googles
+    if where is None:
+        foreign.check_weights(path)
         raise DataError(
             f"--init={init}: not a checkpoint: the directory has neither config.json (Hugging Face, Keras, kbert) "
-            "nor bert_config.json (Google)"
+            f"nor bert_config.json (Google){places.within(path)}"
         )
-    config = read_json(path / "config.json")
+    foreign.check_pointer(where)
+    config = read_json(where)
     if isinstance(config, dict) and "kbert" in config:
         return kbert_model.read(path)
     if isinstance(config, dict) and "registered_name" in config:
         return keras_preset.read(path, config)
-    return hugging_face.read(path, config)
+    if of_tensorflow and others is None:
+        return google.read(path, where)
+    return hugging_face.read(path, config, where)
 
 
 def write_checkpoint(
@@ -91,6 +112,12 @@ def write_checkpoint(
         notices.append("the exact GELU is written as its tanh approximation: outputs differ in the third decimal")
     if form == "keras_preset" and activation == "relu":
         raise UsageError("--format=keras_preset: the checkpoint's activation is relu; a preset's is always gelu_approximate")
+    epsilon = checkpoint.encoder.layer_norm_epsilon
+    if form != "hugging_face" and epsilon != BERT_EPSILON:
+        raise UsageError(
+            f"--format={form}: the checkpoint's layer_norm_eps is {epsilon:g}, and this form implies {BERT_EPSILON:g}; "
+            "use --format=hugging_face"
+        )
     layers = _layers(checkpoint)
     if encoder_only:
         if layers:
@@ -150,21 +177,29 @@ def summary(checkpoint: Checkpoint) -> str:
         heads.append(_described(checkpoint, checkpoint.head))
     lines = {
         "format": checkpoint.format,
+        **({"weights": checkpoint.source} if checkpoint.source not in ("", *USUAL_SOURCES) else {}),
         "layers": f"{e.num_layers}, each with {e.num_heads} heads",
         "width": f"{e.hidden_dim}, in the feed-forward layers {e.intermediate_dim:,}",
         "longest input": f"{e.max_sequence_length} tokens, in {e.num_segments} segments",
         "vocabulary": f"{len(checkpoint.vocabulary):,} tokens" + (f" and {unused} unused rows" if unused else ""),
         "casing": f"{'lowercased' if t.lowercase else 'as written'}, accents {'stripped' if t.strip_accents else 'kept'}",
         "activation": {"gelu": "gelu (exact)", "gelu_approximate": "gelu (tanh approximation)", "relu": "relu"}[e.activation],
+        **({"layer norm": f"epsilon {e.layer_norm_epsilon:g}"} if e.layer_norm_epsilon != BERT_EPSILON else {}),
         "heads": ", ".join(heads),
     }
     if t.added_tokens:
         lines["added tokens"] = added_tokens.first_few([token.content for token in t.added_tokens])
     if checkpoint.ignored:
-        others = len(checkpoint.ignored) - 1
-        lines["not read"] = checkpoint.ignored[0] + (f" and {others} more tensors" if others else "")
+        lines["not read"] = _first(checkpoint.ignored)
+    if checkpoint.aside:
+        lines["set aside"] = f"{_first(checkpoint.aside)}, of an optimizer or another model"
     lines["parameters"] = f"{sum(math.prod(shape) for shape in checkpoint.shapes.values()):,}"
     return "\n".join(f"{name + ':':<16}{value}" for name, value in lines.items())
+
+
+def _first(tensors: tuple[str, ...]) -> str:
+    others = len(tensors) - 1
+    return tensors[0] + (f" and {others} more tensors" if others else "")
 
 
 def _described(checkpoint: Checkpoint, head: Head) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints.checkpoint import TOKENS, only_value
+from kbert.checkpoints.foreign import check_pointer
 from kbert.config import TextConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
@@ -31,6 +32,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _object(file: Path) -> dict[str, Any]:
+    check_pointer(file)
     found = read_json(file) if file.exists() else {}
     if not isinstance(found, dict):
         raise DataError(f"{file}: expected an object, found {type(found).__name__}")

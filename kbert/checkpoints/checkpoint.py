@@ -11,18 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.head import Head
-from kbert.config import EncoderConfig, TextConfig
+from kbert.config import BERT_EPSILON, EncoderConfig, TextConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
+from kbert.files import read_json
 
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
 
-# Hugging Face's names for activations; `gelu_new` and Google's own gelu are the tanh approximation.
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_approximate", "gelu_pytorch_tanh": "gelu_approximate", "relu": "relu"}
+# Hugging Face's names for activations, of which it has several for the same function; Google's own gelu is the approximation.
+ACTIVATIONS = {
+    **dict.fromkeys(("gelu", "gelu_python"), "gelu"),
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), "gelu_approximate"),
+    "relu": "relu",
+}
 
 # The key in tokenizer_config.json for the vocabulary's number of tokens, which kbert writes if there are more embeddings.
 TOKENS = "kbert_tokens"
@@ -52,6 +58,8 @@ class Checkpoint:
             weights except its encoder's.
         shapes: shape by path, of everything that `arrays` and `heads` return.
         ignored: tensors of heads that kbert does not use, by their names in the file.
+        aside: tensors that are no part of the model: optimizer slots, counters, other models.
+        source: the file of weights, and their type unless that is float32; empty for a preset by name.
         head: the fine-tuned output layers; None if there are none.
     """
 
@@ -63,6 +71,8 @@ class Checkpoint:
     heads: Callable[[], Arrays]
     shapes: Shapes
     ignored: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    source: str = ""
     head: Head | None = None
 
     @property
@@ -81,7 +91,14 @@ class Checkpoint:
 
 
 def encoder_config(
-    config: Any, where: Path, keys: Mapping[str, str], *, dropout: str, activation: str, attention_dropout: str | None = None
+    config: Any,
+    where: Path,
+    keys: Mapping[str, str],
+    *,
+    dropout: str,
+    activation: str,
+    attention_dropout: str | None = None,
+    epsilon: str | None = None,
 ) -> EncoderConfig:
     """Parse the encoder's sizes from a JSON object.
 
@@ -92,6 +109,7 @@ def encoder_config(
         dropout: the key of the dropout rate.
         activation: kbert's name of the activation.
         attention_dropout: the key of the attention dropout; defaults to the dropout rate if missing.
+        epsilon: the key of layer normalisation's epsilon; defaults to BERT's if missing.
 
     Raises:
         DataError: a key is missing or its value is invalid.
@@ -113,11 +131,13 @@ def encoder_config(
     of_attention = config.get(attention_dropout)
     if of_attention is not None:
         of_attention = _fraction(of_attention, attention_dropout, where)
+    added = config.get(epsilon)
     return EncoderConfig(
         **sizes,
         dropout=share,
         activation=activation,  # type: ignore[arg-type]
         attention_dropout=None if of_attention == share else of_attention,
+        layer_norm_epsilon=BERT_EPSILON if added is None else _fraction(added, epsilon, where),
     )
 
 
@@ -132,10 +152,15 @@ def bert_config(config: Any, where: Path, names: Mapping[str, str] = ACTIVATIONS
     act = _present(config, "hidden_act", where)
     if not isinstance(act, str) or act not in names:
         raise DataError(f"{where}: hidden_act is {act!r}; kbert supports {', '.join(names)}")
-    if config.get("layer_norm_eps", 1e-12) != 1e-12:
-        raise DataError(f"{where}: layer_norm_eps is {config['layer_norm_eps']!r}; kbert reads 1e-12")
-    dropouts = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
-    return encoder_config(config, where, SIZES, activation=names[act], **dropouts)
+    return encoder_config(
+        config,
+        where,
+        SIZES,
+        activation=names[act],
+        dropout="hidden_dropout_prob",
+        attention_dropout="attention_probs_dropout_prob",
+        epsilon="layer_norm_eps",
+    )
 
 
 def written_sizes(encoder: EncoderConfig) -> dict[str, Any]:
@@ -161,9 +186,26 @@ def only_value(settings: Mapping[str, Any], only: Mapping[str, Any], where: Path
             raise DataError(f"{where}: {key} is {found!r}; kbert reads {value!r}")
 
 
-def read_vocabulary(
-    path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Iterable[str] = ()
-) -> list[str]:
+def vocabulary_file(path: Path, config: Any) -> Path:
+    """Return a directory's file of tokens: vocab.txt, or the one that `vocab_file` names in a configuration.
+
+    Raises:
+        DataError: there is neither; other text files are named.
+    """
+    usual = path / "vocab.txt"
+    if usual.exists():
+        return usual
+    beside = path / "tokenizer_config.json"
+    for settings in (read_json(beside) if beside.exists() else {}, config):
+        named = settings.get("vocab_file") if isinstance(settings, dict) else None
+        if isinstance(named, str) and named and (file := path / Path(named).name).is_file():
+            return file
+    others = sorted(file.name for file in path.glob("*.txt"))
+    hint = f"; if {' or '.join(others)} is the vocabulary, rename it" if others else ""
+    raise DataError(f"{usual}: no such file{hint}")
+
+
+def read_vocabulary(path: Path, encoder: EncoderConfig, *, stated: int | None = None, added: Iterable[str] = ()) -> list[str]:
     """Read the `vocab.txt` of an encoder.
 
     Warn if the last line has no line end, since truncation inside the last token cannot be detected otherwise.
@@ -175,6 +217,7 @@ def read_vocabulary(
     Raises:
         DataError: see `check_size`; or the file is not a vocabulary.
     """
+    check_pointer(path)
     vocabulary = text.read_vocabulary(path)
     if stated not in (None, len(vocabulary)):
         raise DataError(f"{path}: {len(vocabulary):,} tokens, but {TOKENS} of tokenizer_config.json is {stated:,}")

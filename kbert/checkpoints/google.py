@@ -1,58 +1,70 @@
 """Read and write Google's TF1 checkpoints (google-research/bert): bert_config.json, vocab.txt, bert_model.ckpt.*.
 
 In: a directory as distributed for BERT, bert-base-chinese or Chinese-BERT-wwm, or as written by run_classifier.py or
-run_squad.py. Out: a `Checkpoint`; and the reverse.
+run_squad.py, where the file `checkpoint` names one of several. Out: a `Checkpoint`; and the reverse.
 """
 
+import logging
 from pathlib import Path
 
-from kbert.checkpoints import added_tokens, names
+from kbert.checkpoints import added_tokens, foreign, names
 from kbert.checkpoints.casing import read_casing, stated_tokens
-from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, written_sizes
+from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, vocabulary_file, written_sizes
 from kbert.checkpoints.head import Head
+from kbert.checkpoints.located import locate
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.tensor_files import tensorflow_list, tensorflow_read
-from kbert.checkpoints.tensor_matching import Weights, deduplicated, match, sizes
+from kbert.checkpoints.tensor_matching import Weights, match, sizes
 from kbert.checkpoints.tokenizer_config import OTHERS, base_vocabulary, write_tokenizer_config
 from kbert.config import TextConfig
 from kbert.errors import DataError
 from kbert.files import read_json, write_json, write_text
 
+log = logging.getLogger(__name__)
+
 # Google's gelu is the tanh approximation.
 ACTIVATIONS = {"gelu": "gelu_approximate", "relu": "relu"}
-OPTIMIZER = ("/adam_m", "/adam_v")
 READS = {"classifier": {"pooling": "pooler"}}
 WRITTEN = ("classifier", "span")  # heads that the form can store
 
 
-def read(path: Path) -> Checkpoint:
+def configuration(path: Path) -> Path | None:
+    """Return a directory's bert_config.json, or its only file of a similar name, such as bert_config_large.json."""
+    usual, others = path / "bert_config.json", list(path.glob("bert_config*.json"))
+    if usual.exists():
+        return usual
+    return others[0] if len(others) == 1 else None
+
+
+def prefixes(path: Path) -> list[str]:
+    """Return the names of a directory's TensorFlow checkpoints, each `NAME.index` and `NAME.data-...`."""
+    return sorted({file.name.rpartition(".")[0] for pattern in ("*.index", "*.data-*-of-*") for file in path.glob(pattern)})
+
+
+def read(path: Path, where: Path, name: str | None = None) -> Checkpoint:
     """Read a directory with a bert_config.json.
+
+    Args:
+        where: the configuration's file.
+        name: the checkpoint of the directory to read; by default its only one, or the one that its file `checkpoint` names.
 
     Raises:
         DataError: a file is missing, damaged, or does not match the others.
     """
-    where = path / "bert_config.json"
-    if (path / "pytorch_model.bin").exists() and not list(path.glob("*.ckpt*")):
-        raise DataError(
-            f"{path}: PyTorch weights beside a bert_config.json, the oldest form of a Hugging Face directory; copy it to "
-            'config.json, add "model_type": "bert" there, and try again'
-        )
-    encoder = bert_config(read_json(where), where, ACTIVATIONS)
-    found = sorted(path.glob("*.ckpt*.index"))
-    if len(found) != 1:
-        raise DataError(f"{path}: expected one *.ckpt.index file beside bert_config.json, found {len(found)}")
+    prefix = path / (name or _chosen(path))
+    config = read_json(where)
+    foreign.check_config(config, where)
+    encoder = bert_config(config, where, ACTIVATIONS)
     added = added_tokens.listed(path)
-    vocabulary = read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=added)
+    vocabulary = read_vocabulary(vocabulary_file(path, config), encoder, stated=stated_tokens(path), added=added)
     vocabulary, casing = added_tokens.placed(added, path, vocabulary, _casing(path, vocabulary), encoder.vocabulary_size)
-    prefix = found[0].with_suffix("")
-    tensors = deduplicated(
-        (t.name, t) for t in tensorflow_list(prefix) if t.name != "global_step" and not t.name.endswith(OPTIMIZER)
-    )
-    outputs = sizes(tensors, WRITTEN, "google")
-    ignored = tuple(sorted(name for name in tensors if name.startswith("cls/squad/") and "span" not in outputs))
-    kept = {name: tensor for name, tensor in tensors.items() if name not in ignored}
-    table = names.rows(encoder, outputs)
-    weights = Weights("google", match(kept, table, "google", prefix, ("pooled_dense", *HEADS)), tensorflow_read)
+    found = locate(tensorflow_list(prefix), encoder, "google", prefix)
+    outputs = sizes(found.beside, WRITTEN, "google")
+    table = list(names.rows(encoder, outputs))
+    kept = {row.names["google"] for row in table if row.of_head} & set(found.beside)
+    tensors = found.encoder | {name: found.beside[name] for name in kept}
+    weights = Weights("google", match(tensors, table, "google", prefix, ("pooled_dense", *HEADS)), tensorflow_read)
+    ignored = sorted(found.beside[name].name for name in found.beside.keys() - kept)
     return Checkpoint(
         format="Google TF1",
         encoder=encoder,
@@ -61,9 +73,30 @@ def read(path: Path) -> Checkpoint:
         arrays=weights.encoder,
         heads=weights.heads,
         shapes=weights.shapes,
-        ignored=ignored,
+        ignored=tuple(ignored),
+        aside=tuple(sorted(tensor.name for tensor in found.aside)),
+        source=weights.source(prefix),
         head=next((Head(kind, size, options=READS.get(kind, {})) for kind, size in outputs.items()), None),
     )
+
+
+def _chosen(path: Path) -> str:
+    """Return the name of the checkpoint to read of those in a directory."""
+    import tensorflow as tf
+
+    found = prefixes(path)
+    state = tf.train.get_checkpoint_state(str(path)) if (path / "checkpoint").exists() else None
+    named = Path(state.model_checkpoint_path).name if state is not None else None
+    if named in found:
+        if len(found) > 1:
+            log.info("%s: reads %s, which the file `checkpoint` names, of %s", path, named, ", ".join(found))
+        return str(named)
+    if len(found) != 1:
+        beside = f": {', '.join(found)}; give one, as --init={path / found[-1]}" if found else ""
+        raise DataError(f"{path}: expected one *.ckpt.index file beside bert_config.json, found {len(found)}{beside}")
+    if named is not None:
+        log.warning("%s: reads %s, its only checkpoint, though the file `checkpoint` names %s", path, found[0], named)
+    return found[0]
 
 
 def _casing(path: Path, vocabulary: list[str]) -> TextConfig:

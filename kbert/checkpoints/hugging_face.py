@@ -1,11 +1,10 @@
 """Read and write Hugging Face BERT directories: config.json, model.safetensors, vocab.txt or tokenizer.json.
 
 In: a directory written by transformers' `save_pretrained` for `BertModel`, `BertForPreTraining`,
-`BertForMaskedLM`, `BertForSequenceClassification`, `BertForTokenClassification` or `BertForQuestionAnswering`. Out: a
-`Checkpoint`; and the reverse.
+`BertForMaskedLM`, `BertForSequenceClassification`, `BertForTokenClassification` or `BertForQuestionAnswering`; or, of
+the oldest ones, a bert_config.json beside pytorch_model.bin. Out: a `Checkpoint`; and the reverse.
 """
 
-import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,35 +13,31 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from kbert.checkpoints import added_tokens, names
+from kbert.checkpoints import added_tokens, foreign, hugging_face_weights, names
 from kbert.checkpoints.casing import read_casing, read_tokenizer, stated_tokens
 from kbert.checkpoints.checkpoint import (
-    Arrays,
     Checkpoint,
     bert_config,
     check_size,
     only_value,
     read_vocabulary,
+    vocabulary_file,
     written_sizes,
 )
 from kbert.checkpoints.head import Head
+from kbert.checkpoints.located import locate
 from kbert.checkpoints.names import HEADS, OUTPUTS
-from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
-from kbert.checkpoints.tensor_matching import Tensor, Weights, deduplicated, match, sizes
+from kbert.checkpoints.tensor_matching import Tensor, Weights, match, sizes
 from kbert.checkpoints.tokenizer_config import base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
-from kbert.files import read_json, write_json, write_text
+from kbert.files import write_json, write_text
 
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-UNPICKLE = (
-    "import glob, sys, torch, safetensors.torch as s; d = sys.argv[1]; w = {}; "
-    "[w.update(torch.load(f, weights_only=True, map_location='cpu')) for f in glob.glob(d + '/pytorch_model*.bin')]; "
-    "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, d + '/model.safetensors')"
-)
-# The decoder's weights are those of the embeddings and the bias, and may be stored again or not.
-DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+MLM_BIAS, DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
+TRANSFORM = "cls.predictions.transform."
+# The masked LM's decoder: its weights are those of the embeddings and of the bias, and may be stored again or not.
+COPIES = {"cls.predictions.decoder.weight": "token_embedding/embeddings", DECODER_BIAS: "mlm_head/output_bias"}
 # Settings that would change the model with the same weights, with the only value that kbert supports.
 ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_approximate": "gelu_new", "relu": "relu"}
@@ -60,58 +55,58 @@ WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuest
 PREFIX: dict[str, str] = {"BertModel": ""}  # of the encoder's tensors; the classes with a head keep it under "bert."
 
 
-def read(path: Path, config: Any) -> Checkpoint:
-    """Read a Hugging Face directory; `config` is its config.json.
+def read(path: Path, config: Any, where: Path) -> Checkpoint:
+    """Read a Hugging Face directory.
+
+    Args:
+        config: the content of its configuration.
+        where: the configuration's file.
 
     Raises:
         DataError: not a BERT, one with unsupported settings, or a damaged file.
     """
-    where = path / "config.json"
-    if not isinstance(config, dict) or config.get("model_type") != "bert":
-        found = config.get("model_type") if isinstance(config, dict) else None
-        raise DataError(f"{where}: model_type is {found!r}; kbert reads 'bert'")
+    foreign.check_config(config, where)
     only_value(config, ONLY, where)
     encoder = bert_config(config, where)
-    file, tensors = _tensors(path)
+    file, tensors, read_values = hugging_face_weights.find(path)
     added = added_tokens.listed(path)
-    vocabulary = _vocabulary(path, encoder, added)
+    vocabulary = _vocabulary(path, config, encoder, added)
     vocabulary, casing = added_tokens.placed(added, path, vocabulary, read_casing(path, config), encoder.vocabulary_size)
 
-    plain = [(_plain(t.name), t) for t in tensors]
-    by_name = deduplicated((name, t) for name, t in plain if name != "embeddings.position_ids")
+    found = locate(tensors, encoder, "hugging_face", file)
     # Classifiers of texts, of tokens and of multiple choice share a name.
     classes = _names(config, "architectures", where) or [CLASSES[frozenset({"classifier"})]]
     possible = [part for part in OUTPUTS if part == "span" or CLASSES[frozenset({part})] in classes]
-    outputs = sizes(by_name, possible, "hugging_face")
-    unread = {name for name, _ in names.PLACES.values()} - {names.PLACES[part][0] for part in outputs}
-    ignored = sorted(name for name in by_name if name.partition(".")[0] in unread)
-    # Without the head they belong to, they are reported as unexpected.
-    has_head = any(name.startswith("cls.predictions.transform.") for name in by_name)
-    decoder = by_name.pop(DECODER, None) if has_head else None
-    decoder_bias = by_name.pop(DECODER_BIAS, None) if has_head else None
-    if decoder is not None and decoder.shape != (encoder.vocabulary_size, encoder.hidden_dim):
-        raise DataError(f"{decoder} has shape {decoder.shape}, expected {(encoder.vocabulary_size, encoder.hidden_dim)}")
-    if decoder_bias is not None:
-        by_name.setdefault("cls.predictions.bias", decoder_bias)
-    kept = {name: tensor for name, tensor in by_name.items() if name not in ignored}
-    table = names.rows(encoder, outputs)
-    weights = Weights("hugging_face", match(kept, table, "hugging_face", file, ("pooled_dense", *HEADS)), safetensors_read)
+    outputs = sizes(found.beside, possible, "hugging_face")
+    table = list(names.rows(encoder, outputs))
+    if any(name.startswith(TRANSFORM) for name in found.beside) and DECODER_BIAS in found.beside:
+        found.beside.setdefault(MLM_BIAS, found.beside[DECODER_BIAS])
+    of_heads = {row.names["hugging_face"] for row in table if row.of_head} & set(found.beside)
 
-    def heads() -> Arrays:
-        arrays = weights.heads()
-        _check_tied(weights, decoder, "token_embedding/embeddings")
-        _check_tied(weights, decoder_bias, "mlm_head/output_bias")
-        return arrays
+    def matched() -> Weights:
+        kept = found.encoder | {name: found.beside[name] for name in of_heads}
+        pairs = match(kept, table, "hugging_face", file, ("pooled_dense", *HEADS))
+        return Weights("hugging_face", pairs, read_values)
 
+    weights, copies = matched(), set()
+    if "mlm_head/output_bias" in weights.matched:
+        copies = COPIES.keys() & set(found.beside)
+        if not all(_tied(weights, found.beside[name], COPIES[name]) for name in copies):
+            # kbert's masked LM computes with the token embeddings, so its numbers would not be this head's.
+            of_heads = {name for name in of_heads if not name.startswith("cls.predictions.")}
+            weights, copies = matched(), set()
+    ignored = sorted(found.beside[name].name for name in found.beside.keys() - of_heads - copies)
     return Checkpoint(
         format="Hugging Face",
         encoder=encoder,
         text=casing,
         vocabulary=vocabulary,
         arrays=weights.encoder,
-        heads=heads,
+        heads=weights.heads,
         shapes=weights.shapes,
-        ignored=tuple(by_name[name].name for name in ignored),
+        ignored=tuple(ignored),
+        aside=tuple(sorted(tensor.name for tensor in found.aside)),
+        source=weights.source(file),
         head=_head(config, where, outputs),
     )
 
@@ -125,42 +120,13 @@ def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head 
     return Head(kind, size, _labels(config, where, size) if kind != "span" else (), options)
 
 
-def _tensors(path: Path) -> tuple[Path, list[Tensor]]:
-    """Find the weights' file, or the index of several; also return all tensors."""
-    file, index = path / "model.safetensors", path / "model.safetensors.index.json"
-    if file.exists():
-        return file, safetensors_list(file)
-    if not index.exists():
-        if any((path / name).exists() for name in PICKLES):
-            raise DataError(
-                f"{path}: only has {PICKLES[0]}, a pickle, which can run code when read; convert it in an environment with "
-                f'torch, whose weights-only loader runs none: python -c "{UNPICKLE}" {shlex.quote(str(path))}'
-            )
-        raise DataError(f"{file}: no such file")
-    listed = read_json(index)
-    parts = listed.get("weight_map") if isinstance(listed, dict) else None
-    if not isinstance(parts, dict) or not all(isinstance(p, str) and Path(p).name == p for p in parts.values()):
-        raise DataError(f"{index}: expected an object weight_map from tensors to files of this directory")
-    tensors = [tensor for part in sorted(set(parts.values())) for tensor in safetensors_list(path / part)]
-    held = {(t.name, t.where.name) for t in tensors}
-    for name, part in parts.items():
-        if (name, part) not in held:
-            raise DataError(f"{path / part}: tensor {name!r} is missing, which {index.name} says is here")
-    return index, tensors
-
-
-def _plain(name: str) -> str:
-    """Normalise a tensor's name to `BertModel`'s, in the newer of two spellings."""
-    return name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _check_tied(weights: Weights, copy: Tensor | None, path: str) -> None:
-    if copy is None or path not in weights.matched or copy == weights.matched[path][1]:
-        return
+def _tied(weights: Weights, copy: Tensor, path: str) -> bool:
+    """Return whether a tensor is a copy of the one at kbert's path; for that, both are read."""
     original = weights.matched[path][1]
+    if copy.shape != original.shape:
+        return False
     values = dict(weights.read([copy, original]))
-    if not np.array_equal(values[copy], values[original]):
-        raise DataError(f"{copy} differs from {original.name!r}; in BERT they are shared")
+    return np.array_equal(values[copy], values[original])
 
 
 def _names(config: dict[str, Any], key: str, where: Path) -> list[str]:
@@ -184,11 +150,11 @@ def _labels(config: dict[str, Any], where: Path, outputs: int) -> tuple[str, ...
     return labels
 
 
-def _vocabulary(path: Path, encoder: EncoderConfig, added: Collection[str]) -> list[str]:
+def _vocabulary(path: Path, config: Any, encoder: EncoderConfig, added: Collection[str]) -> list[str]:
     """Read the tokens of WordPiece from vocab.txt, else from tokenizer.json; `added` may have rows besides."""
     file = path / "tokenizer.json"
-    if (path / "vocab.txt").exists() or not file.exists():
-        return read_vocabulary(path / "vocab.txt", encoder, stated=stated_tokens(path), added=added)
+    if not file.exists() or (path / "vocab.txt").exists():
+        return read_vocabulary(vocabulary_file(path, config), encoder, stated=stated_tokens(path), added=added)
     model = read_tokenizer(path).get("model")
     if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece" or not isinstance(model.get("vocab"), dict):
         raise DataError(f"{file}: the model is not a WordPiece with a vocabulary")
@@ -229,7 +195,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
         **written_sizes(e),
         "architectures": [kind],
         "hidden_act": WRITTEN_ACTIVATIONS[e.activation],
-        "layer_norm_eps": 1e-12,
+        "layer_norm_eps": e.layer_norm_epsilon,
         "model_type": "bert",
         "pad_token_id": text.numbered(checkpoint.vocabulary)[text.PAD],
         "position_embedding_type": "absolute",

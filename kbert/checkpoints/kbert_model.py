@@ -31,8 +31,15 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     directory, where = ModelDir(path), path / "config.json"
     model = directory.read_config()[0]
     sizes = to_json(model.encoder)
-    dropouts = {"dropout": "dropout", "attention_dropout": "attention_dropout"}
-    encoder = encoder_config(sizes, where, OWN_SIZES, activation=model.encoder.activation, **dropouts)
+    encoder = encoder_config(
+        sizes,
+        where,
+        OWN_SIZES,
+        activation=model.encoder.activation,
+        dropout="dropout",
+        attention_dropout="attention_dropout",
+        epsilon="layer_norm_epsilon",
+    )
     if saved is None and directory.measured() is None:
         raise DataError(f"--init={path}: a kbert model without a checkpoint yet; its training has not finished an epoch")
     kept = directory.best() if saved is None else Saved.read(saved)

@@ -15,6 +15,7 @@ import numpy as np
 from kbert.checkpoints import added_tokens, names
 from kbert.checkpoints.casing import stated_tokens
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
+from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match
 from kbert.checkpoints.tokenizer_config import OTHERS, base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig, TextConfig
@@ -53,7 +54,7 @@ def read(path: Path, config: Any) -> Checkpoint:
     vocabulary, casing = added_tokens.placed(added, path, vocabulary, _casing(lowercase, strip), encoder.vocabulary_size)
     table = [row for row in names.rows(encoder) if not row.of_head]
     places = {_h5_name(row.path): row.path for row in table}
-    tensors = {places.get(name, name): tensor for name, tensor in _list(weights).items()}
+    tensors = {places.get(_newer(name), name): tensor for name, tensor in _list(weights).items()}
     for row in table:
         if row.path not in tensors:
             raise DataError(f"{weights}: tensor {_h5_name(row.path)!r} is missing")
@@ -66,6 +67,7 @@ def read(path: Path, config: Any) -> Checkpoint:
         arrays=matched.encoder,
         heads=dict,
         shapes=matched.shapes,
+        source=matched.source(weights),
         ignored=("task.weights.h5",) if (path / "task.weights.h5").exists() else (),
     )
 
@@ -142,6 +144,12 @@ def _h5_name(path: str) -> str:
     return f"layers/{place}/vars/{int(kind in ('bias', 'beta'))}"
 
 
+def _newer(name: str) -> str:
+    """Return the name that Keras 3 gives a tensor, for one that Keras 2 (until 2.13, and until 2.15) gave it."""
+    name = name.replace("_layer_checkpoint_dependencies/", "layers/", 1)
+    return re.sub(r"(?<=/_self_attention_layer/)_(?=(query|key|value|output)_dense/)", "", name)
+
+
 def _list(weights: Path) -> dict[str, Tensor]:
     """Return the tensors of a model.weights.h5 by their paths."""
     import h5py  # type: ignore[import-untyped]  # Keras's weights format
@@ -150,8 +158,9 @@ def _list(weights: Path) -> dict[str, Tensor]:
 
     def add(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = Tensor(name, weights, tuple(item.shape), str(item.dtype))
+            found[name] = Tensor(name, weights, tuple(item.shape), item.attrs.get("dtype") or str(item.dtype))
 
+    check_pointer(weights)
     if not weights.exists():
         raise DataError(f"{weights}: no such file")
     try:
@@ -164,12 +173,15 @@ def _list(weights: Path) -> dict[str, Tensor]:
 
 def _read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]]:
     import h5py
+    import tensorflow as tf
 
     weights = tensors[0].where
     try:
         with h5py.File(weights, "r") as file:
             for tensor in tensors:
-                yield tensor, file[tensor.name][()]
+                values = file[tensor.name][()]
+                # h5py has no bfloat16, which Keras stores as two opaque bytes.
+                yield tensor, values.view(tf.bfloat16.as_numpy_dtype) if tensor.dtype == "bfloat16" else values
     except UNREADABLE as error:
         raise _unreadable(weights, error) from None
 

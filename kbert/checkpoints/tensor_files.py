@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from safetensors import SafetensorError, safe_open
 
+from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.tensor_matching import Tensor
 from kbert.errors import DataError
 
@@ -18,6 +19,7 @@ UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 def safetensors_list(path: Path) -> list[Tensor]:
     """List the tensors of a safetensors file from its header; raise DataError if it is damaged or truncated."""
+    check_pointer(path)
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
@@ -60,7 +62,10 @@ def tensorflow_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]
 
 
 def _reader(prefix: Path) -> Any:
-    if not list(prefix.parent.glob(prefix.name + ".data-*")):
+    values = list(prefix.parent.glob(prefix.name + ".data-*"))
+    for file in (prefix.with_name(prefix.name + ".index"), *values):
+        check_pointer(file)
+    if not values:
         raise DataError(f"{prefix}.data-00000-of-00001: no such file")
     try:
         return tf.train.load_checkpoint(str(prefix))

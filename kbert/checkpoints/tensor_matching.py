@@ -14,7 +14,14 @@ from kbert.checkpoints.checkpoint import Arrays, Shapes
 from kbert.checkpoints.names import Naming, Row, output_rows
 from kbert.errors import DataError
 
-FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
+# As safetensors, PyTorch, TensorFlow and Keras name them.
+FLOATS = {
+    **{name: name for name in ("float64", "float32", "float16", "bfloat16")},
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,11 @@ class Weights:
     @property
     def shapes(self) -> Shapes:
         return {path: row.shape for path, (row, _) in self.matched.items()}
+
+    def source(self, file: Path) -> str:
+        """Name the file, and the types of the weights unless all are float32."""
+        types = sorted({FLOATS[tensor.dtype] for _, tensor in self.matched.values()})
+        return file.name if types == ["float32"] else f"{file.name}, {' and '.join(types)}"
 
     def encoder(self) -> Arrays:
         """Read the encoder's arrays by path, including the pooler if present."""

@@ -62,7 +62,9 @@ class Encoder(keras.layers.Layer):
         b = self.backbone
         self.embedding_layers = (b.token_embedding, b.position_embedding, b.segment_embedding, b.embeddings_layer_norm)
         b.embeddings_dropout.rate = config.dropout
+        b.embeddings_layer_norm.epsilon = config.layer_norm_epsilon
         for layer in b.transformer_layers:
+            layer._self_attention_layer_norm.epsilon = layer._feedforward_layer_norm.epsilon = config.layer_norm_epsilon
             layer._self_attention_dropout.rate = layer._feedforward_dropout.rate = config.dropout
             layer._self_attention_layer._dropout_layer.rate = config.attention_rate
         self.num_frozen = 0

@@ -76,7 +76,7 @@ class MaskedLM(keras.layers.Layer):
             config.hidden_dim, kernel_initializer=initializer(), dtype=encoder.policy, name="intermediate_dense"
         )
         self.intermediate_layer_norm = keras.layers.LayerNormalization(
-            epsilon=1e-12, dtype=encoder.policy, name="intermediate_layer_norm"
+            epsilon=config.layer_norm_epsilon, dtype=encoder.policy, name="intermediate_layer_norm"
         )
         self.sizes = config.hidden_dim, config.vocabulary_size
 
