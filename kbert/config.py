@@ -161,6 +161,12 @@ class RunConfig:
         0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings are frozen too.", low=0
     )
     freeze_embeddings: bool = flag(False, help="Freeze the embeddings only.")
+    add_tokens: tuple[str, ...] = flag(
+        (),
+        help="Tokens to add to the checkpoint's vocabulary, comma-separated, for example [E1],[/E1]: units of the text, found "
+        "exactly as they are written here. New ones take the rows of [unusedN] tokens, else unused or new rows of the "
+        "embedding table.",
+    )
     batch_size: int = flag(32, help="Rows per training step, over all replicas and accumulation steps.", low=1)
     accumulation_steps: int = flag(
         1,

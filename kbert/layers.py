@@ -5,12 +5,14 @@ In: strings, or ids and masks, each [texts, tokens]. Out: hidden states, float32
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from kbert import checkpoints, config, keywords
+from kbert.checkpoints import new_tokens
 from kbert.data import tokenizer as tokenizers
 from kbert.errors import UsageError
 from kbert.model import encoder as encoders
@@ -52,6 +54,7 @@ class Encoder(encoders.Encoder):
         freeze_layers: int = 0,
         freeze_embeddings: bool = False,
         dropout: float | None = None,
+        add_tokens: Sequence[str] = (),
         dtype: Any = None,
         name: str = "encoder",
     ) -> "Encoder":
@@ -62,6 +65,7 @@ class Encoder(encoders.Encoder):
             freeze_layers: layers to freeze, counted from the bottom; above 0 the embeddings too.
             freeze_embeddings: freeze the embeddings alone.
             dropout: a fraction, of hidden states and attention weights alike; by default the checkpoint's own.
+            add_tokens: tokens beyond the checkpoint's own, as given to the tokenizer; new ones may have new embeddings.
             dtype: a Keras dtype policy; by default the global one.
             name: of the layer.
 
@@ -72,7 +76,7 @@ class Encoder(encoders.Encoder):
         with keywords.errors_in_python():
             if dropout is not None and not 0 <= dropout < 1:
                 raise UsageError(f"dropout={dropout}: expected a fraction")
-            checkpoint = checkpoints.open_checkpoint(os.fspath(init))
+            checkpoint = new_tokens.add_tokens(checkpoints.open_checkpoint(os.fspath(init)), add_tokens)
             shape = checkpoint.encoder
             if dropout is not None:
                 shape = dataclasses.replace(shape, dropout=dropout, attention_dropout=None)
@@ -117,18 +121,19 @@ class Tokenizer(tokenizers.Tokenizer):
     """
 
     @classmethod
-    def from_checkpoint(cls, init: str | os.PathLike[str]) -> "Tokenizer":
+    def from_checkpoint(cls, init: str | os.PathLike[str], *, add_tokens: Sequence[str] = ()) -> "Tokenizer":
         """Make the tokenizer of a checkpoint.
 
         Args:
             init: a directory of any form (Hugging Face, Google TF1, Keras preset, kbert model) or a preset's name.
+            add_tokens: units of the text beyond the checkpoint's own, found as they are written; the encoder takes the same.
 
         Raises:
-            UsageError: no such checkpoint.
+            UsageError: no such checkpoint, or a token to add is blank.
             DataError: the checkpoint is malformed.
         """
         with keywords.errors_in_python():
-            checkpoint = checkpoints.open_checkpoint(os.fspath(init))
+            checkpoint = new_tokens.add_tokens(checkpoints.open_checkpoint(os.fspath(init)), add_tokens)
             return cls(checkpoint.vocabulary, **vars(checkpoint.text))
 
     def __call__(

@@ -9,15 +9,17 @@ import tensorflow as tf
 from conftest import VOCABULARY, write_hugging_face
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny import hugging_face_tensors
+from tiny import head_tensors, hugging_face_tensors
 from tokenizers import AddedToken as Theirs
 from tokenizers import BertWordPieceTokenizer
 
+import kbert
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
+from kbert.checkpoints.new_tokens import SPREAD, TABLE, add_tokens
 from kbert.config import AddedToken
 from kbert.data.tokenizer import Tokenizer
-from kbert.errors import DataError
+from kbert.errors import DataError, UsageError
 
 TOKENS = (
     AddedToken(content="[E1]"),
@@ -147,3 +149,71 @@ def test_added_tokens_that_cannot_be_units_are_logged(tmp_path, caplog):
     assert "1 tokens of never_split are not in the vocabulary: x-x" in caplog.text
     assert ids_of(found, ["[E0]good x-x"]) == [[41, VOCABULARY.index("good"), VOCABULARY.index("[UNK]")]]
     assert "added tokens:   [E0], x-x" in checkpoints.summary(found)
+
+
+def test_new_tokens_take_unused_rows_first(tmp_path, caplog):
+    words = ["[unused1]" if token == "dull" else token for token in VOCABULARY]
+    tensors = {**hugging_face_tensors(), **head_tensors()}
+    path = write_hugging_face(tmp_path, tensors)
+    (path / "vocab.txt").write_text("".join(token + "\n" for token in words[:-1]), encoding="utf-8")
+    was = open_checkpoint(str(path))
+    with caplog.at_level("INFO"):
+        found = add_tokens(was, ["[E1]", "[SEP]", "<b>", "covid", "C++"], seed=3)
+    assert "[E1] (row of [unused1]), [SEP] (of the vocabulary), <b> (unused row), covid (new row), C++ (new row)" in caplog.text
+    assert found.vocabulary == ["[E1]" if token == "[unused1]" else token for token in words[:-1]] + ["<b>", "covid", "C++"]
+    ids = {token: i for i, token in enumerate(found.vocabulary)}
+    texts = ["good[E1]film [sep][SEP]", "covids <B><b> c++C++"]
+    unknown = ids["[UNK]"]
+    assert ids_of(found, texts) == [
+        [*(ids[token] for token in ("good", "[E1]", "film", "[")), unknown, *(ids[token] for token in ("]", "[SEP]"))],
+        [*(ids[token] for token in ("covid", "s")), *[unknown] * 3, ids["<b>"], *[unknown] * 3, ids["C++"]],
+    ]
+    old, new, more = was.arrays()[TABLE], found.arrays()[TABLE], len(VOCABULARY)
+    assert np.array_equal(new[:more], old) and new.shape == found.shapes[TABLE] == (more + 2, 16)
+    assert (abs(new[more:] - old.mean(0)) > 0).all() and (abs(new[more:] - old.mean(0)) < 6 * SPREAD).all()
+    assert not np.array_equal(new[more], new[more + 1]) and found.encoder.vocabulary_size == more + 2
+    assert {path: array.shape for path, array in {**found.arrays(), **found.heads()}.items()} == found.shapes
+    bias = found.heads()["mlm_head/output_bias"]
+    assert bias.shape == (more + 2,) and (bias[more:] == bias[:more].min()).all()
+    assert add_tokens(found, ["[E1]"]).text.added_tokens[-1].content == "[E1]"  # again
+    for tokens, message in [(["a", "a"], "a is named twice"), ([" a"], "blanks at their edges, found ' a'"), ([""], "found ''")]:
+        with pytest.raises(UsageError, match=f"--add_tokens: .*{message}"):
+            add_tokens(was, tokens)
+
+
+def test_a_run_with_new_tokens_is_served_with_them(checkpoint, tmp_path, caplog):
+    rows = [
+        {"text": f"[E1]{a} film[/E1] is {b} [e1]", "entities": [{"start": 4, "end": 9 + len(a), "type": "WORK"}]}
+        for a in ("good", "bad")
+        for b in ("fine", "dull")
+    ]
+    flags = {"task": "tag", "init": checkpoint, "label_column": "entities", "max_length": 20, "stride": 4, "freeze_layers": 1}
+    data = {"train_data": rows, "dev_data": rows, "model_dir": tmp_path / "model"}
+    model = kbert.train(**flags, **data, steps=2, add_tokens=["[E1]", "[/E1]"])
+    assert "--add_tokens: the embeddings are frozen, so new tokens keep the embeddings that they start with" in caplog.text
+    assert (model.path / "vocab.txt").read_text(encoding="utf-8").split("\n") == [*VOCABULARY, "[E1]", "[/E1]", ""]
+    ids = {token: i for i, token in enumerate([*VOCABULARY, "[E1]", "[/E1]"])}
+    expected = ["[CLS]", "[E1]", "good", "film", "[/E1]", "is", "fine", "[", "[UNK]", "]", "[SEP]"]
+    expected = [ids[token] for token in expected]
+    for init, added in [(model.path, ()), (checkpoint, ["[E1]", "[/E1]"])]:
+        tokenizer = kbert.Tokenizer.from_checkpoint(init, add_tokens=added)
+        assert tokenizer(rows[0]["text"])["token_ids"].numpy().tolist() == expected
+    assert kbert.Encoder.from_checkpoint(checkpoint, add_tokens=["[E1]", "[/E1]"]).config == model.config.encoder
+    predictor = kbert.load(model.path)._predictor
+    raw = {"text": tf.constant([row["text"] for row in rows])}
+    whole = predictor._whole(raw)
+    encoded = predictor.task.encode(whole)
+    assert encoded["token_ids"].to_list()[0] == expected
+    # The entity is of the pieces between its markers.
+    gold = {**whole, "entities": tf.constant([json.dumps(row["entities"]) for row in rows])}
+    assert predictor.task.supervise(gold, encoded).to_list()[0] == [-1, 0, 1, 2, 0, 0, 0, 0, 0, 0, -1]
+    served = tf.saved_model.load(str(model.export(tmp_path / "served"))).signatures["serving_default"](**raw)
+    answered = predictor(raw)
+    assert "start" in served and all((served[name].numpy() == answered[name].numpy()).all() for name in served)
+    assert kbert.encode(model, ["[E1]good", "good"]).shape == (2, 16)
+    with pytest.raises(kbert.UsageError, match=r"has a run with add_tokens \('\[E1\]', '\[/E1\]'\), not \('\[E1\]',\)"):
+        kbert.train(**flags, **data, steps=2, add_tokens=["[E1]"])
+    with pytest.raises(kbert.UsageError, match="add_tokens goes with init; from scratch, the vocabulary has the tokens"):
+        (tmp_path / "text.txt").write_text("a film\n\ngood\n")
+        start = {"vocab": model.path / "vocab.txt", "num_layers": 1, "hidden_dim": 16, "num_heads": 2, "max_length": 20}
+        kbert.train(task="pretrain", train_data=tmp_path / "text.txt", add_tokens=["[E1]"], model_dir=tmp_path / "p", **start)

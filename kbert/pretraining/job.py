@@ -11,6 +11,7 @@ import numpy as np
 
 from kbert import checkpoints, graphs
 from kbert.checkpoints.names import HEADS
+from kbert.checkpoints.new_tokens import add_tokens
 from kbert.config import ModelConfig, ModelFlags, PretrainConfig, TextConfig
 from kbert.data.tokenizer import read_vocabulary
 from kbert.model.encoder import Encoder
@@ -62,6 +63,7 @@ class Pretraining(Job):
             casing = TextConfig(lowercase=start.lowercase, strip_accents=start.lowercase)
         else:
             log.info("%s", checkpoints.describe(self.checkpoint))
+            self.checkpoint = add_tokens(self.checkpoint, train.add_tokens, train.seed)
             self.vocabulary, shape, casing = self.checkpoint.vocabulary, self.checkpoint.encoder, self.checkpoint.text
         check_flags(shape, train, model_flags, options)
         self.config = ModelConfig(

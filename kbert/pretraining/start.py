@@ -67,6 +67,8 @@ def shape_of(start: StartFlags, vocabulary_size: int, max_length: int) -> Encode
 def check_flags(shape: EncoderConfig, train: PretrainConfig, model_flags: ModelFlags, options: PretrainOptions) -> None:
     """Raise UsageError where the flags ask for what the model cannot do."""
     check_shape(shape, train, model_flags.max_length)
+    if train.add_tokens and train.init is None:
+        raise UsageError("--add_tokens goes with --init; from scratch, the vocabulary has the tokens")
     if options.pairs and shape.num_segments < 2:
         raise UsageError(f"--objective={options.objective}: the checkpoint knows {shape.num_segments} segment, pairs need 2")
     if options.pairs and model_flags.max_length < 5:

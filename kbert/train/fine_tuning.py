@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from kbert import checkpoints
+from kbert.checkpoints.new_tokens import add_tokens
 from kbert.config import ModelConfig, ModelFlags, TrainConfig
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
@@ -48,6 +49,7 @@ class FineTuning(Job):
         resolved = to_json(task_type.resolve_options(options, train.source))
         checkpoint = checkpoints.open_checkpoint(train.init)
         log.info("%s", checkpoints.describe(checkpoint))
+        checkpoint = add_tokens(checkpoint, train.add_tokens, train.seed)
         check_shape(checkpoint.encoder, train, model_flags.max_length)
         known, needed = checkpoint.encoder.num_segments, options.segments(fields)
         if needed > known:

@@ -5,6 +5,7 @@ A command imports this before TensorFlow, so that a mistake in the flags costs n
 """
 
 import dataclasses
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from kbert.tasks.reports import Report
     from kbert.train.batching import Batches
     from kbert.train.strategies import Devices
+
+log = logging.getLogger(__name__)
 
 
 class Job(ABC):
@@ -136,5 +139,7 @@ def check_shape(shape: EncoderConfig, train: TrainConfig | PretrainConfig, max_l
     if train.freeze_layers > shape.num_layers:
         what = "model" if train.init is None else "checkpoint"
         raise UsageError(f"--freeze_layers={train.freeze_layers}: the {what} has {shape.num_layers} layers")
+    if train.add_tokens and (train.freeze_layers or train.freeze_embeddings):
+        log.warning("--add_tokens: the embeddings are frozen, so new tokens keep the embeddings that they start with")
     if max_length > shape.max_sequence_length:
         raise UsageError(f"--max_length={max_length}: the checkpoint has positions for {shape.max_sequence_length} tokens")
