@@ -97,8 +97,8 @@ class Predictor(tf.Module, Generic[S]):
             @graphs.function
             def serve(**raw: tf.Tensor) -> Tensors:
                 whole = self._whole(raw if signature.raw is None else signature.raw(raw))
-                # Traced already, unless the signature takes some of the inputs only.
-                outputs = (self if whole.keys() >= set(self.task.inputs) else self._predict)(whole)
+                # Traced already, unless the signature takes other inputs.
+                outputs = (self if whole.keys() == set(self.task.inputs) else self._predict)(whole)
                 return {name: outputs[name] for name in signature.outputs or outputs}
 
             return serve.get_concrete_function(
