@@ -15,6 +15,19 @@ from typing import IO, Any
 from kbert.errors import DataError, UsageError
 
 
+def patterns(source: str) -> list[str]:
+    """Return the paths and globs of a source, which commas separate; a path that contains a comma is one."""
+    path = os.path.expanduser(source)
+    alone = "," not in source or os.path.exists(path) or glob.glob(path, recursive=True)
+    return [source] if alone else [part.strip() for part in source.split(",")]
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return the files and folders that a path or a glob names."""
+    path = os.path.expanduser(pattern)
+    return [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+
+
 def check_apart(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
     """Raise UsageError if a file to write is one that is read, under this name or another.
 
@@ -26,10 +39,10 @@ def check_apart(flag: str, name: str, inputs: Mapping[str, str | None]) -> None:
     path = Path(name).expanduser()
     for other, source in inputs.items():
         if source is not None and path.exists():
-            found = os.path.expanduser(source)
-            for each in [found] if os.path.exists(found) else glob.iglob(found, recursive=True):
+            for each in [name for pattern in patterns(source) for name in expanded(pattern)]:
                 if os.path.exists(each) and os.path.samefile(each, path):
-                    among = f"among the files of {other}={source}" if each != found else f"that of {other}={source}"
+                    alone = each == os.path.expanduser(source)
+                    among = f"that of {other}={source}" if alone else f"among the files of {other}={source}"
                     raise UsageError(f"{flag}={name}: the file is {among}, and would be overwritten")
 
 

@@ -13,7 +13,15 @@ from kbert.settings import flag
 
 Offsets = Literal["characters", "utf16", "bytes"]
 Ends = Literal["exclusive", "inclusive"]
-SOURCE_HELP = "files (tsv, csv, jsonl, txt, conll, squad, terms, each also .gz; globs work), or tfds:name[/config]:split"
+# Of files; "squad" is another name of "json".
+Format = Literal[
+    "tsv", "csv", "jsonl", "json", "squad", "txt", "conll", "tagged", "fasttext", "terms", "semeval", "brat",
+    "parquet", "arrow", "xlsx",
+]  # fmt: skip
+SOURCE_HELP = (
+    "files of any of the formats of --format, each also .gz, folders, globs, several of these, comma-separated, or "
+    "tfds:name[/config]:split"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +43,9 @@ class SourceConfig:
     )
     encoding: str = flag("utf-8", help="Character encoding of the files, for example gb18030.")
     delimiter: str = flag(",", help="Column separator of csv files; `tab` for a tab.")
-    format: Literal["auto", "tsv", "csv", "jsonl", "txt", "conll", "json", "squad", "terms"] = flag(
+    format: Literal["auto", Format] = flag(
         "auto",
-        help="File format; auto infers it from the extension (.tsv .csv .jsonl .txt .conll .bmes .bio, .json for squad, .seg "
-        "for terms, each also .gz).",
+        help="File format; auto infers it from the extension and the file (see docs/layouts.md).",
     )
     label_names: str | None = flag(
         None,

@@ -189,7 +189,7 @@ CASES = {
     "name at a hub": ({"init": "bert-base-chinese"}, 2, "kbert downloads none by such a name; download the model"),
     "address": ({"init": "hf://some/bert"}, 2, "--init=hf://some/bert: no such directory, and kbert downloads none"),
     "file as checkpoint": ({"init": "file.txt"}, 2, "--init=file.txt: is a file; name the directory"),
-    "spreadsheet": ({"train_data": "rows.xlsx"}, 2, "rows.xlsx: a spreadsheet; save it as CSV in UTF-8"),
+    "spreadsheet": ({"train_data": "rows.xls"}, 2, "rows.xls: a spreadsheet of a kind that kbert does not read; save it as .xlsx or as CSV in UTF-8"),
     "no number": ({"epochs": "abc"}, 2, "expected a whole number"),
     "no checkpoint": ({"init": "."}, 1, "not a checkpoint: the directory has neither"),
     "too many layers": ({"freeze_layers": 3}, 2, "--freeze_layers=3: the checkpoint has 2 layers"),
@@ -228,7 +228,7 @@ def test_mistakes_are_named_and_nothing_is_written(checkpoint, data, tmp_path, m
     (tmp_path / "odd.tsv").write_text("text\tlabel\nx\tpositive\nx\todd\n")
     (tmp_path / "nolabel.tsv").write_text("text\tlabel\nx\t\n")
     (tmp_path / "blank.tsv").write_text("text\tlabel\nx\ty \n")
-    (tmp_path / "rows.xlsx").write_bytes(b"PK\3\4")
+    (tmp_path / "rows.xls").write_bytes(b"PK\3\4")
     (tmp_path / "one.tsv").write_text("text\tlabel\nx\tpositive\n")
     (tmp_path / "two.tsv").write_text("text\tlabel\nx\tpositive\ny\tnegative\n")
     (tmp_path / "twice.txt").write_text("x\ny\nx\n")

@@ -10,29 +10,34 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, get_args
 
-from kbert.data import conll, encodings, schemes
+from kbert.data import conll, encodings, fasttext, schemes, tagged_lines, tokens
+from kbert.data.folders import FolderFormat
 from kbert.data.label_names import shown
+from kbert.data.recognition import recognised
 from kbert.data.rows import Rows
-from kbert.data.tokens import wide
+from kbert.data.transcoding import wide
 from kbert.errors import DataError, UsageError
-from kbert.source import Recorded, SourceConfig
+from kbert.source import Format, Recorded, SourceConfig
 
-Format = Literal["tsv", "csv", "jsonl", "txt", "conll", "json", "squad", "terms"]
+TAB = "\t"
+OTHERS = (";", TAB, "|")  # delimiters of csv files, beside the comma
+BINARY = ("parquet", "arrow", "xlsx")
 SAMPLE = 1 << 18  # bytes of a file to inspect
 ROWS = 200  # lines of a file to inspect
 ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "json", ".seg": "terms"}
+ENDINGS |= {".xml": "semeval", ".ann": "brat", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".xlsx": "xlsx"}
 ENDINGS |= dict.fromkeys((".conll", ".conllu", ".bio", ".bmes", ".bioes", ".iob", ".iob2"), "conll")
 CHOOSING = frozenset(("text_columns", "label_column"))  # the flags that choose the columns of tokens and tags
-ALL = "tsv|csv|jsonl|txt|conll|json|terms"
+ALL = "|".join(get_args(Format))
 
 
 @dataclass(frozen=True)
 class FileSettings:
     """Resolved settings of one file; `note` says what was taken from training."""
 
-    format: Format
+    format: Format | FolderFormat
     encoding: str
     columns: tuple[str, ...] = ()  # names given by flags
     recorded_columns: tuple[str, ...] = ()  # names given by training's flags
@@ -45,7 +50,12 @@ class FileSettings:
 
 
 def resolve_settings(
-    name: str, stream: IO[bytes], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]
+    name: str,
+    stream: IO[bytes],
+    config: SourceConfig,
+    recorded: Recorded | None,
+    columns: Sequence[str],
+    tokenised: bool = False,
 ) -> FileSettings:
     """Resolve the settings of one file.
 
@@ -55,6 +65,7 @@ def resolve_settings(
         config: the flags' values, or defaults.
         recorded: the settings used in training; None if there was no training.
         columns: the columns to read.
+        tokenised: whether the task reads tokens.
 
     Raises:
         UsageError: the format cannot be determined, or the encoding or delimiter does not exist or does not fit the file.
@@ -63,22 +74,28 @@ def resolve_settings(
     if name.startswith("tfds:") or isinstance(name, Rows):
         return FileSettings("jsonl", "utf-8")  # as kbert copied it
     notes = []
+    known = ENDINGS.get(_ending(name)) if config.format == "auto" else config.format
+    if known in BINARY:
+        return FileSettings(known, "utf-8")
     encoding = _encoding(name, stream, config.encoding, recorded)
     if recorded and recorded.source.encoding != config.encoding:
         notes.append(f"{encoding} {'as in training' if encoding != config.encoding else 'unlike in training'}")
     stream.seek(0)
     head = _head(stream.read(SAMPLE), encoding)
-    kind = _format(name, head, config, recorded, columns)
+    kind = _format(name, head, config, recorded, columns, tokenised)
     if recorded and config.format == "auto" and kind != ENDINGS.get(_ending(name), "txt"):
         notes.append(f"{kind} as in training")
     delimiter = config.delimiter
     if recorded and kind == "csv" and recorded.source.delimiter != delimiter:
         taken = recorded.source.delimiter
-        wide = [max(map(len, _cells(head[:1], "csv", _character(each))), default=0) for each in (taken, delimiter)]
-        if wide[0] >= wide[1]:
+        widths = [max(map(len, _cells(head[:1], "csv", _character(each))), default=0) for each in (taken, delimiter)]
+        if widths[0] >= widths[1]:
             delimiter = taken
             notes.append(f"delimiter {taken} as in training")
     character = _character(delimiter)
+    if kind == "csv" and delimiter == "," and (other := _other_delimiter(head, config.columns, columns)):
+        character = other
+        notes.append(f"csv with the delimiter {'tab' if other == TAB else other}")
     if config.delimiter != "," and kind != "csv":
         raise UsageError(f"{name}: --delimiter={config.delimiter} is for csv, and the file is read as {kind}; add --format=csv")
     return FileSettings(
@@ -106,12 +123,19 @@ def _character(delimiter: str) -> str:
     return found
 
 
-def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Recorded | None, columns: Sequence[str]) -> Format:
+def _format(
+    name: str,
+    head: Sequence[str],
+    config: SourceConfig,
+    recorded: Recorded | None,
+    columns: Sequence[str],
+    tokenised: bool,
+) -> Format | Literal["brat"]:
     if config.format != "auto":
         return config.format
     ending = _ending(name)
-    if ending in (".xlsx", ".xls", ".ods"):
-        raise UsageError(f"{name}: a spreadsheet; save it as CSV in UTF-8")
+    if ending in (".xls", ".ods"):
+        raise UsageError(f"{name}: a spreadsheet of a kind that kbert does not read; save it as .xlsx or as CSV in UTF-8")
     own = "txt" if name == "<stdin>" else ENDINGS.get(ending)
     if own == "json" and _is_json_lines(head, columns):
         own = "jsonl"
@@ -131,6 +155,8 @@ def _format(name: str, head: Sequence[str], config: SourceConfig, recorded: Reco
                 f"{name}: its first rows may be {trained}, as in training, or plain texts; "
                 f"--format={trained} or --format=txt decides"
             )
+    if own in (None, "txt"):
+        own = recognised(name, head, columns, tokenised) or own
     if own is None:
         hint = f" and the rows are not {trained} as in training;" if trained else ";"
         raise UsageError(f"{name}: the ending {ending or '(none)'} does not determine the format{hint} add --format={ALL}")
@@ -151,6 +177,12 @@ def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequenc
         return "no"
     if kind == "conll":
         return _is_conll(head, recorded.labels)
+    if kind == "fasttext":
+        return "yes" if fasttext.fits(lines) else "no"
+    if kind == "tagged":
+        return "yes" if tagged_lines.fits(lines) else "no"
+    if kind in BINARY:
+        return "no"
     if kind == "terms":
         return "yes" if "$T$" in lines[0] else "no"
     if kind in ("json", "squad"):
@@ -190,7 +222,7 @@ def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no"
     if any(len(line) > 1 for line in lines):
         return "yes" if 2 * len(tagged) > len(lines) else "unsure" if _columned(lines) else "no"
     blanks = sum(conll.skipped(line) for line in head)
-    short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not wide(line[0][0])) for line in lines)
+    short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not tokens.wide(line[0][0])) for line in lines)
     return "yes" if 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines) else "no"
 
 
@@ -236,10 +268,9 @@ def _head(sample: bytes, encoding: str) -> list[str]:
 
 def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | None) -> str:
     """Return the file's encoding; UTF-8 if its bytes are UTF-8, whatever training read."""
-    given, wanted = (_without_mark(each) for each in (given, recorded.source.encoding if recorded else given))
-    for each in (wanted, given):
-        if not encodings.check(each):
-            return each  # allowed for JSON documents only
+    given, wanted = (encoding_of_lines(each) for each in (given, recorded.source.encoding if recorded else given))
+    if not (encodings.check(given) and encodings.check(wanted)):
+        return given  # which is refused, except for documents
     stream.seek(0)
     blocks = iter(lambda: stream.read(1 << 20), b"")
     if wanted == given:
@@ -248,9 +279,26 @@ def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | Non
     return given if any(encodings.utf8_characters(blocks)) else wanted
 
 
-def _without_mark(encoding: str) -> str:
-    """Return the encoding; plain UTF-8 for the variant with a byte order mark, which is skipped anyway."""
-    return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" else encoding
+def encoding_of_lines(encoding: str) -> str:
+    """Return the encoding of a file as it is read: plain UTF-8 if it has a byte order mark, or was copied from UTF-16."""
+    return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" or wide(encoding) else encoding
+
+
+def _other_delimiter(head: Sequence[str], given: Sequence[str], columns: Sequence[str]) -> str:
+    """Return the one delimiter that gives the columns to read, where commas do not; empty if there is none.
+
+    Args:
+        head: the file's first lines.
+        given: the names of --columns, if any.
+        columns: the columns to read.
+    """
+
+    def separates(delimiter: str) -> bool:
+        rows = [row for row in _cells(head, "csv", delimiter) if row]
+        return bool(rows) and (all(len(row) == len(given) for row in rows) if given else set(columns) <= set(rows[0]))
+
+    fitting = [] if len(given or columns) < 2 or separates(",") else [each for each in OTHERS if separates(each)]
+    return fitting[0] if len(fitting) == 1 else ""
 
 
 class Header(NamedTuple):

@@ -4,21 +4,26 @@ In: a file's first lines and settings. Out: its `Layout`, which splits lines of 
 columns as strings. Malformed input raises ValueError saying what was found; the caller adds file and line.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from kbert.data import encodings, three_lines
+from kbert.data import encodings, tagged_lines, three_lines
 from kbert.data.delimited import Csv, Tsv
 from kbert.data.documents import CONVERTERS
+from kbert.data.fasttext import FastText
 from kbert.data.file_settings import FileSettings, header_row
 from kbert.data.json_lines import Converted, JsonLines
 from kbert.data.token_layouts import Tokenised
 from kbert.data.token_lists import TokenLists
+from kbert.data.token_table import TokenTable, places_of
 from kbert.data.tokens import Tokens
 from kbert.data.usual_columns import found_columns
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
+
+SEPARATOR_LINE = re.compile(rb'"?sep=([^"\r\n])"?\r?\n')  # by which Excel is told the delimiter
 
 
 class Layout(Protocol):
@@ -65,6 +70,12 @@ def layout_of(
                 f"requested columns are {', '.join(columns)}"
             )
         return Terms(encoding, columns), start, 0
+    if kind == "fasttext":
+        return FastText(encoding, columns, config.label_column), start, 0
+    if kind == "tagged":
+        stream.seek(start)
+        tagged = config.label_column in columns
+        return tagged_lines.layout_of(name, stream, encoding, tagged, config, tokens), start, 0
     if kind == "txt":
         if len(columns) != 1:
             raise UsageError(
@@ -72,7 +83,12 @@ def layout_of(
                 "each line is a token and its tag, --format=conll"
             )
         return Text(encoding), start, 0
-    layout = Csv(encoding, settled.delimiter) if kind == "csv" else Tsv(encoding)
+    stream.seek(start)
+    told = stream.readline() if kind == "csv" and config.delimiter == "," else b""
+    told = told if (separator := SEPARATOR_LINE.fullmatch(told)) else b""
+    delimiter = separator[1].decode() if separator else settled.delimiter
+    layout = Csv(encoding, delimiter) if kind == "csv" else Tsv(encoding)
+    start, skipped = start + len(told), told.count(b"\n")
     stream.seek(start)
     try:
         first = next(layout.records(iter(stream)), b"")
@@ -81,16 +97,18 @@ def layout_of(
         header = header_row(name, layout.fields(first), settled, columns)
     except ValueError as error:
         raise DataError(f"{name}:1: {error}") from None
-    layout.choose(name, header.names, columns, header.source, config.flag_of)
-    layout.note = header.note
     if header.first:
         layout.header = layout.fields(first)
-        start += len(first)
+        start, skipped = start + len(first), skipped + first.count(b"\n")
     else:
         layout.header = header.names
     stream.seek(start)
+    if tokens is not None and (places := places_of(name, header.names, columns, config.label_column)):
+        return TokenTable(layout, header.names, places, tokens).surveyed(name, stream, config), start, skipped
+    layout.choose(name, header.names, columns, header.source, config.flag_of)
+    layout.note = header.note
     layout.check_quotes(name, stream)
-    return layout, start, first.count(b"\n") if header.first else 0
+    return layout, start, skipped
 
 
 def _objects(

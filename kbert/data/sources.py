@@ -1,10 +1,9 @@
 """Resolve a SOURCE to files, copying what does not support random access.
 
-In: a source's name: files or globs, gzipped or not, stdin, a TFDS split, or Python's `Rows`. Out: names, each with a temporary
-copy where needed; the system deletes it when the process ends, however it ends.
+In: a source's name: files, folders or globs, comma-separated, gzipped or not, stdin, a TFDS split, or Python's `Rows`. Out:
+names, each with a temporary copy where needed; the system deletes it when the process ends, however it ends.
 """
 
-import glob
 import gzip
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from kbert.data.bad_rows import BadRows
 from kbert.data.rows import Rows
 from kbert.errors import DataError, UsageError
+from kbert.files import expanded, patterns
 from kbert.progress import Progress, over
 from kbert.source import SourceConfig
 
@@ -27,7 +27,7 @@ MOST_FILES = 65_535  # two bytes of the index
 
 
 def files_of(source: str, config: SourceConfig, columns: Sequence[str], bad: BadRows) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield the files of a source as (name, copy if it does not support random access); `bad` takes in malformed rows."""
+    """Yield the files and folders of a source as (name, copy if it has no random access); `bad` takes in malformed rows."""
     if isinstance(source, Rows):
         yield source, source.spool(config.columns or columns, columns, bad)
         return
@@ -39,17 +39,19 @@ def files_of(source: str, config: SourceConfig, columns: Sequence[str], bad: Bad
             raise DataError("standard input is closed; name a file")
         yield "<stdin>", _spool("<stdin>", sys.stdin.buffer)
         return
-    path = os.path.expanduser(source)
-    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-    if not names:
-        raise DataError(f"{source}: no such file")
+    names: list[str] = []
+    for pattern in patterns(source):
+        found = expanded(pattern)
+        if not found:
+            raise DataError(f"{pattern or source}: no such file")
+        if twice := {*names} & {*found}:
+            raise DataError(f"{source}: {min(twice)} is listed twice")
+        names += found
     if len(names) > MOST_FILES:
         raise DataError(f"{source}: {len(names):,} files; join them into at most {MOST_FILES:,}")
     for name in names:
-        if os.path.isdir(name):
-            raise DataError(f"{name}: is a directory; name its files, for example {name.rstrip('/')}/*.tsv")
         packed = name.endswith(".gz")
-        if not packed and os.path.isfile(name):
+        if os.path.isdir(name) or (not packed and os.path.isfile(name)):
             yield name, None
             continue
         try:

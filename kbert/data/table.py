@@ -18,10 +18,10 @@ from typing import IO, Literal, Protocol
 
 import numpy as np
 
-from kbert.data import squad
+from kbert.data import folders, squad
 from kbert.data.bad_rows import AtLine, BadRows, place
 from kbert.data.documents import CONVERTERS, converted
-from kbert.data.file_settings import resolve_settings
+from kbert.data.file_settings import FileSettings, encoding_of_lines, resolve_settings
 from kbert.data.formats import Layout, byte_order_mark, layout_of
 from kbert.data.json_lines import JsonLines
 from kbert.data.label_numbers import LabelNumbers
@@ -30,6 +30,7 @@ from kbert.data.schemes import Tags
 from kbert.data.sources import files_of, opened, reopened, temporary
 from kbert.data.token_layouts import Tokenised
 from kbert.data.tokens import TokenCounts, Tokens
+from kbert.data.transcoding import transcoded
 from kbert.errors import DataError, UsageError
 from kbert.progress import Progress
 from kbert.source import Recorded, SourceConfig
@@ -307,8 +308,14 @@ def open_table(
     bad = bad or BadRows(config.skip_bad_rows, {"the rows": source})
     read = bad.read
     for number, (name, copy) in enumerate(files_of(source, config, columns, bad)):
-        with opened(name, copy) as stream:
-            settled = resolve_settings(name, stream, config, recorded, columns)
+        if os.path.isdir(name):
+            settled = FileSettings(folders.kind(name), encoding_of_lines(config.encoding))
+        else:
+            with opened(name, copy) as stream:
+                if not isinstance(name, Rows) and not name.startswith("tfds:"):
+                    copy = transcoded(name, stream, config.encoding, recorded.source.encoding if recorded else None) or copy
+            with opened(name, copy) as stream:
+                settled = resolve_settings(name, stream, config, recorded, columns, tokens is not None)
         if settled.format in CONVERTERS:
             copy = converted(settled.format, name, copy, settled.encoding, config, columns)
         with opened(name, copy) as stream:

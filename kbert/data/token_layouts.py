@@ -6,18 +6,20 @@ In: lines of bytes. Out: a record for each sentence, and from it the text, the t
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from kbert.data.bad_rows import AtLine
 from kbert.data.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey
 from kbert.data.encodings import decode, decode_line
-from kbert.data.file_settings import FileSettings
 from kbert.data.label_numbers import LabelNumbers
 from kbert.data.schemes import Tags
 from kbert.data.suspicion import check
 from kbert.data.tokens import Tokens
 from kbert.errors import DataError
 from kbert.source import SourceConfig
+
+if TYPE_CHECKING:
+    from kbert.data.file_settings import FileSettings
 
 
 class Tokenised:
@@ -35,7 +37,7 @@ class Tokenised:
         cls,
         name: str,
         stream: IO[bytes],
-        settled: FileSettings,
+        settled: "FileSettings",
         columns: Sequence[str],
         config: SourceConfig,
         tokens: Tokens | None,
