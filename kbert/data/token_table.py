@@ -18,9 +18,10 @@ from kbert.data.sentences import Sentences
 from kbert.data.tokens import Tokens
 from kbert.errors import DataError
 
-SENTENCES = "sentence #", "sentence", "sentence_id", "sentence id", "sentence_idx", "sentence_number", "sent_id", "sent_idx"
-WORDS = "word", "words", "token", "tokens"
-TAGS = "tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels"
+# Names of columns, in any case of letters.
+SENTENCES = "sentence #,sentence,sentence_id,sentence id,sentence_idx,sentence_number,sent_id,sent_idx".split(",")
+WORDS = "word words token tokens".split()
+TAGS = "tag tags ner ner_tag ner_tags label labels".split()
 
 
 class Places(NamedTuple):
