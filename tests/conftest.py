@@ -76,6 +76,14 @@ def _as_it_is(model_dir: str | Path) -> tuple:
 
 
 @pytest.fixture(scope="module", autouse=True)
+def frozen_between_files():
+    """What outlives a file of tests (modules, the session's fixtures) is not looked through in the collections of the next."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
 def loaded_once():
     """`serving.load` gives the same model for the same files: commands one after another trace its graph once.
 

@@ -21,7 +21,7 @@ from test_pretrain import arguments
 from kbert import finetune, graphs, pretrain
 from kbert.model_dir import ModelDir
 
-STEPS = {"pretrain": 150, "finetune": 60}
+STEPS = {"pretrain": 90, "finetune": 60}
 graphs.WORTH_COMPILING = 1  # so that what XLA compiles for large models resumes exactly too
 
 

@@ -267,8 +267,9 @@ class Storable(Trainable):
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         """One row of decoded outputs as JSON values, for `kbert.predict`."""
 
+    @staticmethod
     @abstractmethod
-    def report(self, metrics: dict[str, Any]) -> Report:
+    def report(metrics: dict[str, Any]) -> Report:
         """The report that has these metrics, as a checkpoint stores them."""
 
 

@@ -108,9 +108,10 @@ class FineTuning(Job):
         return super().has_metrics(directory) and self.train.test_data in (None, directory.metrics().get("test_data"))
 
     def write_metrics(self, directory: ModelDir) -> None:
-        best, predictor = directory.best(), load(directory.path)
-        reports = {"dev": predictor.task.report(best.metrics)}
+        best = directory.best()
+        reports = {"dev": self.task_type.report(best.metrics)}
         if "test" in self.tables:
+            predictor = load(directory.path)
             cut = lengths.CutRows(predictor.task)
             reports["test"] = evaluate(predictor, self.tables["test"], "test", also=cut)
             if cut.cut:

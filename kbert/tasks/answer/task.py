@@ -309,7 +309,8 @@ class Answer(Task):
     def scorer(self, calibrates: bool) -> AnswerScorer:
         return AnswerScorer(self.options.answer_metric, self.threshold, calibrates)
 
-    def report(self, metrics: dict[str, Any]) -> AnswerReport:
+    @staticmethod
+    def report(metrics: dict[str, Any]) -> AnswerReport:
         return AnswerReport(metrics, [], metrics.get(THRESHOLD))
 
 

@@ -308,7 +308,8 @@ class Aspect(Task):
     def scorer(self, calibrates: bool) -> AspectScorer:
         return AspectScorer(self.config, self.aspects, self.wide)
 
-    def report(self, metrics: dict[str, Any]) -> AspectReport:
+    @staticmethod
+    def report(metrics: dict[str, Any]) -> AspectReport:
         return AspectReport(metrics, [])
 
 

@@ -246,7 +246,8 @@ class Classify(Task):
     def scorer(self, calibrates: bool) -> ClassifyScorer:
         return ClassifyScorer(self.config.labels, self.config.fields)
 
-    def report(self, metrics: dict[str, Any]) -> ClassifyReport:
+    @staticmethod
+    def report(metrics: dict[str, Any]) -> ClassifyReport:
         return ClassifyReport(metrics)
 
 

@@ -369,7 +369,8 @@ class Match(Task):
     def scorer(self, calibrates: bool) -> MatchScorer:
         return MatchScorer(self.threshold, graded=not self.binary)
 
-    def report(self, metrics: dict[str, Any]) -> MatchReport:
+    @staticmethod
+    def report(metrics: dict[str, Any]) -> MatchReport:
         return MatchReport(metrics)
 
     def _pieces(self, texts: np.ndarray) -> list[list[int]]:

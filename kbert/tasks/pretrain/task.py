@@ -138,7 +138,8 @@ class Pretrain(Storable):
             **({"masks_cut": cut} if cut else {}),
         }
 
-    def report(self, metrics: dict[str, Any]) -> PretrainReport:
+    @staticmethod
+    def report(metrics: dict[str, Any]) -> PretrainReport:
         return PretrainReport(metrics)
 
 

@@ -368,7 +368,8 @@ class Tag(Task):
     def scorer(self, calibrates: bool) -> TagScorer:
         return TagScorer(self)
 
-    def report(self, metrics: dict[str, Any]) -> TagReport:
+    @staticmethod
+    def report(metrics: dict[str, Any]) -> TagReport:
         return TagReport(metrics)
 
     def _own(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
