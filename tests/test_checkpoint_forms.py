@@ -12,6 +12,7 @@ from conftest import CONFIG, VOCABULARY, hugging_face_tensors, write_hugging_fac
 
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
+from kbert.checkpoints.sentence_transformers import read_sentence_settings
 from kbert.errors import DataError, UsageError
 
 
@@ -174,6 +175,11 @@ def test_folders_around_a_checkpoint(tmp_path, caplog):
     with caplog.at_level("INFO"):
         assert open_checkpoint(str(cache)).vocabulary == VOCABULARY
     assert "reads the snapshot old" in caplog.text
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": kind.removeprefix("Transformer")} for kind in ("Transformer", "Pooling")]
+    (cache / "snapshots" / "old" / "modules.json").write_text(json.dumps(modules))
+    (cache / "snapshots" / "old" / "Pooling").mkdir()
+    (cache / "snapshots" / "old" / "Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    assert read_sentence_settings(str(cache), lowercase=True).pooling == ("cls",)
     assert refused(tmp_path).endswith("; its folder models--a--b may be: give the folder's own path")
     shutil.rmtree(cache / "snapshots")
     (cache / "snapshots").mkdir()

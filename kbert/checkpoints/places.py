@@ -21,21 +21,27 @@ def find(init: str) -> tuple[Path, str | None] | None:
     Raises:
         DataError: a cache folder holds no snapshot, or several, none of which is the current one.
     """
-    path = Path(init).expanduser()
-    if not path.is_dir():
-        prefix = path.with_name(path.name.removesuffix(".index"))
-        given = prefix.with_name(prefix.name + ".index").exists()
-        return (prefix.parent, prefix.name) if given else None
-    if (path / "snapshots").is_dir() and not (path / "config.json").exists():
-        path = _snapshot(path)
+    given = Path(init).expanduser()
+    if not given.is_dir():
+        prefix = given.with_name(given.name.removesuffix(".index"))
+        exists = prefix.with_name(prefix.name + ".index").exists()
+        return (prefix.parent, prefix.name) if exists else None
+    path = downloaded(given)
+    if path != given:
         log.info("--init=%s: reads the snapshot %s", init, path.name)
     if not (path / "config.json").exists() and (inner := _first_module(path)) is not None:
         path = inner
     return path, None
 
 
-def _snapshot(path: Path) -> Path:
-    """Return the snapshot of a hub's cache folder that its branch `main` is at, else the only one."""
+def downloaded(path: Path) -> Path:
+    """Return a directory as downloaded; of a hub's cache folder the snapshot that its branch `main` is at, else the only one.
+
+    Raises:
+        DataError: see `find`.
+    """
+    if not (path / "snapshots").is_dir() or (path / "config.json").exists():
+        return path
     found = sorted(folder for folder in (path / "snapshots").iterdir() if folder.is_dir())
     main = path / "refs" / "main"
     current = main.read_text(encoding="utf-8").strip() if main.is_file() else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbert.checkpoints import places
 from kbert.errors import DataError
 from kbert.files import read_json
 from kbert.model.pooling import POOLINGS
@@ -52,7 +53,7 @@ def read_sentence_settings(init: str, *, lowercase: bool) -> SentenceSettings | 
     Raises:
         DataError: a file is malformed, or the settings are not supported.
     """
-    path = Path(init).expanduser()
+    path = places.downloaded(Path(init).expanduser())
     where = path / "modules.json"
     if not where.exists():
         return None
