@@ -328,5 +328,3 @@ class PretrainConfig(RunConfig, ExampleFlags):
     )
     dev_examples: int = flag(2000, help="Maximum number of held-out examples to evaluate.", low=1)
     skip_damaged_shards: bool = flag(False, help="Skip shards that are damaged or truncated, and list them.")
-
-

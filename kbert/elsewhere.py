@@ -11,8 +11,7 @@ NAMES: dict[str, list[str]] = {
     "model_dir": "output_dir out_dir save_dir model_name_or_path model_path checkpoint_dir model output_path ckpt".split(),
     "train_data": "train_file train_path train_dataset train_data_file data_dir dataset_name input_file train".split(),
     "dev_data": (
-        "validation_file dev_file eval_file dev_path valid_file val_file eval_data validation_data eval_data_file dev valid "
-        "val"
+        "validation_file dev_file eval_file dev_path valid_file val_file eval_data validation_data eval_data_file dev valid val"
     ).split(),
     "test_data": "test_file predict_file test_path test".split(),
     "data": "test_file eval_file test_data dev_data eval_data predict_file test_path input data_dir".split(),

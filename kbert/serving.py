@@ -22,7 +22,7 @@ from kbert import config, graphs
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model.chunks import in_chunks
-from kbert.model.encoder import Encoder
+from kbert.model.encoder import Encoder, encoder_of
 from kbert.model_dir import ModelDir
 from kbert.settings import to_json
 from kbert.tasks import task_class
@@ -140,12 +140,17 @@ def tokenizer_of(vocabulary: tuple[str, ...], casing: config.TextConfig) -> Toke
 
 
 def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -> None:
-    """Set all of a model's weights by variable path.
+    """Set all of a model's weights by variable path; an unused pooler may be missing.
 
     Raises:
         DataError: one is missing, left over or of the wrong shape.
     """
     variables = {weight.path: weight for weight in model.weights}
+    encoder = encoder_of(model)
+    if encoder is not None and not any(weight.trainable or weight.path in arrays for weight in encoder.pooler):
+        encoder.drop_pooler()
+        for weight in encoder.pooler:
+            del variables[weight.path]
     for name in sorted(set(arrays) ^ set(variables)):
         raise DataError(f"{where}: tensor {name!r} is {'left over' if name in arrays else 'missing'}")
     for name, variable in variables.items():

@@ -54,7 +54,9 @@ def main() -> int:
     for name, (made, reader, kept) in cases.items():
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            (place / "vocab.txt").write_text("".join(token + "\n" for token in [*VOCABULARY, "x_y", "[E1]", "un-like"][: 44 if "never" in name else 41]))
+            (place / "vocab.txt").write_text(
+                "".join(token + "\n" for token in [*VOCABULARY, "x_y", "[E1]", "un-like"][: 44 if "never" in name else 41])
+            )
             if isinstance(made, dict):
                 (place / "tokenizer_config.json").write_text(json.dumps(made))
             else:

@@ -52,7 +52,24 @@ def witness(lower: bool, strip: bool) -> BertWordPieceTokenizer:
 WITNESSES = {(lower, strip): witness(lower, strip) for lower in CASINGS for strip in (True, False)}
 FRAGMENTS = [
     *(token.content for token in TOKENS),
-    *("film42", "FILM42", "E\u0301mile", "emile", "E1]", "[", "GOOD", "goodx", "中", "文", "ⓐ", "ﬁ", "é", "\u0301", "\0", "\u200d"),
+    *(
+        "film42",
+        "FILM42",
+        "E\u0301mile",
+        "emile",
+        "E1]",
+        "[",
+        "GOOD",
+        "goodx",
+        "中",
+        "文",
+        "ⓐ",
+        "ﬁ",
+        "é",
+        "\u0301",
+        "\0",
+        "\u200d",
+    ),
     *("_", "-", ".", "x", "s", " ", "\t", "  ", "\u3000", "'", "2ND\nONE", "unlikely"),
 ]
 TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=9).map("".join)
@@ -73,7 +90,9 @@ def test_ids_and_offsets_are_those_of_hugging_face(texts, lower):
 
 def test_bytes_that_are_no_text_are_ignored_within_a_token():
     texts = tf.constant([b"\xff[E\xff1]good", b"fi\xfflm42", b"\xff", b"good"])
-    assert OURS[True].tokenize(texts).to_list() == OURS[True].tokenize(tf.constant(["[E1]good", "film42", "", "good"])).to_list()
+    assert (
+        OURS[True].tokenize(texts).to_list() == OURS[True].tokenize(tf.constant(["[E1]good", "film42", "", "good"])).to_list()
+    )
 
 
 def test_a_word_of_many_added_tokens_is_found_without_hints():

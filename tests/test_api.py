@@ -259,7 +259,11 @@ def test_values_within_rows():
             r"^row 3 of train_data: 1 value, expected 2 \(text, label\)$",
         ),
         ({"train_data": [("a", "x"), ("b", "")]}, "DataError", "^row 2 of train_data: "),
-        ({"train_data": [{"words": "a"}]}, "DataError", r"^row 1 of train_data: no key 'text'; the object has: words; text_columns= reads another column$"),
+        (
+            {"train_data": [{"words": "a"}]},
+            "DataError",
+            r"^row 1 of train_data: no key 'text'; the object has: words; text_columns= reads another column$",
+        ),
         ({"train_data": [("a", 1j)]}, "DataError", r"^row 1 of train_data: expected a string or a number, found complex"),
         ({"train_data": [3]}, "DataError", "^row 1 of train_data: expected a dict, a tuple or a text, found int$"),
         ({"train_data": pd.DataFrame({"text": ["a", None], "label": "x"})}, "DataError", "^row 2 of train_data: key 'text': "),

@@ -389,8 +389,17 @@ def test_three_lines(tmp_path):
     config = SourceConfig(text_columns=("text", "aspect"))
     table = open_table(str(file), config, ("text", "aspect", "label"), keyed_by=2)
     columns = {name: [value.decode() for value in column] for name, column in table.read([0, 1]).items()}
-    assert columns == {"text": ["The plot line is good .", "a film, film"], "aspect": ["plot line", "film"], "label": ["1", "Negative"]}
-    assert [labels.label_of(label) for label in ("Positive", "NEUTRAL", " negative", "-1")] == ["positive", "neutral", "negative", "negative"]
+    assert columns == {
+        "text": ["The plot line is good .", "a film, film"],
+        "aspect": ["plot line", "film"],
+        "label": ["1", "Negative"],
+    }
+    assert [labels.label_of(label) for label in ("Positive", "NEUTRAL", " negative", "-1")] == [
+        "positive",
+        "neutral",
+        "negative",
+        "negative",
+    ]
     assert names.aspect_of("Food#Taste") == Aspect(name="Food#Taste", readable="Food Taste", coarse="Food")
     assert table.where(1) == f"{file}:5"
     file.with_name("y.seg").write_text("The $T$\nfilm\n1\n", encoding="utf-8")

@@ -175,7 +175,10 @@ def test_folders_around_a_checkpoint(tmp_path, caplog):
     with caplog.at_level("INFO"):
         assert open_checkpoint(str(cache)).vocabulary == VOCABULARY
     assert "reads the snapshot old" in caplog.text
-    modules = [{"type": f"sentence_transformers.models.{kind}", "path": kind.removeprefix("Transformer")} for kind in ("Transformer", "Pooling")]
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": kind.removeprefix("Transformer")}
+        for kind in ("Transformer", "Pooling")
+    ]
     (cache / "snapshots" / "old" / "modules.json").write_text(json.dumps(modules))
     (cache / "snapshots" / "old" / "Pooling").mkdir()
     (cache / "snapshots" / "old" / "Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')

@@ -9,12 +9,12 @@ import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import VOCABULARY, hugging_face_tensors, write_hugging_face
-from safetensors.numpy import save_file
+from conftest import VOCABULARY, finetune_flags, hugging_face_tensors, write_hugging_face
 from safetensors.tensorflow import save_file as save_tensorflow
 from tiny import head_tensors
 
-from kbert import checkpoints
+import kbert
+from kbert import checkpoints, finetune
 from kbert.checkpoints import open_checkpoint
 from kbert.config import AddedToken, TextConfig
 from kbert.errors import DataError, UsageError
@@ -239,14 +239,22 @@ def test_kbert_model_directory(trained):
     assert "classifier/kernel" not in arrays and "token_embedding/embeddings" in arrays
 
 
-def test_a_kbert_model_whose_pooler_is_zero_has_none(trained, tmp_path):
+def test_a_kbert_model_has_a_pooler_if_its_checkpoint_had_one_or_it_learnt_one(trained, tmp_path, data):
     assert open_checkpoint(str(trained)).has_pooler
-    shutil.copytree(trained, tmp_path / "m")
-    best = ModelDir(tmp_path / "m").best()
-    zeros = {name: array * (not name.startswith("pooled_dense/")) for name, array in best.weights().items()}
-    save_file(zeros, best.path / "weights.safetensors")
-    found = open_checkpoint(str(tmp_path / "m"))
+    bare = {name: tensor for name, tensor in hugging_face_tensors().items() if not name.startswith("pooler.")}
+    source = write_hugging_face(tmp_path / "bare", bare)
+    flags = finetune_flags(source, data, tmp_path / "mean", epochs=0, pooling="mean")
+    assert finetune.main(flags) == 0
+    found = open_checkpoint(str(tmp_path / "mean"))
     assert not found.has_pooler and "pooled_dense/kernel" not in found.arrays()
+    assert not any("pooled" in name for name in ModelDir(tmp_path / "mean").best().weights())
+    assert len(kbert.load(tmp_path / "mean").predict(["a good film"])) == 1
+    assert finetune.main([*flags, "--epochs=1"]) == 0  # resumes
+    assert not open_checkpoint(str(tmp_path / "mean")).has_pooler
+
+
+def test_a_kbert_model_without_a_checkpoint(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "m")
     shutil.rmtree(tmp_path / "m" / "checkpoints")
     with pytest.raises(DataError, match="a kbert model without a checkpoint yet; its training has not finished an epoch"):
         open_checkpoint(str(tmp_path / "m"))

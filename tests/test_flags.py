@@ -239,7 +239,9 @@ def test_names_from_elsewhere(argv, message, capsys):
 def test_names_from_elsewhere_are_of_flags_that_exist():
     known = {spec.name for task in OPTIONS for cls in finetune.groups(task) for spec, _ in flags.specs(cls)}
     known |= {spec.name for cls in (*pretrain.GROUPS, *encode.GROUPS) for spec, _ in flags.specs(cls)}
-    known |= {spec.name for cls in (predict.PredictFlags, evaluate.EvaluateFlags, export.ExportFlags) for spec, _ in flags.specs(cls)}
+    known |= {
+        spec.name for cls in (predict.PredictFlags, evaluate.EvaluateFlags, export.ExportFlags) for spec, _ in flags.specs(cls)
+    }
     assert set(NAMES) <= known
 
 

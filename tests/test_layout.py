@@ -38,7 +38,14 @@ LIGHT = [
     "kbert.vectors.formats",
     "kbert.tasks.classify.metrics",
 ]
-HEAVY = ["kbert.graphs", "kbert.data.added_tokens", "kbert.serving", "kbert.layers", "kbert.checkpoints", "kbert.data.tokenizer"]
+HEAVY = [
+    "kbert.graphs",
+    "kbert.data.added_tokens",
+    "kbert.serving",
+    "kbert.layers",
+    "kbert.checkpoints",
+    "kbert.data.tokenizer",
+]
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.glob("kbert/**/*.py")

@@ -93,7 +93,11 @@ def test_columns_that_may_be_either(tmp_path):
     assert entities(tmp_path / "f.jsonl", ("text", "tags")) == ENTITIES[:1]
 
 
-NAMES = {"lines": "0 O\n1\tB-PER\n2, B-LOC\n", "list": '["O", "B-PER", "B-LOC"]', "config": '{"id2label": {"0": "O", "1": "B-PER", "2": "B-LOC"}}'}
+NAMES = {
+    "lines": "0 O\n1\tB-PER\n2, B-LOC\n",
+    "list": '["O", "B-PER", "B-LOC"]',
+    "config": '{"id2label": {"0": "O", "1": "B-PER", "2": "B-LOC"}}',
+}
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
@@ -105,11 +109,19 @@ def test_numbered_labels(tmp_path, names):
     assert entities(write(tmp_path / "f.jsonl", rows), label_names=named) == ENTITIES
     with pytest.raises(DataError, match=r"1 World.*|--label_names=FILE gives the names of numeric tags"):
         entities(tmp_path / "f.jsonl")
-    lines = [f"{word} {tag}" for words, tags in zip(TOKENS, numbers, strict=True) for word, tag in [*zip(words, tags, strict=True), ("", "")]]
+    lines = [
+        f"{word} {tag}"
+        for words, tags in zip(TOKENS, numbers, strict=True)
+        for word, tag in [*zip(words, tags, strict=True), ("", "")]
+    ]
     (tmp_path / "f.conll").write_text("\n".join(lines))
     assert entities(tmp_path / "f.conll", label_names=named) == ENTITIES
     (tmp_path / "f.tsv").write_text("label\ttext\n1\ta\nB-LOC\tb\n2.0\tc\n")
-    assert [label for _, label in read(opened(tmp_path / "f.tsv", ("text", "label"), config={"label_names": named}))] == ["B-PER", "B-LOC", "B-LOC"]
+    assert [label for _, label in read(opened(tmp_path / "f.tsv", ("text", "label"), config={"label_names": named}))] == [
+        "B-PER",
+        "B-LOC",
+        "B-LOC",
+    ]
     (tmp_path / "f.tsv").write_text("label\ttext\n7\ta\n")
     with pytest.raises(DataError, match=r"f\.tsv:2: label '7' is not in --label_names=.*, which has 0 O, 1 B-PER, 2 B-LOC"):
         opened(tmp_path / "f.tsv", ("text", "label"), config={"label_names": named})
@@ -195,7 +207,10 @@ def test_a_list_of_rows(tmp_path):
     ("text", "message"),
     [
         ('{"text": {"0": "a"}, "label": {"0": "b"}}', "columns, not rows"),
-        ('{"train": [{"text": "a", "label": "b"}], "test": [{"text": "a", "label": "b"}]}', "two lists of rows, 'train' and 'test'"),
+        (
+            '{"train": [{"text": "a", "label": "b"}], "test": [{"text": "a", "label": "b"}]}',
+            "two lists of rows, 'train' and 'test'",
+        ),
         ('[\n{"text": "a", "label": "b"}\n{"text"', "line 3: not JSON: expected , or ], found"),
         ('[{"text": "a", "label": "b"}, ', "line 1: the JSON is cut off"),
         ('[{"text": "a", "lab', "not JSON: Unterminated string"),
@@ -214,7 +229,7 @@ def test_json_that_holds_no_rows(tmp_path, text, message):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_a_document_is_read_in_blocks_of_any_size(size):
-    document = {"a": -12.5e3, "b": [1, "x\\\"]", [2], {"c": None}], "d": [], "e": {"f": [1]}}
+    document = {"a": -12.5e3, "b": [1, 'x\\"]', [2], {"c": None}], "d": [], "e": {"f": [1]}}
     text = json.dumps(document, indent=1)
     blocks = [text[at : at + size] for at in range(0, len(text), size)]
     found = [(part.key, part.value, part.number) for part in json_document.parts(blocks)]

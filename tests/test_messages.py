@@ -32,12 +32,18 @@ def opened(name, **config):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (("sentence", "label"), "no column 'text'; its first row names: sentence, label; --text_columns= reads another column; a file"),
+        (
+            ("sentence", "label"),
+            "no column 'text'; its first row names: sentence, label; --text_columns= reads another column; a file",
+        ),
         (("text", "polarity"), "no column 'label'; its first row names: text, polarity; --label_column= reads another column"),
         (("Text", "label"), "names: Text, label; 'Text' differs from it only by case, --text_columns= reads it"),
         (("text", " label"), "names: text, ' label'; ' label' differs from it only by blanks, --label_column= reads it"),
         (("text", "label\u00a0"), r"names: text, 'label\xa0'; 'label\xa0' differs from it only by blanks"),
-        (("text", "label\u200b"), r"the column name 'label\u200b' contains U+200B ZERO WIDTH SPACE, which is invisible; remove it"),
+        (
+            ("text", "label\u200b"),
+            r"the column name 'label\u200b' contains U+200B ZERO WIDTH SPACE, which is invisible; remove it",
+        ),
     ],
 )
 def test_a_missing_column(at, header, message):
@@ -47,9 +53,13 @@ def test_a_missing_column(at, header, message):
 
 def test_a_missing_key(at):
     (at / "x.jsonl").write_text('{"sentence": "a", "label": 1}\n')
-    assert error_of(opened, "x.jsonl").endswith("no key 'text'; the object has: sentence, label; --text_columns= reads another column")
+    assert error_of(opened, "x.jsonl").endswith(
+        "no key 'text'; the object has: sentence, label; --text_columns= reads another column"
+    )
     (at / "x.jsonl").write_text(json.dumps({"text": "a", "label\u200b": 1}) + "\n")
-    assert r"has: text, 'label\u200b'; 'label\u200b' differs from it only by U+200B ZERO WIDTH SPACE" in error_of(opened, "x.jsonl")
+    assert r"has: text, 'label\u200b'; 'label\u200b' differs from it only by U+200B ZERO WIDTH SPACE" in error_of(
+        opened, "x.jsonl"
+    )
     # Where other rows have it, the row is at fault.
     (at / "x.jsonl").write_text('{"text": "a", "label": 1}\n{"sentence": "a", "label": 1}\n')
     assert error_of(opened, "x.jsonl") == "x.jsonl:2: no key 'text'; the object has: sentence, label"
@@ -57,7 +67,9 @@ def test_a_missing_key(at):
 
 def test_labels_that_look_alike():
     audit = fine_tuned("classify").audit("x", ("text",), ["caf\u00e9", "b"], {})
-    with pytest.raises(ValueError, match=r"is not among the model's labels: 'café', 'b' \('café' differs from it only by Unicode form\)"):
+    with pytest.raises(
+        ValueError, match=r"is not among the model's labels: 'café', 'b' \('café' differs from it only by Unicode form\)"
+    ):
         audit(("a", "cafe\u0301"))
     audit = fine_tuned("tag").audit("x", ("text",), ["PER"], {})
     with pytest.raises(ValueError, match=r"\('PER' differs from it only by case\)"):
@@ -69,7 +81,10 @@ def test_swapped_columns():
     for text, label in ROWS:
         audit((label, text))
     said = error_of(audit.check_learnable)
-    assert "48 different labels ('a quiet room 0', " in said and "of only 2 different texts ('0', '1'): are the columns swapped?" in said
+    assert (
+        "48 different labels ('a quiet room 0', " in said
+        and "of only 2 different texts ('0', '1'): are the columns swapped?" in said
+    )
 
 
 def test_a_conll_file_without_blank_lines(at):

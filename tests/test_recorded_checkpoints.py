@@ -4,12 +4,14 @@
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import VOCABULARY
 
+import kbert
 from kbert import checkpoints
 from kbert.checkpoints import open_checkpoint
 from kbert.model.encoder import Encoder
@@ -58,3 +60,14 @@ def test_hidden_states_are_those_of_their_own_library(name):
         rows = {key: recorded[key] for key in ("token_ids", "segment_ids", "padding_mask")}
         rows["segment_ids"] = rows["segment_ids"] * (found.encoder.num_segments > 1)
         assert np.abs(np.asarray(encoder(rows)) - recorded[name])[rows["padding_mask"] == 1].max() < 2e-5
+
+
+def test_a_model_of_an_earlier_kbert_predicts_what_it_did():
+    """Written on 23 November 2026, of a checkpoint without a pooler; predictions.jsonl is what that kbert answered."""
+    path = RECORDED / "earlier_model"
+    rows = [json.loads(line) for line in (path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    for found, row in zip(kbert.load(path).predict([row["text"] for row in rows]), rows, strict=True):
+        assert found["label"] == row["label"] and found["probabilities"] == pytest.approx(row["probabilities"], abs=1e-5)
+    checkpoint = open_checkpoint(str(path))
+    assert not checkpoint.has_pooler and checkpoint.encoder.layer_norm_epsilon == 1e-12  # a pooler of zeros, as then stored
+    assert (checkpoint.head.kind, checkpoint.labels, checkpoint.pooling) == ("classifier", ("negative", "positive"), "mean")

@@ -19,6 +19,7 @@ from kbert.errors import DataError
 from kbert.model_dir import ModelDir, Saved
 from kbert.settings import to_json
 
+EPSILON = "encoder.layer_norm_epsilon"  # a setting that came with poolers known from their presence
 OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
 
 
@@ -51,10 +52,10 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
     known = {row.path for row in table}
     own = [Row(name, tensor.shape, tensor.shape, {}) for name, tensor in tensors.items() if name not in known]
     matched = match(tensors, [*table, *(row for row in own if row.of_head)], None, file, ("pooled_dense", *HEADS))
-    # A pooler of zeros means none: the encoder keeps its place if its checkpoint had none.
-    pooler = [matched[p][1] for p in ("pooled_dense/kernel", "pooled_dense/bias") if p in matched]
-    if not any(array.any() for _, array in safetensors_read(pooler)):
-        matched = {p: found for p, found in matched.items() if not p.startswith("pooled_dense/")}
+    if EPSILON not in kept.marks:  # of an older kbert, which stored a pooler of zeros for none
+        pooler = [matched[p][1] for p in ("pooled_dense/kernel", "pooled_dense/bias") if p in matched]
+        if not any(array.any() for _, array in safetensors_read(pooler)):
+            matched = {p: found for p, found in matched.items() if not p.startswith("pooled_dense/")}
     weights = Weights(None, matched, safetensors_read)
     return Checkpoint(
         format="kbert",

@@ -111,9 +111,7 @@ class Tokenizer(tf.Module):
         words = distinct(["" if token in beside else token for token in self.vocabulary])
 
         def wordpiece(**options: Any) -> tf_text.FastWordpieceTokenizer:
-            return tf_text.FastWordpieceTokenizer(
-                vocab=words, unknown_token=UNKNOWN, token_out_type=tf.int32, **options
-            )
+            return tf_text.FastWordpieceTokenizer(vocab=words, unknown_token=UNKNOWN, token_out_type=tf.int32, **options)
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
         self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # longer words are ASCII

@@ -13,9 +13,7 @@ TEXTS = ("tokens", "words")
 GOLD = ("ner_tags", "tags", "entities", "labels")
 
 
-def found_columns(
-    name: str, row: Mapping[str, Any], columns: Sequence[str], label_column: str
-) -> tuple[tuple[str, ...], str]:
+def found_columns(name: str, row: Mapping[str, Any], columns: Sequence[str], label_column: str) -> tuple[tuple[str, ...], str]:
     """Return the columns of a file to read as `columns`, and a note if they have other names.
 
     Raises:

@@ -37,10 +37,12 @@ class Encoder(keras.layers.Layer):
         name: of the layer.
 
     Attributes:
+        has_pooler: whether the pooler's weights mean something; if not they are zero, and are not stored.
         compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It recompiles
             for each length of a batch (tenths of a second), so it suits batches of few lengths.
     """
 
+    has_pooler = True
     compiled = False
 
     def __init__(self, config: EncoderConfig, dtype: Any = "float32", name: str = "encoder"):
@@ -176,8 +178,7 @@ class Encoder(keras.layers.Layer):
         """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
 
         Many checkpoints have no pooler. If it is trained it then keeps its random values, and the
-        caller has to report that; if it is unused (`kbert.model.heads.Pool`) it is set to zero, so that a
-        model trained here is not mistaken for one with a pooler.
+        caller has to report that; if it is unused (`kbert.model.heads.Pool`) this encoder has none either.
 
         Returns:
             Whether no weight kept its random values.
@@ -193,9 +194,10 @@ class Encoder(keras.layers.Layer):
         for path, variable in variables.items():
             if path not in arrays:
                 if path.startswith("pooled_dense/"):
-                    whole = whole and not variable.trainable
-                    if not variable.trainable:
-                        variable.assign(ops.zeros_like(variable))
+                    if variable.trainable:
+                        whole = False
+                    else:
+                        self.drop_pooler()
                     continue
                 raise DataError(f"{where}: tensor {path!r} is missing")
             if tuple(arrays[path].shape) != tuple(variable.shape):
@@ -203,6 +205,22 @@ class Encoder(keras.layers.Layer):
                 raise DataError(f"{where}: tensor {path!r} has shape {found}, expected {tuple(variable.shape)}")
             variable.assign(arrays[path])
         return whole
+
+    def drop_pooler(self) -> None:
+        """Make the pooler one that the model does not have."""
+        self.has_pooler = False
+        for variable in self.pooler:
+            variable.assign(ops.zeros_like(variable))
+
+    @property
+    def pooler(self) -> list[Any]:
+        """The pooler's variables: kernel and bias."""
+        return list(self.backbone.pooled_dense.weights)
+
+
+def encoder_of(model: keras.Model) -> Encoder | None:
+    """Return the encoder that a model is built on; None for a model of other parts."""
+    return next((layer for layer in model.layers if isinstance(layer, Encoder)), None)
 
 
 def normalised(layer: Any, x: Any) -> Any:

@@ -97,7 +97,7 @@ class Pretraining(Job):
         if self.checkpoint is not None:
             _load(self.checkpoint, model, encoder)
         elif self.options.pairs is None:
-            encoder.backbone.pooled_dense.kernel.assign(0.0 * encoder.backbone.pooled_dense.kernel)  # a pooler that is none
+            encoder.drop_pooler()
 
     def prepare(
         self, task: Pretrain, built: Built, encoder: Encoder, directory: ModelDir, devices: Devices

@@ -23,6 +23,7 @@ from kbert.config import Precision, RunConfig
 from kbert.data.table import Table
 from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted, Notes
+from kbert.model.encoder import encoder_of
 from kbert.model_dir import Figures, ModelDir, Saved
 from kbert.permutation import seed_of
 from kbert.progress import Progress
@@ -333,7 +334,9 @@ class Run:
                 log.info("early stopping: dev %s was measured %d times without a better one", name, waited)
             figures = dataclasses.replace(figures, waited=waited, stopped=self.steps if stopped else 0)
         if saved is None:
-            weights = _arrays(self.model.weights)
+            encoder = encoder_of(self.model)
+            absent = set() if encoder is None or encoder.has_pooler else {id(weight) for weight in encoder.pooler}
+            weights = _arrays([weight for weight in self.model.weights if id(weight) not in absent])
             if not all(np.isfinite(array).all() for array in weights.values()):
                 raise LossDiverged(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
             self.directory.save(weights, self._state(), figures)

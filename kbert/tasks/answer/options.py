@@ -16,7 +16,14 @@ class AnswerOptions(TaskOptions):
 
     ABOUT: ClassVar[str] = "the part of a text that answers a question"
     ALSO: ClassVar[tuple[str, ...]] = (
-        "qa", "question-answering", "question_answering", "squad", "mrc", "reading-comprehension", "extractive-qa", "cmrc",
+        "qa",
+        "question-answering",
+        "question_answering",
+        "squad",
+        "mrc",
+        "reading-comprehension",
+        "extractive-qa",
+        "cmrc",
     )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("question", "context"),)
     LABELS: ClassVar[Labels] = NO_LABELS

@@ -31,7 +31,12 @@ class AspectOptions(TaskOptions):
 
     ABOUT: ClassVar[str] = "what a text says of each of its aspects: positive, neutral or negative"
     ALSO: ClassVar[tuple[str, ...]] = (
-        "absa", "aspect-sentiment", "atsc", "apc", "acsa", "aspect-based-sentiment-analysis",
+        "absa",
+        "aspect-sentiment",
+        "atsc",
+        "apc",
+        "acsa",
+        "aspect-based-sentiment-analysis",
     )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "aspect"))
     LABELS: ClassVar[Labels] = Labels(1)

@@ -14,8 +14,22 @@ class ClassifyOptions(TaskOptions):
 
     ABOUT: ClassVar[str] = "one label for a text, or for a pair of texts"
     ALSO: ClassVar[tuple[str, ...]] = (
-        "text-classification", "sequence-classification", "sentiment", "sentiment-analysis", "classification", "cls", "cola",
-        "sst2", "sst-2", "mnli", "nli", "mrpc", "qqp", "single", "pair", "classifier",
+        "text-classification",
+        "sequence-classification",
+        "sentiment",
+        "sentiment-analysis",
+        "classification",
+        "cls",
+        "cola",
+        "sst2",
+        "sst-2",
+        "mnli",
+        "nli",
+        "mrpc",
+        "qqp",
+        "single",
+        "pair",
+        "classifier",
     )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("text", "text_b"))
     LABELS: ClassVar[Labels] = Labels(2)

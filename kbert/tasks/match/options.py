@@ -16,8 +16,23 @@ class MatchOptions(TaskOptions):
 
     ABOUT: ClassVar[str] = "whether two texts belong together, or how well; also search"
     ALSO: ClassVar[tuple[str, ...]] = (
-        "similarity", "sts", "sts-b", "stsb", "sentence-similarity", "retrieval", "search", "ranking", "rerank", "reranker",
-        "dual", "bi-encoder", "cross-encoder", "semantic-search", "paraphrase", "matching", "simcse",
+        "similarity",
+        "sts",
+        "sts-b",
+        "stsb",
+        "sentence-similarity",
+        "retrieval",
+        "search",
+        "ranking",
+        "rerank",
+        "reranker",
+        "dual",
+        "bi-encoder",
+        "cross-encoder",
+        "semantic-search",
+        "paraphrase",
+        "matching",
+        "simcse",
     )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("title", "text"),)
     LABELS: ClassVar[Labels] = Labels(numbers=True)

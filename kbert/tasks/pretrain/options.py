@@ -14,7 +14,15 @@ class PretrainOptions(TaskOptions):
 
     ABOUT: ClassVar[str] = "what is learnt from plain text"
     ALSO: ClassVar[tuple[str, ...]] = (
-        "mlm", "masked-lm", "masked_lm", "fill-mask", "lm", "language-modeling", "pretraining", "pre-training", "nsp",
+        "mlm",
+        "masked-lm",
+        "masked_lm",
+        "fill-mask",
+        "lm",
+        "language-modeling",
+        "pretraining",
+        "pre-training",
+        "nsp",
     )
     TRAINED_BY: ClassVar[type] = PretrainConfig
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)

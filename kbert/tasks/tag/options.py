@@ -18,8 +18,18 @@ class TagOptions(TaskOptions):
 
     ABOUT: ClassVar[str] = "entities in a text (persons, places, ...)"
     ALSO: ClassVar[tuple[str, ...]] = (
-        "ner", "token-classification", "tagging", "sequence-labeling", "sequence-labelling", "sequence_labeling", "entity",
-        "entities", "pos", "pos-tagging", "chunking", "conll2003",
+        "ner",
+        "token-classification",
+        "tagging",
+        "sequence-labeling",
+        "sequence-labelling",
+        "sequence_labeling",
+        "entity",
+        "entities",
+        "pos",
+        "pos-tagging",
+        "chunking",
+        "conll2003",
     )
     FIELDS: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     LABELS: ClassVar[Labels] = Labels(1)
