@@ -7,7 +7,7 @@ of the columns: texts, then labels) or of texts, a pandas DataFrame, a `tf.data.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,16 @@ class Model:
     def __repr__(self) -> str:
         return f"kbert.load({str(self.path)!r})  # task={self.config.task}"
 
-    def predict(self, rows: Any, *, id_column: str | None = None, **source: Any) -> list[dict[str, Any]]:
+    def predict(
+        self, rows: Any, *, id_column: str | None = None, carry: Sequence[str] | str = (), **source: Any
+    ) -> list[dict[str, Any]]:
         """Answer rows, as `python -m kbert.predict` does.
 
         Args:
             rows: the texts; of a model that reads pairs, tuples or dicts. A string names a file.
             id_column: a column whose value is returned with each answer, as `id`.
+            carry: columns to return with each answer, or "all"; texts then have the names of their columns, and what the
+                model says under a name that such a column has is `predicted_NAME`.
             source: how the rows are read (`text_columns`, `format`, ...) where that is not as in training.
 
         Returns:
@@ -77,7 +81,9 @@ class Model:
         with keywords.errors_in_python(rows := keywords.source("rows", rows)):
             (overrides,) = keywords.instances(lambda _: (SourceOverrides,), source)
             name = os.fspath(rows)
-            return list(predict.answers(self._directory, name, overrides, lambda: self._predictor, id_column=id_column))
+            columns = (carry,) if isinstance(carry, str) else tuple(carry)
+            how: Any = {"id_column": id_column, "carry": columns}
+            return list(predict.answers(self._directory, name, overrides, lambda: self._predictor, **how))
 
     def evaluate(self, data: Any, **source: Any) -> dict[str, Any]:
         """Measure the model on labelled rows, as `python -m kbert.evaluate` does.

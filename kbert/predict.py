@@ -1,22 +1,23 @@
 """Answers of a trained model: `python -m kbert.predict --model_dir=DIR --text="one sentence"`."""
 
-import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags, runtime
 from kbert.config import N_BEST_HELP, ModelConfig
 from kbert.errors import UsageError
-from kbert.files import check_output, output
+from kbert.files import check_output
 from kbert.model_dir import ModelDir
 from kbert.progress import Progress
+from kbert.row_output import is_table, row_output
 from kbert.settings import flag
 from kbert.source import SOURCE_HELP, Recorded, SourceConfig, SourceOverrides
 
 if TYPE_CHECKING:
+    from kbert.data.table import Table
     from kbert.serving import Predictor
     from kbert.tasks.base import Task
     from kbert.tasks.lengths import CutRows
@@ -38,7 +39,14 @@ class PredictFlags:
     id_column: str | None = flag(
         None, help="Column of --input to copy to each output line as `id`; SQuAD's layout has one of that name."
     )
-    output: str = flag("-", help="File of JSON lines to write, - for standard output.")
+    output: str = flag(
+        "-", help="File to write, by its ending .csv, .tsv or .parquet, else JSON lines; - for JSON lines on standard output."
+    )
+    carry: tuple[str, ...] = flag(
+        (),
+        help="Columns of --input to copy to the output, comma-separated, or all; texts then have the input's column names, and "
+        "what the model says under a name that a copied column has is written as predicted_NAME.",
+    )
     n_best: int | None = flag(None, help=N_BEST_HELP, low=1, high=100)
     text: str | None = flag(None, help="Predict this one text instead of --input.")
     text_b: str | None = flag(None, help="Second text of a pair, with --text.")
@@ -59,10 +67,13 @@ def run(options: PredictFlags, overrides: Any) -> int:
         raise UsageError("give one of --input and --text")
     if given and options.id_column:
         raise UsageError("--id_column: a column of --input, which --text takes the place of")
+    if given and options.carry:
+        raise UsageError("--carry: columns of --input, which --text takes the place of")
     if given and len(given) != len(model.fields):
         wanted = "--text and --text_b: it reads pairs" if len(model.fields) == 2 else "--text alone: it reads single texts"
         raise UsageError(f"the model needs {wanted}")
     columns_of(model, train, overrides)
+    table = is_table(options.output)
     if options.output != "-":
         check_output("--output", options.output, {"--input": options.input})
 
@@ -72,7 +83,7 @@ def run(options: PredictFlags, overrides: Any) -> int:
         return serving.load(options.model_dir, options.n_best)
 
     runtime.start()
-    with output(options.output) as file:
+    with row_output(options.output) as write:
         if given:
             from kbert.tasks.lengths import CutRows
 
@@ -82,9 +93,10 @@ def run(options: PredictFlags, overrides: Any) -> int:
         else:
             assert options.input is not None
             beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up
-            lines = answers(directory, options.input, overrides, predictor, id_column=options.id_column, quiet=beside)
+            how: Any = {"id_column": options.id_column, "carry": options.carry, "own_names": table, "quiet": beside}
+            lines = answers(directory, options.input, overrides, predictor, **how)
         for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            write(line)
     return 0
 
 
@@ -106,6 +118,8 @@ def answers(
     predictor: "Callable[[], Predictor[Any]]",
     *,
     id_column: str | None = None,
+    carry: Sequence[str] = (),
+    own_names: bool = False,
     quiet: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Answer the rows of a source, in their order, each as JSON values by name.
@@ -116,6 +130,8 @@ def answers(
         overrides: `SourceOverrides`: how the rows are read where that is not as in training.
         predictor: loads the model; called once the rows are read.
         id_column: whose value is among the answer's, as `id`.
+        carry: names of columns whose values are among the answer's, or "all"; texts then have the names of their columns.
+        own_names: give texts the names of their columns in any case.
         quiet: show no progress.
     """
     model, train = directory.read_config()
@@ -131,17 +147,50 @@ def answers(
     columns = (*source.text_columns, *ids)
     tokens = None if model.task not in OPTIONS else fine_tuned(model.task).tokens(model.options)
     table = open_table(rows, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
+    carried = Carried(table, carry, dict(zip(model.fields, source.text_columns, strict=True)), own_names)
     loaded = predictor()
     row, cut = 1, CutRows(loaded.task)
     with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=quiet) as bar:
         for raw in raw_rows(loaded.task, table, gold=False, others=("id",) if ids else ()):
-            for line in _answered(loaded, raw, row, cut):
-                line["row"] = table.number(row - 1)
-                yield line
+            for line in carried.joined(list(_answered(loaded, raw, row, cut)), row - 1):
+                yield {**line, "row": table.number(row - 1)}
                 row += 1
             bar.update(row - 1 - bar.done)
     if cut.cut:
         log.info("%s: %s", rows, cut)
+
+
+class Carried:
+    """The columns of the input that answers are written with.
+
+    Args:
+        table: the rows.
+        names: the columns asked for, or "all".
+        texts: the model's raw inputs -> the columns they are read from.
+        own_names: whether texts have the names of their columns even if no columns are asked for.
+
+    Raises:
+        UsageError: the input has no such column.
+    """
+
+    def __init__(self, table: "Table", names: Sequence[str], texts: Mapping[str, str], own_names: bool):
+        self.table, self.texts, self.names = table, texts, set(names) | {*texts.values()}
+        self.every, self.needed = "all" in names, bool(names) or own_names
+        known = table.whole([0])[0] if names else {}
+        for name in names if not self.every else ():
+            if name not in known:
+                raise UsageError(f"--carry={name}: no such column; the input has {', '.join(known) or 'no names of columns'}")
+
+    def joined(self, lines: Sequence[dict[str, Any]], first: int) -> Iterator[dict[str, Any]]:
+        """Yield answers with the columns of their rows, of which the first has this number in the table."""
+        if not self.needed:
+            yield from lines
+            return
+        for line, row in zip(lines, self.table.whole(range(first, first + len(lines))), strict=True):
+            own = {name: value for name, value in row.items() if self.every or name in self.names}
+            given = {"row", *(["id"] if "id" in own else ()), *(key for key, column in self.texts.items() if column in own)}
+            said = {key: value for key, value in line.items() if key not in given}
+            yield {"row": line["row"], **own, **{f"predicted_{key}" if key in own else key: said[key] for key in said}}
 
 
 def _answered(predictor: "Predictor[Task]", raw: Any, row: int, cut: "CutRows") -> Iterator[dict[str, Any]]:

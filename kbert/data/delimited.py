@@ -64,6 +64,10 @@ class Tsv:
     def fields(self, record: bytes) -> list[str]:
         return decode_line(record, self.encoding).split("\t")
 
+    def row(self, record: bytes) -> dict[str, str]:
+        """Return all columns of a record by name."""
+        return dict(zip(self.names, self.fields(record), strict=False))
+
     def values(self, record: bytes) -> tuple[str, ...]:
         fields = self.fields(record) or [""]
         if len(fields) <= 1 < len(self.names) and not "".join(fields).strip():

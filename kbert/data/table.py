@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 
@@ -132,6 +132,16 @@ class Table:
             column[:] = [_utf8(row[c]) for row in values]
             columns[name] = column
         return columns
+
+    def whole(self, rows: Sequence[int] | np.ndarray | range) -> list[dict[str, Any]]:
+        """Read all columns of rows as the file names and holds them; empty where its columns have no names."""
+        found = []
+        for record in self._records(rows):
+            file = int(record["file"])
+            raw = os.pread(self._descriptor(file), int(record["length"]), int(record["offset"]))
+            read = getattr(self._files[file].layout, "row", None)
+            found.append({} if read is None else dict(read(raw)))
+        return found
 
     def where(self, row: int) -> str:
         """Return `FILE:LINE` of a row, lines counted from 1 as in editors; in SQuAD documents, the question's id."""

@@ -9,6 +9,7 @@ In: objects, of JSON lines or of another document. Out: as in `kbert.data.senten
 """
 
 import json
+from typing import Any
 
 from kbert.data.json_lines import Converted, JsonLines
 from kbert.data.sentences import Sentences
@@ -30,6 +31,10 @@ class TokenLists(Sentences):
         lines.nested = tuple(lines.columns[: 1 + tagged])
         if isinstance(lines, Converted):
             self.place = lines.place
+
+    def row(self, record: bytes) -> dict[str, Any]:
+        """Return all columns of a record by name."""
+        return self.lines.row(record) or {}
 
     def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
         values = self.lines.values(record)

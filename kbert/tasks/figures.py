@@ -3,6 +3,7 @@
 An undefined metric is None: null in JSON, "-" in a table, and excluded from means.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,18 @@ def table(columns: Sequence[tuple[str, str, int]], classes: Mapping[str, Row], a
         averages: metrics by the average's name.
     """
     rows = [*classes.items(), *((f"{name} (average)" if name in classes else name, row) for name, row in averages.items())]
-    width = max(12, *(len(name) for name, _ in rows))
+    width = max(12, *(display_width(name) for name, _ in rows))
     lines = [f"{'':<{width}} " + " ".join(f"{title:>{size}}" for _, title, size in columns)]
     for name, row in rows:
-        lines.append(f"{name:<{width}} " + " ".join(f"{formatted(row.get(key)):>{size}}" for key, _, size in columns))
+        filled = name + " " * (width - display_width(name))
+        lines.append(f"{filled} " + " ".join(f"{formatted(row.get(key)):>{size}}" for key, _, size in columns))
     return lines
+
+
+def display_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a Chinese character, none for a combining mark."""
+    shown = [c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf")]
+    return len(shown) + sum(unicodedata.east_asian_width(c) in "WF" for c in shown)
 
 
 def formatted(value: float | int | None) -> str:
