@@ -112,9 +112,9 @@ def test_mistakes_are_shown(run):
 
 
 def test_a_panel_of_mistakes_is_bounded():
-    from kbert.tasks.classify.task import MISTAKES, ClassifyScorer
+    from kbert.tasks.labels import MISTAKES, LabelScorer
 
-    scorer = ClassifyScorer(("a", "b"), ("text", "text_b"))
+    scorer = LabelScorer(("a", "b"), ("text", "text_b"))
     for _ in range(3):
         raw = {"text": np.array([b"x"] * 40), "text_b": np.array([b"|y"] * 40), "label": np.array([b"a", b"b"] * 20)}
         probabilities = np.tile(np.array([0.25, 0.75], np.float32), (40, 1))

@@ -14,7 +14,7 @@ from tiny import hugging_face_tensors
 from kbert import evaluate, finetune, model_dir
 from kbert.checkpoints import open_checkpoint
 from kbert.model_dir import ModelDir
-from kbert.tasks.classify.task import LabelAudit
+from kbert.tasks.labels import LabelAudit
 from kbert.train import run as training
 
 

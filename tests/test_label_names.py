@@ -9,7 +9,7 @@ from kbert.data.label_names import LabelNames, hidden
 from kbert.data.table import open_table
 from kbert.errors import DataError
 from kbert.source import SourceConfig
-from kbert.tasks.classify.task import LabelAudit
+from kbert.tasks.labels import LabelAudit
 from kbert.tasks.tag.task import EntityAudit
 
 

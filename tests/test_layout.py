@@ -36,7 +36,7 @@ LIGHT = [
     "kbert.pretraining.start",
     "kbert.train.session",
     "kbert.vectors.formats",
-    "kbert.tasks.classify.metrics",
+    "kbert.tasks.label_metrics",
 ]
 HEAVY = [
     "kbert.graphs",

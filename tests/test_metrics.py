@@ -6,10 +6,10 @@ import re
 import numpy as np
 from sklearn.metrics import recall_score
 
+from kbert.tasks import label_metrics as metrics
 from kbert.tasks.aspect import metrics as aspect_metrics
-from kbert.tasks.classify import metrics
-from kbert.tasks.classify.task import ClassifyReport
 from kbert.tasks.figures import MOST_CONFUSED
+from kbert.tasks.labels import LabelReport
 from kbert.tasks.tag import entity_metrics
 
 
@@ -74,7 +74,7 @@ def test_one_answer_for_all_rows_and_rows_of_one_label_are_warned_of():
     rows, one, two = np.arange(4) % 2, np.zeros(4, int), ("a", "b")
     answered = metrics.classification(rows, one, np.ones(4), two)
     assert answered["warnings"] == ["all 4 rows were answered 'a' (one class predicted)"]
-    assert ClassifyReport(answered).warnings() == answered["warnings"]
+    assert LabelReport(answered).warnings() == answered["warnings"]
     labelled = metrics.classification(one, rows, np.ones(4), two)["warnings"]
     assert labelled == ["all 4 rows have the label 'a': the figures mean little"]
 
@@ -102,7 +102,7 @@ def test_the_confusion_of_very_many_labels_is_kept_small():
     assert all(gold != answer for gold, answer, _ in report["most_confused"])
     assert len(json.dumps(report, indent=2)) < 1_000_000
     kept = json.loads(json.dumps(report))
-    assert ClassifyReport(kept).matrices() == {} and len(ClassifyReport(kept).table().splitlines()) == 2005
+    assert LabelReport(kept).matrices() == {} and len(LabelReport(kept).table().splitlines()) == 2005
     # As it was written before.
-    dense = ClassifyReport({**kept, "confusion_matrix": np.eye(2000).tolist()})
+    dense = LabelReport({**kept, "confusion_matrix": np.eye(2000).tolist()})
     assert dense.matrices()["confusion_matrix"][0].shape == (2000, 2000)
