@@ -8,8 +8,10 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from conftest import ROOT, tool
 from test_layouts import ENTITIES, TAGS, TOKENS, entities, opened, read
 
+from kbert.data import layouts
 from kbert.errors import DataError, UsageError
 
 ROWS = [("a fine film", "pos"), ("中文; 很好", "neg"), ("so, so", "pos")]
@@ -275,3 +277,39 @@ def test_semeval(tmp_path, caplog):
     (tmp_path / "f.xml").write_text("<a/>")
     with pytest.raises(DataError, match="XML without a <sentence>"):
         opened(tmp_path / "f.xml", ("text",))
+
+
+# How the sample of each reader is read: its file, its columns, how many of them are texts, the first row.
+SAMPLES = {
+    "delimited": ("f.csv", COLUMNS, 1, ("a fine film, at last", "pos")),
+    "json_lines": ("f.jsonl", COLUMNS, 1, ("a fine film", "pos")),
+    "json_rows": ("f.json", COLUMNS, 1, ("a fine film", "pos")),
+    "plain_text": ("f.txt", ("text",), 1, ("a fine film",)),
+    "fasttext": ("f.txt", COLUMNS, 1, ("a fine film", "pos")),
+    "conll": ("f.conll", COLUMNS, 0, ("EU rejects", [(0, 2, "ORG")])),
+    "token_lists": ("f.jsonl", COLUMNS, 0, ("Ada lives in Oslo", [(0, 3, "PER"), (13, 17, "LOC")])),
+    "tagged_lines": ("f.txt", COLUMNS, 0, ("Ada lives in Oslo .", [(0, 3, "PER"), (13, 17, "LOC")])),
+    "token_table": ("f.csv", COLUMNS, 0, ("Ada lives", [(0, 3, "per")])),
+    "spans": ("f.jsonl", COLUMNS, 0, ("Ada lives in Oslo", [(0, 3, "PER")])),
+    "label_studio": ("f.json", COLUMNS, 0, ("Ada sings", [(0, 3, "PER")])),
+    "squad": ("f.json", ("question", "context"), 2, ("Where does she live?", "Ada lives in Oslo.")),
+    "three_lines": ("f.seg", ("text", "aspect", "label"), 2, ("The bread is top notch as well .", "bread", "1")),
+    "semeval": ("f.xml", ("text", "aspect", "label"), 2, ("Good bread.", "bread", "positive")),
+}
+LAYOUTS = {layout.name: layout for layout in layouts.layouts()}
+
+
+def test_every_reader_says_what_it_reads():
+    assert LAYOUTS.keys() - SAMPLES.keys() == {"class_folders", "arrow_tables", "spreadsheet", "brat"}  # no files of text, tested above
+    for chinese, name in ((False, "docs/layouts.md"), (True, "docs/layouts.zh-CN.md")):
+        written = (ROOT / name).read_text(encoding="utf-8")
+        assert written == tool("docs_site").with_layouts(written, chinese), "python tools/docs_site.py writes it anew"
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_of_the_readers(tmp_path, name):
+    file, columns, texts, first = SAMPLES[name]
+    (tmp_path / file).write_text(LAYOUTS[name].sample + "\n", encoding="utf-8")
+    found = read(opened(tmp_path / file, columns, texts)) if texts else entities(tmp_path / file)
+    assert len(found) == (2 if name in ("squad", "token_table", "semeval") else 3)
+    assert found[0] == first

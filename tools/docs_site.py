@@ -1,15 +1,18 @@
 """What the documentation site adds to the pages of docs/, as a hook of MkDocs (mkdocs.yml).
 
 In: a page's Markdown. Out: the same with links between Chinese pages as MkDocs resolves them, and on the page of flags a table
-for each command. The pages' own links work where the files are read as they are, on a code host for one.
+for each command. As a script: writes the table of layouts into docs/layouts.md, from what the readers say of themselves.
+The pages' own links work where the files are read as they are, on a code host for one.
 """
 
 import contextlib
 import importlib
 import io
 import re
+from pathlib import Path
 
 from kbert.__main__ import COMMANDS as ALL
+from kbert.data.layouts import page
 from kbert.tasks import OPTIONS
 
 COMMANDS = [command for command in ALL if command != "ask"]  # which has no flags
@@ -53,3 +56,15 @@ def _table(rows: list[tuple[str, str]]) -> str:
     # A bar would end the cell, but not within code.
     cells = ((flag, text.replace("|", r"\|")) for flag, text in rows)
     return "\n".join(["| Flag | |", "|---|---|", *(f"| `{flag}` | {text} |" for flag, text in cells)])
+
+
+def with_layouts(markdown: str, chinese: bool) -> str:
+    """Return a page with the table of layouts after its mark, in place of what is there."""
+    mark = "<!-- layouts -->"
+    return f"{markdown.partition(mark)[0]}{mark}\n\n{page(chinese)}\n"
+
+
+if __name__ == "__main__":
+    for name in ("layouts.md", "layouts.zh-CN.md"):
+        path = Path(__file__).parents[1] / "docs" / name
+        path.write_text(with_layouts(path.read_text(encoding="utf-8"), "zh" in name), encoding="utf-8")

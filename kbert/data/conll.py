@@ -1,8 +1,17 @@
 """Read CoNLL columns: one token a line with its tag in another column, a blank line between sentences.
 
+    EU B-ORG
+    rejects O
+
+    Oslo B-LOC
+
+    It O
+    rains O
+
 In: lines, and which columns hold token and tag. Out: a sentence's text, its tokens' offsets, and its gold: entities
 as spans of the text's characters, with the tags they were read from. Columns are separated by tabs or blanks; CoNLL-U is
 read too. Comments (`# ...`), document marks (-DOCSTART-) and, in CoNLL-U, ranges (1-2) and empty nodes (1.1) hold no token.
+Source: Tjong Kim Sang and De Meulder 2003 (CoNLL-2003), https://universaldependencies.org/format.html (CoNLL-U).
 """
 
 import json

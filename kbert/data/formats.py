@@ -6,15 +6,16 @@ columns as strings. Malformed input raises ValueError saying what was found; the
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO, Protocol
 
-from kbert.data import encodings, tagged_lines, three_lines
+from kbert.data import encodings, tagged_lines
 from kbert.data.delimited import Csv, Tsv
 from kbert.data.documents import CONVERTERS
 from kbert.data.fasttext import FastText
 from kbert.data.file_settings import FileSettings, header_row
 from kbert.data.json_lines import Converted, JsonLines
+from kbert.data.plain_text import Text
+from kbert.data.three_lines import Terms
 from kbert.data.token_layouts import Tokenised
 from kbert.data.token_lists import TokenLists
 from kbert.data.token_table import TokenTable, places_of
@@ -103,7 +104,8 @@ def layout_of(
     else:
         layout.header = header.names
     stream.seek(start)
-    if tokens is not None and (places := places_of(name, header.names, columns, config.label_column)):
+    read_as_tokens = tokens is not None or (len(columns) == 1 and columns[0] not in header.names)
+    if read_as_tokens and (places := places_of(name, header.names, columns, config.label_column)):
         return TokenTable(layout, header.names, places, tokens).surveyed(name, stream, config), start, skipped
     layout.choose(name, header.names, columns, header.source, config.flag_of)
     layout.note = header.note
@@ -125,6 +127,8 @@ def _objects(
         lines.nested = tuple(lines.columns[len(lines.columns) - len(lines.nested) :])
     elif len(lines.columns) > 1:
         return lines
+    else:
+        lines.columns, lines.note = found_columns(name, first, lines.columns, "")
     if not isinstance(first.get(lines.columns[0]), list):
         return lines
     stream.seek(start)
@@ -143,33 +147,3 @@ def byte_order_mark(encoding: str) -> bytes:
         except UnicodeError:
             return b""
     raise UsageError(f"--encoding={encoding}: not supported, as its line ends are not single bytes; convert the file to utf-8")
-
-
-@dataclass
-class Text:
-    """One text a line; an empty line is an empty text."""
-
-    encoding: str = "utf-8"
-
-    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        return lines
-
-    def values(self, record: bytes) -> tuple[str, ...]:
-        return (encodings.decode_line(record, self.encoding),)
-
-
-@dataclass
-class Terms:
-    """Three lines a row: the text with `$T$`, its term and the label; see `kbert.data.three_lines`.
-
-    The columns are text, term and label, whatever their names.
-    """
-
-    encoding: str
-    columns: Sequence[str]
-
-    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        return three_lines.records(lines)
-
-    def values(self, record: bytes) -> tuple[str, ...]:
-        return three_lines.example(encodings.decode(record, self.encoding))[: len(self.columns)]

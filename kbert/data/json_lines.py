@@ -64,6 +64,8 @@ class JsonLines:
             other = missing_name(column, [key for key in row if key not in self.columns], flag)
             raise ValueError(f"no key {column!r}; the object has: {shown(row) or 'none'}{other}")
         value = row[column]
+        if isinstance(value, list) and len(value) == 1 and column not in (self.columns[0], *self.nested):
+            value = value[0]  # the label of doccano's classes, in a list of labels
         if isinstance(value, str):
             return value
         try:

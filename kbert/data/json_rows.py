@@ -5,7 +5,7 @@
      {"text": "good", "label": "pos"}]
 
 In: a document's bytes. Out: each row with its place. A list may be the document itself or the one list of objects in it.
-Source: pandas' `to_json(orient="records")`; see `kbert.data.squad` and `kbert.data.label_studio` for the others.
+Source: pandas' `to_json(orient="records")`.
 """
 
 import codecs

@@ -12,6 +12,8 @@ from kbert.data.three_lines import PLACE
 from kbert.errors import UsageError
 from kbert.source import Format
 
+MANY = 20  # tokens, all of them with a tag, that are no plain text by chance
+
 
 def recognised(name: str, head: Sequence[str], columns: Sequence[str], tokenised: bool) -> Format | None:
     """Return the format of a file; None if it is none of those that are recognised.
@@ -27,9 +29,10 @@ def recognised(name: str, head: Sequence[str], columns: Sequence[str], tokenised
     """
     lines = [line for line in head if line.strip()]
     several = len(columns) > 1  # plain text has one column
+    many = sum(len(line.split()) for line in lines) >= MANY
     tests: Mapping[Format, Callable[[], bool]] = {
         "fasttext": lambda: fasttext.fits(lines),
-        "tagged": lambda: tokenised and tagged_lines.fits(lines),
+        "tagged": lambda: (tokenised or (not several and many)) and tagged_lines.fits(lines),
         "conll": lambda: tokenised and several and _columns(head),
         "terms": lambda: several and any(PLACE in line for line in lines[:1]),
         "jsonl": lambda: several and _objects(lines, columns),

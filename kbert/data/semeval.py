@@ -1,4 +1,4 @@
-"""Read the XML files of SemEval's aspect tasks.
+"""Read XML files of SemEval's aspect tasks.
 
     <sentences>
       <sentence id="1"><text>Good bread.</text><aspectTerms><aspectTerm term="bread" polarity="positive" from="5" to="10"/></aspectTerms></sentence>

@@ -128,4 +128,7 @@ def _plain(feature: Any, value: Any) -> Any:
         return value.decode("utf-8", "replace")
     if isinstance(value, dict):  # a TFDS sequence: {name: array}
         return {name: [_plain(feature[name], item) for item in column] for name, column in value.items()}
+    if np.ndim(value) == 1 and value.dtype.kind in "OSUiub":  # tokens, or their tags
+        inner = getattr(feature, "feature", None)
+        return [_plain(inner, item) for item in value]
     return value.item() if np.ndim(value) == 0 else None

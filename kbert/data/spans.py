@@ -1,4 +1,8 @@
-"""Parse entities as character spans, and convert them to tags over words.
+"""Read entities as character spans in a column of JSON rows.
+
+    {"text": "Ada lives in Oslo", "label": [{"start": 0, "end": 3, "type": "PER"}]}
+    {"text": "Ada sings", "label": [[0, 3, "PER"]]}
+    {"text": "Oslo", "label": [{"start_offset": 0, "end_offset": 4, "label": "LOC"}]}
 
 In: the JSON text of a row's gold column. Out: sorted `(start, end, type)`, characters counted as Python
 counts them, ends exclusive. The layouts are distinguished by their values:
@@ -9,6 +13,8 @@ counts them, ends exclusive. The layouts are distinguished by their values:
     {"entities": [[0, 2, "name"]]}                   spaCy's training data; ends exclusive
     {"name": {"彭小军": [[0, 2]]}, ...}               CLUENER's: by type and surface, ends inclusive
     {"start": [0], "end": [2], "type": ["name"]}     as TFDS hands out a sequence; ends exclusive
+
+Source: doccano's and Label Studio's (JSON-MIN) exports, spaCy's training data, CLUENER2020.
 
 A text's tags over its words are IOB2, as numbers: 0 outside, 1 + 2 t a word that begins an entity of
 type number t, 2 + 2 t a further word of it.
@@ -22,8 +28,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Span = tuple[int, int, str]
-
-
 STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
 KINDS = ("type", "label", "labels")
 

@@ -1,4 +1,4 @@
-"""Read SQuAD documents (v1.1, v2.0; CMRC2018, DRCD and XQuAD share the layout) and gold answers.
+"""Read SQuAD documents (v1.1, v2.0; CMRC2018, DRCD and XQuAD share the layout).
 
     {"data": [{"title": "Oslo", "paragraphs": [{"context": "Ada lives in Oslo.", "qas": [
       {"id": "q1", "question": "Where does she live?", "answers": [{"text": "Oslo", "answer_start": 13}]},

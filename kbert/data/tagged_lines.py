@@ -2,7 +2,7 @@
 
     Ada/B-PER lives/O in/O Oslo/B-LOC ./O
     It/O rains/O ./O
-    北京/ns 下雨/v 。/w
+    北京/B-LOC 下雨/O 。/O
 
 In: lines of bytes. Out: as in `kbert.data.sentences`. The separator is that of the whole file; after bars the last part is the
 tag (`Oslo|NNP|B-LOC`). Sources: the corpora of the People's Daily and of MSRA, C&C's and CoNLL's sentences with bars.

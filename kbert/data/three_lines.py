@@ -6,12 +6,18 @@
     But the $T$ was horrible , as was the $T$ before .
     staff
     Negative
+    We had the $T$ .
+    soup
+    neutral
 
 In: lines. Out: the text with its term in place of every `$T$`, the term, the label. No TensorFlow here.
 Source: Dong et al. 2014 (acl-14), songyouwei/ABSA-PyTorch, yangheng95/ABSADatasets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kbert.data.encodings import decode
 
 PLACE = "$T$"
 
@@ -44,3 +50,17 @@ def example(record: str) -> tuple[str, str, str]:
     if PLACE not in text:
         raise ValueError(f"expected a text with $T$, found {text[:60]!r}")
     return text.replace(PLACE, term), term, label
+
+
+@dataclass
+class Terms:
+    """Three lines a row: the text with `$T$`, its term and the label. The columns are these, whatever their names."""
+
+    encoding: str
+    columns: Sequence[str]
+
+    def records(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        return records(lines)
+
+    def values(self, record: bytes) -> tuple[str, ...]:
+        return example(decode(record, self.encoding))[: len(self.columns)]
