@@ -15,9 +15,9 @@ import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
 from kbert.data.rows import Rows
 from kbert.errors import UsageError
-from kbert.model_dir import ModelDir
 from kbert.source import SourceOverrides
 from kbert.tasks import OPTIONS, RECORDED
+from kbert.trained import model_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class Model:
     """
 
     def __init__(self, model_dir: str | os.PathLike[str], n_best: int | None = None):
-        self._directory = ModelDir(os.fspath(model_dir))
+        self._directory = model_directory(model_dir)
         self._directory.read_config()[0].with_n_best(n_best)
         self.path: Path = self._directory.path
         runtime.start()

@@ -13,6 +13,7 @@ from kbert.files import check_output, write_text
 from kbert.model_dir import ModelDir
 from kbert.settings import flag
 from kbert.source import SOURCE_HELP, Recorded, SourceOverrides
+from kbert.trained import model_directory
 
 if TYPE_CHECKING:
     from kbert.serving import Predictor
@@ -45,7 +46,7 @@ def run(options: EvaluateFlags, overrides: Any) -> int:
 
         return serving.load(options.model_dir)
 
-    report, rows = measure(ModelDir(options.model_dir), options.data, overrides, predictor)
+    report, rows = measure(model_directory(options.model_dir), options.data, overrides, predictor)
     print(f"{options.data} ({rows:,} rows):\n{report.table()}")
     if options.metrics_out:
         text = json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from kbert import flags, runtime
 from kbert.config import N_BEST_HELP
-from kbert.model_dir import ModelDir
 from kbert.settings import flag
+from kbert.trained import model_directory
 
 ABOUT = """
 Write a SavedModel that answers raw text, under EXPORT_DIR/VERSION, as TensorFlow Serving wants it.
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.expo
 
 def run(options: ExportFlags) -> int:
     """Write the SavedModel; returns the exit code."""
-    ModelDir(options.model_dir).read_config()[0].with_n_best(options.n_best)
+    model_directory(options.model_dir).read_config()[0].with_n_best(options.n_best)
 
     runtime.start()
     from kbert import serving

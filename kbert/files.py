@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from kbert.errors import DataError, UsageError
 
+POINTER = b"version https://git-lfs.github.com/spec/"
 
 def patterns(source: str) -> list[str]:
     """Return the paths and globs of a source, which commas separate; a path that contains a comma is one."""
@@ -166,6 +168,20 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def check_pointer(file: Path) -> None:
+    """Raise DataError if a file is a Git LFS pointer, the text that Git stores in place of a large file."""
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(POINTER))
+    except OSError:  # for the reader of the file to report
+        return
+    if begins == POINTER:
+        raise DataError(
+            f"{file}: is a Git LFS pointer, not the file itself; run `git lfs pull` in {shlex.quote(str(file.parent))}, or "
+            "download the file"
+        )
+
+
 def read_json(path: Path) -> Any:
     """The JSON document in a file.
 
@@ -177,4 +193,5 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
+        check_pointer(path)
         raise DataError(f"{path}: not readable as JSON: {error}") from None

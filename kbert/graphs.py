@@ -18,13 +18,22 @@ from tensorflow.python.framework.func_graph import FuncGraph  # class of a trace
 
 WORTH_COMPILING = 1_000_000  # weights; compiling takes seconds, which smaller models do not recoup
 
-# `tf.function` without AutoGraph, as a decorator with or without arguments.
-function = functools.partial(tf.function, autograph=False)
 # Decorates a function that builds a `tf.data.Dataset`: functions passed to `map` and `flat_map` are traced without AutoGraph.
 builds_dataset = tf.autograph.experimental.do_not_convert
 
 
 _without_gradients = contextvars.ContextVar("_without_gradients", default=False)
+
+
+def function(python_function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Make a `tf.function` without AutoGraph; also a decorator, with or without options.
+
+    TensorFlow counts how often functions are traced by their code, and warns of retracing where several models in a process
+    are each traced once. A partial has no code, so that each function is counted for itself.
+    """
+    if python_function is None:
+        return functools.partial(function, **options)
+    return tf.function(functools.partial(python_function), autograph=False, **options)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from safetensors.numpy import load_file, save_file
 from kbert import recorded
 from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
-from kbert.files import read_json, write_json, write_text
+from kbert.files import check_pointer, read_json, write_json, write_text
 from kbert.lock import Held, Lock
 from kbert.permutation import ORDER
 from kbert.settings import from_json, to_json, within
@@ -388,6 +388,17 @@ class ModelDir:
             raise DataError(f"--model_dir={self.path}: no checkpoint yet; the training run {state}{former}")
         return saved
 
+    def check_whole(self) -> None:
+        """Raise DataError unless the best checkpoint's files are there and whole, and the vocabulary; arrays are not read."""
+        while True:
+            saved = self.best()
+            self.vocabulary()
+            try:
+                return _check(saved.weights_file)
+            except DataError:
+                if saved.path.exists():  # else a running training has replaced it
+                    raise
+
     def best_weights(self) -> tuple[Saved, dict[str, np.ndarray]]:
         """Return `best` with its weights, even if a running training replaces it meanwhile.
 
@@ -492,7 +503,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = load_file(path)
         return arrays
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not readable as safetensors: {error}") from None
+        raise _unreadable(path, error) from None
 
 
 def _check(path: Path) -> None:
@@ -501,7 +512,12 @@ def _check(path: Path) -> None:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not readable as safetensors: {error}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    check_pointer(path)
+    return DataError(f"{path}: not readable as safetensors: {error}" if path.exists() else f"{path}: no such file")
 
 
 def _differences(was: Any, now: Any) -> list[tuple[str, Any, Any]]:

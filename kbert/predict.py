@@ -15,6 +15,7 @@ from kbert.progress import Progress
 from kbert.row_output import is_table, row_output
 from kbert.settings import flag
 from kbert.source import SOURCE_HELP, Recorded, SourceConfig, SourceOverrides
+from kbert.trained import model_directory
 
 if TYPE_CHECKING:
     from kbert.data.table import Table
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.pred
 
 def run(options: PredictFlags, overrides: Any) -> int:
     """Answer and write; returns the exit code."""
-    directory = ModelDir(options.model_dir)
+    directory = model_directory(options.model_dir)
     model, train = directory.read_config()
     model.with_n_best(options.n_best)
     given = [text for text in (options.text, options.text_b) if text is not None]

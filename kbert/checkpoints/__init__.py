@@ -26,7 +26,7 @@ from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, PRETRAINING, of_head
 from kbert.config import BERT_EPSILON
 from kbert.errors import DataError, UsageError
-from kbert.files import read_json, whole_directory
+from kbert.files import check_pointer, read_json, whole_directory
 from kbert.model_dir import directory_of
 
 Format = Literal["hugging_face", "google", "keras_preset"]
@@ -69,7 +69,7 @@ def open_checkpoint(init: str) -> Checkpoint:
             f"--init={init}: not a checkpoint: the directory has neither config.json (Hugging Face, Keras, kbert) "
             f"nor bert_config.json (Google){places.within(path)}"
         )
-    foreign.check_pointer(where)
+    check_pointer(where)
     config = read_json(where)
     if isinstance(config, dict) and "kbert" in config:
         return kbert_model.read(path)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints.checkpoint import TOKENS, only_value
-from kbert.checkpoints.foreign import check_pointer
 from kbert.config import TextConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
-from kbert.files import read_json
+from kbert.files import check_pointer, read_json
 
 # Settings that would change the ids of a text, with the only value that kbert supports. (The fast tokenizers' limit of
 # 100 characters a word is not among them: BERT's own is 200.)

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.head import Head
 from kbert.config import BERT_EPSILON, EncoderConfig, TextConfig
 from kbert.data import tokenizer as text
 from kbert.errors import DataError
-from kbert.files import read_json
+from kbert.files import check_pointer, read_json
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from kbert.errors import DataError
 
-POINTER = b"version https://git-lfs.github.com/spec/"
-
 # Architectures whose names or weights resemble BERT's, and in what they differ.
 ARCHITECTURES = {
     "roberta": "RoBERTa counts positions from 2 and has a byte-level vocabulary",
@@ -59,20 +57,6 @@ OTHERS = {
     "rust_model.ot": "weights for rust-bert; use the checkpoint that they were converted from",
 }
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the tensor that tells TF2's checkpoints from TF1's
-
-
-def check_pointer(file: Path) -> None:
-    """Raise DataError if a file is a Git LFS pointer, the text that Git stores in place of a large file."""
-    try:
-        with file.open("rb") as opened:
-            begins = opened.read(len(POINTER))
-    except OSError:  # for the reader of the file to report
-        return
-    if begins == POINTER:
-        raise DataError(
-            f"{file}: is a Git LFS pointer, not the file itself; run `git lfs pull` in {shlex.quote(str(file.parent))}, or "
-            "download the file"
-        )
 
 
 def check_weights(path: Path) -> None:

@@ -10,7 +10,7 @@ from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Read, Tensor
 from kbert.checkpoints.torch_files import check_torch, torch_list, torch_read
 from kbert.errors import DataError
-from kbert.files import read_json
+from kbert.files import check_pointer, read_json
 
 SAFETENSORS, PICKLE, INDEX = "model.safetensors", "pytorch_model.bin", ".index.json"
 USUAL = (SAFETENSORS, SAFETENSORS + INDEX, PICKLE, PICKLE + INDEX)
@@ -52,7 +52,7 @@ def find(path: Path) -> tuple[Path, list[Tensor], Read]:
     if file is None:
         foreign.check_weights(path)
         raise DataError(f"{path / SAFETENSORS}: no such file")
-    foreign.check_pointer(file)
+    check_pointer(file)
     pickle = file.suffix in PICKLES or file.name == PICKLE + INDEX
     if pickle:
         check_torch(path, file.name, "pytorch_model*.bin" if file.name in USUAL else file.name)

@@ -15,13 +15,12 @@ import numpy as np
 from kbert.checkpoints import added_tokens, names
 from kbert.checkpoints.casing import stated_tokens
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
-from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match
 from kbert.checkpoints.tokenizer_config import OTHERS, base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig, TextConfig
 from kbert.data.tokenizer import distinct
 from kbert.errors import DataError, UsageError
-from kbert.files import read_json
+from kbert.files import check_pointer, read_json
 
 WRITTEN: tuple[str, ...] = ()  # heads that the form can store
 PLACES = {

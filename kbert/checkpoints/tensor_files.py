@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from safetensors import SafetensorError, safe_open
 
-from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.tensor_matching import Tensor
 from kbert.errors import DataError
+from kbert.files import check_pointer
 
 # Raised by TensorFlow's reader for damaged files, besides its own errors: Python's, depending on the damage.
 UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.foreign import check_pointer
 from kbert.checkpoints.tensor_matching import Tensor
 from kbert.errors import DataError
+from kbert.files import check_pointer
 
 LEAST = (2, 6)  # before, weights_only could run code: CVE-2025-32434
 UNPICKLE = (
