@@ -73,6 +73,14 @@ def decode_line(record: bytes, encoding: str) -> str:
     return decode(record, encoding).removesuffix("\n").removesuffix("\r").removesuffix("\r")
 
 
+def escaped(record: bytes, encoding: str) -> str:
+    """Decode a record; bytes that are not in the encoding are escaped."""
+    try:
+        return record.decode(encoding, "backslashreplace")
+    except UnicodeError:  # a codec that cannot escape, such as idna
+        return record.decode("ascii", "backslashreplace")
+
+
 def quote(record: bytes, encoding: str) -> str:
     """Quote a record in a message, shortened."""
     line = decode_line(record, encoding)

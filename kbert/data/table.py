@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 
-from kbert.data import folders, squad
+from kbert.data import encodings, folders, squad
 from kbert.data.bad_rows import AtLine, BadRows, place
 from kbert.data.documents import CONVERTERS, converted
 from kbert.data.file_settings import FileSettings, encoding_of_lines, resolve_settings
@@ -355,7 +355,7 @@ def open_table(
                     except ValueError as error:
                         at = line + error.line if isinstance(error, AtLine) else line
                         bad.read = read + rows
-                        text = record.decode(settled.encoding, "backslashreplace")
+                        text = encodings.escaped(record, settled.encoding)
                         bad.add(name, _where(layout, record, at), str(error), text)
                         values, note = (), None
                         if not isinstance(name, Rows):
