@@ -186,7 +186,7 @@ CASES = {
     "one label": ({"train_data": "one.tsv"}, 1, "one.tsv: one label only ('positive'); a classifier needs two"),
     "unknown preset": ({"init": "bert_of_nowhere"}, 2, "no such directory, and no preset of that name"),
     "like a preset": ({"init": "bert_base_cn"}, 2, "no preset of that name (did you mean bert_base_"),
-    "name at a hub": ({"init": "bert-base-chinese"}, 2, "kbert downloads none by such a name; download the model"),
+    "name at a hub": ({"init": "bert-base-chinese"}, 2, "hf download google-bert/bert-base-chinese --include"),
     "address": ({"init": "hf://some/bert"}, 2, "--init=hf://some/bert: no such directory, and kbert downloads none"),
     "file as checkpoint": ({"init": "file.txt"}, 2, "--init=file.txt: is a file; name the directory"),
     "spreadsheet": ({"train_data": "rows.xls"}, 2, "rows.xls: a spreadsheet of a kind that kbert does not read; save it as .xlsx or as CSV in UTF-8"),

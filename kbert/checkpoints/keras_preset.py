@@ -23,6 +23,15 @@ from kbert.errors import DataError, UsageError
 from kbert.files import check_pointer, read_json
 
 WRITTEN: tuple[str, ...] = ()  # heads that the form can store
+# Presets that are at Hugging Face too.
+PUBLISHED = {
+    "bert_base_zh": "bert-base-chinese",
+    "bert_base_en": "bert-base-cased",
+    "bert_base_en_uncased": "bert-base-uncased",
+    "bert_base_multi": "bert-base-multilingual-cased",
+    "bert_large_en": "bert-large-cased",
+    "bert_large_en_uncased": "bert-large-uncased",
+}
 PLACES = {
     "token_embedding": "reversible_embedding",
     "segment_embedding": "embedding",
@@ -89,7 +98,7 @@ def read_name(name: str) -> Checkpoint:
         if not like_a_path and re.fullmatch(r"\w[\w.-]*/[\w.-]+|bert-[\w.-]+|\w+://.*", name):
             raise UsageError(
                 f"--init={name}: no such directory, and kbert downloads none by such a name; download the model (config.json, "
-                "model.safetensors and vocab.txt of a BERT at Hugging Face) and give its directory"
+                f"model.safetensors and vocab.txt of a BERT at Hugging Face) and give its directory{_download(name)}"
             )
         close = difflib.get_close_matches(name, presets, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -100,7 +109,8 @@ def read_name(name: str) -> Checkpoint:
         backbone = keras_nlp.models.BertBackbone.from_preset(name)
         tokenizer = keras_nlp.models.BertTokenizer.from_preset(name)
     except Exception as error:  # KerasHub passes on the exceptions of several downloaders and file readers
-        raise DataError(f"--init={name}: could not be loaded as a Keras preset: {_first_line(error)}") from None
+        why = f"{_first_line(error)}{_download(name)}"
+        raise DataError(f"--init={name}: could not be loaded as a Keras preset: {why}") from None
     if not isinstance(backbone, keras_nlp.models.BertBackbone):
         raise DataError(f"--init={name}: holds a {type(backbone).__name__}, not a BertBackbone")
     sizes = {key: getattr(backbone, key) for key in (*OWN_SIZES, "dropout")}
@@ -112,6 +122,20 @@ def read_name(name: str) -> Checkpoint:
         arrays=lambda: {v.path: np.asarray(v) for v in backbone.weights},
         heads=dict,
         shapes={v.path: tuple(v.shape) for v in backbone.weights},
+    )
+
+
+def _download(name: str) -> str:
+    """Return the command that downloads a model by its name at Hugging Face; empty if it has none there that is known."""
+    known = PUBLISHED.get(name, name)
+    if re.fullmatch(r"bert-(base|large)-[\w.-]+", known):
+        known = f"google-bert/{known}"
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", known):
+        return ""
+    folder = known.split("/")[1]
+    return (
+        "; where the hub is reachable: pip install huggingface_hub && "
+        f"hf download {known} --include '*.json' '*.txt' '*.safetensors' --local-dir {folder}, then --init={folder}"
     )
 
 
