@@ -80,8 +80,10 @@ def test_pickles_are_read_by_torchs_weights_only_loader(tmp_path, monkeypatch, c
         for part in parts:
             (path / part).unlink(missing_ok=True)
     assert asked and all(settings["weights_only"] is True for settings in asked)
-    fake_torch(monkeypatch, pickle.UnpicklingError("Weights only load failed\nand more"))
-    assert refused(path).endswith("last.pt: not readable by torch's weights-only loader: Weights only load failed")
+    fake_torch(monkeypatch, pickle.UnpicklingError("Weights only load failed. Unsupported global: GLOBAL my.Model was not an"))
+    assert "last.pt: holds more than tensors and plain values (my.Model), as does a whole model, and reading" in refused(path)
+    fake_torch(monkeypatch, RuntimeError("unexpected EOF\nand more"))
+    assert refused(path).endswith("last.pt: not readable by torch's weights-only loader: unexpected EOF")
     fake_torch(monkeypatch, {}, "2.5.1")
     assert "torch 2.5.1 cannot read without the risk of running code (CVE-2025-32434); pip install 'torch>=2.6'" in refused(
         path
@@ -130,6 +132,9 @@ def test_what_kbert_does_not_read_is_recognised_by_name(tmp_path, files, message
     [
         ({"model_type": "roberta"}, "", "kbert reads 'bert'. RoBERTa counts positions from 2"),
         ({"model_type": "llama"}, "", "model_type is 'llama'; kbert reads 'bert'; use a checkpoint of model_type bert"),
+        ({"model_type": "ernie", "use_task_id": True}, "", "ERNIE with use_task_id has embeddings of tasks"),
+        ({"model_type": "ernie"}, "", None),
+        ({"model_type": "dpr"}, "question_encoder.bert_model.", None),
         ({"model_type": None, "architectures": ["XLMRobertaForMaskedLM"]}, "", "model_type is 'xlm-roberta'"),
         ({"model_type": None, "architectures": ["ElectraModel"]}, "", "model_type is 'electra'"),
         ({"model_type": None}, "roberta.", "its tensors are those of model_type 'roberta'"),

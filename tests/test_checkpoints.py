@@ -217,6 +217,10 @@ def test_keras_preset_directory(tmp_path, checkpoint):
     assert found.format == "Keras preset" and found.vocabulary == VOCABULARY
     assert found.text.lowercase and found.text.strip_accents and found.encoder.activation == "gelu_approximate"
     assert same_arrays(found.arrays(), arrays)
+    (tmp_path / "model.weights.h5").unlink()
+    backbone.save_to_preset(str(tmp_path), max_shard_size=5e-6)
+    assert len(list(tmp_path.glob("model_*.weights.h5"))) > 1
+    assert same_arrays(open_checkpoint(str(tmp_path)).arrays(), arrays)
 
 
 def test_a_preset_by_name_goes_to_keras_hub(monkeypatch):

@@ -12,7 +12,8 @@ from kbert.errors import DataError
 
 # Architectures whose names or weights resemble BERT's, and in what they differ.
 ARCHITECTURES = {
-    "roberta": "RoBERTa counts positions from 2 and has a byte-level vocabulary",
+    "roberta": "RoBERTa counts positions from 2 and has a byte-level vocabulary (Chinese checkpoints of that name, such as "
+    "hfl/chinese-roberta-wwm-ext, are of model_type bert)",
     "xlm-roberta": "XLM-RoBERTa counts positions from 2 and has a SentencePiece vocabulary",
     "camembert": "CamemBERT counts positions from 2 and has a SentencePiece vocabulary",
     "albert": "ALBERT shares one layer's weights among all and has factorised embeddings",
@@ -23,7 +24,7 @@ ARCHITECTURES = {
     "deberta": "DeBERTa attends to relative positions",
     "deberta-v2": "DeBERTa attends to relative positions",
     "nezha": "NEZHA attends to relative positions",
-    "ernie": "ERNIE has embeddings of tasks",
+    "ernie": "ERNIE with use_task_id has embeddings of tasks",
     "mpnet": "MPNet attends to relative positions",
     "modernbert": "ModernBERT has rotary positions and gated layers",
     "nomic_bert": "Nomic BERT has rotary positions and gated layers",
@@ -33,9 +34,15 @@ ARCHITECTURES = {
     "big_bird": "BigBird attends to a part of the positions",
     "layoutlm": "LayoutLM has embeddings of places on a page",
 }
-TAKE = "use a checkpoint of model_type bert, as are Chinese ones named RoBERTa, such as hfl/chinese-roberta-wwm-ext"
+TAKE = "use a checkpoint of model_type bert"
 # Parts of tensors' names that give an architecture away.
-MARKS = {"inner_group_0": "albert", "albert_layer_groups": "albert", "embedding_hidden_mapping_in": "albert"}
+MARKS = {
+    **dict.fromkeys(("inner_group_0", "albert_layer_groups", "embedding_hidden_mapping_in"), "albert"),
+    "embeddings_project": "electra",
+    "attention.q_lin.": "distilbert",
+    "task_type_embeddings": "ernie",
+    "relative_positions_encoding": "nezha",
+}
 
 FROM_TRANSFORMERS = (
     "import sys, transformers as t; d, o = sys.argv[1:]; c = t.AutoConfig.from_pretrained(d); "
@@ -76,16 +83,19 @@ def check_weights(path: Path) -> None:
 def check_config(config: Any, where: Path) -> None:
     """Raise DataError if a Hugging Face configuration is that of another architecture.
 
-    A configuration without `model_type` is BERT's unless the classes it names are not.
+    A configuration without `model_type` is BERT's unless the classes it names are not. DPR's encoders, and ERNIE without
+    `use_task_id`, are BERTs under other names.
     """
     if not isinstance(config, dict):
-        raise DataError(f"{where}: expected an object, found {type(config).__name__}")
+        raise DataError(f"{where}: model_type is None; kbert reads 'bert': expected an object, found {type(config).__name__}")
     kind = config.get("model_type")
     if kind is None:
         classes = [name for name in config.get("architectures") or [] if isinstance(name, str)]
         kind = next((name for name in ARCHITECTURES for c in classes if c.lower().startswith(_bare(name) + "for")), None)
         kind = kind or next((name for name in ARCHITECTURES for c in classes if c.lower() == _bare(name) + "model"), None)
-    if kind not in (None, "bert"):
+    if kind == "ernie" and not config.get("use_task_id"):
+        return
+    if kind not in (None, "bert", "dpr"):
         raise DataError(f"{where}: model_type is {kind!r}; kbert reads 'bert'{_why(kind)}")
 
 

@@ -7,6 +7,7 @@ and the reverse. A directory's config is read as data, since Keras's own loader 
 import difflib
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -174,23 +175,24 @@ def _newer(name: str) -> str:
 
 
 def _list(weights: Path) -> dict[str, Tensor]:
-    """Return the tensors of a model.weights.h5 by their paths."""
+    """Return the tensors of a model.weights.h5 by their paths; without one, those of its shards."""
     import h5py  # type: ignore[import-untyped]  # Keras's weights format
 
     found: dict[str, Tensor] = {}
 
     def add(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = Tensor(name, weights, tuple(item.shape), item.attrs.get("dtype") or str(item.dtype))
+            found[name] = Tensor(name, where, tuple(item.shape), item.attrs.get("dtype") or str(item.dtype))
 
-    check_pointer(weights)
-    if not weights.exists():
+    for where in [weights] if weights.exists() else sorted(weights.parent.glob("model_*.weights.h5")):
+        check_pointer(where)
+        try:
+            with h5py.File(where, "r") as file:
+                file.visititems(add)
+        except UNREADABLE as error:
+            raise _unreadable(where, error) from None
+    if not (found or weights.exists()):
         raise DataError(f"{weights}: no such file")
-    try:
-        with h5py.File(weights, "r") as file:
-            file.visititems(add)
-    except UNREADABLE as error:
-        raise _unreadable(weights, error) from None
     return found
 
 
@@ -198,15 +200,15 @@ def _read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]]:
     import h5py
     import tensorflow as tf
 
-    weights = tensors[0].where
-    try:
-        with h5py.File(weights, "r") as file:
-            for tensor in tensors:
-                values = file[tensor.name][()]
-                # h5py has no bfloat16, which Keras stores as two opaque bytes.
-                yield tensor, values.view(tf.bfloat16.as_numpy_dtype) if tensor.dtype == "bfloat16" else values
-    except UNREADABLE as error:
-        raise _unreadable(weights, error) from None
+    for where, group in groupby(sorted(tensors, key=lambda t: t.where), key=lambda t: t.where):
+        try:
+            with h5py.File(where, "r") as file:
+                for tensor in group:
+                    values = file[tensor.name][()]
+                    # h5py has no bfloat16, which Keras stores as two opaque bytes.
+                    yield tensor, values.view(tf.bfloat16.as_numpy_dtype) if tensor.dtype == "bfloat16" else values
+        except UNREADABLE as error:
+            raise _unreadable(where, error) from None
 
 
 def _backbone(encoder: EncoderConfig) -> Any:

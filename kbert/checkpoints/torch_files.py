@@ -6,6 +6,7 @@ torch (an extra) a message gives the command that converts them elsewhere.
 """
 
 import contextlib
+import pickle
 import re
 import shlex
 import zipfile
@@ -81,6 +82,13 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such file")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        kinds = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
+        found = f" ({', '.join(kinds)})" if kinds else ""
+        raise DataError(
+            f"{path}: holds more than tensors and plain values{found}, as does a whole model, and reading those can run code; "
+            "where it was made, save its tensors: torch.save(model.state_dict(), 'pytorch_model.bin')"
+        ) from None
     except Exception as error:  # whatever the damage leads to: torch documents none
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not readable by torch's weights-only loader: {reason}") from None
