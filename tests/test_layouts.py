@@ -94,6 +94,7 @@ def test_columns_that_may_be_either(tmp_path):
 
 
 NAMES = {
+    "tags alone": "O\nB-PER\nB-LOC\n",
     "lines": "0 O\n1\tB-PER\n2, B-LOC\n",
     "list": '["O", "B-PER", "B-LOC"]',
     "config": '{"id2label": {"0": "O", "1": "B-PER", "2": "B-LOC"}}',
@@ -194,11 +195,20 @@ def test_an_answer_without_a_place_that_occurs_twice_is_said(tmp_path, caplog):
     assert "those of 1 occur more than once there" in caplog.text
 
 
+def test_tags_that_count_from_one_are_not_read_as_if_from_zero(tmp_path):
+    (tmp_path / "names").write_text("O\nB-PER\nB-LOC\n")
+    write(tmp_path / "f.jsonl", [{"tokens": ["Ada", "sings"], "ner_tags": [2, 1]}])
+    with pytest.raises(DataError, match=r"no tag is 0, which is O in --label_names=.*names; do the numbers count from 1\?"):
+        entities(tmp_path / "f.jsonl", label_names=str(tmp_path / "names"))
+
+
 def test_a_list_of_rows(tmp_path):
     file = tmp_path / "f.json"
     file.write_text('[{"text": "a", "label": 1}, ["b", "neg"],\n {"text": "c"}]')
     with pytest.raises(DataError, match=r"f\.json: row 3: no key 'label'; the object has: text"):
         opened(file, ("text", "label"))
+    file.write_text('{\n"text": "a",\n"label": 1}')
+    assert read(opened(file, ("text", "label"))) == [("a", "1")]
     file.write_text('\ufeff{"version": 2, "rows": [{"text": "a", "label": 1}, ["b", "neg"]]}', encoding="utf-8")
     assert read(opened(file, ("text", "label"))) == [("a", "1"), ("b", "neg")]
 

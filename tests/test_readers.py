@@ -211,8 +211,7 @@ TAGGED = {
 @pytest.mark.parametrize("name", TAGGED)
 def test_tagged_sentences(tmp_path, name):
     (tmp_path / name).write_text(TAGGED[name])
-    config = {"format": "tagged"} if name == "parts.conll" else {}
-    assert entities(tmp_path / name, **config) == ENTITIES
+    assert entities(tmp_path / name) == ENTITIES
 
 
 def test_tagged_sentences_that_are_malformed(tmp_path):

@@ -18,10 +18,11 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kbert.data.bad_rows import AtLine
+from kbert.data.label_numbers import LabelNumbers
 from kbert.data.schemes import PREFIXES, Tags, scheme_of, typed
 from kbert.data.spellings import respelled
 from kbert.data.tokens import TokenCounts, Tokens, joined, placed
@@ -290,7 +291,7 @@ def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
 
 
 def scheme(
-    name: str, followed: dict[tuple[str, str], list[int]], io: bool = False, numbers: Callable[[str], str] = str
+    name: str, followed: dict[tuple[str, str], list[int]], io: bool = False, numbers: LabelNumbers | None = None
 ) -> tuple[Tags, Mapping[str, str]]:
     """Infer the tag scheme from which tags follow which; log broken sequences.
 
@@ -298,7 +299,7 @@ def scheme(
         name: the file, for messages.
         followed: as in `Survey`.
         io: whether types without prefixes beside O are entities, however rare O is.
-        numbers: returns the name of a numbered tag; raises ValueError if it has none.
+        numbers: names of numbered tags, if any.
 
     Returns:
         The scheme, and the usual spelling of each tag, if the file has another.
@@ -310,11 +311,13 @@ def scheme(
     usual = {}
     for (_, tag), (count, line) in followed.items():
         try:
-            usual[tag] = numbers(tag) if tag else ""
+            usual[tag] = numbers(tag) if tag and numbers else tag
         except ValueError as error:
             raise DataError(f"{name}:{line}: {error}") from None
         if tag:
             counts[usual[tag]] += count
+    if numbers and numbers.tags and counts and "O" not in counts:
+        raise DataError(f"{name}: no tag is 0, which is O in --label_names={numbers.path}; do the numbers count from 1?")
     spelt = respelled(counts)
     usual = {tag: spelt.get(name, name) for tag, name in usual.items()}
     if any(tag != name for tag, name in usual.items()):

@@ -139,6 +139,8 @@ def _format(
     own = "txt" if name == "<stdin>" else ENDINGS.get(ending)
     if own == "json" and _is_json_lines(head, columns):
         own = "jsonl"
+    if own == "conll" and tokenised and tagged_lines.fits([line for line in head if line.strip()]):
+        own = "tagged"
     trained = None
     if recorded:
         trained = ENDINGS.get(recorded.ending) if recorded.source.format == "auto" else recorded.source.format

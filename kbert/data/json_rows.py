@@ -48,6 +48,9 @@ def _rows(blocks: Iterator[str], config: SourceConfig, columns: Sequence[str]) -
         yield from _of_item(part.key, part.number, part.value, config, columns)
     if key is None:
         named = {part.key: part.value for part in others if part.key}
+        if set(columns) <= set(named) and not any(isinstance(named[column], dict) for column in columns):
+            yield "row 1", named  # an object by itself
+            return
         if set(columns) <= set(named):
             values = ", ".join(f"{column!r} is {json.dumps(named[column], ensure_ascii=False)[:60]}" for column in columns)
             raise ValueError(

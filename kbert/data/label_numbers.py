@@ -5,7 +5,8 @@
     3	Business
 
 In: lines of a number and a name, or JSON: an object (`{"1": "World"}`, `id2label` of a Hugging Face config.json too) or a list,
-whose first name is number 0. Out: the names by number. Lines of names alone are an error: they may count from 0 or from 1.
+whose first name is number 0. Out: the names by number. Lines of names alone are an error, as they may count from 0 or from 1,
+except for tags whose first is O: in these, 0 is O.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 from kbert.errors import DataError
 
 LINE = re.compile(r"\s*(-?\d+)\s*[\s,:=]\s*(\S.*?)\s*")
+OUTSIDE = "O"
 NUMBER = re.compile(r"(-?\d+)(\.0+)?")
 
 
@@ -34,6 +36,7 @@ class LabelNumbers:
         self.path = path
         self.names: Mapping[int, str] = {} if path is None else _read(path)
         self._known = set(self.names.values())
+        self.tags = self.names.get(0) == OUTSIDE  # so that 0 occurs in any file of tags
 
     def __call__(self, label: str) -> str:
         """Return the name of a label; a name stays as it is.
@@ -72,6 +75,9 @@ def _of_json(document: Any, where: str) -> dict[int, str]:
 
 def _of_lines(lines: list[str], where: str) -> dict[int, str]:
     found: dict[int, str] = {}
+    names = [line.strip() for line in lines if line.strip()]
+    if names[:1] == [OUTSIDE] and not any(map(LINE.fullmatch, names)):
+        return dict(enumerate(names))
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
