@@ -85,15 +85,37 @@ class AddedTokens:
 
     def around(self, texts: tf.Tensor, read: Read) -> list[tf.RaggedTensor]:
         """Tokenize texts: tokens as units, and by `read` what is between them; returns the same parts as `read`."""
+        possible = self.possible(texts)
+        some, none = tf.reduce_any(possible), tf.constant([], tf.int32)
+        nothing = Parts(tf.constant([], tf.string), none, tf.constant([], tf.int64), none)
+        parts = Parts(*tf.cond(some, lambda: tuple(self._cut(tf.boolean_mask(texts, possible))), lambda: tuple(nothing)))
+        # Called once: its graph is large. The other texts come first.
+        plain = tf.where(parts.id < 0, parts.string, "")
+        found = read(tf.concat([tf.where(possible, "", texts), plain], 0))
+
+        def joined() -> list[tf.RaggedTensor]:
+            count = tf.size(texts)
+            of_cut = self._by_text(parts, [each[count:] for each in found], tf.math.count_nonzero(possible))
+            rank = tf.cumsum(tf.cast(possible, tf.int32), exclusive=True)
+            order = tf.where(possible, count + rank, tf.range(count))
+            return [tf.gather(tf.concat([a[:count], b], 0), order) for a, b in zip(found, of_cut, strict=True)]
+
+        result: list[tf.RaggedTensor] = tf.cond(some, joined, lambda: found)
+        return result
+
+    def _cut(self, texts: tf.Tensor) -> Parts:
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
-        count = tf.size(texts, tf.int64)
-        parts = Parts(texts, tf.fill(tf.shape(texts), -1), tf.range(count), tf.fill(tf.shape(texts), 0))
+        parts = Parts(texts, tf.fill(tf.shape(texts), -1), tf.range(tf.size(texts, tf.int64)), tf.fill(tf.shape(texts), 0))
         if self._written is not None:
             parts = self._refined(parts, *self._written.split(texts))
         if self._normalised is not None:
             parts = self._refined(parts, *self._split_normalised(tf.where(parts.id < 0, parts.string, ""), self._normalised))
+        return parts
+
+    def _by_text(self, parts: Parts, found: list[tf.RaggedTensor], count: tf.Tensor) -> list[tf.RaggedTensor]:
+        """Put tokens between what was read of plain parts, and parts into their texts, [count, (pieces)]."""
         is_token = parts.id >= 0
-        ids, *offsets = read(tf.where(is_token, "", parts.string))
+        ids, *offsets = found
         places = [parts.start, parts.start + tf.strings.length(parts.string, "UTF8_CHAR")]
         shifted = [each.with_values(each.values + tf.gather(parts.start, each.value_rowids())) for each in offsets]
 

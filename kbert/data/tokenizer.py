@@ -23,7 +23,7 @@ import tensorflow_text as tf_text
 
 from kbert import graphs
 from kbert.config import AddedToken
-from kbert.data.added_tokens import AddedTokens, Read
+from kbert.data.added_tokens import AddedTokens
 from kbert.errors import DataError
 
 UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
@@ -122,14 +122,10 @@ class Tokenizer(tf.Module):
             numbers = [ids.get(token.content, self.unknown_id) for token in added_tokens]
             added = AddedTokens(added_tokens, numbers, self._spelt, self._normalised, PLAIN[1:-2])
             rules, offset_rules = self._graph, self._offsets_graph
-
-            def around(texts: tf.Tensor, read: Read) -> list[tf.RaggedTensor]:
-                return _either(~added.possible(texts), texts, read, lambda some: added.around(some, read))
-
             self._graph = graphs.function(
-                lambda texts, max_words: around(texts, lambda some: [rules(some, max_words)])[0], reduce_retracing=True
+                lambda texts, max_words: added.around(texts, lambda some: [rules(some, max_words)])[0], reduce_retracing=True
             )
-            self._offsets_graph = graphs.function(lambda texts: around(texts, offset_rules), reduce_retracing=True)
+            self._offsets_graph = graphs.function(lambda texts: added.around(texts, offset_rules), reduce_retracing=True)
 
     def tokenize(self, texts: tf.Tensor, max_words: int | None = None) -> tf.RaggedTensor:
         """Tokenize texts into ids, without special tokens.
