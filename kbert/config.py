@@ -210,6 +210,11 @@ class RunConfig:
     evaluate_steps: int = flag(
         0, help="Also evaluate dev, and write a checkpoint, every this many steps; 0: only at the end of each epoch.", low=0
     )
+    best_metric: str | None = flag(
+        None,
+        help="Dev metric that selects the best checkpoint, by its name in TensorBoard; an unknown name lists all of the task.",
+        otherwise="the task's own: accuracy, F1, micro_f1 (multilabel), mse (regression), ...",
+    )
     early_stopping_patience: int | None = flag(
         None,
         help="Stop after this many evaluations of dev in a row (one at the end of each epoch, and one every --evaluate_steps) "
@@ -217,6 +222,7 @@ class RunConfig:
         otherwise="never stop early",
         low=1,
     )
+    weight_histograms: bool = flag(False, help="Write histograms of all weights to TensorBoard whenever dev is evaluated.")
     seed: int = flag(0, help="Seed of initial weights, dropout and row order.", low=0, high=2**32 - 1)
     loss_limit: float = flag(
         0.0,

@@ -86,7 +86,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
         source,
         task.columns(source),
         keyed_by=len(model.fields),
-        nested=task.nested,
+        nested=task.nested(model.options),
         reader=task.reader(source),
         tokens=task.tokens(model.options),
         check=audit,

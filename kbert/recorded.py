@@ -66,7 +66,7 @@ def _check(model: ModelConfig, where: str) -> None:
     if model.fields not in task.FIELDS:
         allowed = " or ".join(json.dumps(fields) for fields in task.FIELDS)
         raise DataError(f"{where}: fields: expected {allowed} for task {model.task}, found {json.dumps(model.fields)}")
-    _check_labels(model, task.LABELS, f"{where}: labels")
+    _check_labels(model, options.allowed_labels, f"{where}: labels")
     if encoder.hidden_dim % encoder.num_heads:
         raise DataError(
             f"{where}: encoder: num_heads: expected a number that divides hidden_dim, {encoder.hidden_dim}, "

@@ -80,7 +80,7 @@ def test_rows_are_named(tmp_path, said):  # noqa: F811
 
 def test_labels_that_are_no_classes(tmp_path):
     graded = [(f"text {i}", f"{i / 20}") for i in range(60)]
-    with pytest.raises(DataError, match=r"60 labels in 60 rows, all of them numbers .* regression: .* --task=match"):
+    with pytest.raises(DataError, match=r"60 labels in 60 rows, all of them numbers .* --objective=regression"):
         audited(tmp_path, graded, LabelAudit("f.tsv", None))
     with pytest.raises(DataError, match=r"60 labels in 60 rows: most labels have one row"):
         audited(tmp_path, [(f"text {i}", f"name {i}") for i in range(60)], LabelAudit("f.tsv", None))

@@ -15,11 +15,11 @@ from hypothesis.extra import numpy as arrays
 from kbert.data.table import open_table
 from kbert.errors import DataError
 from kbert.model.gradient_cache import GradientCached
+from kbert.model.long_text import inputs_of
 from kbert.source import SourceConfig
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match import metrics as match_metrics
 from kbert.tasks.match.audit import MatchAudit
-from kbert.tasks.match.long_text import inputs_of
 from kbert.tasks.match.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives
 from kbert.tasks.match.report import MatchReport, MatchScorer
 
@@ -137,10 +137,11 @@ def test_what_is_read_of_long_texts(lengths, room, stride, most):
         return [[p for r, p in zip(row.numpy(), ids.to_list(), strict=True) if r == i] for i in range(len(texts))]
 
     assert read("head") == [[text[:room]] for text in texts]
+    assert read("tail") == [[text[max(0, len(text) - room) :]] for text in texts]
     head = room // 4
     cut = [text if len(text) <= room else text[:head] + text[len(text) - room + head :] for text in texts]
     assert read("head_tail") == [[text] for text in cut]
-    for text, parts in zip(texts, read("max", tf.fill([len(texts)], room)), strict=True):
+    for text, parts in zip(texts, read("windows", tf.fill([len(texts)], room)), strict=True):
         needed = 1 + max(0, -(-(len(text) - room) // (room - stride)))
         assert len(parts) == min(needed, most) and parts[0] == text[:room] and parts[-1] == text[-room:]
         assert all(len(part) == min(len(text), room) for part in parts)

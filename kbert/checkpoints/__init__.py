@@ -129,6 +129,9 @@ def write_checkpoint(
     elif checkpoint.head is not None and checkpoint.head.calibration:
         found = ", ".join(f"{name} {value:.4f}" for name, value in checkpoint.head.calibration.items())
         notices.append(f"omitted: calibration found on dev rows ({found}), which this form cannot store")
+    head = checkpoint.head
+    if head is not None and head.kind == "classifier" and head.options.get("long_text", "head") != "head":
+        notices.append(f"omitted: --long_text={head.options['long_text']}; of long texts this form reads the head only")
     if "sop_head" in layers and not encoder_only and form != "keras_preset":  # which stores no heads and reports that
         notices.append(f"omitted: {HEADS['sop_head']}; BERT has no such head")
         arrays = {name: array for name, array in checkpoint.heads().items() if not name.startswith("sop_head/")}

@@ -13,6 +13,12 @@ import numpy as np
 
 from kbert.checkpoints.names import OUTPUTS
 
+# Hugging Face's `problem_type` by the objective of a kbert model.
+PROBLEMS = {
+    "multiclass": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
 SHOWN = 8  # maximum labels listed in a message
 
 
@@ -46,6 +52,12 @@ class Head:
     def __str__(self) -> str:
         kind = {**OUTPUTS, "vectors": "way to make vectors"}.get(self.kind, self.kind.replace("_", " "))
         return f"{kind} of --task={self.task}" if self.task else kind
+
+    @property
+    def problem(self) -> str:
+        """What a classifier learnt, by Hugging Face's `problem_type`."""
+        stated = self.options.get("problem_type") or PROBLEMS.get(self.options.get("objective", ""))
+        return stated or ("regression" if self.size == 1 else PROBLEMS["multiclass"])
 
     @property
     def names(self) -> tuple[str, ...]:

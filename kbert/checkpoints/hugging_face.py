@@ -204,7 +204,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     if head is not None:
         config |= {"id2label": {str(i): label for i, label in enumerate(head.names)}}
         config |= {"label2id": {label: i for i, label in enumerate(head.names)}}
-        problem = head.options.get("problem_type")
+        problem = head.problem if "objective" in head.options else head.options.get("problem_type")
         config |= {"problem_type": problem} if problem else {}
     write_json(path / "config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in base_vocabulary(checkpoint)))

@@ -6,8 +6,10 @@ trained with, and its head: every array except the encoder's.
 
 from pathlib import Path
 
+import numpy as np
+
 from kbert.checkpoints import names
-from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, Shapes, encoder_config
+from kbert.checkpoints.checkpoint import OWN_SIZES, Arrays, Checkpoint, Shapes, encoder_config
 from kbert.checkpoints.head import Head
 from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
@@ -57,13 +59,23 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
         if not any(array.any() for _, array in safetensors_read(pooler)):
             matched = {p: found for p, found in matched.items() if not p.startswith("pooled_dense/")}
     weights = Weights(None, matched, safetensors_read)
+
+    def heads() -> Arrays:
+        """The head's weights, those of a regression in the unit of its targets, as other libraries have them."""
+        arrays = weights.heads()
+        deviation, mean = (model.options.get(f"target_{name}") for name in ("deviation", "mean"))
+        if deviation is not None and not model.labels and "classifier/bias" in arrays:
+            arrays["classifier/kernel"] = (arrays["classifier/kernel"] * deviation).astype(np.float32)
+            arrays["classifier/bias"] = (arrays["classifier/bias"] * deviation + mean).astype(np.float32)
+        return arrays
+
     return Checkpoint(
         format="kbert",
         encoder=encoder,
         text=model.text,
         vocabulary=vocabulary,
         arrays=weights.encoder,
-        heads=weights.heads,
+        heads=heads,
         shapes=weights.shapes,
         head=_head(model, kept, weights.shapes),
     )
@@ -76,6 +88,6 @@ def _head(model: ModelConfig, saved: Saved, shapes: Shapes) -> Head | None:
     outputs = {path.removesuffix("/bias"): shapes[path][0] for path in shapes if path.removesuffix("/bias") in OUTPUT_LAYERS}
     kind, size = next(iter(outputs.items()), ("vectors", 0))
     labels = tag_names(model.labels) if kind == "tagger" else model.labels
-    if kind not in ("vectors", "score", "span") and len(labels) != size:
+    if kind not in ("vectors", "score", "span") and labels and len(labels) != size:
         raise DataError(f"{saved.path}: {kind} has {size} outputs, but config.json has labels for {len(labels)}")
     return Head(kind, size, labels, model.options, model.task, model.max_length, saved.calibration)

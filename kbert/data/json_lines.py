@@ -69,7 +69,7 @@ class JsonLines:
         if isinstance(value, str):
             return value
         try:
-            if isinstance(value, bool | int | float) or (column in self.nested and isinstance(value, list | dict)):
+            if isinstance(value, bool | int | float) or (column in self.nested and isinstance(value, list | dict | None)):
                 return json.dumps(value, allow_nan=False)
         except ValueError:
             found = f"{json.dumps(value)[:60]}, which is not a value"

@@ -15,6 +15,7 @@ A method without a default is abstract: a task that lacks one cannot be made.
 """
 
 import dataclasses
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -35,6 +36,7 @@ from kbert.tasks.reports import Report
 
 Tensors = dict[str, tf.Tensor]
 Encoded = dict[str, Any]  # tensors and ragged tensors
+LOWER_IS_BETTER = ("loss", "mse", "mae", "ece", "perplexity")  # last words of scalars
 
 
 class Audit(Protocol):
@@ -183,7 +185,26 @@ class Trainable(Servable):
     @property
     @abstractmethod
     def best(self) -> tuple[str, Literal["max", "min"]]:
-        """The scalar that picks the best checkpoint; the same all through a run."""
+        """The scalar that picks the best checkpoint by default, and whether a higher or a lower one is better."""
+
+    @property
+    @abstractmethod
+    def figures(self) -> tuple[str, ...]:
+        """Names of all scalars that reports on dev may have."""
+
+    def best_by(self, name: str | None) -> tuple[str, Literal["max", "min"]]:
+        """Return the scalar that picks the best checkpoint of a run with this `--best_metric`.
+
+        Raises:
+            UsageError: the task has no such scalar.
+        """
+        if name is None or name == self.best[0]:
+            return self.best
+        if name not in self.figures:
+            close = difflib.get_close_matches(name, self.figures, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UsageError(f"--best_metric={name}: --task={self.config.task} has {', '.join(self.figures)}{hint}")
+        return name, "min" if name.split("_")[-1] in LOWER_IS_BETTER else "max"
 
 
 class TrainableOnRows(Trainable):
@@ -224,6 +245,10 @@ class TrainableOnRows(Trainable):
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
         """Targets from raw gold strings, [windows, ...], or several by name; ragged ones, [windows, (tokens)], are padded
         with -1."""
+
+    def weigh(self, raw: Tensors, targets: Any) -> tf.Tensor | None:
+        """Weights of the losses, float32 of their shape, from raw gold and targets; None: 1 each, 0 for targets of -1."""
+        return None
 
     @abstractmethod
     def scorer(self, calibrates: bool) -> Scorer:
@@ -280,7 +305,6 @@ class Task(TrainableOnRows, Storable):
     former_split_by: ClassVar[slice | None] = None  # those of runs of data order 1, where they were others
     # Columns that its rows usually have, each with the flag that reads it: where one is there and unread, a warning says so.
     usual: ClassVar[dict[str, str]] = {"text": "--text_columns=text", "label": "--label_column=label"}
-    nested: ClassVar[bool]  # whether gold columns may hold JSON lists and objects
 
     @staticmethod
     @abstractmethod
@@ -304,10 +328,20 @@ class Task(TrainableOnRows, Storable):
                 raise UsageError(f"--{name}={getattr(source, name)}: the rows of this task have no places in a text")
         return None
 
+    @staticmethod
+    def nested(options: dict[str, Any]) -> bool:
+        """Whether gold columns may hold JSON lists, objects and null; by default not."""
+        return False
+
     @classmethod
-    def learnt_columns(cls, source: SourceConfig) -> tuple[str, ...]:
-        """Names of the columns that are read of training rows: those of `columns`, and behind them what only training needs."""
+    def learnt_columns(cls, source: SourceConfig, options: dict[str, Any]) -> tuple[str, ...]:
+        """Names of the columns that are read of training rows: those of `columns`, then what only training needs."""
         return cls.columns(source)
+
+    @staticmethod
+    def check_learnt(values: tuple[str, ...], options: dict[str, Any]) -> None:
+        """Raise ValueError if what only training needs of a row, after its other values, is malformed; by default nothing."""
+        return
 
     @staticmethod
     def resolve_options(options: Any, source: SourceConfig) -> Any:
@@ -322,6 +356,15 @@ class Task(TrainableOnRows, Storable):
     @staticmethod
     def resolve_options_from_rows(table: Table, options: dict[str, Any]) -> dict[str, Any]:
         """The options, completed by what the training rows are like; they are stored with the model."""
+        return options
+
+    @staticmethod
+    def fit_options(table: Table, fields: int, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options, completed by the gold of the training rows, once dev rows are set aside; by default as they are.
+
+        Args:
+            table: `fields` columns of raw inputs, then gold.
+        """
         return options
 
     @staticmethod

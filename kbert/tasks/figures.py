@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 MATRIX_LABELS = 100  # maximum labels of a stored confusion matrix; 2,000 labels would make 44 MB of JSON
+NEARLY = 0.95  # share of rows with one answer from which a warning says so
 MOST_CONFUSED = 1000  # pairs stored instead
 
 Row = Mapping[str, Any]
@@ -78,9 +79,17 @@ def degenerate(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], u
     found = []
     if len(gold) > 1 and constant(predicted):
         found.append(f"all {len(gold):,} {unit} were answered {labels[predicted[0]]!r} (one class predicted)")
+    elif len(gold) >= 20 and np.bincount(predicted).max() >= NEARLY * len(gold):
+        most = labels[int(np.bincount(predicted).argmax())]
+        found.append(f"{NEARLY:.0%} of the {unit} or more were answered {most!r}; other classes are hardly predicted")
     if constant(gold):
         found.append(f"all {len(gold):,} {unit} have the label {labels[gold[0]]!r}: the figures mean little")
     return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """List names for a message, at most 20 of them."""
+    return ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
 
 
 def constant(values: np.ndarray) -> bool:

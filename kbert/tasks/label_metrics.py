@@ -51,6 +51,9 @@ def classification(gold: np.ndarray, predicted: np.ndarray, probabilities: np.nd
         **figures.confusion("confusion_matrix", pairs[0], pairs[1], counts, labels),
     }
     warnings = figures.degenerate(gold, predicted, labels)
+    absent = [labels[number] for number in np.setdiff1d(np.arange(len(labels)), gold)]
+    if absent and not figures.constant(gold):
+        warnings.append(f"no row has the label {figures.listed(absent)}: the figures do not cover it")
     return {**found, "warnings": warnings} if warnings else found
 
 

@@ -38,6 +38,11 @@ class TaskOptions:
         """Return the options with those set whose default follows from `--max_length`; by default all are set."""
         return self
 
+    @property
+    def allowed_labels(self) -> Labels:
+        """How many labels a model with these options has."""
+        return self.LABELS
+
     def check(self, max_length: int) -> None:
         """Raise UsageError, before anything is read, for what does not go with a `--max_length`; by default nothing."""
         return

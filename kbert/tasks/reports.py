@@ -1,11 +1,20 @@
 """Represent the result of measuring a set of rows: JSON for metrics.json, a table, and TensorBoard's contents."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 Matrix = tuple[np.ndarray, tuple[str, ...]]
+
+
+class Lines(NamedTuple):
+    """Lines of a diagram: points, x and y in 0 to 1, by the line's name."""
+
+    x: str  # the axes' names
+    y: str
+    points: dict[str, tuple[np.ndarray, np.ndarray]]
+    diagonal: bool = False  # whether to draw x = y for comparison
 
 
 class Report(ABC):
@@ -34,6 +43,10 @@ class Report(ABC):
 
     def matrices(self) -> dict[str, Matrix]:
         """Return square tables of counts with their labels, gold by predicted; TensorBoard shows them as images."""
+        return {}
+
+    def lines(self) -> dict[str, Lines]:
+        """Return diagrams by title, which TensorBoard shows as images; only of rows just measured."""
         return {}
 
     def texts(self) -> dict[str, str]:

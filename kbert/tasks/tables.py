@@ -37,13 +37,19 @@ def read_tables(
     Raises:
         DataError: a row, or all rows together, cannot be learnt or measured.
     """
-    former, columns, learnt = train.data_order == 1, task_type.columns(train.source), task_type.learnt_columns(train.source)
+    former, columns = train.data_order == 1, task_type.columns(train.source)
+    learnt = task_type.learnt_columns(train.source, options)
     extra = len(learnt) - len(columns)
 
     def opened(
         source: str, labels: Sequence[str] | None, config: SourceConfig, recorded: Recorded | None = None
     ) -> tuple[Table, Audit]:
         audit = task_type.audit(source, fields, labels, options)
+
+        def checked(values: tuple[str, ...]) -> str | None:
+            task_type.check_learnt(values, options)
+            return audit(values[:-extra])
+
         table = open_table(
             source,
             config,
@@ -52,10 +58,10 @@ def read_tables(
             keyed_by=len(fields),
             split_by=(former and task_type.former_split_by) or task_type.split_by,
             alike=None if former or recorded is not None or train.dev_data else splits.hashed(casing),
-            nested=task_type.nested,
+            nested=task_type.nested(options),
             reader=task_type.reader(train.source),
             tokens=task_type.tokens(options),
-            check=audit if recorded is not None or not extra else lambda values: audit(values[:-extra]),
+            check=audit if recorded is not None or not extra else checked,
             usual=task_type.usual,
             bad=bad,
         )
@@ -80,6 +86,7 @@ def read_tables(
             names = None if former else fields[task_type.split_by]
             fraction = train.dev_fraction or 0.1
             tables["train"], tables["dev"] = splits.divided(tables["train"], extra, names, fraction, made)
+        options = task_type.fit_options(tables["train"], len(fields), labels, options)
         if train.test_data:
             tables["test"], _ = opened(train.test_data, labels, *later)
     log.info(

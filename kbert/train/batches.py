@@ -132,9 +132,11 @@ class TableBatches(SortedBatches):
         raw = dict(zip(names, columns, strict=True))
         encoded = task.encode(raw)
         targets = task.supervise(raw, encoded)
+        weights = task.weigh(raw, targets)
         if task.windowed:
             chosen = tf.searchsorted(encoded["row"], place) + window
             targets = tf.gather(targets, chosen)
+            weights = None if weights is None else tf.gather(weights, chosen)
             encoded = {name: tf.gather(encoded[name], chosen) for name in INPUTS}
         lengths = encoded["token_ids"].row_lengths()
         if task.grouped:
@@ -156,15 +158,15 @@ class TableBatches(SortedBatches):
             chosen = tf.gather(inputs_of, rows).values if task.grouped else rows
             inputs = padded({name: tf.gather(encoded[name], chosen) for name in INPUTS}, task.tokenizer.pad_id)
             gold = tf.nest.map_structure(lambda values: tf.gather(values, chosen), targets)
-            learnt = [inputs, gold]
-            if isinstance(gold, tf.RaggedTensor):
+            weight = None if weights is None else tf.gather(weights, chosen)
+            ragged = isinstance(gold, tf.RaggedTensor)
+            if ragged:
                 gold = gold.to_tensor(-1)
-                learnt = [inputs, gold, tf.cast(gold >= 0, tf.float32)]
-            elif self.length is not None:
-                learnt.append(tf.ones(tf.shape(gold)[:1]))
+                weight = tf.cast(gold >= 0, tf.float32) if weight is None else weight
             if self.length is not None:
-                learnt = self._fixed(*learnt)
-            return learnt
+                weight = tf.ones(tf.shape(gold)[:1]) if weight is None else weight
+                return self._fixed(inputs, gold, weight, ragged)
+            return [inputs, gold] if weight is None else [inputs, gold, weight]
 
         return Chunk(positions, order, shuffled, batch)
 
@@ -173,17 +175,16 @@ class TableBatches(SortedBatches):
         columns, places, windows = self.examples.read(positions, self.seed, epoch)
         return [positions, places, windows, *columns.values()]
 
-    def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor) -> list[Any]:
+    def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor, ragged: bool) -> list[Any]:
         """Pad a batch to `batch_size` rows of `length` tokens; the rows that are added weigh nothing."""
         assert self.length is not None
         matrix = [self.batch_size, self.length]
-        ragged = len(weights.shape) == 2
-        targets = [*(matrix if ragged else matrix[:1]), *gold.shape[1 + ragged :]]
+        fixed = matrix if ragged else matrix[:1]
         padding = {"token_ids": self.task.tokenizer.pad_id}
         return [
             {name: padded_to(values, matrix, padding.get(name, 0)) for name, values in inputs.items()},
-            padded_to(gold, targets, -1 if ragged else 0),
-            padded_to(weights, matrix if ragged else matrix[:1]),
+            padded_to(gold, [*fixed, *gold.shape[len(fixed) :]], -1 if ragged else 0),
+            padded_to(weights, [*fixed, *weights.shape[len(fixed) :]]),
         ]
 
 

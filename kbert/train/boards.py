@@ -5,16 +5,18 @@ In: the training loop's events. Out: event files in one directory.
 
 import io
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.config import ModelConfig, RunConfig
 from kbert.settings import changed, to_json
 from kbert.tasks import options_of
-from kbert.tasks.reports import Report
+from kbert.tasks.reports import Lines, Report
 
 EVERY = 10  # steps between points of the training curves
 MOST_LABELS = 40  # maximum labels of a confusion matrix drawn as an image
@@ -54,9 +56,17 @@ class Board:
             for name, (matrix, labels) in report.matrices().items():
                 if len(labels) <= MOST_LABELS:
                     tf.summary.image(f"{split}/{name}", matrix_image(matrix, labels)[None], step)
+            for name, lines in report.lines().items():
+                tf.summary.image(f"{split}/{name}", lines_image(lines)[None], step)
             for name, text in report.texts().items():
                 tf.summary.text(f"{split}/{name}", text, step)
         self._writer.flush()
+
+    def weights(self, step: int, weights: Iterable[Any]) -> None:
+        """Write a histogram of each weight."""
+        with self._writer.as_default():
+            for weight in weights:
+                tf.summary.histogram(f"weights/{weight.path}", keras.ops.convert_to_numpy(weight), step)
 
     def close(self) -> None:
         self._writer.close()
@@ -93,20 +103,10 @@ class Curves:
 
 def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     """Draw a square table of counts as an image, [height, width, 3] of uint8: gold down, predicted across."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.font_manager import get_font_names
-    from PIL import Image
-
-    size = 3.0 + 0.5 * len(labels)
-    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes, drawn = _axes(3.0 + 0.5 * len(labels))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    # Chinese labels need a font that has them, if one is installed.
-    installed = set(get_font_names())
-    font = {"family": ["DejaVu Sans", *(name for name in CHINESE_FONTS if name in installed)]}
+    font = {"family": _fonts()}
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontdict=font, parse_math=False)
     axes.set_yticks(range(len(labels)), labels, fontdict=font, parse_math=False)
     axes.set_xlabel("predicted")
@@ -114,11 +114,50 @@ def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     for i in range(len(labels)):
         for j in range(len(labels)):
             axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # without such a font, characters are drawn as boxes
-        canvas.print_png(buffer)
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    return drawn()
+
+
+def lines_image(lines: Lines) -> np.ndarray:
+    """Draw a diagram of lines as an image, [height, width, 3] of uint8."""
+    axes, drawn = _axes(5.0)
+    if lines.diagonal:
+        axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    for name, (x, y) in lines.points.items():
+        axes.plot(x, y, label=name.replace("$", r"\$"))
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_xlabel(lines.x)
+    axes.set_ylabel(lines.y)
+    if len(lines.points) > 1:
+        axes.legend(prop={"family": _fonts(), "size": 8})
+    return drawn()
+
+
+def _axes(size: float) -> tuple[Any, Callable[[], np.ndarray]]:
+    """Make the axes of a figure, inches wide and high, and the function that draws it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+
+    def drawn() -> np.ndarray:
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # without a Chinese font, characters are drawn as boxes
+            canvas.print_png(buffer)
+        return np.asarray(Image.open(buffer).convert("RGB"))
+
+    return figure.add_subplot(), drawn
+
+
+def _fonts() -> list[str]:
+    """List font families: the usual one, and those for Chinese that are installed."""
+    from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    return ["DejaVu Sans", *(name for name in CHINESE_FONTS if name in installed)]
 
 
 def _given(model: ModelConfig, train: RunConfig) -> set[str]:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from kbert import progress
 from kbert.config import Precision, RunConfig
 from kbert.data.table import Table
-from kbert.errors import DataError, KbertError
+from kbert.errors import DataError, KbertError, UsageError
 from kbert.interruption import Interrupted, Notes
 from kbert.model.encoder import encoder_of
 from kbert.model_dir import Figures, ModelDir, Saved
@@ -50,6 +50,7 @@ OF_STAGES: dict[str, Any] = {
     "precision": "float32",
     "early_stopping_patience": None,
     "evaluate_steps": 0,
+    "best_metric": None,
     "loss_limit": 0.0,
 }
 AGREED = 10  # steps between two questions to the other workers whether one is to stop
@@ -196,7 +197,7 @@ class Run:
             self._restore(last)
             log.info("continuing after %s: step %d of %d", last.place, last.step, self.steps)
         self.devices.spread_seeds(self.model)
-        name, mode = self.task.best
+        name, mode = self.task.best_by(self.config.best_metric)
         better = "higher" if mode == "max" else "lower"
         ties = "" if name == "loss" else "the lower loss, where dev has one, then to "
         log.info("best on dev: %s, the %s the better; ties go to %sthe earlier checkpoint", name, better, ties)
@@ -309,6 +310,8 @@ class Run:
         figures = dict(results)
         if report is not None:
             self.board.report("dev", step, report)
+            if self.config.weight_histograms:
+                self.board.weights(step, self.model.weights)
             for warning in report.warnings():
                 if warning not in self._warned:  # once is enough of a run that is often measured
                     log.warning("dev after step %d: %s", step, warning)
@@ -322,8 +325,10 @@ class Run:
         last, best = self.directory.last(), self.directory.measured()
         figures = Figures(step=step, per_epoch=self.batches.per_epoch, waited=0 if last is None else last.waited)
         if report is not None:
-            name, mode = self.task.best
+            name, mode = self.task.best_by(self.config.best_metric)
             value = report.scalars().get(name)
+            if value is None and name == self.config.best_metric and name not in report.metrics:
+                raise UsageError(f"--best_metric={name}: dev has {', '.join(report.scalars())}, and not {name}")
             # A figure that cannot be computed, as a correlation with equal scores, is the worst there is.
             score = -sys.float_info.max if value is None else value if mode == "max" else -value
             figures = dataclasses.replace(figures, score=score, metrics=report.metrics, calibration=report.calibration())

@@ -116,6 +116,7 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
     with devices.strategy.scope():
         task, encoder, built = build_model(job.task_type, config, vocabulary, train.precision, train.dropout)
     model = built.model
+    task.best_by(train.best_metric)  # an unknown name is an error now
     job.set_start(task, model, encoder)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     if not model.trainable_variables and train.total_steps(1):

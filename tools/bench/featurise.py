@@ -80,7 +80,7 @@ def run(options: Any, task_options: Any, source: Any) -> int:
         source,
         columns_read,
         keyed_by=len(fields),
-        nested=task_type.nested,
+        nested=task_type.nested({}),
         reader=task_type.reader(source),
         tokens=task_type.tokens({}),
         check=audit,

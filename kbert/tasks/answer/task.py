@@ -117,13 +117,13 @@ class Answer(Task):
     """The task `answer`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
+    figures: ClassVar[tuple[str, ...]] = ("exact_match", "f1", "answerable_f1", "unanswerable_f1")
     gold: ClassVar[tuple[str, ...]] = ("answers",)
     split_by: ClassVar[slice] = slice(1, None)  # questions on one context stay together
     usual: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("question", "context"), "--text_columns=question,context"),
         "answers": "--label_column=answers",
     }
-    nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
@@ -133,6 +133,10 @@ class Answer(Task):
         self.threshold: float | None = None  # predict "no answer" if it scores better by more than this
         self.options.check(config.max_length)
         self._surveyed = graphs.function(self._survey, reduce_retracing=True)
+
+    @staticmethod
+    def nested(options: dict[str, Any]) -> bool:
+        return True
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ class Filtering(TrainableOnRows):
 
     # Dev without contrast, texts with and texts without a mention, has no precision; ties go to the lower loss.
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("average_precision", "max")
+    figures: ClassVar[tuple[str, ...]] = ("loss", "f1", "average_precision")
     windowed: ClassVar[bool] = False
 
     def __init__(

@@ -28,6 +28,7 @@ from kbert.source import SourceConfig
 from kbert.tasks.aspect import labels, names
 from kbert.tasks.aspect.aspect_attention import AspectAttention
 from kbert.tasks.aspect.audit import AspectAudit
+from kbert.tasks.aspect.metrics import AVERAGED, SENTENCES
 from kbert.tasks.aspect.options import AspectOptions
 from kbert.tasks.aspect.panels import all_sentences, kept_sentences
 from kbert.tasks.aspect.report import AspectReport, AspectScorer
@@ -44,8 +45,8 @@ class Aspect(Task):
     """The task `aspect`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("macro_f1", "max")
+    figures: ClassVar[tuple[str, ...]] = ("loss", *AVERAGED, SENTENCES)
     split_by: ClassVar[slice] = slice(1)  # all rows of a text stay together
-    nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):

@@ -1,11 +1,11 @@
-"""One label for a text or a pair of texts.
+"""Labels, or a number, for a text or a pair of texts.
 
-Raw `text` (and `text_b`) in, `label` and `probabilities` out. The head is BERT's own: the pooler
-over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-research/bert
-`run_classifier.py`).
+Raw `text` (and `text_b`) in; `label` and `probabilities`, or `labels`, or `score` out (`--objective`). The head is BERT's
+own: the pooler over [CLS], dropout, one dense layer (Devlin et al. 2019, section 4.1; google-research/bert
+`run_classifier.py`). Long texts may be read in windows, whose scores are joined.
 """
 
-import logging
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -13,32 +13,61 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.checkpoints.head import Head, Unfit, order, ordered
+from kbert.checkpoints.head import Head
 from kbert.config import ModelConfig
+from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
-from kbert.settings import from_json
+from kbert.model.long_text import inputs_of
+from kbert.settings import from_json, to_json
 from kbert.source import SourceConfig
-from kbert.tasks.base import Built, Encoded, Lengths, Task, Tensors
+from kbert.tasks.base import Audit, Built, Encoded, Lengths, Scorer, Task, Tensors
+from kbert.tasks.classify.class_weights import read_weights
+from kbert.tasks.classify.multiclass import Multiclass
+from kbert.tasks.classify.multilabel import Multilabel, MultilabelReport
+from kbert.tasks.classify.objective import Objective
 from kbert.tasks.classify.options import ClassifyOptions
-from kbert.tasks.labels import LabelAudit, LabelReport, LabelScorer
+from kbert.tasks.classify.regression import Regression, RegressionReport, number_of
+from kbert.tasks.labels import LabelReport
+from kbert.tasks.reports import Report
 
-log = logging.getLogger(__name__)
+OBJECTIVES: dict[str, type[Objective]] = {"multiclass": Multiclass, "multilabel": Multilabel, "regression": Regression}
+WEIGHT = "sample_weight"  # raw column of training rows
+
 
 class Classify(Task):
     """The task `classify`; see `kbert.tasks.base.Task` for what each method is for."""
 
-    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
-    gold: ClassVar[tuple[str, ...]] = ("label",)
     split_by: ClassVar[slice] = slice(None)
-    nested: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)
         self.options: ClassifyOptions = from_json(ClassifyOptions, config.options, "options")
+        self.objective = OBJECTIVES[self.options.objective](config, self.options)
+
+    @property
+    def best(self) -> tuple[str, Literal["max", "min"]]:
+        return self.objective.best
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return self.objective.figures
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        return (*self.objective.gold, *([WEIGHT] if self.options.sample_weight_column else []))
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a row may have several windows."""
+        return self.options.windowed
+
+    @staticmethod
+    def nested(options: dict[str, Any]) -> bool:
+        return bool(options["objective"] == "multilabel")
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
@@ -49,64 +78,155 @@ class Classify(Task):
 
     @staticmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
-        return (*source.text_columns, source.label_column)
+        return (*source.text_columns, *source.label_columns)
+
+    @classmethod
+    def learnt_columns(cls, source: SourceConfig, options: dict[str, Any]) -> tuple[str, ...]:
+        weight = options["sample_weight_column"]
+        return (*cls.columns(source), *([weight] if weight else []))
+
+    @staticmethod
+    def check_learnt(values: tuple[str, ...], options: dict[str, Any]) -> None:
+        """Check the weight of a training row, after its other values."""
+        if options["sample_weight_column"]:
+            try:
+                weight = number_of(values[-1])
+            except ValueError:
+                weight = -1.0
+            if weight < 0:
+                raise ValueError(f"--sample_weight_column: expected a number of at least 0, found {values[-1]!r}")
+
+    @staticmethod
+    def resolve_options(options: ClassifyOptions, source: SourceConfig) -> ClassifyOptions:
+        columns = OBJECTIVES[options.objective].label_columns(source)
+        if options.class_weights not in ("none", "balanced"):
+            read_weights(options.class_weights)  # a mistake in it is found now
+        return dataclasses.replace(options, label_columns=columns)
+
+    @staticmethod
+    def fit_options(table: Table, fields: int, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        known: ClassifyOptions = from_json(ClassifyOptions, options, "options")
+        fitted: dict[str, Any] = to_json(OBJECTIVES[known.objective].fit(table, fields, labels, known))
+        return fitted
 
     @staticmethod
     def audit(
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
-    ) -> LabelAudit:
-        return LabelAudit(source, labels)
+    ) -> Audit:
+        known: ClassifyOptions = from_json(ClassifyOptions, options or {}, "options")
+        return OBJECTIVES[known.objective].audit(source, len(fields), labels, known)
 
     def encode(self, raw: Tensors) -> Encoded:
-        length = self.config.max_length
-        parts = [self.tokenizer.tokenize(raw[field], max_words=length) for field in self.config.fields]
-        return self.tokenizer.pack(parts, length)
+        """Encode `[CLS] text [SEP]` or `[CLS] text [SEP] text_b [SEP]`; with windows also `row`, int32 [windows]."""
+        length, how = self.config.max_length, self.options.long_text
+        words = length if how == "head" else None
+        parts = [self.tokenizer.tokenize(raw[field], max_words=words) for field in self.config.fields]
+        if how == "head":
+            return self.tokenizer.pack(parts, length)
+        *first, text = parts
+        room: int | tf.Tensor = length - 2
+        if first:  # is cut at half of the room, so that some of the second is read
+            first = [first[0][:, : self._first]]
+            room = length - 3 - tf.cast(first[0].row_lengths(), tf.int32)
+        row, text = inputs_of(text, room, how, self.options.shared(length), self.options.max_windows)
+        packed = self.tokenizer.pack([*(tf.gather(part, row) for part in first), text], length)
+        return {**packed, "row": row} if self.grouped else packed
+
+    @property
+    def _first(self) -> int:
+        """The most tokens of a pair's first text, where `--long_text` is not `head`."""
+        room = self.config.max_length - 3
+        return min(room // 2, room - self.options.shared(self.config.max_length) - 1) if self.grouped else room // 2
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
+        most = self.config.max_length
+        limit = f"--max_length={most}"
         whole = 1 + len(tokens) + np.stack([*tokens.values()], 1).sum(1, keepdims=True)
-        return Lengths(whole, np.minimum(whole, self.config.max_length), "texts", f"--max_length={self.config.max_length}")
+        if self.options.long_text == "head":
+            return Lengths(whole, np.minimum(whole, most), "texts", limit)
+        *first, text = tokens.values()
+        read = np.minimum(first[0], self._first) if first else np.zeros_like(text)
+        windows = self.options.max_windows if self.grouped else 1
+        read = read + np.minimum(text, windows * (most - 1 - len(tokens) - read)) + 1 + len(tokens)
+        return Lengths(whole, read[:, None], "texts", limit + (f" in {windows} windows" if windows > 1 else ""))
 
-    def supervise(self, raw: Tensors, encoded: Encoded) -> tf.Tensor:
-        names = tf.constant(self.config.labels)
-        numbers = tf.lookup.KeyValueTensorInitializer(names, tf.range(len(self.config.labels)))
-        return tf.lookup.StaticHashTable(numbers, -1).lookup(raw["label"])
+    def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
+        """Return the targets of rows; with windows, of each window those of its row, and `row`."""
+        targets = self.objective.targets(raw)
+        if not self.grouped:
+            return targets
+        return {"target": tf.gather(targets, encoded["row"]), "row": encoded["row"]}
+
+    def weigh(self, raw: Tensors, targets: Any) -> tf.Tensor | None:
+        named = targets if self.grouped else {"target": targets}
+        weight = raw.get(WEIGHT)
+        rows = None if weight is None else tf.strings.to_number(tf.strings.strip(weight), tf.float32)
+        if rows is None:
+            rows = tf.ones(tf.shape(named["target"])[:1])
+        elif self.grouped:
+            rows = tf.gather(rows, named["row"])
+        if self.grouped:  # a row's windows share its weight
+            rows /= tf.gather(tf.cast(tf.math.bincount(named["row"]), tf.float32), named["row"])
+        return self.objective.weights(named["target"], rows)
 
     def build(self, encoder: Encoder) -> Built:
         inputs = heads.inputs()
         hidden = encoder(inputs, first_only=self.options.pooling != "mean")
         pooled = heads.Pool(encoder, self.options.pooling)(hidden, inputs["padding_mask"])
-        scores = heads.dense_head(pooled, len(self.config.labels), name="classifier", dropout=self.options.head_dropout)
-        return Built(
-            model=keras.Model(inputs, scores, name="classify"),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        )
+        rate = self.options.head_dropout
+        scores = heads.dense_head(pooled, self.objective.size, name="classifier", dropout=rate)
+        if self._attends:
+            weight = heads.dense_head(pooled, 1, name="window_attention")
+            scores = keras.layers.Concatenate(dtype="float32")([scores, weight])
+        model = keras.Model(inputs, scores, name="classify")
+        if self.grouped:
+            return Built(model=model, loss=self._window_losses)
+        return Built(model=model, loss=self.objective.loss, metrics=self.objective.metrics())
+
+    @property
+    def _attends(self) -> bool:
+        return self.grouped and self.options.window_pooling == "attention"
+
+    def _window_losses(self, known: Tensors, outputs: tf.Tensor) -> tf.Tensor:
+        """Return for each window, float32 [windows] or [windows, scores], its row's loss; `weigh` shares the row's weight."""
+        numbers = tf.unique(known["row"])[1]
+        joined = self._joined(outputs, numbers)
+        first = tf.math.unsorted_segment_min(tf.range(tf.size(numbers)), numbers, tf.shape(joined)[0])
+        losses = self.objective.loss(tf.gather(known["target"], first), joined)
+        return tf.gather(losses, numbers)
+
+    def _joined(self, outputs: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        """Join the outputs of windows, [windows, ...], of the rows that they are of, ascending, to scores [rows, scores]."""
+        outputs = tf.cast(outputs, tf.float32)
+        if self.options.window_pooling == "max":
+            return tf.math.segment_max(outputs, row)
+        if self.options.window_pooling == "mean":
+            return tf.math.segment_mean(outputs, row)
+        scores, weight = outputs[:, :-1], outputs[:, -1:]
+        weight = tf.exp(weight - tf.gather(tf.math.segment_max(weight, row), row))
+        return tf.math.segment_sum(scores * weight, row) / tf.math.segment_sum(weight, row)
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("classifier")
         head.check_option("pooling", self.options.pooling, head.options.get("pooling"))
-        problem = head.options.get("problem_type")
-        if problem not in (None, "single_label_classification"):
-            raise Unfit(f"its problem_type is {problem}, and this run learns one label a row")
-        return ordered(arrays, "classifier", order(head, self.config.labels))
+        return self.objective.take_head(head, arrays)
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        self.objective.calibrate(values)
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        labels = tf.constant(self.config.labels)
-        return {"label": tf.gather(labels, tf.argmax(outputs, -1)), "probabilities": tf.nn.softmax(outputs)}
+        return self.objective.decode(self._joined(outputs, encoded["row"]) if self.grouped else outputs)
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        probabilities = decoded["probabilities"][row].tolist()
-        return {
-            "label": decoded["label"][row].decode(),
-            "probabilities": dict(zip(self.config.labels, probabilities, strict=True)),
-        }
+        return self.objective.present(decoded, row)
 
-    def scorer(self, calibrates: bool) -> LabelScorer:
-        return LabelScorer(self.config.labels, self.config.fields)
+    def scorer(self, calibrates: bool) -> Scorer:
+        return self.objective.scorer(calibrates)
 
     @staticmethod
-    def report(metrics: dict[str, Any]) -> LabelReport:
-        return LabelReport(metrics)
+    def report(metrics: dict[str, Any]) -> Report:
+        kind = MultilabelReport if "per_label" in metrics else RegressionReport if "mse" in metrics else LabelReport
+        return kind(metrics)
 
 
 TASK = Classify

@@ -23,15 +23,15 @@ from kbert.errors import UsageError
 from kbert.model import heads, pooling
 from kbert.model.encoder import Encoder
 from kbert.model.gradient_cache import GradientCached
+from kbert.model.long_text import LongText, inputs_of
 from kbert.settings import from_json
 from kbert.source import SourceConfig
 from kbert.tasks.base import Built, Encoded, Examples, Lengths, Signature, Task, Tensors
 from kbert.tasks.match import contrastive, mining
 from kbert.tasks.match.audit import BINARY, FIELDS, MatchAudit
-from kbert.tasks.match.long_text import inputs_of
 from kbert.tasks.match.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives, negative_columns
 from kbert.tasks.match.options import MatchOptions
-from kbert.tasks.match.report import THRESHOLD, MatchReport, MatchScorer
+from kbert.tasks.match.report import FIGURES, THRESHOLD, MatchReport, MatchScorer
 
 POOL = 10  # hard negatives kept for each one that is drawn
 # What may be learnt, by scorer and whether the rows are labelled; the first is "auto".
@@ -53,7 +53,6 @@ class Match(Task):
         "text": "--text_columns=title,text",
         "negative": "--text_columns=TITLE,TEXT,negative",
     }
-    nested: ClassVar[bool] = False
     split_by: ClassVar[slice] = slice(None)
     former_split_by: ClassVar[slice | None] = slice(1, None)
     windowed: ClassVar[bool] = False
@@ -105,6 +104,11 @@ class Match(Task):
             return ("mrr" if self.dual else "roc_auc"), "max"
         return ("accuracy" if self.binary else "spearman"), "max"
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        kind = "retrieval" if self.dual and not self.labelled else "labels" if self.binary else "grades"
+        return FIGURES[kind]
+
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
         if len(source.text_columns) < 2:
@@ -141,7 +145,7 @@ class Match(Task):
         return (*source.text_columns[: len(FIELDS)], *([source.label_column] if source.label_column else []))
 
     @classmethod
-    def learnt_columns(cls, source: SourceConfig) -> tuple[str, ...]:
+    def learnt_columns(cls, source: SourceConfig, options: dict[str, Any]) -> tuple[str, ...]:
         return (*cls.columns(source), *source.text_columns[len(FIELDS) :])
 
     @staticmethod
@@ -216,7 +220,9 @@ class Match(Task):
         return [name for name in (*FIELDS, *texts) if name in raw]
 
     def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
-        return inputs_of(pieces, room, self.options.long_text, self.stride, self.options.max_windows)
+        given = self.options.long_text
+        how: LongText = "windows" if given in ("max", "mean") else given  # type: ignore[assignment]
+        return inputs_of(pieces, room, how, self.stride, self.options.max_windows)
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
         """Of a cross-encoder's pairs, or of each text that the encoder reads by itself; in windows as many as there may be."""

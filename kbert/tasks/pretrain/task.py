@@ -79,6 +79,11 @@ class Pretrain(Storable):
     """The task `pretrain`; see `kbert.tasks.base` for what each method is for."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
+    figures: ClassVar[tuple[str, ...]] = (
+        "loss",
+        *(f"mlm_{name}" for name in ("loss", "perplexity", "accuracy")),
+        *(f"{pairs}_{name}" for pairs in ("nsp", "sop") for name in ("loss", "accuracy")),
+    )
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)

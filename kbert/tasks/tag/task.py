@@ -170,9 +170,9 @@ class Tag(Task):
     """The task `tag`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
+    figures: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1", "strict_f1", "macro_f1", "token_accuracy")
     gold: ClassVar[tuple[str, ...]] = ("entities",)
     split_by: ClassVar[slice] = slice(None)
-    nested: ClassVar[bool] = True
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
@@ -185,6 +185,10 @@ class Tag(Task):
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
         self._crf = _crf(1 + 2 * len(self.types)) if self.options.decoder == "crf" else None
         self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+
+    @staticmethod
+    def nested(options: dict[str, Any]) -> bool:
+        return True
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Select what to read of texts that are longer than the encoder's inputs.
 
-In: ids of whole texts, ragged. Out: ids of inputs that fit, a text's in order: its head, its head and tail, or windows.
+In: ids of whole texts, ragged. Out: ids of inputs that fit, a text's in order: its head, its tail, both, or windows.
 """
 
 from typing import Literal
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kbert.model.windows import windows
 
-LongText = Literal["head", "head_tail", "max", "mean"]  # the last two pool windows
+LongText = Literal["head", "tail", "head_tail", "windows"]
 
 
 def inputs_of(
@@ -23,16 +23,16 @@ def inputs_of(
     Args:
         pieces: ids of the texts, int32 [texts, (pieces)].
         room: maximum pieces of an input; one number, or int32 [texts].
-        how: one input a text, "head" or "head_tail"; else windows.
+        how: one input a text, or "windows".
         stride, most: pieces that neighbouring windows share, and maximum windows of a text.
     """
     lengths = tf.cast(pieces.row_lengths(), tf.int32)
-    if how in ("max", "mean"):
+    if how == "windows":
         found = windows(lengths, room, stride, most)
         return found.row, found.token.with_values(tf.gather(pieces.values, found.token.values))
-    first = tf.minimum(lengths, room // 4 if how == "head_tail" else room)
+    first = tf.minimum(lengths, {"head": room, "tail": 0, "head_tail": room // 4}[how])
     last = tf.minimum(lengths - first, room - first)
     starts = tf.cast(pieces.row_starts(), tf.int32)
-    ends = starts + (lengths if how == "head_tail" else first + last)
+    ends = starts + (first + last if how == "head" else lengths)
     index = tf.concat([tf.ragged.range(starts, starts + first), tf.ragged.range(ends - last, ends)], 1)
     return tf.range(tf.size(lengths)), index.with_values(tf.gather(pieces.values, index.values))

@@ -1,0 +1,99 @@
+"""One of several classes for a row: softmax over the classes."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.checkpoints.head import PROBLEMS, Head, Unfit, order, ordered
+from kbert.config import ModelConfig
+from kbert.data.table import Table
+from kbert.tasks.base import Tensors
+from kbert.tasks.calibration import Finds
+from kbert.tasks.classify import class_weights, losses
+from kbert.tasks.classify.objective import Objective
+from kbert.tasks.classify.options import ClassifyOptions
+from kbert.tasks.label_metrics import AVERAGES
+from kbert.tasks.labels import LabelAudit, LabelScorer
+
+
+class Multiclass(Objective):
+    """One class a row; see `Objective` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
+    figures: ClassVar[tuple[str, ...]] = ("loss", "accuracy", *(f"{average}_f1" for average in AVERAGES), "ece")
+
+    def __init__(self, config: ModelConfig, options: ClassifyOptions):
+        super().__init__(config, options)
+        self.temperature = 1.0
+        self.abstains: float | None = None  # the probability below which an answer abstains
+
+    @staticmethod
+    def audit(source: str, fields: int, labels: Sequence[str] | None, options: ClassifyOptions) -> LabelAudit:
+        return LabelAudit(source, labels)
+
+    @staticmethod
+    def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
+        if options.class_weights == "none":
+            return options
+        if options.class_weights != "balanced":
+            named = class_weights.named_weights(options.class_weights, labels)
+            return dataclasses.replace(options, class_weights="file", label_weights=named)
+        numbers = {label.encode(): i for i, label in enumerate(labels)}
+        counts = np.zeros(len(labels), np.int64)
+        for _, columns in table.chunks():
+            np.add.at(counts, [numbers[label] for label in list(columns.values())[fields]], 1)
+        return dataclasses.replace(options, label_weights=class_weights.balanced(counts))
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+    def targets(self, raw: Tensors) -> tf.Tensor:
+        numbers = tf.lookup.KeyValueTensorInitializer(tf.constant(self.labels), tf.range(len(self.labels)))
+        return tf.lookup.StaticHashTable(numbers, -1).lookup(raw["label"])
+
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        weights = self.options.label_weights
+        return rows * tf.gather(tf.constant(weights, tf.float32), targets) if weights else rows
+
+    def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        options = self.options
+        gamma = options.focal_gamma if options.loss == "focal" else 0.0
+        return losses.cross_entropy(targets, scores, smoothing=options.label_smoothing, gamma=gamma)
+
+    def metrics(self) -> list[Any]:
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        self.temperature = values.get("temperature", self.temperature)
+        self.abstains = values.get("abstain_below", self.abstains)
+
+    def decode(self, scores: tf.Tensor) -> Tensors:
+        """Compute `label` string [rows], `probabilities` float32 [rows, labels] and, where set, `abstain` bool [rows]."""
+        probabilities = tf.nn.softmax(scores if self.temperature == 1.0 else scores / self.temperature)
+        found = {"label": tf.gather(tf.constant(self.labels), tf.argmax(scores, -1)), "probabilities": probabilities}
+        if self.abstains is not None:
+            found["abstain"] = tf.reduce_max(probabilities, -1) < self.abstains
+        return found
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        probabilities = decoded["probabilities"][row].tolist()
+        abstain = {"abstain": bool(decoded["abstain"][row])} if "abstain" in decoded else {}
+        return {
+            "label": decoded["label"][row].decode(),
+            **abstain,
+            "probabilities": dict(zip(self.labels, probabilities, strict=True)),
+        }
+
+    def scorer(self, calibrates: bool) -> LabelScorer:
+        finds = Finds(self.options.calibrate == "temperature", self.options.abstain)
+        return LabelScorer(self.labels, self.fields, finds if calibrates and any(finds) else None, self.abstains)
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if head.problem != PROBLEMS["multiclass"]:
+            raise Unfit(f"its problem_type is {head.problem}, and this run learns one label a row")
+        return ordered(arrays, "classifier", order(head, self.labels))

@@ -1,0 +1,108 @@
+"""What classification learns of a row's label, as a contract: its targets, loss, decoding and metrics.
+
+`kbert.tasks.classify.task.OBJECTIVES` lists them by `--objective`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from kbert.checkpoints.head import Head
+from kbert.config import ModelConfig
+from kbert.data.table import Table
+from kbert.errors import UsageError
+from kbert.source import SourceConfig
+from kbert.tasks.base import Audit, Scorer, Tensors
+from kbert.tasks.classify.options import ClassifyOptions
+
+
+class Objective(ABC):
+    """One way to learn labels.
+
+    Args:
+        config: the model's.
+        options: the task's.
+
+    Attributes:
+        best: the scalar that selects the best checkpoint by default, and whether a higher or a lower one is better.
+        figures: all scalars of its reports.
+    """
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]]
+    figures: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: ModelConfig, options: ClassifyOptions):
+        self.options, self.labels, self.fields = options, config.labels, config.fields
+
+    @staticmethod
+    def label_columns(source: SourceConfig) -> tuple[str, ...]:
+        """Return the columns that list labels one a column; by default none, as one column holds the label.
+
+        Raises:
+            UsageError: several columns are named, and the objective has one.
+        """
+        if len(source.label_columns) > 1:
+            raise UsageError(
+                f"--label_column={source.label_column}: one column holds the label; several, with 0 or 1 each, are for "
+                "--objective=multilabel"
+            )
+        return ()
+
+    @staticmethod
+    @abstractmethod
+    def audit(source: str, fields: int, labels: Sequence[str] | None, options: ClassifyOptions) -> Audit:
+        """Make an audit of rows: `fields` texts, then gold."""
+
+    @staticmethod
+    def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
+        """Return the options, completed by the gold of the training rows; by default as they are."""
+        return options
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """Names of the raw gold columns."""
+        return ("label",)
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of scores of a row."""
+
+    @abstractmethod
+    def targets(self, raw: Tensors) -> tf.Tensor:
+        """Convert raw gold to targets, [rows] or [rows, scores]."""
+
+    @abstractmethod
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Return the weights of the losses, float32 of the losses' shape, given those of the rows, float32 [rows]."""
+
+    @abstractmethod
+    def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        """Compute the losses, float32 [rows] or [rows, scores], of scores [rows, scores]."""
+
+    def metrics(self) -> list[Any]:
+        """Return Keras metrics of training batches; by default none."""
+        return []
+
+    def calibrate(self, values: dict[str, float]) -> None:
+        """Take what was found on dev; by default nothing."""
+        return
+
+    @abstractmethod
+    def decode(self, scores: tf.Tensor) -> Tensors:
+        """Compute what is served from scores, float32 [rows, scores]."""
+
+    @abstractmethod
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        """Convert one row of what is served to JSON values."""
+
+    @abstractmethod
+    def scorer(self, calibrates: bool) -> Scorer:
+        """Make a scorer; `calibrates`: find on its rows what the options ask for and the model lacks."""
+
+    @abstractmethod
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return kernel and bias of the classifier by path from a head; raise Unfit if it does not fit."""

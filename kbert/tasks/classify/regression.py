@@ -1,0 +1,168 @@
+"""A number for a row: one score, learnt on standardised targets and answered in their own unit."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from kbert.checkpoints.head import PROBLEMS, Head, Unfit
+from kbert.data.table import Table
+from kbert.errors import DataError
+from kbert.tasks import figures
+from kbert.tasks.base import Tensors
+from kbert.tasks.classify.objective import Objective
+from kbert.tasks.classify.options import ClassifyOptions
+from kbert.tasks.reports import Report
+
+log = logging.getLogger(__name__)
+
+FIGURES = ("mse", "mae", "pearson", "spearman")
+
+
+class TargetAudit:
+    """Checks that gold is a finite number."""
+
+    def __init__(self, source: str, labels: Sequence[str] | None):
+        if labels:
+            raise DataError(f"--labels: {', '.join(labels[:3])}, …: --objective=regression has no labels")
+        self.source = source
+        self.rows = self.empty = 0
+        self.low, self.high = math.inf, -math.inf
+
+    def __call__(self, values: tuple[str, ...]) -> None:
+        *texts, gold = values
+        number = number_of(gold)
+        self.rows += 1
+        self.empty += not any(text.strip() for text in texts)
+        self.low, self.high = min(self.low, number), max(self.high, number)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    def finish(self) -> None:
+        if self.empty:
+            log.warning("%s: rows without any text, of which only special tokens are read: %d", self.source, self.empty)
+
+    def check_learnable(self) -> list[str]:
+        if self.low == self.high:
+            raise DataError(f"{self.source}: all {self.rows:,} targets are {self.low:g}; nothing can be learnt")
+        return []
+
+
+def number_of(value: str) -> float:
+    """Parse a target; raise ValueError unless it is a finite number."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or "_" in value:
+        raise ValueError(f"expected a number for --objective=regression, found {value!r}")
+    return number
+
+
+class RegressionReport(Report):
+    """The errors and correlations of one set of rows."""
+
+    def scalars(self) -> dict[str, float]:
+        return {name: self.metrics[name] for name in ("loss", *FIGURES) if self.metrics[name] is not None}
+
+    def table(self) -> str:
+        return "\n".join(f"{name:<10}{figures.formatted(self.metrics[name]):>12}" for name in FIGURES)
+
+
+class RegressionScorer:
+    """Gold and answers of all rows, sixteen bytes a row."""
+
+    def __init__(self, deviation: float) -> None:
+        self.deviation = deviation
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
+        self.parts.append((raw["label"].astype(np.float64), predicted["score"].astype(np.float64)))
+
+    def result(self) -> RegressionReport:
+        gold, scores = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        metrics = measured(gold, scores)
+        return RegressionReport({**metrics, "loss": metrics["mse"] / self.deviation**2})
+
+
+def measured(gold: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Compute `mse`, `mae` (scikit-learn), `pearson` and `spearman` (scipy; None where one side is constant); `rows`."""
+    from scipy.stats import pearsonr, spearmanr
+    from sklearn.metrics import mean_absolute_error, mean_squared_error
+
+    values: dict[str, Any] = {
+        "rows": len(gold),
+        "mse": float(mean_squared_error(gold, scores)),
+        "mae": float(mean_absolute_error(gold, scores)),
+        "pearson": None,
+        "spearman": None,
+    }
+    warnings = []
+    if len(gold) > 1 and not figures.constant(gold) and not figures.constant(scores):
+        values |= {"pearson": float(pearsonr(gold, scores)[0]), "spearman": float(spearmanr(gold, scores)[0])}
+    else:
+        warnings.append("pearson, spearman: undefined, as all targets or all answers are equal")
+    return {**values, "warnings": warnings} if warnings else values
+
+
+class Regression(Objective):
+    """A number a row; see `Objective` for what each method is for."""
+
+    best: ClassVar[tuple[str, Literal["max", "min"]]] = ("mse", "min")
+    figures: ClassVar[tuple[str, ...]] = ("loss", *FIGURES)
+
+    @staticmethod
+    def audit(source: str, fields: int, labels: Sequence[str] | None, options: ClassifyOptions) -> TargetAudit:
+        return TargetAudit(source, labels)
+
+    @staticmethod
+    def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
+        count, total = 0, 0.0
+        columns = lambda: (list(read.values())[fields].astype(np.float64) for _, read in table.chunks())  # noqa: E731
+        for values in columns():
+            count, total = count + len(values), total + float(values.sum())
+        mean = total / count
+        deviation = math.sqrt(sum(float(np.square(values - mean).sum()) for values in columns()) / count)
+        return dataclasses.replace(options, target_mean=mean, target_deviation=deviation or 1.0)
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def targets(self, raw: Tensors) -> tf.Tensor:
+        number = tf.strings.to_number(tf.strings.strip(raw["label"]), tf.float64)
+        return tf.cast((number - self.options.target_mean) / self.options.target_deviation, tf.float32)
+
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return rows
+
+    def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        return tf.square(tf.cast(scores[:, 0], tf.float32) - targets)
+
+    def decode(self, scores: tf.Tensor) -> Tensors:
+        """Compute `score`, float32 [rows], in the unit of the training targets."""
+        return {"score": scores[:, 0] * self.options.target_deviation + self.options.target_mean}
+
+    def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+        return {"score": decoded["score"][row].item()}
+
+    def scorer(self, calibrates: bool) -> RegressionScorer:
+        return RegressionScorer(self.options.target_deviation)
+
+    def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Take the layer over, converted from the unit of targets to this run's standardised ones."""
+        if head.problem != PROBLEMS["regression"] or head.size != 1:
+            raise Unfit(f"its problem_type is {head.problem}, and this run learns a number")
+        own = self.options
+        kernel = arrays["classifier/kernel"] / own.target_deviation
+        bias = (arrays["classifier/bias"] - own.target_mean) / own.target_deviation
+        return {
+            "classifier/kernel": kernel.astype(np.float32),
+            "classifier/bias": bias.astype(np.float32),
+        }
