@@ -149,6 +149,9 @@ def test_many_labels_make_no_picture(tmp_path):
         def matrices(self):
             return {"confusion_matrix": (np.eye(50), tuple(map(str, range(50))))}
 
+        def lines(self):
+            return {}
+
         def texts(self):
             return {"mistakes": "gold | predicted"}
 

@@ -332,7 +332,7 @@ def test_warnings_and_errors_of_labels(caplog):
     assert "the rarest class, 'rare', has 2 of 100 rows (2.0%)" in note and "--class_weights=balanced" in note
     audit = LabelAudit("f.tsv", None)
     for label in ("1", "1.0", "2"):
-        audit(("a", label))
+        audit((f"text {label}", label))
     with pytest.raises(DataError, match="with and without decimals"):
         audit.check_learnable()
     one = MultilabelAudit("f.tsv", None, 1, ",", ())

@@ -54,12 +54,6 @@ class Head:
         return f"{kind} of --task={self.task}" if self.task else kind
 
     @property
-    def problem(self) -> str:
-        """What a classifier learnt, by Hugging Face's `problem_type`."""
-        stated = self.options.get("problem_type") or PROBLEMS.get(self.options.get("objective", ""))
-        return stated or ("regression" if self.size == 1 else PROBLEMS["multiclass"])
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The labels, or Hugging Face's default names for outputs without names."""
         return self.labels or _numbered(self.size)
@@ -73,6 +67,12 @@ class Head:
         """Raise Unfit unless it was trained with the wanted value of a flag."""
         if found != wanted:
             raise Unfit(f"it was trained with --{name}={found}, but this run has --{name}={wanted}")
+
+
+def problem_of(head: Head) -> str:
+    """Return what a classifier learnt, by Hugging Face's `problem_type`."""
+    stated = head.options.get("problem_type") or PROBLEMS.get(head.options.get("objective", ""))
+    return stated or ("regression" if head.size == 1 else PROBLEMS["multiclass"])
 
 
 def order(head: Head, labels: Sequence[str]) -> np.ndarray:

@@ -24,7 +24,7 @@ from kbert.checkpoints.checkpoint import (
     vocabulary_file,
     written_sizes,
 )
-from kbert.checkpoints.head import Head
+from kbert.checkpoints.head import Head, problem_of
 from kbert.checkpoints.located import locate
 from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match, sizes
@@ -204,7 +204,7 @@ def write(checkpoint: Checkpoint, path: Path) -> list[str]:
     if head is not None:
         config |= {"id2label": {str(i): label for i, label in enumerate(head.names)}}
         config |= {"label2id": {label: i for i, label in enumerate(head.names)}}
-        problem = head.problem if "objective" in head.options else head.options.get("problem_type")
+        problem = problem_of(head) if "objective" in head.options else head.options.get("problem_type")
         config |= {"problem_type": problem} if problem else {}
     write_json(path / "config.json", config)
     write_text(path / "vocab.txt", "".join(token + "\n" for token in base_vocabulary(checkpoint)))

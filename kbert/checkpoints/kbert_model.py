@@ -60,10 +60,12 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
             matched = {p: found for p, found in matched.items() if not p.startswith("pooled_dense/")}
     weights = Weights(None, matched, safetensors_read)
 
+    head = _head(model, kept, weights.shapes)
+
     def heads() -> Arrays:
         """The head's weights, those of a regression in the unit of its targets, as other libraries have them."""
         arrays = weights.heads()
-        deviation, mean = (model.options.get(f"target_{name}") for name in ("deviation", "mean"))
+        deviation, mean = (None if head is None else head.options.get(f"target_{name}") for name in ("deviation", "mean"))
         if deviation is not None and not model.labels and "classifier/bias" in arrays:
             arrays["classifier/kernel"] = (arrays["classifier/kernel"] * deviation).astype(np.float32)
             arrays["classifier/bias"] = (arrays["classifier/bias"] * deviation + mean).astype(np.float32)
@@ -77,7 +79,7 @@ def read(path: Path, saved: Path | None = None) -> Checkpoint:
         arrays=weights.encoder,
         heads=heads,
         shapes=weights.shapes,
-        head=_head(model, kept, weights.shapes),
+        head=head,
     )
 
 

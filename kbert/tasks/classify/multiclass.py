@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.checkpoints.head import PROBLEMS, Head, Unfit, order, ordered
+from kbert.checkpoints.head import PROBLEMS, Head, Unfit, order, ordered, problem_of
 from kbert.config import ModelConfig
 from kbert.data.table import Table
 from kbert.tasks.base import Tensors
@@ -94,6 +94,6 @@ class Multiclass(Objective):
         return LabelScorer(self.labels, self.fields, finds if calibrates and any(finds) else None, self.abstains)
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if head.problem != PROBLEMS["multiclass"]:
-            raise Unfit(f"its problem_type is {head.problem}, and this run learns one label a row")
+        if problem_of(head) != PROBLEMS["multiclass"]:
+            raise Unfit(f"its problem_type is {problem_of(head)}, and this run learns one label a row")
         return ordered(arrays, "classifier", order(head, self.labels))

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.checkpoints.head import PROBLEMS, Head, Unfit, order, ordered
+from kbert.checkpoints.head import PROBLEMS, Head, Unfit, order, ordered, problem_of
 from kbert.config import ModelConfig
 from kbert.data.label_names import LabelNames, not_among
 from kbert.data.table import Table
@@ -342,8 +342,8 @@ class Multilabel(Objective):
         return MultilabelScorer(self, calibrates)
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if head.problem != PROBLEMS["multilabel"]:
-            raise Unfit(f"its problem_type is {head.problem}, and this run learns several labels a row")
+        if problem_of(head) != PROBLEMS["multilabel"]:
+            raise Unfit(f"its problem_type is {problem_of(head)}, and this run learns several labels a row")
         return ordered(arrays, "classifier", order(head, self.labels))
 
 

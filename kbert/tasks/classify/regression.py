@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import tensorflow as tf
 
-from kbert.checkpoints.head import PROBLEMS, Head, Unfit
+from kbert.checkpoints.head import PROBLEMS, Head, Unfit, problem_of
 from kbert.data.table import Table
 from kbert.errors import DataError
 from kbert.tasks import figures
@@ -157,8 +157,8 @@ class Regression(Objective):
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Take the layer over, converted from the unit of targets to this run's standardised ones."""
-        if head.problem != PROBLEMS["regression"] or head.size != 1:
-            raise Unfit(f"its problem_type is {head.problem}, and this run learns a number")
+        if problem_of(head) != PROBLEMS["regression"] or head.size != 1:
+            raise Unfit(f"its problem_type is {problem_of(head)}, and this run learns a number")
         own = self.options
         kernel = arrays["classifier/kernel"] / own.target_deviation
         bias = (arrays["classifier/bias"] - own.target_mean) / own.target_deviation
