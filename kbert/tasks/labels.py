@@ -124,7 +124,14 @@ def _is_number(label: str) -> bool:
 
 
 class LabelReport(Report):
-    """Figures of one set of rows (`label_metrics.classification`), and mistaken rows: texts, gold, predicted, its probability."""
+    """Figures of one set of rows, and what TensorBoard shows of them.
+
+    Args:
+        metrics: `label_metrics.classification`, JSON values.
+        mistakes: texts, gold label, predicted label and its probability of each mistaken row.
+        found: what was found on the rows for `decode`, by name.
+        lines: diagrams by title.
+    """
 
     def __init__(
         self,
