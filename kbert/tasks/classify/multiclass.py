@@ -56,9 +56,11 @@ class Multiclass(Objective):
         numbers = tf.lookup.KeyValueTensorInitializer(tf.constant(self.labels), tf.range(len(self.labels)))
         return tf.lookup.StaticHashTable(numbers, -1).lookup(raw["label"])
 
-    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        weights = self.options.label_weights
-        return rows * tf.gather(tf.constant(weights, tf.float32), targets) if weights else rows
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor | None) -> tf.Tensor | None:
+        if not self.options.label_weights:
+            return rows
+        weights = tf.gather(tf.constant(self.options.label_weights, tf.float32), targets)
+        return weights if rows is None else weights * rows
 
     def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         options = self.options

@@ -297,8 +297,9 @@ class Multilabel(Objective):
         found = graphs.numpy_function(self.numbers, [raw[name] for name in self.gold], tf.int32)
         return tf.ensure_shape(found, [None, len(self.labels)])
 
-    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        return tf.cast(targets >= 0, tf.float32) * rows[:, None]
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor | None) -> tf.Tensor | None:
+        known = tf.cast(targets >= 0, tf.float32)
+        return known if rows is None else known * rows[:, None]
 
     def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         options = self.options

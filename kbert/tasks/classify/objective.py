@@ -76,8 +76,8 @@ class Objective(ABC):
         """Convert raw gold to targets, [rows] or [rows, scores]."""
 
     @abstractmethod
-    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """Return the weights of the losses, float32 of the losses' shape, given those of the rows, float32 [rows]."""
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor | None) -> tf.Tensor | None:
+        """Return the weights of the losses, float32 of the losses' shape, given those of the rows, [rows]; None: 1 each."""
 
     @abstractmethod
     def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:

@@ -139,7 +139,7 @@ class Regression(Objective):
         number = tf.strings.to_number(tf.strings.strip(raw["label"]), tf.float64)
         return tf.cast((number - self.options.target_mean) / self.options.target_deviation, tf.float32)
 
-    def weights(self, targets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    def weights(self, targets: tf.Tensor, rows: tf.Tensor | None) -> tf.Tensor | None:
         return rows
 
     def loss(self, targets: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:

@@ -161,12 +161,9 @@ class Classify(Task):
         named = targets if self.grouped else {"target": targets}
         weight = raw.get(WEIGHT)
         rows = None if weight is None else tf.strings.to_number(tf.strings.strip(weight), tf.float32)
-        if rows is None:
-            rows = tf.ones(tf.shape(named["target"])[:1])
-        elif self.grouped:
-            rows = tf.gather(rows, named["row"])
         if self.grouped:  # a row's windows share its weight
-            rows /= tf.gather(tf.cast(tf.math.bincount(named["row"]), tf.float32), named["row"])
+            shares = 1.0 / tf.cast(tf.math.bincount(named["row"]), tf.float32)
+            rows = tf.gather(shares if rows is None else shares * rows, named["row"])
         return self.objective.weights(named["target"], rows)
 
     def build(self, encoder: Encoder) -> Built:
