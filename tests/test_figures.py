@@ -114,8 +114,20 @@ def test_classes_by_scikit_learn(checkpoint, tmp_path):
             name: {**named(each[name]), "rows": each[name][3]} if name in {*gold, *said} else nothing for name in names
         },
         "confusion_matrix": sk.confusion_matrix(gold, said, labels=names).tolist(),
+        "ece": calibration_error(probabilities.max(1), np.array(gold) == said),
+        "warnings": ["no row has the label 'Sci/Tech': the figures do not cover it"],
     }
     agree(found, expected)
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Guo et al. 2017, equation 3, bin by bin."""
+    total = 0.0
+    for low in range(15):
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return total
 
 
 # SQuAD's evaluate-v2.0.py, function by function.
