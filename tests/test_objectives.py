@@ -1,6 +1,7 @@
 """Classification by objective: several labels, numbers, weights of classes and rows, long texts, calibration."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -9,16 +10,17 @@ import tensorflow as tf
 from conftest import write_tsv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 from scipy.stats import pearsonr
 from sklearn.metrics import average_precision_score, f1_score, hamming_loss, precision_recall_fscore_support
 from sklearn.utils.class_weight import compute_class_weight
 
-from kbert import evaluate, export, finetune, predict
+from kbert import convert, evaluate, export, finetune, predict
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.tasks import calibration
 from kbert.tasks.classify import class_weights, losses, multilabel_metrics
-from kbert.tasks.classify.multilabel import MultilabelAudit, labels_of, value_of
+from kbert.tasks.classify.multilabel import Multilabel, MultilabelAudit, MultilabelScorer, labels_of, value_of
 from kbert.tasks.classify.options import ClassifyOptions
 from kbert.tasks.classify.regression import TargetAudit
 from kbert.tasks.labels import LabelAudit
@@ -179,6 +181,22 @@ def test_several_labels_from_text_to_a_served_model(checkpoint, tmp_path, capsys
     given = np.array([[label in answer["labels"] for label in config.labels] for answer in answers])
     assert f1_score(wanted, given, average="micro") == pytest.approx(metrics["micro"]["f1"], abs=1e-9)
     capsys.readouterr()
+    shown = MultilabelScorer(Multilabel(config, ClassifyOptions(**{**config.options, "label_columns": ()})), finds=False)
+    shown.objective.calibrate(ModelDir(model).best().calibration)
+    probabilities = np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
+    raw = {"text": np.array([text.encode() for text, _ in data["dev"]], object)}
+    shown.update(
+        raw | {"label": np.array([label.encode() for _, label in data["dev"]], object)}, {"probabilities": probabilities}
+    )
+    assert len(shown.result().mistakes) == (wanted != given).any(1).sum()  # those that are answered, by the thresholds
+    hugging_face = tmp_path / "hf"
+    assert convert.main([f"--init={model}", f"--output={hugging_face}", "--format=hugging_face"]) == 0
+    assert json.loads((hugging_face / "config.json").read_text())["problem_type"] == "multi_label_classification"
+    assert finetune.main(flags(hugging_face, tmp_path / "again", *paths.values(), **{**more, "epochs": 0})) == 0
+    assert "is kept" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "again" / "metrics.json").read_text())["dev"]
+    assert kept["micro"]["f1"] == pytest.approx(metrics["micro"]["f1"], abs=1e-9)
+    capsys.readouterr()
     assert export.main([f"--model_dir={model}", f"--export_dir={tmp_path / 'x'}"]) == 0
     served = tf.saved_model.load(str(tmp_path / "x" / "1")).signatures["serving_default"]
     found = served(text=tf.constant([text for text, _ in data["dev"]]))
@@ -199,6 +217,15 @@ def test_a_column_for_each_label(checkpoint, tmp_path, capsys):
     found = ModelDir(tmp_path / "m").best().calibration
     assert found["threshold 0"] == found["threshold 1"]
     assert "best on dev: macro_f1" in capsys.readouterr().err
+    assert evaluate.main([f"--model_dir={tmp_path / 'm'}", f"--data={train}", f"--metrics_out={tmp_path / 'e.json'}"]) == 0
+    assert predict.main([f"--model_dir={tmp_path / 'm'}", f"--input={train}", f"--output={tmp_path / 'p.jsonl'}"]) == 0
+    answers = [json.loads(line)["labels"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    bad = [(row[2] == "1", "bad" in labels) for row, labels in zip(given, answers, strict=True) if row[2] != "?"]
+    both = sum(a and b for a, b in bad)
+    expected = 2 * both / (sum(a for a, _ in bad) + sum(b for _, b in bad))
+    measured = json.loads((tmp_path / "e.json").read_text())["per_label"]["bad"]
+    assert measured["f1"] == pytest.approx(expected) and measured["rows"] == sum(a for a, _ in bad)  # without the unknown ones
+    capsys.readouterr()
     other = write_tsv(tmp_path / "d.tsv", [("good film", "1")], ("text", "good"))
     assert finetune.main(flags(checkpoint, tmp_path / "n", train, other, **more)) == 1
     assert "d.tsv" in capsys.readouterr().err
@@ -232,6 +259,16 @@ def test_numbers(checkpoint, tmp_path, capsys):
     assert finetune.main(flags(model, tmp_path / "n", half, train, objective="regression", epochs=0)) == 0
     assert "is kept" in capsys.readouterr().err
     assert json.loads((tmp_path / "n" / "metrics.json").read_text())["dev"]["mse"] == pytest.approx(metrics["mse"], rel=1e-4)
+    hugging_face = tmp_path / "hf"
+    assert convert.main([f"--init={model}", f"--output={hugging_face}", "--format=hugging_face"]) == 0
+    config, arrays = json.loads((hugging_face / "config.json").read_text()), load_file(hugging_face / "model.safetensors")
+    assert config["problem_type"] == "regression" and arrays["classifier.weight"].shape[0] == 1
+    own = ModelDir(model).best().weights()  # what is written answers in the unit of the targets
+    bias = own["classifier/bias"] * options["target_deviation"] + options["target_mean"]
+    np.testing.assert_allclose(arrays["classifier.bias"], bias, rtol=1e-6)
+    assert finetune.main(flags(hugging_face, tmp_path / "p", half, train, objective="regression", epochs=0)) == 0
+    assert json.loads((tmp_path / "p" / "metrics.json").read_text())["dev"]["mse"] == pytest.approx(metrics["mse"], rel=1e-4)
+    capsys.readouterr()
     for value in ("high", "nan", ""):
         bad = write_tsv(tmp_path / "b.tsv", [*given[:3], ("a film", value)])
         assert finetune.main(flags(checkpoint, tmp_path / "o", bad, train, objective="regression")) == 1
@@ -298,6 +335,7 @@ def test_long_texts_by_their_tail_with_calibration_and_abstaining(checkpoint, tm
     assert finetune.main(flags(checkpoint, tmp_path / "m", train, train, **more)) == 0
     metrics = json.loads((tmp_path / "m" / "metrics.json").read_text())["dev"]
     assert metrics["accuracy"] > 0.95 and {"temperature", "ece", "abstain"} <= set(metrics)
+    assert re.search(r"answers of probability 0\.\d{4} or more: \d+\.\d% of the rows, error \d", capsys.readouterr().out)
     assert predict.main([f"--model_dir={tmp_path / 'm'}", f"--input={train}", f"--output={tmp_path / 'p.jsonl'}"]) == 0
     answers = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert np.mean([a["label"] == word for a, (_, word) in zip(answers, given, strict=True)]) == metrics["accuracy"]
@@ -343,6 +381,11 @@ def test_warnings_and_errors_of_labels(caplog):
     none(("a", "?"))
     with pytest.raises(DataError, match="all labels are unknown"):
         none.finish()
+    whole = MultilabelAudit("f.tsv", None, 1, ",", ("x", "y"))
+    whole(("a", "1", "?"))
+    whole(("b", "1", "0"))
+    with pytest.raises(DataError, match="every label is the same in all rows"):
+        whole.check_learnable()
     split = MultilabelAudit("f.tsv", None, 1, ",", ())
     for cell in ("x|y", "y", "x"):
         split(("a", cell))

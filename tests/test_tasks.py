@@ -15,6 +15,7 @@ from tiny import VOCABULARY
 
 from kbert import graphs, serving
 from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
+from kbert.errors import UsageError
 from kbert.model.chunks import INPUTS, padded
 from kbert.model_dir import Figures, ModelDir
 from kbert.settings import to_json
@@ -52,6 +53,12 @@ PAIR = {"title": WORDS * 2, "text": TEXTS}
 CASES = {
     "classify": Case("classify", {"text": TEXTS}, {"label": BITS}, ("0", "1"), segments=1),
     "pair": Case("classify", {"text": TEXTS, "text_b": TEXTS[::-1]}, {"label": BITS}, ("0", "1"), {"pooling": "mean"}),
+    "labels in windows": Case(
+        "classify", {"text": [text + " a" * 7 for text in TEXTS]}, {"label": [("one", "one,two")[int(bit)] for bit in BITS]},
+        ("one", "two"),
+        {"objective": "multilabel", "long_text": "windows", "stride": 2, "window_pooling": "attention", "pooling": "mean"}, 1,
+    ),
+    "number": Case("classify", {"text": TEXTS}, {"label": BITS}, options={"objective": "regression"}, segments=1),
     "tag": Case("tag", {"text": TEXTS, "tokens": [""] * ROWS}, {"entities": [*map(entities, TEXTS)]}, ("thing",), {"stride": 4}, 1),
     "crf": Case(
         "tag", {"text": TEXTS, "tokens": [""] * ROWS}, {"entities": [*map(entities, TEXTS)]}, ("thing",),
@@ -115,12 +122,13 @@ def make(case: Case, precision: Any = "float32") -> Made:
         return Made(
             task, encoder, built, raw, ({**inputs, "masked_positions": masked}, {"mlm": words}, {"mlm": tf.ones((ROWS, 1))})
         )
-    columns = dict(zip(task.gold, case.gold.values(), strict=True))
-    gold = task.supervise({**raw, **{name: tf.constant(values) for name, values in columns.items()}}, encoded)
+    columns = {name: tf.constant(values) for name, values in zip(task.gold, case.gold.values(), strict=True)}
+    gold = task.supervise({**raw, **columns}, encoded)
+    weights = task.weigh(columns, gold)
     if isinstance(gold, tf.RaggedTensor):
         gold = gold.to_tensor(-1)
         return Made(task, encoder, built, raw, (inputs, gold, tf.cast(gold >= 0, tf.float32)))
-    return Made(task, encoder, built, raw, (inputs, gold))
+    return Made(task, encoder, built, raw, (inputs, gold) if weights is None else (inputs, gold, weights))
 
 
 def ids_of(made: Made) -> dict[str, tf.Tensor]:
@@ -245,6 +253,21 @@ def test_a_loaded_model_gives_the_same_and_a_row_alone_is_a_row_of_many(learnt, 
         (alone,) = answers(loaded.task, loaded({name: values[row : row + 1] for name, values in made.raw.items()}))
         assert close(alone, many[row])
     assert answers(loaded.task, loaded({name: values[:0] for name, values in made.raw.items()})) == []
+
+
+def test_reports_have_the_scalars_that_may_pick_the_best(case, learnt, loaded):
+    made = learnt[0]
+    assert made.task.best[0] in made.task.figures and made.task.best_by(made.task.figures[0])[0] == made.task.figures[0]
+    with pytest.raises(UsageError, match=f"--best_metric=none: --task={case.task} has {made.task.figures[0]}"):
+        made.task.best_by("none")
+    if case.gold:
+        scorer = loaded.task.scorer(True)
+        raw = {name: values.numpy() for name, values in made.raw.items()}
+        gold = zip(made.task.gold, case.gold.values(), strict=True)
+        raw |= {name: np.array([value.encode() for value in values], object) for name, values in gold}
+        scorer.update(raw, {name: value.numpy() for name, value in loaded(made.raw).items()})
+        scalars = scorer.result().scalars()
+        assert made.task.best[0] in scalars and set(scalars) <= set(made.task.figures)
 
 
 PROGRAM = """

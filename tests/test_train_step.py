@@ -85,6 +85,13 @@ def test_losses_and_metrics_are_means_over_what_has_weight():
     found = given.results(given.sums(targets, outputs, weighed))
     assert found["tag_accuracy"] == pytest.approx(right.sum() / weights["tag"].sum())
     assert found["row_accuracy"] == pytest.approx((outputs["row"].argmax(-1) == targets["row"]).mean())
+    # Where some weigh more, so does their loss; accuracy is still the share of what counts.
+    heavier = {"tag": weights["tag"] * np.random.default_rng(1).uniform(1, 5, weights["tag"].shape).astype(np.float32)}
+    weighed = given.weights(targets, heavier)
+    totals = {name: tf.reduce_sum(each) for name, each in weighed.items()}
+    expected = -(tags * heavier["tag"]).sum() / heavier["tag"].sum() - rows.mean()
+    assert float(given.loss(targets, outputs, weighed, totals)) == pytest.approx(expected, abs=1e-6)
+    assert given.results(given.sums(targets, outputs, weighed))["tag_accuracy"] == pytest.approx(found["tag_accuracy"])
 
 
 def test_a_loss_that_is_no_number_is_found_one_step_later_or_when_asked():

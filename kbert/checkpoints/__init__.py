@@ -54,14 +54,14 @@ def open_checkpoint(init: str) -> Checkpoint:
     if place is None:
         return keras_preset.read_name(init)
     path, name = place
+    if (directory := directory_of(path)) is not None:
+        return kbert_model.read(directory, path)
     own, googles = path / "config.json", google.configuration(path)
     if name is not None:
         return google.read(path, googles or own, name)
     of_tensorflow, others = bool(google.prefixes(path)), hugging_face_weights.weights_file(path)
     if googles is not None and (of_tensorflow or not (own.exists() or others)):
         return google.read(path, googles)
-    if (directory := directory_of(path)) is not None:
-        return kbert_model.read(directory, path)
     where = own if own.exists() else googles
     if where is None:
         foreign.check_weights(path)

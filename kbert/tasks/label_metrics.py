@@ -62,4 +62,11 @@ def classification_table(report: dict[str, Any]) -> str:
     columns = [(name, name, 10) for name in ("precision", "recall", "f1")]
     averages = {name: {**report[name], "rows": report["rows"]} for name in AVERAGES}
     lines = figures.table([*columns, ("rows", "rows", 8)], report["per_class"], averages)
-    return "\n".join([*lines, f"accuracy {report['accuracy']:.4f}   loss {report['loss']:.4f}"])
+    lines.append(f"accuracy {report['accuracy']:.4f}   loss {report['loss']:.4f}")
+    if "temperature" in report:
+        lines.append(f"temperature {report['temperature']:.4f}, found on these rows")
+    if "abstain" in report:
+        given = report["abstain"]
+        error = figures.formatted(given["error"])
+        lines.append(f"answers of probability {given['below']:.4f} or more: {given['coverage']:.1%} of the rows, error {error}")
+    return "\n".join(lines)

@@ -4,7 +4,7 @@ import heapq
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -128,10 +128,12 @@ class LabelReport(Report):
 
     Args:
         metrics: `label_metrics.classification`, JSON values.
-        mistakes: texts, gold label, predicted label and its probability of each mistaken row.
+        mistakes: of each mistaken row the texts, then what `SHOWN_BESIDE` names.
         found: what was found on the rows for `decode`, by name.
         lines: diagrams by title.
     """
+
+    SHOWN_BESIDE: ClassVar[tuple[str, ...]] = ("gold", "predicted", "probability")
 
     def __init__(
         self,
@@ -161,14 +163,36 @@ class LabelReport(Report):
     def texts(self) -> dict[str, str]:
         if not self.mistakes:
             return {}
-        fields = ("text", "text_b")[: len(self.mistakes[0]) - 3]
-        return {"mistakes": markdown.table((*fields, "gold", "predicted", "probability"), self.mistakes)}
+        fields = ("text", "text_b")[: len(self.mistakes[0]) - len(self.SHOWN_BESIDE)]
+        return {"mistakes": markdown.table((*fields, *self.SHOWN_BESIDE), self.mistakes)}
 
     def lines(self) -> dict[str, Lines]:
         return self._lines
 
     def calibration(self) -> dict[str, float]:
         return self._found
+
+
+class MostConfident:
+    """Keeps what is made of the `MISTAKES` mistaken rows with the highest probability; of equals the first."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[float, int, Any]] = []  # a heap
+        self._count = 0
+
+    def wants(self, probability: float) -> bool:
+        """Return whether a row of this probability is among those so far."""
+        return len(self._kept) < MISTAKES or probability > self._kept[0][0]
+
+    def add(self, probability: float, made: Any) -> None:
+        """Keep what is made of a wanted row."""
+        self._count += 1
+        entry = (probability, -self._count, made)
+        (heapq.heappush if len(self._kept) < MISTAKES else heapq.heapreplace)(self._kept, entry)
+
+    def sorted(self) -> list[Any]:
+        """Return what is kept, the most confident first."""
+        return [made for _, _, made in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
 
 
 class LabelScorer:
@@ -189,12 +213,11 @@ class LabelScorer:
         abstains: float | None = None,
     ):
         self.fields = tuple(fields)
-        self.mistakes: list[tuple[float, int, tuple[str, ...]]] = []  # a heap: probability, number, texts and labels
+        self.mistakes = MostConfident()
         self.labels = tuple(labels)
         self.whole = len(self.labels) <= FEW_LABELS or (finds is not None and finds.temperature)
         self.numbers = {label.encode(): i for i, label in enumerate(labels)}
         self.finds, self.abstains = finds, abstains
-        self.count = 0  # mistakes taken in
         self.parts: list[tuple[np.ndarray, ...]] = []
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
@@ -204,13 +227,10 @@ class LabelScorer:
         self.parts.append((truth, found, given if self.whole else np.stack([given[rows, truth], given[rows, found]], 1)))
         for row in np.flatnonzero(truth != found):
             certainty = float(given[row, found[row]])
-            if len(self.mistakes) == MISTAKES and certainty <= self.mistakes[0][0]:
-                continue
-            self.count += 1
-            texts = (raw[field][row].decode("utf-8", "replace") for field in self.fields)
-            names = (self.labels[number[row]] for number in (truth, found))
-            entry = (certainty, -self.count, (*texts, *names, f"{certainty:.4f}"))
-            (heapq.heappush if len(self.mistakes) < MISTAKES else heapq.heapreplace)(self.mistakes, entry)
+            if self.mistakes.wants(certainty):
+                texts = (raw[field][row].decode("utf-8", "replace") for field in self.fields)
+                names = (self.labels[number[row]] for number in (truth, found))
+                self.mistakes.add(certainty, (*texts, *names, f"{certainty:.4f}"))
 
     def result(self) -> LabelReport:
         gold, predicted, probabilities = (np.concatenate(part) for part in zip(*self.parts, strict=True))
@@ -234,5 +254,8 @@ class LabelScorer:
             values["temperature"] = found["temperature"]
         if abstains is not None:
             values["abstain"] = calibration.answered(gold == predicted, of_found, abstains)
-        mistakes = [texts for _, _, texts in sorted(self.mistakes, reverse=True)]
-        return LabelReport(values, mistakes, found, lines)
+            if not values["abstain"]["coverage"]:
+                values.setdefault("warnings", []).append(
+                    "all answers abstain: no probability has the accuracy of --abstain on dev"
+                )
+        return LabelReport(values, self.mistakes.sorted(), found, lines)

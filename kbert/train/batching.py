@@ -39,8 +39,8 @@ class Batches(Protocol):
         Returns:
             (inputs, targets) or (inputs, targets, weights), nested as the model's inputs and outputs are. The
             first axis of each tensor is the batch's, so that any selection of rows is a smaller batch. Losses
-            and metrics are means weighted by `weights`, which have the shape of the targets' values (1 each by
-            default).
+            are means weighted by `weights`, which have the shape of the targets' values (1 each by default); metrics are
+            means over the values that weigh more than 0.
         """
 
     def where(self, step: int) -> str:

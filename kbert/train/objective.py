@@ -54,13 +54,14 @@ class Objective:
         return loss
 
     def sums(self, targets: Any, outputs: Any, weights: Mapping[str, tf.Tensor]) -> Sums:
-        """Return these rows' contribution to the metrics."""
+        """Return these rows' contribution to the metrics, in which all count alike but those that weigh 0 in the loss."""
         targets, outputs = self._by_output(targets), self._by_output(outputs)
         added: Sums = []
         for name, metrics in self._metrics.items():
             for metric in metrics:
                 zeros = [tf.zeros(v.shape, v.dtype) for v in metric.variables]
-                added += metric.stateless_update_state(zeros, targets[name], outputs[name], sample_weight=weights[name])
+                counted = tf.cast(weights[name] > 0, tf.float32)
+                added += metric.stateless_update_state(zeros, targets[name], outputs[name], sample_weight=counted)
         return added
 
     def zeros(self) -> Sums:

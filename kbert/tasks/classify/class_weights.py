@@ -1,13 +1,15 @@
 """Weights of classes in the loss, from a file or from the training rows. No TensorFlow here."""
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kbert.errors import DataError, UsageError
 from kbert.tasks import figures
+from kbert.tasks.classify.options import ClassifyOptions
 
 
 def read_weights(path: str) -> dict[str, float]:
@@ -55,6 +57,15 @@ def named_weights(path: str, labels: Sequence[str]) -> tuple[float, ...]:
     if unknown:
         raise DataError(f"--class_weights={path}: {unknown[0]!r} is not among the labels: {figures.listed(labels)}")
     return tuple(found.get(label, 1.0) for label in labels)
+
+
+def weighted(options: ClassifyOptions, labels: Sequence[str], balanced: Callable[[], tuple[float, ...]]) -> ClassifyOptions:
+    """Return the options with the labels' weights that `--class_weights` gives; `balanced` computes those of the rows."""
+    if options.class_weights == "none":
+        return options
+    if options.class_weights == "balanced":
+        return dataclasses.replace(options, label_weights=balanced())
+    return dataclasses.replace(options, class_weights="file", label_weights=named_weights(options.class_weights, labels))
 
 
 def balanced(counts: np.ndarray) -> tuple[float, ...]:

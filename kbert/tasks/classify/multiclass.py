@@ -1,6 +1,5 @@
 """One of several classes for a row: softmax over the classes."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -37,16 +36,14 @@ class Multiclass(Objective):
 
     @staticmethod
     def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
-        if options.class_weights == "none":
-            return options
-        if options.class_weights != "balanced":
-            named = class_weights.named_weights(options.class_weights, labels)
-            return dataclasses.replace(options, class_weights="file", label_weights=named)
-        numbers = {label.encode(): i for i, label in enumerate(labels)}
-        counts = np.zeros(len(labels), np.int64)
-        for _, columns in table.chunks():
-            np.add.at(counts, [numbers[label] for label in list(columns.values())[fields]], 1)
-        return dataclasses.replace(options, label_weights=class_weights.balanced(counts))
+        def weights() -> tuple[float, ...]:
+            numbers = {label.encode(): i for i, label in enumerate(labels)}
+            counts = np.zeros(len(labels), np.int64)
+            for _, columns in table.chunks():
+                np.add.at(counts, [numbers[label] for label in list(columns.values())[fields]], 1)
+            return class_weights.balanced(counts)
+
+        return class_weights.weighted(options, labels, weights)
 
     @property
     def size(self) -> int:

@@ -1,6 +1,5 @@
 """Any number of labels for a row: a sigmoid for each label, and a threshold found on dev."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -17,13 +16,13 @@ from kbert.data.label_names import LabelNames, not_among
 from kbert.data.table import Table
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
-from kbert.tasks import diagrams, figures, markdown
+from kbert.tasks import diagrams, figures
 from kbert.tasks.base import Tensors
 from kbert.tasks.classify import class_weights, losses, multilabel_metrics
 from kbert.tasks.classify.objective import Objective
 from kbert.tasks.classify.options import ClassifyOptions
-from kbert.tasks.labels import HELP, MISTAKES, MOST_LABELS, RARE, in_order
-from kbert.tasks.reports import Lines, Report
+from kbert.tasks.labels import HELP, MOST_LABELS, RARE, LabelReport, MostConfident, in_order
+from kbert.tasks.reports import Matrix
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +146,7 @@ class MultilabelAudit:
     def check_learnable(self) -> list[str]:
         if not self.known or not any(self.positives.values()):
             raise DataError(f"{self.source}: no row has a label; is --label_column the right one?")
-        notes = []
+        notes, constant = [], 0
         for label in self.labels:
             positives = self.positives.get(label, 0)
             negatives = self.negatives[label] if self.columns else self.known - positives
@@ -155,7 +154,10 @@ class MultilabelAudit:
                 said = "no row has" if not positives else "all rows have"
                 if len(self.labels) == 1:
                     raise DataError(f"{self.source}: {said} the label {label!r}, the only one; nothing can be learnt")
+                constant += 1
                 notes.append(f"{self.source}: {said} the label {label!r}, which cannot be learnt from them")
+        if constant == len(self.labels):
+            raise DataError(f"{self.source}: every label is the same in all rows where it is known; nothing can be learnt")
         if not self.columns and not self.several and len(self.labels) > 1:
             notes.append(
                 f"{self.source}: no row has more than one label; is --label_separator={self.separator} the right one? For "
@@ -168,19 +170,10 @@ class MultilabelAudit:
         return notes
 
 
-class MultilabelReport(Report):
-    """`multilabel_metrics.multilabel` of one set of rows, some mistaken rows, and the thresholds found on them."""
+class MultilabelReport(LabelReport):
+    """`multilabel_metrics.multilabel` of one set of rows, mistaken rows, and the thresholds found on them."""
 
-    def __init__(
-        self,
-        metrics: dict[str, Any],
-        mistakes: Sequence[tuple[str, ...]] = (),
-        found: dict[str, float] | None = None,
-        lines: dict[str, Lines] | None = None,
-    ):
-        super().__init__(metrics)
-        self.mistakes = mistakes
-        self._found, self._lines = found or {}, lines or {}
+    SHOWN_BESIDE: ClassVar[tuple[str, ...]] = ("gold", "predicted", "label", "its probability")
 
     def scalars(self) -> dict[str, float]:
         m = self.metrics
@@ -193,21 +186,14 @@ class MultilabelReport(Report):
     def table(self) -> str:
         return multilabel_metrics.table(self.metrics)
 
-    def texts(self) -> dict[str, str]:
-        if not self.mistakes:
-            return {}
-        fields = ("text", "text_b")[: len(self.mistakes[0]) - 2]
-        return {"mistakes": markdown.table((*fields, "gold", "predicted"), self.mistakes)}
-
-    def lines(self) -> dict[str, Lines]:
-        return self._lines
-
-    def calibration(self) -> dict[str, float]:
-        return self._found
+    def matrices(self) -> dict[str, Matrix]:
+        return {}
 
 
 class MultilabelScorer:
-    """Gold and probabilities of all rows, five bytes a label and row.
+    """Gold and probabilities of all rows, five bytes a label and row, and the most confident mistakes.
+
+    Which rows are mistaken is known once the thresholds are: kept are the rows with the least probability of a label's gold.
 
     Args:
         objective: the model's.
@@ -217,17 +203,27 @@ class MultilabelScorer:
     def __init__(self, objective: "Multilabel", finds: bool):
         self.objective, self.finds = objective, finds
         self.parts: list[tuple[np.ndarray, np.ndarray]] = []
-        self.mistakes: list[tuple[str, ...]] = []
+        self.candidates = MostConfident()
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
         gold = self.objective.numbers(*(raw[name] for name in self.objective.gold))
-        found = predicted["probabilities"] >= self.objective.thresholds
-        self.parts.append((gold.astype(np.int8), predicted["probabilities"]))
-        wrong = np.flatnonzero(((found != gold) & (gold >= 0)).any(1))
-        for row in wrong[: MISTAKES - len(self.mistakes)]:
-            texts = (raw[field][row].decode("utf-8", "replace") for field in self.objective.fields)
-            named = (", ".join(np.array(self.objective.labels)[values[row] > 0]) for values in (gold, found))
-            self.mistakes.append((*texts, *named))
+        probabilities = predicted["probabilities"]
+        self.parts.append((gold.astype(np.int8), probabilities))
+        for row, certainty in enumerate(_against(gold, probabilities).max(1).tolist()):
+            if self.candidates.wants(certainty):
+                texts = [raw[field][row].decode("utf-8", "replace") for field in self.objective.fields]
+                self.candidates.add(certainty, (texts, gold[row], probabilities[row]))
+
+    def _mistakes(self, thresholds: np.ndarray) -> list[tuple[str, ...]]:
+        labels, found = np.array(self.objective.labels), []
+        for texts, gold, probabilities in self.candidates.sorted():
+            answered = probabilities >= thresholds
+            wrong = (answered != gold) & (gold >= 0)
+            if wrong.any():
+                worst = int(np.where(wrong, _against(gold, probabilities), -1.0).argmax())
+                sides = (", ".join(labels[gold > 0]), ", ".join(labels[answered]))
+                found.append((*texts, *sides, str(labels[worst]), f"{probabilities[worst]:.4f}"))
+        return found
 
     def result(self) -> MultilabelReport:
         gold, probabilities = (np.concatenate(part) for part in zip(*self.parts, strict=True))
@@ -238,7 +234,16 @@ class MultilabelScorer:
             found = {f"threshold {number}": float(value) for number, value in enumerate(thresholds)}
         values = multilabel_metrics.multilabel(gold, probabilities, thresholds, labels)
         lines = diagrams.by_label(gold, probabilities, labels) if len(labels) <= diagrams.MOST else {}
-        return MultilabelReport(values, self.mistakes, found, lines)
+        unmeasured = [label for label, column in zip(labels, gold.T, strict=True) if not (column == 1).any()]
+        if found and how == "per_label" and unmeasured:
+            kept = f"no dev row has {figures.listed(unmeasured)}, whose threshold stays at 0.5"
+            values.setdefault("warnings", []).append(kept)
+        return MultilabelReport(values, self._mistakes(thresholds), found, lines)
+
+
+def _against(gold: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the probability of each label's other side than gold, 0 where gold is unknown; [..., labels]."""
+    return np.select([gold == 1, gold == 0], [1 - probabilities, probabilities], 0.0)
 
 
 class Multilabel(Objective):
@@ -269,17 +274,15 @@ class Multilabel(Objective):
 
     @staticmethod
     def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
-        if options.class_weights == "none":
-            return options
-        if options.class_weights != "balanced":
-            named = class_weights.named_weights(options.class_weights, labels)
-            return dataclasses.replace(options, class_weights="file", label_weights=named)
-        known = {label: number for number, label in enumerate(labels)}
-        counts = np.zeros((2, len(labels)), np.int64)
-        for _, columns in table.chunks():
-            gold = numbers(list(columns.values())[fields : fields + max(1, len(options.label_columns))], known, options)
-            counts += np.stack([(gold == 1).sum(0), (gold == 0).sum(0)])
-        return dataclasses.replace(options, label_weights=class_weights.balanced_positives(*counts))
+        def weights() -> tuple[float, ...]:
+            known = {label: number for number, label in enumerate(labels)}
+            counts = np.zeros((2, len(labels)), np.int64)
+            for _, columns in table.chunks():
+                gold = numbers(list(columns.values())[fields : fields + max(1, len(options.label_columns))], known, options)
+                counts += np.stack([(gold == 1).sum(0), (gold == 0).sum(0)])
+            return class_weights.balanced_positives(*counts)
+
+        return class_weights.weighted(options, labels, weights)
 
     @property
     def gold(self) -> tuple[str, ...]:

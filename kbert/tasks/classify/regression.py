@@ -121,8 +121,8 @@ class Regression(Objective):
     def audit(source: str, fields: int, labels: Sequence[str] | None, options: ClassifyOptions) -> TargetAudit:
         return TargetAudit(source, labels)
 
-    @staticmethod
-    def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
+    @classmethod
+    def fit(cls, table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
         count, total = 0, 0.0
         columns = lambda: (list(read.values())[fields].astype(np.float64) for _, read in table.chunks())  # noqa: E731
         for values in columns():
