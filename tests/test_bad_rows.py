@@ -34,7 +34,7 @@ def test_the_first_twenty_are_listed_and_the_others_counted_by_reason(at):
     rows = [f"text {i}\t1\n" for i in range(10)] + ["one\n"] * 2 + ["last\t1\n"] + ["a\tb\tc\n"] * 30 + ["text\tLABEL\n"]
     (at / "x.tsv").write_text("text\tlabel\n" + "".join(rows))
     header, *lines = error_of("x.tsv").splitlines()
-    assert header == "33 of 44 rows cannot be read (--skip_bad_rows=FILE writes them to FILE and goes on without them):"
+    assert header == "33 of 44 rows cannot be read (--skip_bad_rows=FILE writes them to FILE and continues without them):"
     assert [line.split(": ")[0].strip() for line in lines[:20]] == [f"x.tsv:{n}" for n in (12, 13, *range(15, 33))]
     assert lines[0] == "  x.tsv:12: 1 columns, expected 2 (text, label): 'one'"
     assert lines[20:] == [

@@ -158,7 +158,7 @@ def _never_split(path: Path, vocabulary: list[str], beside: set[str], lowercase:
 
 
 def unused(token: str) -> bool:
-    """Return whether a token stands for a row that the vocabulary leaves free."""
+    """Return whether a token is a placeholder, whose row is free (`[unused1]`)."""
     return token.startswith("[unused") and token.endswith("]")
 
 

@@ -1,4 +1,4 @@
-"""Find the BERT among a file's tensors, whatever its names begin with, and separate what stands beside it.
+"""Find the BERT among a file's tensors, whatever its names begin with, and separate it from the other tensors.
 
 In: the tensors that a file lists, and an encoder's shape. Out: the encoder's tensors under the names of the table
 (`names`), and the others. Read are `bert.`, `module.`, `model.bert.`, `state_dict.model.bert.`, none at all, and `bert/` or

@@ -84,7 +84,7 @@ class BadRows:
         none = self.found >= HOPELESS and not self.read
         which = f"none of the first {self.found:,} rows" if none else f"{self.found:,} of {self.found + self.read:,} rows"
         whether = "can be read" if none else "cannot be read"
-        return DataError(f"{which} {whether} (--skip_bad_rows=FILE writes them to FILE and goes on without them):\n{listed}")
+        return DataError(f"{which} {whether} (--skip_bad_rows=FILE writes them to FILE and continues without them):\n{listed}")
 
     def finish(self) -> None:
         """Raise the rows as an error; with `file`, close it and log how many rows it holds."""

@@ -24,7 +24,7 @@ from kbert.data.usual_columns import found_columns
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
 
-SEPARATOR_LINE = re.compile(rb'"?sep=([^"\r\n])"?\r?\n')  # by which Excel is told the delimiter
+SEPARATOR_LINE = re.compile(rb'"?sep=([^"\r\n])"?\r?\n')  # Excel's way to state the delimiter
 
 
 class Layout(Protocol):

@@ -49,7 +49,7 @@ def _rows(blocks: Iterator[str], config: SourceConfig, columns: Sequence[str]) -
     if key is None:
         named = {part.key: part.value for part in others if part.key}
         if set(columns) <= set(named) and not any(isinstance(named[column], dict) for column in columns):
-            yield "row 1", named  # an object by itself
+            yield "row 1", named  # the whole document is one row
             return
         if set(columns) <= set(named):
             values = ", ".join(f"{column!r} is {json.dumps(named[column], ensure_ascii=False)[:60]}" for column in columns)

@@ -1,4 +1,4 @@
-"""List the layouts that are read: what each reader's module says of itself, for the documentation.
+"""List the layouts that are read: from each reader's module docstring, for the documentation.
 
 In: the modules. Out: a `Layout` for each: name, formats, endings, what it reads, a sample of three rows, its source. The first
 line of a module's docstring says what it reads, its first indented block is the sample, `Source:` names the source.
@@ -71,7 +71,7 @@ class Layout(NamedTuple):
 
 
 def layouts() -> list[Layout]:
-    """Return what each reader says of itself."""
+    """Return the description of each reader."""
     return [_of(*reader) for reader in READERS]
 
 

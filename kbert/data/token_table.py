@@ -5,7 +5,8 @@
     ,lives,VBZ,O
     Sentence: 2,Rain,NN,O
 
-In: a csv or tsv file. Out: as in `kbert.data.sentences`. A sentence goes on while its column is blank or says the same.
+In: a csv or tsv file. Out: as in `kbert.data.sentences`. A row belongs to the sentence of the row before it if its
+sentence column is blank or has the same value.
 Source: Kaggle's "Annotated Corpus for Named Entity Recognition", simpletransformers' data frames (sentence_id, words, labels).
 """
 
