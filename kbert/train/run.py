@@ -21,7 +21,7 @@ import tensorflow as tf
 from kbert import progress
 from kbert.config import Precision, RunConfig
 from kbert.data.table import Table
-from kbert.errors import DataError, KbertError, UsageError
+from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted, Notes
 from kbert.model.encoder import encoder_of
 from kbert.model_dir import Figures, ModelDir, Saved
@@ -327,9 +327,14 @@ class Run:
         if report is not None:
             name, mode = self.task.best_by(self.config.best_metric)
             value = report.scalars().get(name)
-            if value is None and name == self.config.best_metric and name not in report.metrics:
-                raise UsageError(f"--best_metric={name}: dev has {', '.join(report.scalars())}, and not {name}")
             # A figure that cannot be computed, as a correlation with equal scores, is the worst there is.
+            if value is None and name not in self._warned:
+                log.warning(
+                    "dev has no %s, so the best checkpoint is the one with the lowest loss, if dev has one; it has %s",
+                    name,
+                    ", ".join(report.scalars()),
+                )
+                self._warned.add(name)
             score = -sys.float_info.max if value is None else value if mode == "max" else -value
             figures = dataclasses.replace(figures, score=score, metrics=report.metrics, calibration=report.calibration())
             waited = 0 if best is None or figures.rank > best.rank else figures.waited + 1

@@ -60,7 +60,7 @@ def number_of(value: str) -> float:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or "_" in value:
+    if not math.isfinite(number) or "_" in value or not value.isascii():  # Python reads more than TensorFlow
         raise ValueError(f"expected a number for --objective=regression, found {value!r}")
     return number
 
