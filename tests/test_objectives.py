@@ -273,6 +273,10 @@ def test_numbers(checkpoint, tmp_path, capsys):
         bad = write_tsv(tmp_path / "b.tsv", [*given[:3], ("a film", value)])
         assert finetune.main(flags(checkpoint, tmp_path / "o", bad, train, objective="regression")) == 1
         assert "b.tsv:5: expected a number" in capsys.readouterr().err
+    same = write_tsv(tmp_path / "same.tsv", [("good film", "110"), ("bad film", "110")])
+    more = {"objective": "regression", "epochs": 0, "best_metric": "pearson"}
+    assert finetune.main(flags(checkpoint, tmp_path / "q", train, same, **more)) == 0
+    assert "dev has no pearson, so the best checkpoint is the one with the lowest loss" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"all 1 targets are 1"):
         audit = TargetAudit("f.tsv", None)
         audit(("a", "1"))
