@@ -263,11 +263,12 @@ def test_tied_copies(tmp_path, copy, differs):
     found = open_checkpoint(str(write_hugging_face(tmp_path, tensors, {"num_hidden_layers": 3})))
     assert found.arrays()
     if differs:
-        with pytest.raises(DataError, match=r"tensor 'cls\.predictions\.decoder\.weight' differs from 'bert\.embeddings\.word"):
-            found.heads()
+        # A masked LM that computes with other weights is set aside as a whole, and the next sentence head is not.
+        assert {path.split("/")[0] for path in found.heads()} == {"nsp_head"}
+        assert {"cls.predictions.decoder.weight", "cls.predictions.bias"} <= set(found.ignored)
     else:
         assert "mlm_head/output_bias" in found.heads()
     if copy:
         del tensors["cls.predictions.bias"]
         again = open_checkpoint(str(write_hugging_face(tmp_path / "b", tensors, {"num_hidden_layers": 3})))
-        assert "mlm_head/output_bias" in again.shapes
+        assert ("mlm_head/output_bias" in again.shapes) == (not differs)

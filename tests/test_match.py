@@ -450,7 +450,7 @@ def test_negatives_that_rows_name_are_learnt_from(tmp_path):
     rows = [("film", "good", "bad"), ("plot", "fine", " "), ("film", "dull", "good"), ("cafe", "x", "not x")]
     write_tsv(path, rows, ("query", "positive", "negative"))
     source = SourceConfig(text_columns=("query", "positive", "negative"), label_column="")
-    table = open_table(str(path), source, Match.learnt_columns(source), keyed_by=2)
+    table = open_table(str(path), source, Match.learnt_columns(source, {}), keyed_by=2)
     options = Match.resolve_options(MatchOptions(scorer="dual"), source)
     assert options.own_negatives == 1 and Match.columns(source) == ("query", "positive")
     cross = task(scorer="cross", own_negatives=1, negatives=0)

@@ -269,7 +269,7 @@ def test_numbers(checkpoint, tmp_path, capsys):
     assert finetune.main(flags(hugging_face, tmp_path / "p", half, train, objective="regression", epochs=0)) == 0
     assert json.loads((tmp_path / "p" / "metrics.json").read_text())["dev"]["mse"] == pytest.approx(metrics["mse"], rel=1e-4)
     capsys.readouterr()
-    for value in ("high", "nan", "", "３"):
+    for value in ("high", "nan", "", "３", "1e31"):
         bad = write_tsv(tmp_path / "b.tsv", [*given[:3], ("a film", value)])
         assert finetune.main(flags(checkpoint, tmp_path / "o", bad, train, objective="regression")) == 1
         assert "b.tsv:5: expected a number" in capsys.readouterr().err

@@ -10,6 +10,8 @@ from kbert.errors import UsageError
 from kbert.settings import flag, within
 from kbert.tasks.options import TaskOptions
 
+LARGEST = 1e30  # of regression's targets, which the model answers in float32
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions(TaskOptions):
@@ -108,8 +110,8 @@ class ClassifyOptions(TaskOptions):
 
     label_columns: tuple[str, ...] = ()  # multilabel: the columns, one a label; empty if a cell lists the labels
     label_weights: tuple[float, ...] = ()  # of the labels, by --class_weights; empty if all weigh 1
-    target_mean: float = within(0.0)  # regression: of the training targets, which are standardised
-    target_deviation: float = within(1.0, low=1e-30)
+    target_mean: float = within(0.0, low=-LARGEST, high=LARGEST)  # regression: of the training targets, which are standardised
+    target_deviation: float = within(1.0, low=1 / LARGEST, high=LARGEST)
 
     @property
     def allowed_labels(self) -> Labels:
@@ -137,6 +139,8 @@ class ClassifyOptions(TaskOptions):
                 raise UsageError(f"--{name}={value}: {of} does not use it; it is for --objective=multilabel")
         if not self.label_separator.strip() and self.label_separator not in (" ", "\t"):
             raise UsageError(f"--label_separator={self.label_separator!r}: expected a character or a word")
+        if any(weight < 0 for weight in self.label_weights):
+            raise UsageError(f"--class_weights: expected weights of at least 0, found {min(self.label_weights)}")
         if self.abstain and self.objective != "multiclass":
             raise UsageError(f"--abstain={self.abstain}: is for --objective=multiclass")
         if self.focal_gamma != ClassifyOptions.focal_gamma and self.loss != "focal":

@@ -15,7 +15,7 @@ from kbert.errors import DataError
 from kbert.tasks import figures
 from kbert.tasks.base import Tensors
 from kbert.tasks.classify.objective import Objective
-from kbert.tasks.classify.options import ClassifyOptions
+from kbert.tasks.classify.options import LARGEST, ClassifyOptions
 from kbert.tasks.reports import Report
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def number_of(value: str) -> float:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or "_" in value or not value.isascii():  # Python reads more than TensorFlow
+    if not abs(number) <= LARGEST or "_" in value or not value.isascii():  # Python reads more than TensorFlow
         raise ValueError(f"expected a number for --objective=regression, found {value!r}")
     return number
 
