@@ -109,7 +109,8 @@ def test_cells_that_list_labels(names):
 def test_cells_of_labels_that_are_unknown_or_malformed():
     assert labels_of("?", ",") is None and labels_of("null", ",") is None and labels_of(" ", ",") == ()
     assert [value_of(cell, "a") for cell in ("1", "0", "?", "true", "1.0", "null")] == [1, 0, -1, 1, 1, -1]
-    for cell in ("a,,b", '["a", null]', "[[1]]"):
+    assert labels_of("['a', 'b']", ",") == ("a", "b") and labels_of("[]", ",") == () and labels_of("[1, 2]", ",") == ("1", "2")
+    for cell in ("a,,b", '["a", null]', "[[1]]", "[a, b]", '{"a": 1}', "[" * 9999 + "]"):
         with pytest.raises(ValueError, match="empty label|list of labels"):
             labels_of(cell, ",")
     with pytest.raises(ValueError, match=r"column 'a': expected 1, 0 or \?"):

@@ -418,7 +418,7 @@ def test_other_errors(checkpoint, folder, tmp_path, capsys):
 
 def test_structured_values_are_for_those_who_ask(tmp_path):
     path = tmp_path / "f.jsonl"
-    path.write_text('{"text": "good", "label": ["a"]}\n')
+    path.write_text('{"text": "good", "label": ["a", "b"]}\n')
     with pytest.raises(DataError, match="key 'label': expected a string or a number"):
         open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1)
     path.write_text('{"text": ["good"], "label": []}\n')

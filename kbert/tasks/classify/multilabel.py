@@ -1,5 +1,6 @@
 """Any number of labels for a row: a sigmoid for each label, and a threshold found on dev."""
 
+import ast
 import json
 import logging
 from collections.abc import Sequence
@@ -31,26 +32,24 @@ VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}  # of a col
 
 
 def labels_of(cell: str, separator: str) -> tuple[str, ...] | None:
-    """Parse a cell that lists labels, joined by the separator or as a JSON list; None if it is unknown.
+    """Parse a cell that lists labels, joined by the separator or as a list of JSON or Python; None if it is unknown.
 
     Raises:
-        ValueError: it is a malformed JSON list, or a label between two separators is empty.
+        ValueError: it is a list or an object of something else, or a label between two separators is empty.
     """
     cell = cell.strip(" ") if separator == "\t" else cell.strip()
     if cell in UNKNOWN:
         return None
     if not cell:
         return ()
-    if cell.startswith("["):
+    if cell[0] + cell[-1] in ("[]", "{}"):
         try:
-            found = json.loads(cell)
-        except ValueError:
+            found = ast.literal_eval(cell) if "'" in cell and '"' not in cell else json.loads(cell)  # pandas writes Python's
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             found = None
-        if isinstance(found, list):
-            wrong = [item for item in found if not isinstance(item, str | int) or isinstance(item, bool)]
-            if wrong:
-                raise ValueError(f"expected a list of labels, found {json.dumps(wrong[0], ensure_ascii=False)[:60]} in it")
-            return tuple(str(item) for item in found)
+        if not isinstance(found, list) or any(not isinstance(item, str | int) or isinstance(item, bool) for item in found):
+            raise ValueError(f'expected a list of labels such as ["a", "b"], found {cell[:60]}')
+        return tuple(str(item) for item in found)
     names = tuple(name.strip() for name in cell.split(separator))
     if not all(names):
         raise ValueError(f"an empty label in {cell!r}, whose labels are separated by {separator!r} (--label_separator)")
