@@ -92,6 +92,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
         check=audit,
         recorded=recorded,
         usual=task.usual,
+        several=task.several,
     )
     audit.finish()
     loaded = predictor()

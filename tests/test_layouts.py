@@ -17,9 +17,9 @@ ENTITIES = [("Ada lives in Oslo", [(0, 3, "PER"), (13, 17, "LOC")]), ("It rains"
 QUESTIONS = [("Where?", "Ada lives in Oslo", [("Oslo", 13)]), ("Who?", "Ada lives in Oslo", [("Ada", 0)])]
 
 
-def opened(source, columns, keyed_by=1, **more):
+def opened(source, columns, keyed_by=1, nested=True, **more):
     config = SourceConfig(**{"text_columns": columns[:keyed_by], "label_column": columns[-1], **more.pop("config", {})})
-    return open_table(str(source), config, columns, keyed_by=keyed_by, nested=True, **more)
+    return open_table(str(source), config, columns, keyed_by=keyed_by, nested=nested, **more)
 
 
 def read(table):

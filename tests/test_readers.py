@@ -11,15 +11,23 @@ import pytest
 from conftest import ROOT, tool
 from test_layouts import ENTITIES, TAGS, TOKENS, entities, opened, read
 
+from kbert.config import TextConfig, TrainConfig
 from kbert.data import layouts
 from kbert.errors import DataError, UsageError
+from kbert.settings import to_json
+from kbert.source import SourceConfig
+from kbert.tasks.classify.multilabel import labels_of
+from kbert.tasks.classify.options import ClassifyOptions
+from kbert.tasks.classify.task import Classify
+from kbert.tasks.tables import read_tables
 
 ROWS = [("a fine film", "pos"), ("中文; 很好", "neg"), ("so, so", "pos")]
 COLUMNS = ("text", "label")
+CASING = TextConfig(lowercase=True, strip_accents=True)
 
 
 def rows(source, **config):
-    return read(opened(source, COLUMNS, config=config))
+    return read(opened(source, COLUMNS, nested=False, config=config))
 
 
 TABLES = {
@@ -69,9 +77,37 @@ def test_tables_that_may_be_read_in_two_ways(tmp_path):
     assert rows(tmp_path / "f.csv", columns=("label", "text")) == [("a, b, c", "pos"), ("d", "neg")]
     (tmp_path / "f.txt").write_text("__label__a text,label\n")
     assert rows(tmp_path / "f.txt") == [("text,label", "a")]
-    (tmp_path / "f.txt").write_text("__label__a __label__b x\n")
-    with pytest.raises(DataError, match=r"f\.txt:1: 2 labels \(__label__a, __label__b\), expected one"):
-        rows(tmp_path / "f.txt")
+
+
+SEVERAL = {
+    "f.txt": "__label__a,c __label__b so so\n__label__b dull\n",
+    "doccano.jsonl": '{"text": "so so", "label": ["a,c", "b"]}\n{"text": "dull", "label": ["b"]}\n',
+    "choices.json": '[{"text": "so so", "label": {"choices": ["a,c", "b"]}}, {"text": "dull", "label": "b"}]',
+    "numbers.jsonl": '{"text": "so so", "label": [1, 2]}\n{"text": "dull", "label": [2]}\n',
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_labels_a_row(tmp_path, name):
+    (tmp_path / name).write_text(SEVERAL[name])
+    (tmp_path / "names").write_text("1 a,c\n2 b\n")
+    names = str(tmp_path / "names") if name == "numbers.jsonl" else None
+    source = SourceConfig(text_columns=("text",), label_column="label", label_names=names)
+    train = TrainConfig(init="x", train_data=str(tmp_path / name), dev_data=str(tmp_path / name), source=source)
+    several = to_json(ClassifyOptions(objective="multilabel"))
+    tables, labels, _ = read_tables(Classify, train, ("text",), several, CASING)
+    assert labels == ("a,c", "b")
+    found = [labels_of(label, ",") for _, label in read(tables["train"])]
+    assert found == [("a,c", "b"), ("b",)]
+    with pytest.raises(DataError, match=r"1.*(2 labels|expected a string).*a,c|1, 2.*; .*--objective=multilabel"):
+        read_tables(Classify, train, ("text",), to_json(ClassifyOptions()), CASING)
+
+
+def test_labels_of_fasttext_with_none(tmp_path):
+    (tmp_path / "f.txt").write_text("__label__a x\nso\n")
+    for nested in (False, True):
+        with pytest.raises(DataError, match=r"f\.txt:2: 0 labels"):
+            opened(tmp_path / "f.txt", COLUMNS, nested=nested, config={"format": "fasttext"})
 
 
 def test_lists_of_files(tmp_path, monkeypatch):
@@ -309,6 +345,6 @@ def test_every_reader_says_what_it_reads():
 def test_samples_of_the_readers(tmp_path, name):
     file, columns, texts, first = SAMPLES[name]
     (tmp_path / file).write_text(LAYOUTS[name].sample + "\n", encoding="utf-8")
-    found = read(opened(tmp_path / file, columns, texts)) if texts else entities(tmp_path / file)
+    found = read(opened(tmp_path / file, columns, texts, nested=name != "fasttext")) if texts else entities(tmp_path / file)
     assert len(found) == (2 if name in ("squad", "token_table", "semeval") else 3)
     assert found[0] == first

@@ -30,6 +30,14 @@ class AtLine(ValueError):
         self.line = line
 
 
+class SeveralValues(ValueError):
+    """A column has several values where one is read."""
+
+    def __init__(self, message: str, column: str):
+        super().__init__(message)
+        self.column = column
+
+
 class BadRows:
     """The rows that cannot be read, of all sources of a command. `finish`, or the end of a `with` block, reports them.
 

@@ -72,7 +72,7 @@ def layout_of(
             )
         return Terms(encoding, columns), start, 0
     if kind == "fasttext":
-        return FastText(encoding, columns, config.label_column), start, 0
+        return FastText(encoding, columns, config.label_column, config.label_column in nested), start, 0
     if kind == "tagged":
         stream.seek(start)
         tagged = config.label_column in columns

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kbert.data.bad_rows import SeveralValues
 from kbert.data.encodings import decode_line, quote
 from kbert.data.label_names import missing_name, shown
 
@@ -64,6 +65,8 @@ class JsonLines:
             other = missing_name(column, [key for key in row if key not in self.columns], flag)
             raise ValueError(f"no key {column!r}; the object has: {shown(row) or 'none'}{other}")
         value = row[column]
+        if isinstance(value, dict) and list(value) == ["choices"]:
+            value = value["choices"]  # several of Label Studio's, in JSON-MIN
         if isinstance(value, list) and len(value) == 1 and column not in (self.columns[0], *self.nested):
             value = value[0]  # the label of doccano's classes, in a list of labels
         if isinstance(value, str):
@@ -74,7 +77,10 @@ class JsonLines:
         except ValueError:
             found = f"{json.dumps(value)[:60]}, which is not a value"
             raise ValueError(f"key {column!r}: {found} (a missing cell from pandas?); remove the row, or fill it") from None
-        raise ValueError(f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}")
+        message = f"key {column!r}: expected a string or a number, found {json.dumps(value)[:60]}"
+        if isinstance(value, list) and value and all(isinstance(item, str | int) for item in value):
+            raise SeveralValues(message, column)
+        raise ValueError(message)
 
 
 class Converted(JsonLines):

@@ -39,7 +39,7 @@ class LabelNumbers:
         self.tags = self.names.get(0) == OUTSIDE  # so that 0 occurs in any file of tags
 
     def __call__(self, label: str) -> str:
-        """Return the name of a label; a name stays as it is.
+        """Return the name of a label; a name stays as it is. Of a JSON list of labels, return a list of names.
 
         Raises:
             ValueError: it is a number without a name, or another name.
@@ -51,8 +51,17 @@ class LabelNumbers:
             return self.names[int(number[1])]
         if label in self._known:
             return label
+        if isinstance(several := _list(label), list):
+            return json.dumps([self(str(each)) for each in several], ensure_ascii=False)
         shown = ", ".join(f"{number} {name}" for number, name in list(self.names.items())[:20])
         raise ValueError(f"label {label!r} is not in --label_names={self.path}, which has {shown}")
+
+
+def _list(label: str) -> Any:
+    try:
+        return json.loads(label) if label.startswith("[") else None
+    except ValueError:
+        return None
 
 
 def _read(path: str) -> dict[int, str]:

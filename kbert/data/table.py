@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, Protocol
 import numpy as np
 
 from kbert.data import encodings, folders, squad
-from kbert.data.bad_rows import AtLine, BadRows, place
+from kbert.data.bad_rows import AtLine, BadRows, SeveralValues, place
 from kbert.data.documents import CONVERTERS, converted
 from kbert.data.file_settings import FileSettings, encoding_of_lines, resolve_settings
 from kbert.data.formats import Layout, byte_order_mark, layout_of
@@ -276,6 +276,7 @@ def open_table(
     usual: Mapping[str, str] | None = None,
     tokens: Tokens | None = None,
     bad: BadRows | None = None,
+    several: str = "",
 ) -> Table:
     """Index a source, validating every row.
 
@@ -297,6 +298,7 @@ def open_table(
             offsets (see `kbert.data.tokens.placed`), "" in rows without tokens. None: no such column.
         bad: takes in malformed rows, which the table lacks; for callers with several sources. None: `config` says what
             becomes of them.
+        several: what to do about rows with several labels where one is read, for messages.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, rows are
@@ -356,7 +358,9 @@ def open_table(
                         at = line + error.line if isinstance(error, AtLine) else line
                         bad.read = read + rows
                         text = encodings.escaped(record, settled.encoding)
-                        bad.add(name, _where(layout, record, at), str(error), text)
+                        labels = isinstance(error, SeveralValues) and error.column in config.label_columns
+                        reason = f"{error}; {several}" if several and labels else str(error)
+                        bad.add(name, _where(layout, record, at), reason, text)
                         values, note = (), None
                         if not isinstance(name, Rows):
                             gaps.append(rows)

@@ -306,6 +306,8 @@ class Task(TrainableOnRows, Storable):
     # Columns that its rows usually have, each with the flag that reads it: where one is there and unread, a warning says so.
     usual: ClassVar[dict[str, str]] = {"text": "--text_columns=text", "label": "--label_column=label"}
 
+    several: ClassVar[str] = ""  # what to do about rows with several labels, where the task reads one
+
     @staticmethod
     @abstractmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ def read_tables(
             check=audit if recorded is not None or not extra else checked,
             usual=task_type.usual,
             bad=bad,
+            several=task_type.several,
         )
         if recorded is None:  # the training rows
             for note in audit.check_learnable():

@@ -42,6 +42,7 @@ class Classify(Task):
 
     split_by: ClassVar[slice] = slice(None)
     windowed: ClassVar[bool] = False
+    several: ClassVar[str] = "several labels a row are learnt with --objective=multilabel"
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)
