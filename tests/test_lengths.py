@@ -121,9 +121,37 @@ def test_the_survey_tells_true_lengths(tmp_path):
     whole, read = np.array(counts) + 2, np.minimum(np.array(counts) + 2, 62)
     assert survey(task("classify", max_length=62), table) == (
         "lengths of texts in tokens: 50 % up to 52, 90 % up to 92, 99 % up to 101, the longest 302; --max_length=62 cuts 40.0 % of "
-        f"the rows and loses {100 * (whole - read).sum() / whole.sum():.1f} % of the tokens"
+        f"the rows and loses {100 * (whole - read).sum() / whole.sum():.1f} % of the tokens; --max_length=97 would hold 95 % of the "
+        "rows"
     )
     assert survey(task("tag", stride=3), table) is None
+
+
+def test_the_survey_suggests_what_reads_more(tmp_path):
+    def suggested(counts, of):
+        path = write_tsv(tmp_path / "f.tsv", [(*("good " * n for n in row), "a") for row in counts], (*of.config.fields, "label"))
+        source = SourceConfig(text_columns=of.config.fields)
+        return survey(of, open_table(str(path), source, (*of.config.fields, "label"), keyed_by=1)).partition(" of the tokens")[2]
+
+    counts = [(n,) for n in range(1, 101)]
+    for most in (97, 102):  # 5 of 100 rows are cut, or none
+        assert suggested(counts, task("classify", max_length=most)) == ""
+    assert suggested(counts, task("classify", max_length=96)) == "; --max_length=97 would hold 95 % of the rows"
+    beyond = "--long_text=windows reads them in windows, --long_text=head_tail their beginning and end"
+    positions = "; 95 % of the rows have up to 952, the checkpoint has positions for 512; "
+    long = [(10 * n,) for n in range(1, 101)]
+    assert suggested(long, task("classify", max_length=96)) == positions + beyond
+    windows = task("classify", max_length=32, long_text="windows", stride=4, max_windows=2)
+    assert suggested(long, windows) == "; a higher --max_windows reads more"
+    assert suggested(long, task("classify", max_length=96, long_text="tail")) == positions + beyond
+    # A pair whose first text is cut at half of the length is not held by the length of both.
+    pairs = [(40, n) for n in range(1, 101)]
+    tail = task("classify", ("text", "text_b"), max_length=64, long_text="tail")
+    assert suggested(pairs, tail) == "; --max_length=138 would hold 95 % of the rows"
+    assert suggested([(60, 1)] * 20, tail) == "; " + beyond
+    assert suggested([(3, 10 * n) for (n,) in counts], task("match", ("title", "text"), (), max_length=64)).startswith("; 95 % of")
+    asks = task("answer", ("question", "context"), (), max_length=30, max_question_length=6, doc_stride=5)
+    assert suggested([(9, 9)] * 20, asks) == ""
 
 
 def test_a_survey_of_many_rows_draws_some(tmp_path, monkeypatch):

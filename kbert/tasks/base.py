@@ -113,6 +113,7 @@ class Lengths(NamedTuple):
     read: np.ndarray
     what: str  # whose lengths they are, for a message
     limit: str  # the flag with its value
+    beyond: str = ""  # what reads more of them than --max_length can hold, for a message; "" if nothing does
 
     @property
     def cut(self) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Measure how long texts are, and how much of them a model does not read.
 
-In: a task and raw rows. Out: the rows that are cut, and a sentence with percentiles of lengths. Lengths are those of
-whole texts before cutting, which the encoder's inputs no longer show. Only texts that may be too long are tokenized
-again for this: a text has at most as many tokens as bytes, or twice as many if casing and accents are decomposed.
+In: a task and raw rows. Out: the rows that are cut, and a sentence with percentiles of lengths and, where many rows are cut,
+the flags that read more of them. Lengths are those of whole texts before cutting, which the encoder's inputs no longer
+show. Only texts that may be too long are tokenized again for this: a text has at most as many tokens as bytes, or twice as
+many if casing and accents are decomposed.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -18,16 +20,16 @@ SURVEYED = 2000  # rows sampled for the lengths reported before training
 SURVEYED_BYTES = 1 << 25  # and their approximate maximum of bytes
 AT_ONCE = 64  # rows tokenized together; they may be long
 SHARES = (50, 90, 99)
+HELD = 95  # percent of the rows that a suggested --max_length holds; if so many are read whole, nothing is suggested
 
 
-def lengths_of(task: Storable, raw: dict[str, np.ndarray]) -> Lengths | None:
-    """Return the lengths of rows, given as UTF-8 bytes [rows] by field; None if the task always reads whole rows."""
-    fields = task.config.fields
-    counts: dict[str, list[np.ndarray]] = {name: [] for name in fields}
-    for name in fields if task.lengths(dict.fromkeys(fields, np.zeros(1, int))) else ():
+def tokens_of(task: Storable, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Count the tokens of rows, given as UTF-8 bytes [rows] by field: int64 [rows] by field."""
+    counts: dict[str, list[np.ndarray]] = {name: [np.zeros(0, int)] for name in task.config.fields}
+    for name, parts in counts.items():
         for start in range(0, len(raw[name]), AT_ONCE):
-            counts[name].append(task.pieces(tf.constant(raw[name][start : start + AT_ONCE])).row_lengths().numpy())
-    return task.lengths({name: np.concatenate([np.zeros(0, int), *parts]) for name, parts in counts.items()})
+            parts.append(task.pieces(tf.constant(raw[name][start : start + AT_ONCE])).row_lengths().numpy())
+    return {name: np.concatenate(parts) for name, parts in counts.items()}
 
 
 class CutRows:
@@ -49,7 +51,8 @@ class CutRows:
         bound = self.task.lengths(most)
         found = np.zeros(len(next(iter(columns.values()))), bool)
         doubtful = np.flatnonzero(bound.cut if bound else found)
-        lengths = lengths_of(self.task, {name: column[doubtful] for name, column in columns.items()}) if len(doubtful) else None
+        cut = {name: column[doubtful] for name, column in columns.items()}
+        lengths = self.task.lengths(tokens_of(self.task, cut)) if len(doubtful) else None
         if lengths:
             found[doubtful] = lengths.cut
             self.limit = lengths.limit
@@ -62,26 +65,49 @@ class CutRows:
 
 def survey(task: Storable, table: Table) -> str | None:
     """Measure how long a table's rows are and how much is read, on up to `SURVEYED` rows; None where everything is read."""
+    fields = task.config.fields
+    if task.lengths(dict.fromkeys(fields, np.zeros(1, int))) is None:
+        return None
     rows = permuted(np.arange(min(SURVEYED, len(table))), len(table), 0, 0)
-    parts: list[Lengths] = []
+    parts: list[dict[str, np.ndarray]] = []
     read = size = 0
     while read < len(rows) and size < SURVEYED_BYTES:
-        raw = table.read(rows[read : read + AT_ONCE])
-        fields = dict(zip(task.config.fields, raw.values(), strict=False))
-        found = lengths_of(task, fields)
-        if found is None:
-            return None
-        parts.append(found)
-        read += len(found.whole)
-        size += sum(len(text) for column in fields.values() for text in column)
-    whole, kept = (np.concatenate([getattr(part, name) for part in parts]) for name in ("whole", "read"))
-    each = whole.reshape(-1)
+        at_once = rows[read : read + AT_ONCE]
+        raw = dict(zip(fields, table.read(at_once).values(), strict=False))
+        parts.append(tokens_of(task, raw))
+        read += len(at_once)
+        size += sum(len(text) for column in raw.values() for text in column)
+    tokens = {name: np.concatenate([part[name] for part in parts]) for name in fields}
+    lengths = task.lengths(tokens)
+    assert lengths is not None
+    each = lengths.whole.reshape(-1)
     # The length that this share of the texts does not exceed.
-    at = np.percentile(each, SHARES, method="inverted_cdf").astype(int).tolist()
-    upto = ", ".join(f"{share} % up to {length:,}" for share, length in zip(SHARES, at, strict=True))
-    cut, lost = (whole > kept).any(1).mean(), (whole - kept).sum() / max(1, whole.sum())
-    sampled = f" (of {len(whole):,} rows drawn from {len(table):,})" if len(whole) < len(table) else ""
+    upto = ", ".join(f"{share} % up to {_percentile(each, share):,}" for share in SHARES)
+    lost = (lengths.whole - lengths.read).sum() / max(1, lengths.whole.sum())
+    sampled = f" (of {read:,} rows drawn from {len(table):,})" if read < len(table) else ""
     return (
-        f"lengths of {parts[0].what} in tokens: {upto}, the longest {each.max():,}; {parts[0].limit} cuts {100 * cut:.1f} % of "
-        f"the rows and loses {100 * lost:.1f} % of the tokens{sampled}"
+        f"lengths of {lengths.what} in tokens: {upto}, the longest {each.max():,}; {lengths.limit} cuts "
+        f"{100 * lengths.cut.mean():.1f} % of the rows and loses {100 * lost:.1f} % of the tokens"
+        f"{_suggestion(task, tokens, lengths)}{sampled}"
     )
+
+
+def _suggestion(task: Storable, tokens: dict[str, np.ndarray], lengths: Lengths) -> str:
+    """Say which flags read more of rows with so many tokens, where more than a few are cut; else return ""."""
+    few = (100 - HELD) / 100
+    if lengths.cut.mean() <= few:
+        return ""
+    beyond = f"; {lengths.beyond}" if lengths.beyond else ""
+    if lengths.limit != f"--max_length={task.config.max_length}":  # something else limits them
+        return beyond
+    needed, positions = _percentile(lengths.whole.max(1), HELD), task.config.encoder.max_sequence_length
+    if needed > positions:
+        return f"; {HELD} % of the rows have up to {needed:,}, the checkpoint has positions for {positions:,}{beyond}"
+    longer = type(task)(dataclasses.replace(task.config, max_length=needed), task.tokenizer).lengths(tokens)
+    if longer is None or longer.cut.mean() > few:  # another flag cuts them too
+        return beyond
+    return f"; --max_length={needed} would hold {HELD} % of the rows"
+
+
+def _percentile(lengths: np.ndarray, share: int) -> int:
+    return int(np.percentile(lengths, share, method="inverted_cdf"))

@@ -34,6 +34,7 @@ from kbert.tasks.labels import LabelReport
 from kbert.tasks.reports import Report
 
 OBJECTIVES: dict[str, type[Objective]] = {"multiclass": Multiclass, "multilabel": Multilabel, "regression": Regression}
+LONGER = "--long_text=windows reads them in windows, --long_text=head_tail their beginning and end"
 WEIGHT = "sample_weight"  # raw column of training rows
 
 
@@ -144,12 +145,14 @@ class Classify(Task):
         limit = f"--max_length={most}"
         whole = 1 + len(tokens) + np.stack([*tokens.values()], 1).sum(1, keepdims=True)
         if self.options.long_text == "head":
-            return Lengths(whole, np.minimum(whole, most), "texts", limit)
+            return Lengths(whole, np.minimum(whole, most), "texts", limit, LONGER)
         *first, text = tokens.values()
         read = np.minimum(first[0], self._first) if first else np.zeros_like(text)
         windows = self.options.max_windows if self.grouped else 1
         read = read + np.minimum(text, windows * (most - 1 - len(tokens) - read)) + 1 + len(tokens)
-        return Lengths(whole, read[:, None], "texts", limit + (f" in {windows} windows" if windows > 1 else ""))
+        if windows > 1:
+            return Lengths(whole, read[:, None], "texts", f"{limit} in {windows} windows", "a higher --max_windows reads more")
+        return Lengths(whole, read[:, None], "texts", limit, LONGER)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
         """Return the targets of rows; with windows, of each window those of its row, and `row`."""

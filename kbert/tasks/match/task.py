@@ -229,16 +229,17 @@ class Match(Task):
         options, most = self.options, self.config.max_length
         windows = options.max_windows if options.long_text in ("max", "mean") else 1
         limit = f"--max_length={most}" + (f" in {windows} windows" if windows > 1 else "")
+        beyond = "a higher --max_windows reads more" if windows > 1 else "--long_text=max and --long_text=mean read windows"
         if self.dual:
             whole = np.stack([tokens[name] for name in FIELDS if name in tokens], 1)
-            return Lengths(whole + 2, np.minimum(whole, windows * (most - 2)) + 2, "texts", limit)
+            return Lengths(whole + 2, np.minimum(whole, windows * (most - 2)) + 2, "texts", limit, beyond)
         title, text = (tokens[name] for name in FIELDS)
         if options.long_text == "head":
             whole = (title + text + 3)[:, None]
-            return Lengths(whole, np.minimum(whole, most), "pairs", limit)
+            return Lengths(whole, np.minimum(whole, most), "pairs", limit, beyond)
         read = np.minimum(title, options.max_title_length)
         read = read + np.minimum(text, windows * (most - 3 - read))
-        return Lengths((title + text + 3)[:, None], (read + 3)[:, None], "pairs", limit)
+        return Lengths((title + text + 3)[:, None], (read + 3)[:, None], "pairs", limit, beyond)
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> Tensors:
         """What the loss has to know of each input, [inputs] each.
