@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,11 +20,13 @@ from kbert import convert, evaluate, export, finetune, predict
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
 from kbert.tasks import calibration
+from kbert.tasks.base import Built
 from kbert.tasks.classify import class_weights, losses, multilabel_metrics
 from kbert.tasks.classify.multilabel import Multilabel, MultilabelAudit, MultilabelScorer, labels_of, value_of
 from kbert.tasks.classify.options import ClassifyOptions
 from kbert.tasks.classify.regression import TargetAudit
 from kbert.tasks.labels import LabelAudit
+from kbert.train.fine_tuning import FineTuning
 
 
 def flags(checkpoint, model_dir, train, dev, **more):
@@ -365,6 +368,27 @@ def test_windows_are_learnt_as_they_are_measured(checkpoint, tmp_path, pooling, 
     assert predict.main([f"--model_dir={tmp_path / 'm'}", f"--input={train}", f"--output={tmp_path / 'p.jsonl'}"]) == 0
     cut = [json.loads(line).get("cut") for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert not any(cut)
+
+
+def test_windows_in_parts_of_a_batch_are_learnt_as_in_one(checkpoint, tmp_path, capsys):
+    """Parts are cut between rows: weights after two epochs are those of whole batches, rows of one window or three alike."""
+    given = [(text * (1 + i % 3), word, f"{1 + i % 2}") for i, (text, word) in enumerate(long_rows(21))]
+    train = write_tsv(tmp_path / "t.tsv", given, ("text", "label", "w"))
+    more = {"long_text": "windows", "window_pooling": "attention", "dropout": 0.0, "head_dropout": 0.0, "epochs": 2}
+    more |= {"batch_size": 8, "class_weights": "balanced", "sample_weight_column": "w", "max_windows": 4}
+    found = {}
+    for parts in (1, 4):
+        flags_of = flags(checkpoint, tmp_path / f"{parts}", train, train, **more, accumulation_steps=parts)
+        assert finetune.main(flags_of) == 0
+        found[parts] = ModelDir(tmp_path / f"{parts}").last().weights()
+    for path, array in found[1].items():
+        if not path.endswith("key/bias"):  # its gradient is rounding alone, which Adam enlarges
+            np.testing.assert_allclose(found[4][path], array, atol=1e-5, err_msg=path)
+    losses_of = re.findall(r" - loss: ([\d.]+) - dev", capsys.readouterr().out)
+    assert len(losses_of) == 4 and losses_of[:2] == losses_of[2:]
+    run = SimpleNamespace(train=SimpleNamespace(strategy="tpu"))
+    with pytest.raises(UsageError, match="--strategy=tpu: windows of long texts"):
+        FineTuning.set_start(run, None, Built(model=None, loss=None, by_row=True), None)
 
 
 def test_warnings_and_errors_of_labels(caplog):

@@ -107,6 +107,17 @@ def test_two_replicas_in_parts_are_one_device(kind, setting, pretraining, enviro
     close(path / "one", path / "mirrored")
 
 
+def test_windows_of_long_texts_on_two_replicas_are_one_device(setting, environment):
+    """Replicas share a batch's rows, each with all of its windows; the last batch has fewer rows than parts."""
+    path, flags = setting
+    more = {"long_text": "windows", "max_length": 7, "stride": 1, "max_windows": 3}
+    assert finetune.main(flags("windows", **more)) == 0
+    command = [sys.executable, "-c", MIRRORED, "finetune", *flags("both", **more, strategy="mirrored", accumulation_steps=2)]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    close(path / "windows", path / "both")
+
+
 class Workers:
     """Two processes of one job on this machine, each with its TF_CONFIG; killed when the block is left."""
 

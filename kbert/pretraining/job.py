@@ -89,13 +89,13 @@ class Pretraining(Job):
         """The nats of each piece under its frequency in the training text, float64 [vocabulary]."""
         return unigram(self.examples.frequencies())
 
-    def set_start(self, task: Pretrain, model: keras.Model, encoder: Encoder) -> None:
+    def set_start(self, task: Pretrain, built: Built, encoder: Encoder) -> None:
         # Else hundreds of steps go by until the head knows how frequent each piece is, and the layers learn nothing from them.
         nll = self.unigram_nll
         unused = encoder.config.vocabulary_size - len(nll)  # rows of the embedding table: as rare as a piece can be
-        model.get_layer("mlm_head").output_bias.assign(-np.pad(nll, (0, unused), constant_values=nll.max()))
+        built.model.get_layer("mlm_head").output_bias.assign(-np.pad(nll, (0, unused), constant_values=nll.max()))
         if self.checkpoint is not None:
-            _load(self.checkpoint, model, encoder)
+            _load(self.checkpoint, built.model, encoder)
         elif self.options.pairs is None:
             encoder.drop_pooler()
 

@@ -130,12 +130,15 @@ class Built:
         loss: as `kbert.train.objective.Objective` takes it.
         metrics: figures of training batches, for the same.
         answering: the model whose outputs `decode` reads, where it is another one, made of the layers of `model`.
+        by_row: whether a row has several inputs, and its loss needs these and no others. Targets then have `row`, int32
+            [inputs], so that a batch can be divided between rows.
     """
 
     model: keras.Model
     loss: Any
     metrics: Any = ()
     answering: keras.Model | None = None
+    by_row: bool = False
 
     @property
     def served(self) -> keras.Model:

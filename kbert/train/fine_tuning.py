@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
 from kbert import checkpoints
 from kbert.checkpoints.new_tokens import add_tokens
 from kbert.config import ModelConfig, ModelFlags, TrainConfig
@@ -70,9 +68,11 @@ class FineTuning(Job):
             max_length=model_flags.max_length,
         )
 
-    def set_start(self, task: Task, model: keras.Model, encoder: Encoder) -> None:
+    def set_start(self, task: Task, built: Built, encoder: Encoder) -> None:
         train = self.train
-        if task.grouped and (train.accumulation_steps > 1 or train.strategy != "none"):
+        if built.by_row and train.strategy == "tpu":
+            raise UsageError("--strategy=tpu: windows of long texts, whose number differs by batch, are not read there")
+        if task.grouped and not built.by_row and (train.accumulation_steps > 1 or train.strategy != "none"):
             raise UsageError(
                 f"--accumulation_steps={train.accumulation_steps}, --strategy={train.strategy}: the loss of this task needs "
                 "the whole of a batch, in one part on one device"
@@ -84,7 +84,7 @@ class FineTuning(Job):
             log.warning(
                 "--init=%s has no pooler, which the task reads: it starts at random values, as the head does", train.init
             )
-        starting_head.start(task, model, encoder, self.checkpoint, train.init, new=train.new_head)
+        starting_head.start(task, built.model, encoder, self.checkpoint, train.init, new=train.new_head)
 
     def prepare(
         self, task: Task, built: Built, encoder: Encoder, directory: ModelDir, devices: Devices

@@ -170,7 +170,9 @@ class Run:
             self.optimizer = optimizer(self.model, config, self.steps)
             self.optimizer.build(self.model.trainable_variables)
         objective = Objective(built.loss, built.metrics)
-        self.train_step = TrainStep(self.model, self.optimizer, objective, self.devices.strategy, self.devices.rows)
+        strategy, rows = self.devices.strategy, self.devices.rows
+        self.by_row = built.by_row
+        self.train_step = TrainStep(self.model, self.optimizer, objective, strategy, rows, by_row=built.by_row)
         self.sums: Sums = self.train_step.zeros()  # over the steps of the running epoch
         self.watch = LossWatch(config.loss_limit)
         self.board = Board(directory.path / "tb" if self.devices.chief else None)
@@ -228,7 +230,7 @@ class Run:
             self.board.close()
 
     def _train(self, done: int, last: Saved | None) -> None:
-        batches = self.devices.batches(self.batches, done)
+        batches = self.devices.batches(self.batches, done, by_row=self.by_row)
         self.curves.start(done, self._results())
         unmeasured = last is not None and last.score is None and self._measured_after(done)  # it was interrupted just then
         if unmeasured and self._finish(done, f"{done}/{self.steps}", {}, measured=True, saved=last):

@@ -43,7 +43,7 @@ class Job(ABC):
     train: TrainConfig | PretrainConfig
 
     @abstractmethod
-    def set_start(self, task: Any, model: "keras.Model", encoder: "Encoder") -> None:
+    def set_start(self, task: Any, built: "Built", encoder: "Encoder") -> None:
         """Check that the model can be trained as the flags say, and set the weights that training starts from."""
 
     @abstractmethod
@@ -117,7 +117,7 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
         task, encoder, built = build_model(job.task_type, config, vocabulary, train.precision, train.dropout)
     model = built.model
     task.best_by(train.best_metric)  # an unknown name is an error now
-    job.set_start(task, model, encoder)
+    job.set_start(task, built, encoder)
     encoder.freeze_lower(train.freeze_layers, train.freeze_embeddings)
     if not model.trainable_variables and train.total_steps(1):
         raise UsageError(

@@ -34,6 +34,7 @@ class TrainStep:
         objective: the task's.
         strategy: the strategy of the replicas.
         rows: maximum rows of a batch that a replica computes at once; None for no limit.
+        by_row: whether targets have `row`, int32 [inputs], whose inputs are computed together (`kbert.tasks.base.Built`).
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class TrainStep:
         objective: Objective,
         strategy: tf.distribute.Strategy | None = None,
         rows: int | None = None,
+        *,
+        by_row: bool = False,
     ):
         self._model, self._optimizer, self._objective = model, optimizer, objective
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._rows = rows
+        self._rows, self._by_row = rows, by_row
         # Keras sums gradients over replicas after clipping; here before, so that the batch's gradient is clipped.
         for each in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
             each._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
@@ -89,8 +92,7 @@ class TrainStep:
         if self._rows is None and (self._strategy.num_replicas_in_sync == 1 or first.shape[0] is not None):
             gradients, sums = self._part(inputs, targets, weights, totals)
         else:
-            size = rows if self._rows is None else self._rows
-            gradients, sums = self._in_parts((inputs, targets, weights), totals, rows, size)
+            gradients, sums = self._in_parts((inputs, targets, weights), totals, rows)
         reached = [gradient for gradient in gradients if gradient is not None]
         reached, sums, rows = self._summed((reached, sums, tf.cast(rows, tf.float32)))
         # Rows of an embedding table that occur several times form one gradient, whose norm and square the optimizer takes.
@@ -112,13 +114,18 @@ class TrainStep:
         outputs, gradients = self._gradients(inputs, loss_of)
         return gradients, [*loss, *self._objective.sums(targets, outputs, weights)]
 
-    def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor, size: tf.Tensor | int) -> tuple[list[Any], Sums]:
-        """Compute as `_part`, `size` rows at a time; a replica may have none."""
+    def _in_parts(self, batch: Any, totals: Any, rows: tf.Tensor) -> tuple[list[Any], Sums]:
+        """Compute as `_part`, some rows at a time; a replica may have none."""
+        slice_from = _rows
+        if self._by_row:
+            found, numbers = tf.unique(batch[1]["row"])  # a row's inputs follow one another: numbers ascend
+            rows, slice_from = tf.size(found), lambda *part: _inputs_of(numbers, *part)
+        size = rows if self._rows is None else self._rows
         variables = self._model.trainable_variables
         reached: list[bool] = []
 
         def add(start: tf.Tensor, gradients: list[Any], sums: Sums) -> tuple[tf.Tensor, list[Any], Sums]:
-            inputs, targets, weights = tf.nest.map_structure(lambda values: _rows(values, start, size), batch)
+            inputs, targets, weights = tf.nest.map_structure(lambda values: slice_from(values, start, size), batch)
             more, added = self._part(inputs, targets, weights, totals)
             reached[:] = [gradient is not None for gradient in more]
             gradients = [g if m is None else g + tf.convert_to_tensor(m) for g, m in zip(gradients, more, strict=True)]
@@ -141,3 +148,9 @@ def _rows(values: tf.Tensor, start: tf.Tensor, size: tf.Tensor | int) -> tf.Tens
         return values[start : start + size]
     rank = len(values.shape)
     return tf.slice(values, [start] + [0] * (rank - 1), [size] + [-1] * (rank - 1))
+
+
+def _inputs_of(numbers: tf.Tensor, values: tf.Tensor, start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """Slice the inputs of up to `size` rows; `numbers`: the row of each input, ascending from 0, int32 [inputs]."""
+    first, end = tf.unstack(tf.searchsorted(numbers, tf.stack([start, start + size])))
+    return values[first:end]

@@ -90,8 +90,8 @@ class Devices:
         elif self.several and _unreached(error):
             raise lost("the other workers cannot be reached") from None
 
-    def batches(self, batches: Batches, start: int) -> Any:
-        """Return an iterator over this process's share of the batches from a step on."""
+    def batches(self, batches: Batches, start: int, *, by_row: bool = False) -> Any:
+        """Return an iterator over this process's share of the batches from a step on; for `by_row` see `kbert.tasks.base.Built`."""
 
         @graphs.builds_dataset
         def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -105,7 +105,12 @@ class Devices:
             def rows(*batch: Any) -> tf.data.Dataset:
                 # Rows are sorted by length: every n-th of them gives each replica about the same work.
                 each = tf.data.Dataset.range(first, first + local)
-                return each.map(lambda replica: tf.nest.map_structure(lambda values: _every(values, replica, replicas), batch))
+                if by_row:
+                    number = tf.cast(tf.unique(batch[1]["row"])[1], tf.int64)
+                    part = lambda replica: lambda values: tf.boolean_mask(values, number % replicas == replica)  # noqa: E731
+                else:
+                    part = lambda replica: lambda values: _every(values, replica, replicas)  # noqa: E731
+                return each.map(lambda replica: tf.nest.map_structure(part(replica), batch))
 
             return data.flat_map(rows)
 

@@ -181,7 +181,7 @@ class Classify(Task):
             scores = keras.layers.Concatenate(dtype="float32")([scores, weight])
         model = keras.Model(inputs, scores, name="classify")
         if self.grouped:
-            return Built(model=model, loss=self._window_losses)
+            return Built(model=model, loss=self._window_losses, by_row=True)
         return Built(model=model, loss=self.objective.loss, metrics=self.objective.metrics())
 
     @property
