@@ -16,7 +16,6 @@ from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
 
 if TYPE_CHECKING:
-    import keras
 
     from kbert.model.encoder import Encoder
     from kbert.tasks.base import Built, Storable
