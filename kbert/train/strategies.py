@@ -91,7 +91,7 @@ class Devices:
             raise lost("the other workers cannot be reached") from None
 
     def batches(self, batches: Batches, start: int, *, by_row: bool = False) -> Any:
-        """Return an iterator over this process's share of the batches from a step on; `by_row`: see `kbert.tasks.base.Built`."""
+        """Return an iterator over this process's share of the batches from a step on; `by_row` is that of `Built`."""
 
         @graphs.builds_dataset
         def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
