@@ -62,3 +62,36 @@ def test_pairs_are_read_as_one_text(tmp_path, capsys):
     source = [f"--{split}_data={tmp_path / 'pairs.tsv'}" for split in ("train", "test")]
     assert tool("baselines").main([*source, "--text_columns=one,two"]) == 0
     assert "regression    1.0000    1.0000" in capsys.readouterr().out
+
+
+def test_several_labels_in_a_cell_or_a_column_each(tmp_path, capsys):
+    """Each label is a word of the text, so that the learner finds all; one label is in two of three rows."""
+    words = {"g": "good", "b": "bad", "f": "film"}
+    rows = [("g", "f"), ("b", "f"), ("g", "b")] * 8
+    texts = [" ".join(words[label] for label in row) for row in rows]
+    cells = write_tsv(
+        tmp_path / "cells.tsv", [(t, ";".join(row)) for t, row in zip(texts, rows, strict=True)], ("text", "label")
+    )
+    values = [(text, *(str(int(label in row)) for label in "gbf")) for text, row in zip(texts, rows, strict=True)]
+    values[0] = (texts[0], "?", *values[0][2:])
+    wide = write_tsv(tmp_path / "wide.tsv", values, ("text", "g", "b", "f"))
+    ModelDir(tmp_path).write_metrics(
+        {"test_data": str(cells), "test": {"micro": {"f1": 0.5}, "macro": {"f1": None}, "subset_accuracy": 0.25}}
+    )
+    for path, more in (
+        (cells, ["--label_separator=;", f"--models={tmp_path}"]),
+        (wide, ["--label_column=g,b,f"]),
+    ):
+        assert tool("baselines").main([f"--train_data={path}", f"--test_data={path}", "--objective=multilabel", *more]) == 0
+        shown = capsys.readouterr().out
+        found = {line[:-36].strip(): [float(v) for v in line.split()[-3:]] for line in shown.splitlines()[2:]}
+        assert found["all labels"][:2] == pytest.approx([0.8, 0.8], abs=0.01) and found["all labels"][2] == 0
+        assert found["labels of most rows"][0] == pytest.approx(0.8, abs=0.01)
+        assert found["tf-idf, logistic regression"] == [1, 1, 1]
+        if path == cells:
+            assert found[str(tmp_path)] == [0.5, 0, 0.25]
+    of_wide = [f"--train_data={wide}", f"--test_data={wide}", "--objective=multilabel"]
+    assert tool("baselines").main([*of_wide, "--text_columns=g", "--label_column=text,f"]) == 1
+    assert "wide.tsv: column 'text': expected 1, 0 or ? (unknown), found 'good film'" in capsys.readouterr().err
+    assert tool("baselines").main([*of_wide, f"--models={tmp_path}", "--label_column=g,b"]) == 1
+    assert "as a classifier of several labels" in capsys.readouterr().err
