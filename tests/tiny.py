@@ -104,3 +104,12 @@ def batch() -> dict[str, np.ndarray]:
     ids = np.where(mask == 1, rng.integers(1, len(VOCABULARY), mask.shape), 0).astype(np.int32)
     segments = ((at >= lengths // 2) & (mask == 1)).astype(np.int32)
     return {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
+
+
+# Heads by transformers' problem_type, with their labels, and texts to ask them.
+CLASSIFIERS = {
+    "single_label_classification": ("bad", "dull", "good"),
+    "multi_label_classification": ("bad", "dull", "good"),
+    "regression": ("LABEL_0",),
+}
+TEXTS = ("a good film", "the plot is dull, and not very good", "bad", "电影很好！", "unlikely", "")
