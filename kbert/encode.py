@@ -46,16 +46,21 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
     if options.output is not None:
         form = format_of(options.output, options.output_format, options.unit != "token")
 
-    runtime.start()
     from kbert import checkpoints
+    from kbert.data.sources import are_small
     from kbert.data.table import open_table
+
+    def read() -> "Table | None":
+        return None if options.input is None else open_table(options.input, source, source.text_columns, keyed_by=1)
 
     checkpoint = checkpoints.open_checkpoint(options.init)
     log.info("%s", checkpoints.describe(checkpoint))
+    small = are_small(options.input)
+    table = read() if small else None
+    runtime.start()
     config = vector_config(options, sentence, token, checkpoint)
-    table = None
-    if options.input is not None:
-        table = open_table(options.input, source, source.text_columns, keyed_by=1)
+    if not small:
+        table = read()
     if options.unit == "sentence":
         _sentences(options, sentence, config, checkpoint, table, form)
         return 0

@@ -68,18 +68,15 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
     """
     model, train = directory.read_config()
 
-    runtime.start()
     from kbert.data.table import open_table
-    from kbert.tasks import fine_tuned
-    from kbert.tasks.lengths import CutRows
-    from kbert.train.run import evaluate
+    from kbert.tasks import rows_of
 
     source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)
     flags.check_columns(source.text_columns, model.fields)
     read, known = source.label_columns, train.source.label_columns
     if read != known and len(read) == len(known) > 1:
         log.warning("--label_column: %s", ", ".join(f"{a} is read as {b}" for a, b in zip(read, known, strict=True)))
-    task = fine_tuned(model.task)
+    task = rows_of(model.task)
     audit = task.audit(data, model.fields, model.labels, model.options)
     table = open_table(
         data,
@@ -95,6 +92,10 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
         several=task.several,
     )
     audit.finish()
+    runtime.start()
+    from kbert.tasks.lengths import CutRows
+    from kbert.train.run import evaluate
+
     loaded = predictor()
     cut = CutRows(loaded.task)
     report = evaluate(loaded, table, "evaluating", also=cut)

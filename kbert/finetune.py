@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kbert import flags
@@ -36,13 +36,20 @@ def run(run_flags: RunFlags, train: TrainConfig, model_flags: ModelFlags, option
         train = dataclasses.replace(train, dev_fraction=0.1)
     options = options.completed(model_flags.max_length)
     options.check(model_flags.max_length)
+    from kbert.data.sources import are_small
+    from kbert.train.inputs import read_inputs
 
-    def read(train: TrainConfig) -> "FineTuning":
-        from kbert.train.fine_tuning import FineTuning
+    def read(train: TrainConfig) -> Callable[[], "FineTuning"]:
+        read = read_inputs(train, model_flags, options)
 
-        return FineTuning(train, model_flags, options)
+        def job() -> "FineTuning":
+            from kbert.train.fine_tuning import FineTuning
 
-    session.run(run_flags, train, read)
+            return FineTuning(read)
+
+        return job
+
+    session.run(run_flags, train, read, early=are_small(train.train_data, train.dev_data, train.test_data))
     return 0
 
 

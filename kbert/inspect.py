@@ -58,7 +58,8 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
 
     from kbert import checkpoints, graphs
     from kbert.data.table import open_table
-    from kbert.data.tokenizer import Tokenizer, read_vocabulary
+    from kbert.data.tokenizer import Tokenizer
+    from kbert.data.vocabulary import read_vocabulary
 
     if options.vocab:
         vocabulary = read_vocabulary(Path(options.vocab).expanduser())

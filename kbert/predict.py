@@ -83,9 +83,9 @@ def run(options: PredictFlags, overrides: Any) -> int:
 
         return serving.load(options.model_dir, options.n_best)
 
-    runtime.start()
     with row_output(options.output) as write:
         if given:
+            runtime.start()
             from kbert.tasks.lengths import CutRows
 
             raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
@@ -138,17 +138,18 @@ def answers(
     model, train = directory.read_config()
     source, recorded = columns_of(model, train, overrides)
 
-    runtime.start()
     from kbert.data.table import open_table
-    from kbert.tasks import OPTIONS, fine_tuned
-    from kbert.tasks.lengths import CutRows
-    from kbert.train.batches import raw_rows
+    from kbert.tasks import OPTIONS, rows_of
 
     ids = (id_column,) if id_column else ()
     columns = (*source.text_columns, *ids)
-    tokens = None if model.task not in OPTIONS else fine_tuned(model.task).tokens(model.options)
+    tokens = None if model.task not in OPTIONS else rows_of(model.task).tokens(model.options)
     table = open_table(rows, source, columns, keyed_by=len(model.fields), tokens=tokens, recorded=recorded)
     carried = Carried(table, carry, dict(zip(model.fields, source.text_columns, strict=True)), own_names)
+    runtime.start()
+    from kbert.tasks.lengths import CutRows
+    from kbert.train.batches import raw_rows
+
     loaded = predictor()
     row, cut = 1, CutRows(loaded.task)
     with Progress(len(table), desc="predicting", unit="row", leave=False, quiet=quiet) as bar:

@@ -1,7 +1,7 @@
 """Pre-train BERT on plain text: `python -m kbert.pretrain --train_data=TEXT --vocab=vocab.txt --size=mini --model_dir=DIR`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kbert import flags
@@ -34,10 +34,10 @@ def run(
     """Train, continue, or print that there is nothing to do; returns the exit code."""
     check_start(start, train.init)
 
-    def read(train: PretrainConfig) -> "Pretraining":
+    def read(train: PretrainConfig) -> Callable[[], "Pretraining"]:
         from kbert.pretraining.job import Pretraining
 
-        return Pretraining(start, train, model_flags, options)
+        return lambda: Pretraining(start, train, model_flags, options)
 
     session.run(run_flags, train, read)
     return 0

@@ -5,7 +5,6 @@ In: a path. Out: a `ModelDir` that holds a trained model, of which every file is
 
 import os
 
-from kbert import runtime
 from kbert.errors import DataError, KbertError
 from kbert.model_dir import ModelDir, directory_of
 
@@ -34,7 +33,6 @@ def _found(directory: ModelDir) -> str:
     """Say what a directory is that holds no kbert model."""
     if (parent := directory_of(directory.path)) is not None and ModelDir(parent).exists():
         return f"it is a checkpoint of the model in {parent}; give --model_dir={parent}"
-    runtime.start()
     from kbert import checkpoints
 
     try:
@@ -42,6 +40,5 @@ def _found(directory: ModelDir) -> str:
     except KbertError as error:
         return str(error).removeprefix(f"--init={directory.path}: ")
     return (
-        f"it is a checkpoint, {checkpoints.describe(checkpoint)}; "
-        f"kbert finetune --init={directory.path} trains a model from it"
+        f"it is a checkpoint, {checkpoints.describe(checkpoint)}; kbert finetune --init={directory.path} trains a model from it"
     )

@@ -10,7 +10,7 @@ from kbert.data.table import open_table
 from kbert.errors import DataError
 from kbert.source import SourceConfig
 from kbert.tasks.labels import LabelAudit
-from kbert.tasks.tag.task import EntityAudit
+from kbert.tasks.tag.rows import EntityAudit
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,20 @@ LIGHT = [
     "kbert.pretraining.documents",
     "kbert.pretraining.start",
     "kbert.train.session",
+    "kbert.train.inputs",
     "kbert.vectors.formats",
     "kbert.tasks.label_metrics",
+    "kbert.tasks.rows",
+    "kbert.tasks.tables",
+    "kbert.tasks.*.rows",
+    "kbert.checkpoints.*",
 ]
 HEAVY = [
     "kbert.graphs",
     "kbert.data.added_tokens",
     "kbert.serving",
     "kbert.layers",
-    "kbert.checkpoints",
+    "kbert.checkpoints.sentence_transformers",
     "kbert.data.tokenizer",
 ]
 FILES = {

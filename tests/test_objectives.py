@@ -22,9 +22,10 @@ from kbert.model_dir import ModelDir
 from kbert.tasks import calibration
 from kbert.tasks.base import Built
 from kbert.tasks.classify import class_weights, losses, multilabel_metrics
-from kbert.tasks.classify.multilabel import Multilabel, MultilabelAudit, MultilabelScorer, labels_of, value_of
+from kbert.tasks.classify.multilabel import Multilabel, MultilabelScorer
+from kbert.tasks.classify.multilabel_gold import MultilabelAudit, labels_of, value_of
 from kbert.tasks.classify.options import ClassifyOptions
-from kbert.tasks.classify.regression import TargetAudit
+from kbert.tasks.classify.regression_gold import TargetAudit
 from kbert.tasks.labels import LabelAudit
 from kbert.train.fine_tuning import FineTuning
 

@@ -25,7 +25,8 @@ from kbert.pretraining.vocabulary import count_words, vocabulary
 class TestVocabulary:
     def test_it_fits_the_tokenizer(self, tmp_path, capsys):
         """Every word is read without [UNK]; characters that BERT splits off stand alone, special tokens come first."""
-        from kbert.data.tokenizer import Tokenizer, read_vocabulary
+        from kbert.data.tokenizer import Tokenizer
+        from kbert.data.vocabulary import read_vocabulary
 
         words = [
             "Überraschung",

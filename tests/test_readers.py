@@ -16,9 +16,9 @@ from kbert.data import layouts
 from kbert.errors import DataError, UsageError
 from kbert.settings import to_json
 from kbert.source import SourceConfig
-from kbert.tasks.classify.multilabel import labels_of
+from kbert.tasks.classify.multilabel_gold import labels_of
 from kbert.tasks.classify.options import ClassifyOptions
-from kbert.tasks.classify.task import Classify
+from kbert.tasks.classify.rows import ClassifyRows
 from kbert.tasks.tables import read_tables
 
 ROWS = [("a fine film", "pos"), ("中文; 很好", "neg"), ("so, so", "pos")]
@@ -95,12 +95,19 @@ def test_several_labels_a_row(tmp_path, name):
     source = SourceConfig(text_columns=("text",), label_column="label", label_names=names)
     train = TrainConfig(init="x", train_data=str(tmp_path / name), dev_data=str(tmp_path / name), source=source)
     several = to_json(ClassifyOptions(objective="multilabel"))
-    tables, labels, _ = read_tables(Classify, train, ("text",), several, CASING)
+    tables, labels, _ = read_tables(ClassifyRows, train, ("text",), several, CASING)
     assert labels == ("a,c", "b")
     found = [labels_of(label, ",") for _, label in read(tables["train"])]
     assert found == [("a,c", "b"), ("b",)]
     with pytest.raises(DataError, match=r"1.*(2 labels|expected a string).*a,c|1, 2.*; .*--objective=multilabel"):
-        read_tables(Classify, train, ("text",), to_json(ClassifyOptions()), CASING)
+        read_tables(ClassifyRows, train, ("text",), to_json(ClassifyOptions()), CASING)
+
+
+def test_a_cell_that_is_a_list_is_no_class(tmp_path):
+    (tmp_path / "f.tsv").write_text('text\tlabel\nso\t["a", "b"]\ndull\tb\n')
+    train = TrainConfig(init="x", train_data=str(tmp_path / "f.tsv"), dev_data=str(tmp_path / "f.tsv"))
+    with pytest.raises(DataError, match=r"is a list; several labels a row are learnt with --objective=multilabel"):
+        read_tables(ClassifyRows, train, ("text",), to_json(ClassifyOptions()), CASING)
 
 
 def test_labels_of_fasttext_with_none(tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import BertWordPieceTokenizer
 
-from kbert.data.tokenizer import PLAIN, Tokenizer, check_vocabulary, read_vocabulary
+from kbert.data.tokenizer import PLAIN, Tokenizer
+from kbert.data.vocabulary import check_vocabulary, read_vocabulary
 from kbert.errors import DataError
 
 TOKENIZERS = {

@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--strings", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    from kbert.data.tokenizer import read_vocabulary
+    from kbert.data.vocabulary import read_vocabulary
 
     vocabulary = read_vocabulary(args.vocab)
     failed = False

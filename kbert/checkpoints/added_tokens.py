@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from kbert.checkpoints.casing import read_settings, read_tokenizer
 from kbert.config import AddedToken, TextConfig
-from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN, numbered
+from kbert.data.vocabulary import CLS, MASK, PAD, SEP, UNKNOWN, numbered
 from kbert.errors import DataError
 from kbert.files import read_json
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kbert.checkpoints.checkpoint import TOKENS, only_value
 from kbert.config import TextConfig
-from kbert.data import tokenizer as text
+from kbert.data import vocabulary as text
 from kbert.errors import DataError
 from kbert.files import check_pointer, read_json
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kbert.checkpoints.head import Head
 from kbert.config import BERT_EPSILON, EncoderConfig, TextConfig
-from kbert.data import tokenizer as text
+from kbert.data import vocabulary as text
 from kbert.errors import DataError
 from kbert.files import check_pointer, read_json
 

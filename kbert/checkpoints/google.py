@@ -7,6 +7,7 @@ run_squad.py, where the file `checkpoint` names one of several. Out: a `Checkpoi
 import logging
 from pathlib import Path
 
+from kbert import runtime
 from kbert.checkpoints import added_tokens, foreign, names
 from kbert.checkpoints.casing import read_casing, stated_tokens
 from kbert.checkpoints.checkpoint import Checkpoint, bert_config, read_vocabulary, vocabulary_file, written_sizes
@@ -82,6 +83,7 @@ def read(path: Path, where: Path, name: str | None = None) -> Checkpoint:
 
 def _chosen(path: Path) -> str:
     """Return the name of the checkpoint to read of those in a directory."""
+    runtime.start()
     import tensorflow as tf
 
     found = prefixes(path)

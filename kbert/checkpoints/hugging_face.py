@@ -30,7 +30,7 @@ from kbert.checkpoints.names import HEADS, OUTPUTS
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match, sizes
 from kbert.checkpoints.tokenizer_config import base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig
-from kbert.data import tokenizer as text
+from kbert.data import vocabulary as text
 from kbert.errors import DataError
 from kbert.files import write_json, write_text
 

@@ -16,7 +16,7 @@ from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Weights, match
 from kbert.config import ModelConfig
 from kbert.data.spans import tag_names
-from kbert.data.tokenizer import check_vocabulary
+from kbert.data.vocabulary import check_vocabulary
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir, Saved
 from kbert.settings import to_json

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from kbert import runtime
 from kbert.checkpoints import added_tokens, names
 from kbert.checkpoints.casing import stated_tokens
 from kbert.checkpoints.checkpoint import OWN_SIZES, Checkpoint, encoder_config, read_vocabulary
 from kbert.checkpoints.tensor_matching import Tensor, Weights, match
 from kbert.checkpoints.tokenizer_config import OTHERS, base_vocabulary, write_tokenizer_config
 from kbert.config import EncoderConfig, TextConfig
-from kbert.data.tokenizer import distinct
+from kbert.data.vocabulary import distinct
 from kbert.errors import DataError, UsageError
 from kbert.files import check_pointer, read_json
 
@@ -88,6 +89,7 @@ def read_name(name: str) -> Checkpoint:
         UsageError: KerasHub knows no such preset.
         DataError: it could not be downloaded or loaded.
     """
+    runtime.start()
     import keras_nlp
 
     presets = keras_nlp.models.BertBackbone.presets

@@ -14,7 +14,7 @@ import numpy as np
 from kbert.checkpoints.added_tokens import unused
 from kbert.checkpoints.checkpoint import Arrays, Checkpoint
 from kbert.config import AddedToken
-from kbert.data.tokenizer import numbered
+from kbert.data.vocabulary import numbered
 from kbert.errors import UsageError
 
 log = logging.getLogger(__name__)

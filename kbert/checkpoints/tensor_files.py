@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from safetensors import SafetensorError, safe_open
 
+from kbert import runtime
 from kbert.checkpoints.tensor_matching import Tensor
 from kbert.errors import DataError
 from kbert.files import check_pointer
 
 # Raised by TensorFlow's reader for damaged files, besides its own errors: Python's, depending on the damage.
-UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
+UNREADABLE = (ValueError, RuntimeError, IndexError)
 
 
 def safetensors_list(path: Path) -> list[Tensor]:
@@ -54,10 +54,12 @@ def tensorflow_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]
     if not tensors:
         return
     reader = _reader(tensors[0].where)
+    import tensorflow as tf
+
     for tensor in tensors:
         try:
             yield tensor, np.asarray(reader.get_tensor(tensor.name))
-        except UNREADABLE as error:
+        except (tf.errors.OpError, *UNREADABLE) as error:
             raise _unreadable(tensor.where, error) from None
 
 
@@ -67,9 +69,12 @@ def _reader(prefix: Path) -> Any:
         check_pointer(file)
     if not values:
         raise DataError(f"{prefix}.data-00000-of-00001: no such file")
+    runtime.start()
+    import tensorflow as tf
+
     try:
         return tf.train.load_checkpoint(str(prefix))
-    except UNREADABLE as error:
+    except (tf.errors.OpError, *UNREADABLE) as error:
         raise _unreadable(prefix, error) from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints.checkpoint import TOKENS, Checkpoint
-from kbert.data import tokenizer as text
+from kbert.data import vocabulary as text
 from kbert.files import write_json
 
 # A notice about forms for which only kbert reads this file.

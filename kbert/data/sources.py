@@ -11,10 +11,12 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from kbert import runtime
 from kbert.data.bad_rows import BadRows
 from kbert.data.rows import Rows
 from kbert.errors import DataError, UsageError
@@ -24,6 +26,7 @@ from kbert.source import SourceConfig
 
 STDIN = "-"
 MOST_FILES = 65_535  # two bytes of the index
+SMALL = 16 << 20  # bytes, which are read in about the time that TensorFlow takes to be imported
 
 
 def files_of(source: str, config: SourceConfig, columns: Sequence[str], bad: BadRows) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -63,6 +66,18 @@ def files_of(source: str, config: SourceConfig, columns: Sequence[str], bad: Bad
         yield name, copy
 
 
+def are_small(*sources: str | None) -> bool:
+    """Return whether sources are files of `SMALL` bytes in all, so that they can be read before TensorFlow is imported."""
+    size = 0
+    for source in filter(None, sources):
+        if isinstance(source, Rows) or source.startswith("tfds:") or source == STDIN:
+            return False
+        for name in (Path(name) for pattern in patterns(source) for name in expanded(pattern)):
+            files = name.rglob("*") if name.is_dir() else [name]
+            size += sum(file.stat().st_size for file in files if file.is_file())
+    return size <= SMALL
+
+
 def temporary() -> IO[bytes]:
     """Create an unnamed temporary file."""
     return tempfile.TemporaryFile(prefix="kbert-")
@@ -93,6 +108,7 @@ def _spool(name: str, stream: Any) -> IO[bytes]:
 
 def _spool_tfds(source: str, config: SourceConfig) -> IO[bytes]:
     """Convert a TFDS split to JSON lines; class labels by name."""
+    runtime.start()
     import tensorflow_datasets as tfds
 
     name, _, split = source.removeprefix("tfds:").partition(":")

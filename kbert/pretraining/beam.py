@@ -32,7 +32,8 @@ from kbert.pretraining.flags import ShardFlags
 runtime.start()
 
 from kbert.data.segmenters import segmenter  # noqa: E402
-from kbert.data.tokenizer import Tokenizer, read_vocabulary  # noqa: E402
+from kbert.data.tokenizer import Tokenizer  # noqa: E402
+from kbert.data.vocabulary import read_vocabulary  # noqa: E402
 from kbert.pretraining import tokens  # noqa: E402
 from kbert.pretraining.corpus import Block, decoded  # noqa: E402
 from kbert.pretraining.cutting import Cut  # noqa: E402

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kbert.data.tokenizer import CLS, PAD, SEP, UNKNOWN, numbered
+from kbert.data.vocabulary import CLS, PAD, SEP, UNKNOWN, numbered
 from kbert.errors import DataError
 from kbert.pretraining import cutting, masking
 from kbert.pretraining.cutting import ALONE, RANDOM, SWAPPED, Cut

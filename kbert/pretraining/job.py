@@ -13,7 +13,7 @@ from kbert import checkpoints, graphs
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.new_tokens import add_tokens
 from kbert.config import ModelConfig, ModelFlags, PretrainConfig, TextConfig
-from kbert.data.tokenizer import read_vocabulary
+from kbert.data.vocabulary import read_vocabulary
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of

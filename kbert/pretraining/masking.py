@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN, numbered
+from kbert.data.vocabulary import CLS, MASK, PAD, SEP, UNKNOWN, numbered
 from kbert.errors import DataError
 from kbert.pretraining.randomness import bits, bits_at, unit
 

@@ -157,7 +157,7 @@ def _examples(options: DataFlags, work: Path, split: str) -> "TextExamples":
 
 
 def _vocabulary(options: DataFlags) -> list[str]:
-    from kbert.data.tokenizer import read_vocabulary
+    from kbert.data.vocabulary import read_vocabulary
 
     return read_vocabulary(Path(options.vocab).expanduser())
 

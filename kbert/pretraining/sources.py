@@ -13,7 +13,8 @@ from pathlib import Path
 
 from kbert.config import ExampleFlags, ModelConfig, PretrainConfig
 from kbert.data.segmenters import segmenter
-from kbert.data.tokenizer import Tokenizer, read_vocabulary
+from kbert.data.tokenizer import Tokenizer
+from kbert.data.vocabulary import read_vocabulary
 from kbert.errors import DataError, UsageError
 from kbert.files import read_json
 from kbert.pretraining import corpus

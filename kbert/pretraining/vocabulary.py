@@ -14,7 +14,8 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.data.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN, Tokenizer
+from kbert.data.tokenizer import Tokenizer
+from kbert.data.vocabulary import CLS, MASK, PAD, SEP, UNKNOWN
 from kbert.errors import DataError, UsageError
 from kbert.pretraining.corpus import Block
 

@@ -1,4 +1,4 @@
-"""The tasks by name: their options, and their classes, which load TensorFlow and are imported when they are asked for.
+"""The tasks by name: their options, how they read rows, and their classes, which load TensorFlow; imported when asked for.
 
 A task's options are a frozen dataclass, `kbert.tasks.NAME.options`: what the task adds to the flags that all tasks share.
 They are part of the model (changing one after training would change predictions) and are stored in its `config.json`.
@@ -21,6 +21,7 @@ from kbert.tasks.tag.options import TagOptions
 
 if TYPE_CHECKING:
     from kbert.tasks.base import Storable, Task
+    from kbert.tasks.rows import TaskRows
 
 # Fine-tuned on tables; the order is that of the flags' help.
 OPTIONS: dict[str, type[TaskOptions]] = {
@@ -78,7 +79,22 @@ def fine_tuned(name: str) -> "type[Task]":
     Raises:
         UsageError: it is `pretrain`.
     """
-    if name not in OPTIONS:
-        raise UsageError("a pre-trained model is measured on text that was held out: see its metrics.json (kbert.pretrain)")
+    _check_rows(name)
     found: type[Task] = importlib.import_module(f"kbert.tasks.{name}.task").TASK
     return found
+
+
+def rows_of(name: str) -> "type[TaskRows]":
+    """Import the class that reads a task's rows, without TensorFlow.
+
+    Raises:
+        UsageError: it is `pretrain`.
+    """
+    _check_rows(name)
+    found: type[TaskRows] = importlib.import_module(f"kbert.tasks.{name}.rows").ROWS
+    return found
+
+
+def _check_rows(name: str) -> None:
+    if name not in OPTIONS:
+        raise UsageError("a pre-trained model is measured on text that was held out: see its metrics.json (kbert.pretrain)")

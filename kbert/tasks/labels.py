@@ -79,6 +79,12 @@ class LabelAudit:
                 "--text_columns and --label_column say which is which"
             )
         if self.allowed is None:
+            listed = next((label for label in self.found if label[:1] + label[-1:] == "[]" and "," in label), None)
+            if listed:
+                raise DataError(
+                    f"{self.source}: label {listed!r} is a list; several labels a row are learnt with --objective=multilabel. To "
+                    "learn it as a class, name the classes by --labels"
+                )
             integers = [label for label in self.found if label.removeprefix("-").isdigit()]
             decimals = [label for label in self.found if _is_number(label) and not label.removeprefix("-").isdigit()]
             if integers and decimals and any(float(a) == float(b) for a in integers for b in decimals):

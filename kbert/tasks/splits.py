@@ -14,7 +14,7 @@ from kbert.config import TextConfig
 from kbert.data.table import Table
 from kbert.errors import DataError, KbertError
 from kbert.permutation import mixed
-from kbert.tasks.base import Audit
+from kbert.tasks.rows import Audit
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from kbert.data.label_names import read_labels
 from kbert.data.table import Table, open_table
 from kbert.source import Recorded, SourceConfig
 from kbert.tasks import splits
-from kbert.tasks.base import Audit, Task
+from kbert.tasks.rows import Audit, TaskRows
 
 log = logging.getLogger(__name__)
 
 
 def read_tables(
-    task_type: type[Task], train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any], casing: TextConfig
+    task_type: type[TaskRows], train: TrainConfig, fields: tuple[str, ...], options: dict[str, Any], casing: TextConfig
 ) -> tuple[dict[str, Table], tuple[str, ...], dict[str, Any]]:
     """Open and validate the tables of a run.
 

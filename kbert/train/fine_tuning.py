@@ -1,27 +1,22 @@
 """Fine-tuning as a `Job`: a checkpoint and tables in, a task's model and its figures on dev and test out."""
 
-import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any
 
-from kbert import checkpoints
-from kbert.checkpoints.new_tokens import add_tokens
-from kbert.config import ModelConfig, ModelFlags, TrainConfig
+from kbert.config import TrainConfig
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
 from kbert.serving import load
-from kbert.settings import to_json
-from kbert.tasks import fine_tuned, lengths, starting_head, task_of
+from kbert.tasks import fine_tuned, lengths, starting_head
 from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report
-from kbert.tasks.tables import read_tables
 from kbert.train.batches import TableBatches, raw_rows, training_examples
 from kbert.train.batching import Batches
+from kbert.train.inputs import Inputs
 from kbert.train.run import dev_measure, evaluate, learn_first
-from kbert.train.session import Job, check_shape
+from kbert.train.session import Job
 from kbert.train.strategies import Devices
 
 log = logging.getLogger(__name__)
@@ -31,42 +26,15 @@ class FineTuning(Job):
     """A checkpoint that learns a task from tables.
 
     Args:
-        train: how to train.
-        model_flags: the limits of the model.
-        options: the task's, which say which task it is.
-
-    Raises:
-        UsageError: the checkpoint cannot do what the flags ask for.
-        DataError: a mistake in the checkpoint, the tables or the labels.
+        inputs: the checkpoint and the tables.
     """
 
-    def __init__(self, train: TrainConfig, model_flags: ModelFlags, options: Any):
-        name = task_of(options)
-        task_type = fine_tuned(name)
-        fields = task_type.fields(train.source)
-        resolved = to_json(task_type.resolve_options(options, train.source))
-        checkpoint = checkpoints.open_checkpoint(train.init)
-        log.info("%s", checkpoints.describe(checkpoint))
-        checkpoint = add_tokens(checkpoint, train.add_tokens, train.seed)
-        check_shape(checkpoint.encoder, train, model_flags.max_length)
-        known, needed = checkpoint.encoder.num_segments, options.segments(fields)
-        if needed > known:
-            raise UsageError(f"--task={name}: the checkpoint knows {known} segment, the task needs {needed}")
-        tables, labels, resolved = read_tables(task_type, train, fields, resolved, checkpoint.text)
-        self.task_type, self.checkpoint, self.tables = task_type, checkpoint, tables
-        self.vocabulary = checkpoint.vocabulary
-        self.train: TrainConfig = dataclasses.replace(
-            train, train_data_crc32=tables["train"].digest, dev_data_crc32=tables["dev"].digest
-        )
-        self.config = ModelConfig(
-            task=name,
-            fields=fields,
-            labels=labels,
-            options=resolved,
-            encoder=checkpoint.encoder,
-            text=checkpoint.text,
-            max_length=model_flags.max_length,
-        )
+    def __init__(self, inputs: Inputs):
+        self.checkpoint, self.tables = inputs.checkpoint, inputs.tables
+        self.train: TrainConfig = inputs.train
+        self.config = inputs.config
+        self.task_type = fine_tuned(self.config.task)
+        self.vocabulary = self.checkpoint.vocabulary
 
     def set_start(self, task: Task, built: Built, encoder: Encoder) -> None:
         train = self.train

@@ -60,13 +60,17 @@ class Job(ABC):
         return directory.metrics().get("step") == directory.best().step
 
 
-def run(run_flags: RunFlags, train: TrainConfig | PretrainConfig, read: Callable[[Any], Job]) -> None:
+def run(
+    run_flags: RunFlags, train: TrainConfig | PretrainConfig, read: Callable[[Any], Callable[[], Job]], early: bool = False
+) -> None:
     """Train a model, continue its training, or print that it is finished.
 
     Args:
         run_flags: the model directory, and whether to overwrite what it holds.
         train: how to train, as the user gave it.
-        read: makes the job from `train`, completed by what the run in the directory settled; TensorFlow is imported by then.
+        read: reads and checks what is trained on, given `train` completed by what the run in the directory settled; returns
+            what makes the job, once TensorFlow is imported.
+        early: read before TensorFlow is imported and devices are found, as that is quick.
 
     Raises:
         UsageError: a mistake in the flags, or another run is in the directory.
@@ -81,6 +85,7 @@ def run(run_flags: RunFlags, train: TrainConfig | PretrainConfig, read: Callable
 
     cluster.check(train.strategy, train.batch_size)
     with directory.held(cluster.is_chief(train.strategy)):
+        made = read(_completed(train, directory, run_flags.overwrite)) if early else None
         runtime.start()
         from kbert.train import strategies
 
@@ -88,8 +93,12 @@ def run(run_flags: RunFlags, train: TrainConfig | PretrainConfig, read: Callable
             if devices.chief and not run_flags.overwrite:
                 directory.set_damaged_aside()
             devices.wait()
-            job = read(dataclasses.replace(train, data_order=directory.data_order(run_flags.overwrite)))
-            _run(job, directory, run_flags.overwrite, devices)
+            made = made or read(_completed(train, directory, run_flags.overwrite))
+            _run(made(), directory, run_flags.overwrite, devices)
+
+
+def _completed(train: Any, directory: ModelDir, overwrite: bool) -> Any:
+    return dataclasses.replace(train, data_order=directory.data_order(overwrite))
 
 
 def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> None:

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from kbert import graphs
 from kbert.data.table import Table
-from kbert.data.tokenizer import Tokenizer, numbered
+from kbert.data.tokenizer import Tokenizer
+from kbert.data.vocabulary import numbered
 from kbert.errors import DataError
 from kbert.serving import Predictor
 from kbert.vectors.encoding import WINDOW_BYTES, Segmenter, token_windows, windows

@@ -67,7 +67,8 @@ def run(options: Any, task_options: Any, source: Any) -> int:
 
     from kbert.config import EncoderConfig, ModelConfig, TextConfig
     from kbert.data.table import open_table
-    from kbert.data.tokenizer import Tokenizer, read_vocabulary
+    from kbert.data.tokenizer import Tokenizer
+    from kbert.data.vocabulary import read_vocabulary
     from kbert.tasks import fine_tuned
 
     vocabulary = read_vocabulary(Path(options.vocab))

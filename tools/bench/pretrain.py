@@ -68,7 +68,7 @@ class Ours:
 
         from kbert import graphs
         from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig
-        from kbert.data.tokenizer import read_vocabulary
+        from kbert.data.vocabulary import read_vocabulary
         from kbert.pretraining import corpus, tokens
         from kbert.pretraining.batches import PretrainingBatches
         from kbert.pretraining.cutting import Cut

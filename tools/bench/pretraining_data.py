@@ -28,7 +28,8 @@ def ours(args: argparse.Namespace, output: Path) -> Callable[[], int]:
     """Return what makes kbert's examples, and returns their number."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from kbert.data.tokenizer import Tokenizer, read_vocabulary
+    from kbert.data.tokenizer import Tokenizer
+    from kbert.data.vocabulary import read_vocabulary
     from kbert.pretraining import corpus, records, tokens
     from kbert.pretraining.cutting import Cut
     from kbert.pretraining.examples import TextExamples

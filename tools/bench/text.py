@@ -44,7 +44,8 @@ def run(options: BenchFlags, source: SourceConfig) -> int:
     from tokenizers import BertWordPieceTokenizer
 
     from kbert.data.table import open_table
-    from kbert.data.tokenizer import PLAIN, Tokenizer, read_vocabulary
+    from kbert.data.tokenizer import PLAIN, Tokenizer
+    from kbert.data.vocabulary import read_vocabulary
 
     table = open_table(options.input, source, source.text_columns[:1], keyed_by=1)
     read = table.read(range(min(len(table), options.texts)))[source.text_columns[0]].tolist()

@@ -7,8 +7,7 @@ BERT-Pair-ATT (see `kbert.tasks.aspect.text_filter` for the source; pairs of tex
 BERT for Aspect-Based Sentiment Analysis via Constructing Auxiliary Sentence").
 """
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -20,18 +19,17 @@ from kbert.checkpoints.head import Head, order, ordered
 from kbert.config import ModelConfig
 from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
-from kbert.errors import DataError, UsageError
+from kbert.errors import DataError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.settings import from_json
-from kbert.source import SourceConfig
-from kbert.tasks.aspect import labels, names
+from kbert.tasks.aspect import labels
 from kbert.tasks.aspect.aspect_attention import AspectAttention
-from kbert.tasks.aspect.audit import AspectAudit
 from kbert.tasks.aspect.metrics import AVERAGED, SENTENCES
 from kbert.tasks.aspect.options import AspectOptions
 from kbert.tasks.aspect.panels import all_sentences, kept_sentences
 from kbert.tasks.aspect.report import AspectReport, AspectScorer
+from kbert.tasks.aspect.rows import AspectRows
 from kbert.tasks.aspect.selecting import POSITIONAL, joined, keep
 from kbert.tasks.aspect.sentence_filter import FILTER, SentenceFilter
 from kbert.tasks.aspect.sentences import sentences
@@ -41,12 +39,11 @@ SURVEYED = 2000  # rows sampled for the lengths in the log
 OUTPUTS = ("aspect", "label", "probabilities", "sentences", "starts", "ends", "relevance", "count")
 
 
-class Aspect(Task):
+class Aspect(AspectRows, Task):
     """The task `aspect`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("macro_f1", "max")
     figures: ClassVar[tuple[str, ...]] = ("loss", *AVERAGED, SENTENCES)
-    split_by: ClassVar[slice] = slice(1)  # all rows of a text stay together
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
@@ -92,36 +89,6 @@ class Aspect(Task):
     def inputs_each(self) -> int:
         """One for each aspect, or for the row's."""
         return len(self.aspects) if self.wide else 1
-
-    @staticmethod
-    def fields(source: SourceConfig) -> tuple[str, ...]:
-        count = len(source.text_columns)
-        if count not in (1, 2):
-            raise UsageError(
-                f"--text_columns={','.join(source.text_columns)}: expected one, the text, if each aspect has a column; "
-                "or two, text and aspect, if each row is about one"
-            )
-        return ("text", "aspect")[:count]
-
-    @staticmethod
-    def columns(source: SourceConfig) -> tuple[str, ...]:
-        return (*source.text_columns, *label_columns(source))
-
-    @staticmethod
-    def resolve_options(options: AspectOptions, source: SourceConfig) -> AspectOptions:
-        file = options.aspect_names
-        if len(source.text_columns) == 1:
-            aspects = names.named(label_columns(source), file)
-        else:
-            aspects = () if file is None else names.read_names(file)
-        return dataclasses.replace(options, aspects=aspects, aspect_names=None)
-
-    @staticmethod
-    def audit(
-        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
-    ) -> AspectAudit:
-        known: AspectOptions = from_json(AspectOptions, options or {}, "options")
-        return AspectAudit(source, known.aspects, len(fields) == 1, labels, learns=known.filter in ("auto", "tfn"))
 
     def prepare(self, table: Table) -> Iterator[Stage]:
         return self.filter.prepare(table)
@@ -318,17 +285,6 @@ def _asserted(condition: tf.Tensor, said: Any) -> Any:
     """Return a context whose operations run only if the condition holds; else `kbert.flags` reports the message."""
     check = tf.debugging.Assert(condition, [said])
     return tf.control_dependencies([] if check is None else [check])
-
-
-def label_columns(source: SourceConfig) -> tuple[str, ...]:
-    """Return the label columns: those of the aspects, comma-separated, or a single one if rows name their aspect."""
-    columns = source.label_columns
-    if not columns or not all(columns) or (len(source.text_columns) == 2 and len(columns) > 1):
-        raise UsageError(
-            f"--label_column={source.label_column}: expected the column of each aspect, comma-separated, or with two "
-            "--text_columns the one column of labels"
-        )
-    return columns
 
 
 TASK = Aspect

@@ -1,6 +1,5 @@
 """One of several classes for a row: softmax over the classes."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -9,14 +8,13 @@ import tensorflow as tf
 
 from kbert.checkpoints.head import PROBLEMS, Head, Unfit, order, ordered, problem_of
 from kbert.config import ModelConfig
-from kbert.data.table import Table
 from kbert.tasks.base import Tensors
 from kbert.tasks.calibration import Finds
-from kbert.tasks.classify import class_weights, losses
+from kbert.tasks.classify import losses
 from kbert.tasks.classify.objective import Objective
 from kbert.tasks.classify.options import ClassifyOptions
 from kbert.tasks.label_metrics import AVERAGES
-from kbert.tasks.labels import LabelAudit, LabelScorer
+from kbert.tasks.labels import LabelScorer
 
 
 class Multiclass(Objective):
@@ -29,21 +27,6 @@ class Multiclass(Objective):
         super().__init__(config, options)
         self.temperature = 1.0
         self.abstains: float | None = None  # the probability below which an answer abstains
-
-    @staticmethod
-    def audit(source: str, fields: int, labels: Sequence[str] | None, options: ClassifyOptions) -> LabelAudit:
-        return LabelAudit(source, labels)
-
-    @staticmethod
-    def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
-        def weights() -> tuple[float, ...]:
-            numbers = {label.encode(): i for i, label in enumerate(labels)}
-            counts = np.zeros(len(labels), np.int64)
-            for _, columns in table.chunks():
-                np.add.at(counts, [numbers[label] for label in list(columns.values())[fields]], 1)
-            return class_weights.balanced(counts)
-
-        return class_weights.weighted(options, labels, weights)
 
     @property
     def size(self) -> int:

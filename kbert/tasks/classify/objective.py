@@ -4,7 +4,6 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,10 +11,7 @@ import tensorflow as tf
 
 from kbert.checkpoints.head import Head
 from kbert.config import ModelConfig
-from kbert.data.table import Table
-from kbert.errors import UsageError
-from kbert.source import SourceConfig
-from kbert.tasks.base import Audit, Scorer, Tensors
+from kbert.tasks.base import Scorer, Tensors
 from kbert.tasks.classify.options import ClassifyOptions
 
 
@@ -36,30 +32,6 @@ class Objective(ABC):
 
     def __init__(self, config: ModelConfig, options: ClassifyOptions):
         self.options, self.labels, self.fields = options, config.labels, config.fields
-
-    @staticmethod
-    def label_columns(source: SourceConfig) -> tuple[str, ...]:
-        """Return the columns that list labels one a column; by default none, as one column holds the label.
-
-        Raises:
-            UsageError: several columns are named, and the objective has one.
-        """
-        if len(source.label_columns) > 1:
-            raise UsageError(
-                f"--label_column={source.label_column}: one column holds the label; several, with 0 or 1 each, are for "
-                "--objective=multilabel"
-            )
-        return ()
-
-    @staticmethod
-    @abstractmethod
-    def audit(source: str, fields: int, labels: Sequence[str] | None, options: ClassifyOptions) -> Audit:
-        """Make an audit of rows: `fields` texts, then gold."""
-
-    @staticmethod
-    def fit(table: Table, fields: int, labels: Sequence[str], options: ClassifyOptions) -> ClassifyOptions:
-        """Return the options, completed by the gold of the training rows; by default as they are."""
-        return options
 
     @property
     def gold(self) -> tuple[str, ...]:

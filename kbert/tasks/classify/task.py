@@ -5,8 +5,6 @@ own: the pooler over [CLS], dropout, one dense layer (Devlin et al. 2019, sectio
 `run_classifier.py`). Long texts may be read in windows, whose scores are joined.
 """
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -15,21 +13,18 @@ import tensorflow as tf
 
 from kbert.checkpoints.head import Head
 from kbert.config import ModelConfig
-from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
-from kbert.errors import UsageError
 from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.model.long_text import inputs_of
-from kbert.settings import from_json, to_json
-from kbert.source import SourceConfig
-from kbert.tasks.base import Audit, Built, Encoded, Lengths, Scorer, Task, Tensors
-from kbert.tasks.classify.class_weights import read_weights
+from kbert.settings import from_json
+from kbert.tasks.base import Built, Encoded, Lengths, Scorer, Task, Tensors
 from kbert.tasks.classify.multiclass import Multiclass
 from kbert.tasks.classify.multilabel import Multilabel, MultilabelReport
 from kbert.tasks.classify.objective import Objective
 from kbert.tasks.classify.options import ClassifyOptions
-from kbert.tasks.classify.regression import Regression, RegressionReport, number_of
+from kbert.tasks.classify.regression import Regression, RegressionReport
+from kbert.tasks.classify.rows import ClassifyRows
 from kbert.tasks.labels import LabelReport
 from kbert.tasks.reports import Report
 
@@ -38,12 +33,10 @@ LONGER = "--long_text=windows reads them in windows, --long_text=head_tail their
 WEIGHT = "sample_weight"  # raw column of training rows
 
 
-class Classify(Task):
+class Classify(ClassifyRows, Task):
     """The task `classify`; see `kbert.tasks.base.Task` for what each method is for."""
 
-    split_by: ClassVar[slice] = slice(None)
     windowed: ClassVar[bool] = False
-    several: ClassVar[str] = "several labels a row are learnt with --objective=multilabel"
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         super().__init__(config, tokenizer)
@@ -66,57 +59,6 @@ class Classify(Task):
     def grouped(self) -> bool:
         """Whether a row may have several windows."""
         return self.options.windowed
-
-    @staticmethod
-    def nested(options: dict[str, Any]) -> bool:
-        return bool(options["objective"] == "multilabel")
-
-    @staticmethod
-    def fields(source: SourceConfig) -> tuple[str, ...]:
-        names = ("text", "text_b")
-        if len(source.text_columns) not in (1, 2):
-            raise UsageError(f"--text_columns names {len(source.text_columns)} columns; one text or a pair can be classified")
-        return names[: len(source.text_columns)]
-
-    @staticmethod
-    def columns(source: SourceConfig) -> tuple[str, ...]:
-        return (*source.text_columns, *source.label_columns)
-
-    @classmethod
-    def learnt_columns(cls, source: SourceConfig, options: dict[str, Any]) -> tuple[str, ...]:
-        weight = options["sample_weight_column"]
-        return (*cls.columns(source), *([weight] if weight else []))
-
-    @staticmethod
-    def check_learnt(values: tuple[str, ...], options: dict[str, Any]) -> None:
-        """Check the weight of a training row, after its other values."""
-        if options["sample_weight_column"]:
-            try:
-                weight = number_of(values[-1])
-            except ValueError:
-                weight = -1.0
-            if weight < 0:
-                raise ValueError(f"--sample_weight_column: expected a number of at least 0, found {values[-1]!r}")
-
-    @staticmethod
-    def resolve_options(options: ClassifyOptions, source: SourceConfig) -> ClassifyOptions:
-        columns = OBJECTIVES[options.objective].label_columns(source)
-        if options.class_weights not in ("none", "balanced"):
-            read_weights(options.class_weights)  # a mistake in it is found now
-        return dataclasses.replace(options, label_columns=columns)
-
-    @staticmethod
-    def fit_options(table: Table, fields: int, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-        known: ClassifyOptions = from_json(ClassifyOptions, options, "options")
-        fitted: dict[str, Any] = to_json(OBJECTIVES[known.objective].fit(table, fields, labels, known))
-        return fitted
-
-    @staticmethod
-    def audit(
-        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
-    ) -> Audit:
-        known: ClassifyOptions = from_json(ClassifyOptions, options or {}, "options")
-        return OBJECTIVES[known.objective].audit(source, len(fields), labels, known)
 
     def encode(self, raw: Tensors) -> Encoded:
         """Encode `[CLS] text [SEP]` or `[CLS] text [SEP] text_b [SEP]`; with windows also `row`, int32 [windows]."""

@@ -1,5 +1,6 @@
 """The parts of `--task=match`: decide which texts belong together.
 
+rows            how rows are read
 audit           checks of pairs before training
 negatives       pairs that do not belong together, redrawn each epoch
 mining          hard negatives: texts similar to a title's match

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.config import ModelConfig
-from kbert.data.tokenizer import MASK, Tokenizer
+from kbert.data.tokenizer import Tokenizer
+from kbert.data.vocabulary import MASK
 from kbert.errors import DataError
 from kbert.model import fused, heads
 from kbert.model.encoder import Encoder

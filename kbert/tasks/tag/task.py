@@ -18,64 +18,23 @@ from kbert import graphs
 from kbert.checkpoints.head import Head, order, ordered
 from kbert.config import ModelConfig
 from kbert.data.conll import read_tags
-from kbert.data.entity_reader import EntityReader
-from kbert.data.label_names import LabelNames, not_among
 from kbert.data.schemes import Tags
-from kbert.data.spans import Span, check_spans, read_spans, tag_names, tag_numbers
-from kbert.data.table import Table
+from kbert.data.spans import Span, read_spans, tag_names, tag_numbers
 from kbert.data.tokenizer import Tokenizer
-from kbert.data.tokens import Tokens, places
-from kbert.errors import DataError, UsageError
+from kbert.data.tokens import places
 from kbert.model import heads
 from kbert.model.crf import CRF
 from kbert.model.encoder import Encoder
 from kbert.model.windows import framed, windows
 from kbert.settings import from_json
-from kbert.source import SourceConfig
 from kbert.tasks.base import Built, Encoded, Signature, Task, Tensors
 from kbert.tasks.reports import Matrix, Report
 from kbert.tasks.tag import entity_metrics
 from kbert.tasks.tag.options import TagOptions
+from kbert.tasks.tag.rows import TagRows
 from kbert.tasks.tag.units import Units, joined, spread, units
 
 ENTITY = ("type", "text", "start", "end", "score")  # outputs of an entity
-
-
-class EntityAudit:
-    """Checks the entities of each row and collects their types, or checks rows against given types."""
-
-    def __init__(self, source: str, allowed: Sequence[str] | None):
-        self.source = source
-        self.allowed = None if allowed is None else dict.fromkeys(allowed)
-        self.names = LabelNames("type")
-        self.found: set[str] = set()
-
-    def __call__(self, values: tuple[str, ...]) -> str | None:
-        text, _, gold = values
-        spans = read_spans(gold)
-        check_spans(spans, text)
-        kinds = list(dict.fromkeys(kind for _, _, kind in spans))
-        for kind in kinds:
-            if self.allowed is not None and kind not in self.allowed:
-                known = f"{', '.join(self.allowed)}{not_among(kind, self.allowed)}"
-                raise ValueError(f"type {kind!r} is not among the model's: {known}")
-        notes = [self.names.add(kind) for kind in kinds] if self.allowed is None else []
-        self.found.update(kinds)
-        return "; ".join(filter(None, notes))
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(sorted(self.found) if self.allowed is None else self.allowed)
-
-    def finish(self) -> None:
-        """Raise DataError if no row has an entity: precision, recall and F1 are then undefined."""
-        if not self.found:
-            raise DataError(f"{self.source}: no entity in any row, so nothing can be measured")
-
-    def check_learnable(self) -> list[str]:
-        if not self.found:
-            raise DataError(f"{self.source}: no entity in any row; is --label_column the right one?")
-        return []
 
 
 class TagReport(Report):
@@ -166,13 +125,12 @@ class TagLoss(keras.losses.Loss):
         return tf.scatter_nd(tf.where(mask), losses, tf.shape(mask, tf.int64))
 
 
-class Tag(Task):
+class Tag(TagRows, Task):
     """The task `tag`; see `kbert.tasks.base.Task` for the methods."""
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
     figures: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1", "strict_f1", "macro_f1", "token_accuracy")
     gold: ClassVar[tuple[str, ...]] = ("entities",)
-    split_by: ClassVar[slice] = slice(None)
     windowed: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
@@ -186,45 +144,9 @@ class Tag(Task):
         self._crf = _crf(1 + 2 * len(self.types)) if self.options.decoder == "crf" else None
         self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
 
-    @staticmethod
-    def nested(options: dict[str, Any]) -> bool:
-        return True
-
-    @staticmethod
-    def fields(source: SourceConfig) -> tuple[str, ...]:
-        if len(source.text_columns) != 1:
-            raise UsageError(f"--text_columns names {len(source.text_columns)} columns; expected one, the text")
-        return ("text",)
-
-    @staticmethod
-    def columns(source: SourceConfig) -> tuple[str, ...]:
-        return (*source.text_columns, source.label_column)
-
-    @staticmethod
-    def reader(source: SourceConfig) -> EntityReader:
-        return EntityReader(source)
-
-    @staticmethod
-    def tokens(options: dict[str, Any]) -> Tokens:
-        read: TagOptions = from_json(TagOptions, options, "options")
-        return read.tokens
-
-    @staticmethod
-    def resolve_options_from_rows(table: Table, options: dict[str, Any]) -> dict[str, Any]:
-        if options["tokens"] == "auto":
-            options = {**options, "tokens": table.resolve_tokens()}
-        found = table.scheme()
-        return options if found is None else {**options, "scheme": found.scheme, "untyped": found.untyped}
-
     @property
     def inputs(self) -> tuple[str, ...]:
         return (*self.config.fields, "tokens")
-
-    @staticmethod
-    def audit(
-        source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
-    ) -> EntityAudit:
-        return EntityAudit(source, labels)
 
     def encode(self, raw: Tensors) -> Encoded:
         ids, units = self._units(raw)
