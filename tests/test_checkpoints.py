@@ -359,6 +359,15 @@ def test_google_directory_without_its_checkpoint(tmp_path, checkpoint):
     [
         ({"is_decoder": True}, {}, {}, "config.json: is_decoder is True; kbert reads False"),
         ({"add_cross_attention": True}, {}, {}, "add_cross_attention is True"),
+        (
+            {},
+            {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"},
+            {},
+            "tokenizer_config.json: tokenizer_class is BertJapaneseTokenizer (word_tokenizer_type mecab, subword_tokenizer_type "
+            "wordpiece), which kbert does not have: it would need MeCab",
+        ),
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, {}, {}, "config.json: tokenizer_class is BertJapaneseTokenizer"),
+        ({}, {"subword_tokenizer_type": "character"}, {}, "subword_tokenizer_type character"),
         ({}, {"do_basic_tokenize": False}, {}, "tokenizer_config.json: do_basic_tokenize is False; kbert reads True"),
         ({}, {"tokenize_chinese_chars": False}, {}, "tokenize_chinese_chars is False"),
         ({}, {"unk_token": "<unk>"}, {}, "unk_token is '<unk>'; kbert reads '[UNK]'"),

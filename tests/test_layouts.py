@@ -195,6 +195,16 @@ def test_an_answer_without_a_place_that_occurs_twice_is_said(tmp_path, caplog):
     assert "those of 1 occur more than once there" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["f.jsonl", "f.json"])
+def test_a_flat_question_marked_as_having_no_answer(tmp_path, name):
+    rows = [{**asked("q", "a film", [], 0), "is_impossible": True}, asked("q", "a film", ["film"], 1), asked("q", "a film", [], 2)]
+    table = opened(write(tmp_path / name, rows), ("question", "context", "answers"), 2)
+    gold = [answers for _, _, answers in read(table)]
+    assert [squad.impossible(answers) for answers in gold] == [True, False, False]
+    assert [len(squad.parse(answers)) for answers in gold] == [0, 1, 0]
+    assert table.whole([0])[0]["answers"] == []
+
+
 def test_tags_that_count_from_one_are_not_read_as_if_from_zero(tmp_path):
     (tmp_path / "names").write_text("O\nB-PER\nB-LOC\n")
     write(tmp_path / "f.jsonl", [{"tokens": ["Ada", "sings"], "ner_tags": [2, 1]}])

@@ -236,6 +236,11 @@ def test_a_folder_of_each_class(tmp_path, caplog):
     found = opened(tmp_path, COLUMNS)
     assert read(found) == [("two\nlines", "neg"), ("fine", "pos")] and found.where(1) == f"{tmp_path}: pos/1.txt"
     assert "files beside the folders of classes are not read: urls.txt" in caplog.text
+    (tmp_path / "unsup").mkdir()
+    (tmp_path / "unsup" / "3.txt").write_text("so so")
+    assert read(opened(tmp_path, COLUMNS)) == read(found)
+    assert "the texts of unsup have no label, and are left out" in caplog.text
+    assert [text for (text,) in read(opened(tmp_path, ("text",), config={"label_column": "label"}))][-1] == "so so"
     (tmp_path / "pos" / "1.txt").write_bytes(b"\xff")
     with pytest.raises(DataError, match=r"pos/1\.txt: not utf-8; name the files' encoding"):
         rows(tmp_path)

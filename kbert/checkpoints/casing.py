@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints.checkpoint import TOKENS, only_value
+from kbert.checkpoints.foreign import check_tokenizer
 from kbert.config import TextConfig
 from kbert.data import vocabulary as text
 from kbert.errors import DataError
@@ -42,6 +43,8 @@ def read_casing(path: Path, config: dict[str, Any]) -> TextConfig:
     """Read the casing from tokenizer_config.json, else tokenizer.json, else config.json; else uncased, as in transformers."""
     file = path / "tokenizer_config.json"
     settings = read_settings(path)
+    check_tokenizer(settings, file)
+    check_tokenizer(config, path / "config.json")
     only_value({k: v.get("content") if isinstance(v, dict) else v for k, v in settings.items()}, ONLY, file)
     tokenizer = read_tokenizer(path)
     normalizer, model = tokenizer.get("normalizer"), tokenizer.get("model")

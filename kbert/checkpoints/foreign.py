@@ -63,6 +63,8 @@ OTHERS = {
     "*.gguf": "a GGUF file, whose weights are quantized; use the checkpoint that it was made of",
     "rust_model.ot": "weights for rust-bert; use the checkpoint that they were converted from",
 }
+# Settings of BertJapaneseTokenizer alone.
+JAPANESE = ("word_tokenizer_type", "subword_tokenizer_type", "mecab_kwargs")
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the tensor that tells TF2's checkpoints from TF1's
 
 
@@ -97,6 +99,18 @@ def check_config(config: Any, where: Path) -> None:
         return
     if kind not in (None, "bert", "dpr"):
         raise DataError(f"{where}: model_type is {kind!r}; kbert reads 'bert'{_why(kind)}")
+
+
+def check_tokenizer(settings: dict[str, Any], where: Path) -> None:
+    """Raise DataError if a configuration is that of a tokenizer which finds words in another way than BERT's."""
+    if settings.get("tokenizer_class") == "BertJapaneseTokenizer" or any(settings.get(key) for key in JAPANESE):
+        words, pieces = settings.get("word_tokenizer_type") or "basic", settings.get("subword_tokenizer_type") or "wordpiece"
+        raise DataError(
+            f"{where}: tokenizer_class is BertJapaneseTokenizer (word_tokenizer_type {words}, subword_tokenizer_type "
+            f"{pieces}), which kbert does not have: it would need MeCab with its dictionary (fugashi, unidic-lite or ipadic) "
+            "or the like to find the words of a text, and BERT's own rules give other ids. Use a checkpoint whose tokenizer "
+            "is BertTokenizer, such as bert-base-multilingual-cased"
+        )
 
 
 def check_tensors(names: Sequence[str], prefixes: Iterable[str], where: Path) -> None:

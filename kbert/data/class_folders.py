@@ -4,7 +4,8 @@
     reviews/pos/2.txt    A fine film.
     reviews/pos/3.txt    Good!
 
-In: a folder of folders. Out: a row for each `.txt` file of these: its text, and its folder's name as the label.
+In: a folder of folders. Out: a row for each `.txt` file of these: its text, and its folder's name as the label. The folder
+`unsup` of aclImdb has no class: it is left out where labels are read.
 Source: the Large Movie Review Dataset (aclImdb), scikit-learn's `load_files`, Keras's `text_dataset_from_directory`.
 """
 
@@ -17,6 +18,8 @@ from kbert.source import SourceConfig
 
 log = logging.getLogger(__name__)
 
+UNLABELLED = "unsup"  # "unlabeled documents for unsupervised learning", as the README of aclImdb says
+
 
 def rows(name: str, stream: Any, encoding: str, config: SourceConfig, columns: Sequence[str]) -> Iterator[Any]:
     """Yield a row for each file as (place, row), or (place, reason) if it cannot be read."""
@@ -26,6 +29,9 @@ def rows(name: str, stream: Any, encoding: str, config: SourceConfig, columns: S
             continue
         if not folder.is_dir():
             beside.append(folder.name)
+            continue
+        if folder.name == UNLABELLED and config.label_column in columns:
+            log.warning("%s: the texts of %s have no label, and are left out", name, UNLABELLED)
             continue
         for path in sorted(folder.glob("*.txt")):
             place = f"{folder.name}/{path.name}"

@@ -16,6 +16,7 @@ from typing import Any
 from kbert.data.bad_rows import SeveralValues
 from kbert.data.encodings import decode_line, quote
 from kbert.data.label_names import missing_name, shown
+from kbert.data.squad import IMPOSSIBLE
 
 
 @dataclass
@@ -36,6 +37,8 @@ class JsonLines:
         row = self.row(record)
         if row is None:
             return ()
+        if row.get("is_impossible") is True and "question" in row:
+            row = {**row, **dict.fromkeys(self.nested, json.loads(IMPOSSIBLE))}
         values = tuple(self._value(row, column) for column in self.columns)
         self.complete = True
         return values

@@ -89,6 +89,6 @@ def _of_item(key: str, number: int, item: Any, config: SourceConfig, columns: Se
         except ValueError as error:
             yield place, str(error)
     elif "question" in item and "context" in item:
-        yield (f"question {item['id']!r}" if isinstance(item.get("id"), str | int) else place), squad.flat(item)
+        yield (f"question {item['id']!r}" if isinstance(item.get("id"), str | int) else place), item
     else:
         yield place, item

@@ -55,12 +55,7 @@ def paragraph(item: Any, where: str) -> Iterator[dict[str, Any]]:
             if not isinstance(answers, list | dict):
                 raise ValueError(f"{place} has no list 'answers'")
             row["answers"] = answers
-        yield flat({**row, "is_impossible": impossible})
-
-
-def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Mark a row's `answers` as none where it says `is_impossible`, as v2.0 does."""
-    return {**row, "answers": json.loads(IMPOSSIBLE)} if row.get("is_impossible") is True else row
+        yield {**row, "is_impossible": impossible}
 
 
 def parse(text: str) -> list[Gold]:

@@ -82,8 +82,8 @@ class LabelAudit:
             listed = next((label for label in self.found if label[:1] + label[-1:] == "[]" and "," in label), None)
             if listed:
                 raise DataError(
-                    f"{self.source}: label {listed!r} is a list; several labels a row are learnt with --objective=multilabel. To "
-                    "learn it as a class, name the classes by --labels"
+                    f"{self.source}: label {listed!r} is a list; several labels a row are learnt with --objective=multilabel. "
+                    "To learn it as a class, name the classes by --labels"
                 )
             integers = [label for label in self.found if label.removeprefix("-").isdigit()]
             decimals = [label for label in self.found if _is_number(label) and not label.removeprefix("-").isdigit()]
