@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from kbert import finetune
 from kbert.model_dir import ModelDir
+from kbert.tasks.reports import Lines
 from kbert.train import boards
 
 
@@ -131,6 +132,14 @@ def test_percentages_are_fractions_among_the_curves(tmp_path):
     board.close()
     found = events(tmp_path)
     assert number(found["dev/exact_match"][0][1]) == 0.5 and number(found["dev/f1"][0][1]) == 0.75
+
+
+def test_a_line_of_one_point_is_seen():
+    """Answers whose probabilities are all in one bin have a point in the reliability diagram, beside its diagonal."""
+    images = [
+        boards.lines_image(Lines("x", "y", {"answers": (np.array(x), np.array(x) - 0.2)}, diagonal=True)) for x in ([], [0.9])
+    ]
+    assert (images[0] != images[1]).any()
 
 
 def test_matrix_images_with_chinese_labels_and_empty_classes(tmp_path):

@@ -20,6 +20,7 @@ from kbert.tasks.reports import Lines, Report
 
 EVERY = 10  # steps between points of the training curves
 MOST_LABELS = 40  # maximum labels of a confusion matrix drawn as an image
+FEW = 20  # points of a line that are marked: one by itself would not be seen
 CHINESE_FONTS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei", "PingFang SC", "Heiti SC")
 
 
@@ -123,7 +124,7 @@ def lines_image(lines: Lines) -> np.ndarray:
     if lines.diagonal:
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
     for name, (x, y) in lines.points.items():
-        axes.plot(x, y, label=name.replace("$", r"\$"))
+        axes.plot(x, y, label=name.replace("$", r"\$"), marker="." if len(x) <= FEW else None)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
     axes.set_xlabel(lines.x)
