@@ -19,7 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from kbert import convert, evaluate, export, finetune, predict
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
-from kbert.tasks import calibration
+from kbert.tasks import calibration, label_metrics
 from kbert.tasks.base import Built
 from kbert.tasks.classify import class_weights, losses, multilabel_metrics
 from kbert.tasks.classify.multilabel import Multilabel, MultilabelScorer
@@ -328,6 +328,9 @@ def test_calibration():
     given = calibration.answered(right, p.max(1), threshold)
     assert given["error"] < 0.3 and 0 < given["coverage"] < 1
     assert calibration.abstain_below(~right, np.full(4000, 0.5, np.float32), 0.99) > 1
+    none = {"below": 2.0, "coverage": 0.0, "error": None}
+    report = label_metrics.classification(np.array([0, 1]), np.array([0, 1]), np.array([0.9, 0.8]), ("a", "b"))
+    assert label_metrics.classification_table({**report, "abstain": none}).endswith("\nall answers abstain")
 
 
 def long_rows(count: int) -> list[tuple[str, str]]:
@@ -437,3 +440,36 @@ def test_warnings_and_errors_of_labels(caplog):
 def test_flags_that_do_not_go_together(options, said):
     with pytest.raises(UsageError, match=said):
         ClassifyOptions(**options).check(32)
+
+
+BAD = [  # training rows, dev rows, test rows ("" for none), flags, exit code, message
+    ("good\t1|bad\t1.0|dull\t0", "", "", "", 1, "train.tsv: labels are numbers with and without decimals ('0', '1', '1.0')"),
+    ("good\t1|bad\t0", "good\t1.0", "", "", 1, "dev.tsv:2: label '1.0' is not among the model's labels: '0', '1'"),
+    ("good\ta|bad\tb", "", "", "--class_weights={path}/w.tsv", 1, "w.tsv: 'spam' is not among the labels: 'a', 'b'"),
+    ("good\ta|bad\tb", "", "", "--objective=multilabel --class_weights={path}/w.tsv", 1, "'spam' is not among the labels"),
+    ("good\ta|bad\tb", "", "", "--best_metric=exact_match", 2, "--best_metric=exact_match: --task=classify has loss, accuracy"),
+    ("good\t1|bad\tNaN", "", "", "--objective=regression", 1, "train.tsv:3: expected a number for --objective=regression"),
+    ("good\t1|bad\thigh", "", "", "--objective=regression", 1, "train.tsv:3: expected a number for --objective=regression"),
+    ("good\t1|bad\t2", "good\tnan", "", "--objective=regression", 1, "dev.tsv:2: expected a number for --objective=regression"),
+    ("good\ta|bad\tb", " ", "", "--objective=multilabel", 1, "dev.tsv: no rows"),
+    ("good\ta|bad\tb", "good\t?|bad\tnull", "", "--objective=multilabel", 1, "dev.tsv: all labels are unknown (? or null)"),
+    ("good\ta|bad\tb", "-good", "", "", 1, "dev.tsv: no column 'label'; its first row names: text"),
+    ("good\ta|bad\tb", "", "-good", "--objective=multilabel", 1, "test.tsv: no column 'label'; its first row names: text"),
+    ("good\t1|bad\t2", "", "-good", "--objective=regression", 1, "test.tsv: no column 'label'; its first row names: text"),
+    ("good\ta|bad\t?", "", "", "--objective=multilabel", 1, "train.tsv: all rows have the label 'a', the only one"),
+    ("good\ta|bad\ta", "", "", "", 1, "train.tsv: one label only ('a')"),
+]
+
+
+@pytest.mark.parametrize(("train", "dev", "test", "given", "code", "said"), BAD)
+def test_bad_rows_and_flags_are_named_before_training(train, dev, test, given, code, said, checkpoint, tmp_path, capsys):
+    for name, lines in (("train", train), ("dev", dev or train), ("test", test or train)):
+        header = "text" if lines.startswith("-") else "text\tlabel"
+        body = lines.lstrip("-").strip(" ").replace("|", "\n")
+        (tmp_path / f"{name}.tsv").write_text(f"{header}\n{body}\n" if body else f"{header}\n")
+    (tmp_path / "w.tsv").write_text("spam\t3\n")
+    argv = flags(
+        checkpoint, tmp_path / "m", tmp_path / "train.tsv", tmp_path / "dev.tsv", test_data=tmp_path / "test.tsv", epochs=0
+    )
+    assert finetune.main([*argv, *given.format(path=tmp_path).split()]) == code
+    assert said in capsys.readouterr().err and not (tmp_path / "m" / "config.json").exists()

@@ -67,6 +67,9 @@ def classification_table(report: dict[str, Any]) -> str:
         lines.append(f"temperature {report['temperature']:.4f}, found on these rows")
     if "abstain" in report:
         given = report["abstain"]
-        error = figures.formatted(given["error"])
-        lines.append(f"answers of probability {given['below']:.4f} or more: {given['coverage']:.1%} of the rows, error {error}")
+        if given["coverage"]:
+            answers = f"answers of probability {given['below']:.4f} or more: {given['coverage']:.1%} of the rows"
+            lines.append(f"{answers}, error {figures.formatted(given['error'])}")
+        else:
+            lines.append("all answers abstain")
     return "\n".join(lines)
