@@ -205,6 +205,21 @@ class RunConfig:
     precision: Precision = flag(
         "float32", help="Precision of the training steps; weights, evaluation and serving remain float32."
     )
+    cache_frozen: Literal["auto", "memory", "disk", "off"] = flag(
+        "auto",
+        help="Compute the frozen layers once per text, and keep their states: in memory (memory), on disk (disk), in memory up "
+        "to --cache_memory and the rest on disk (auto), or compute them at every step (off).",
+    )
+    cache_memory: float = flag(2.0, help="Memory for the states of frozen layers, in GiB.", low=0.0)
+    cache_dir: str | None = flag(
+        None,
+        help="Directory for states of frozen layers on disk, where later runs with the same checkpoint, frozen layers and rows "
+        "find them.",
+        otherwise="in --model_dir, until the run ends",
+    )
+    cache_dtype: Literal["float32", "float16"] = flag(
+        "float32", help="Type of the kept states of frozen layers; float16 takes half of the space and rounds them."
+    )
     checkpoint_steps: int = flag(0, help="Also write a checkpoint every this many steps; 0: only when dev is evaluated.", low=0)
     keep_checkpoints: int = flag(1, help="Number of newest checkpoints to keep, in addition to the best on dev.", low=1)
     evaluate_steps: int = flag(

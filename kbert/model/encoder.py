@@ -19,6 +19,7 @@ from keras import ops
 from kbert.config import EncoderConfig
 from kbert.errors import DataError, UsageError
 from kbert.model import fused
+from kbert.model.state_cache import StateCache
 
 ACTIVATIONS = {
     # As in PyTorch; Keras's own uses erfc, which TensorFlow computes half as fast on a CPU.
@@ -40,10 +41,12 @@ class Encoder(keras.layers.Layer):
         has_pooler: whether the pooler's weights mean something; if not they are zero, and are not stored.
         compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It recompiles
             for each length of a batch (tenths of a second), so it suits batches of few lengths.
+        cache: keeps what the frozen layers compute; set it before the graph is traced that is to use it.
     """
 
     has_pooler = True
     compiled = False
+    cache: StateCache | None = None
 
     def __init__(self, config: EncoderConfig, dtype: Any = "float32", name: str = "encoder"):
         super().__init__(name=name, dtype="float32")  # nothing is cast but where `_transform` does
@@ -107,6 +110,28 @@ class Encoder(keras.layers.Layer):
         from all tokens, so its vector is the same, for a sixth of the layer's work. With `layers`, return a list
         of these layers' hidden states instead: 0 for the embeddings, 1 for the first layer.
         """
+        depth, frozen = self.config.num_layers, self.num_frozen
+        bias = _attention_bias(inputs)
+
+        def run(states: list[Any], stop: int) -> list[Any]:
+            for i in range(len(states) - 1, stop):
+                layer = self.backbone.transformer_layers[i]
+                states.append(self._transform(layer, states[-1], bias, training and i >= frozen, first_only and i == depth - 1))
+            return states
+
+        def lower() -> list[Any]:
+            return run([self._embedded(inputs, training)], frozen)
+
+        if self.cache is not None and layers is None:
+            states = [self.cache(inputs, lambda: lower()[-1], first_only and frozen == depth)] * (frozen + 1)
+        else:
+            states = lower()
+        if self.frozen_embeddings:
+            states[-1] = ops.stop_gradient(states[-1])
+        states = run(states, depth)
+        return states[-1] if layers is None else [states[number] for number in layers]
+
+    def _embedded(self, inputs: Mapping[str, Any], training: bool) -> Any:
         b = self.backbone
         tables = (b.token_embedding.embeddings, b.position_embedding.position_embeddings, b.segment_embedding.embeddings)
         tokens, positions, segments = map(ops.convert_to_tensor, tables)
@@ -114,17 +139,7 @@ class Encoder(keras.layers.Layer):
         x = x + ops.cast(positions[: ops.shape(x)[1]], "float32")
         x = x + ops.cast(ops.take(segments, inputs["segment_ids"], axis=0), "float32")
         x = normalised(b.embeddings_layer_norm, x)
-        x = fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
-        # Added to the scores: 0 for tokens to attend to, else a number that softmax turns into 0.
-        bias = (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
-        states = [x]
-        for i, layer in enumerate(b.transformer_layers):
-            if i == self.num_frozen and self.frozen_embeddings:
-                x = ops.stop_gradient(x)
-            last = i == self.config.num_layers - 1
-            x = self._transform(layer, x, bias, training and i >= self.num_frozen, first_only and last)
-            states.append(x)
-        return x if layers is None else [states[number] for number in layers]
+        return fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
 
     def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
         """Apply one transformer layer, with operations in an order that CPUs like.
@@ -221,6 +236,11 @@ class Encoder(keras.layers.Layer):
 def encoder_of(model: keras.Model) -> Encoder | None:
     """Return the encoder that a model is built on; None for a model of other parts."""
     return next((layer for layer in model.layers if isinstance(layer, Encoder)), None)
+
+
+def _attention_bias(inputs: Mapping[str, Any]) -> Any:
+    """Return what is added to attention scores: 0 for tokens to attend to, else a number that softmax turns into 0."""
+    return (1.0 - ops.cast(inputs["padding_mask"], "float32"))[:, None, None, :] * -1e9
 
 
 def normalised(layer: Any, x: Any) -> Any:

@@ -211,6 +211,11 @@ class TrainableOnRows(Trainable):
         """Whether `encode` may give several rows for one, and the loss needs all of them."""
         return False
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the encoder's inputs are the same in every epoch."""
+        return True
+
     def examples(self, table: Table, seed: int, model: keras.Model) -> Examples | None:
         """What is trained on; None: the table's rows, or their windows.
 

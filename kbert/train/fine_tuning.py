@@ -12,6 +12,7 @@ from kbert.serving import load
 from kbert.tasks import fine_tuned, lengths, starting_head
 from kbert.tasks.base import Built, Task
 from kbert.tasks.reports import Report
+from kbert.train import frozen_cache
 from kbert.train.batches import TableBatches, raw_rows, training_examples
 from kbert.train.batching import Batches
 from kbert.train.inputs import Inputs
@@ -35,6 +36,7 @@ class FineTuning(Job):
         self.config = inputs.config
         self.task_type = fine_tuned(self.config.task)
         self.vocabulary = self.checkpoint.vocabulary
+        self.cache: frozen_cache.FrozenCache | None = None
 
     def set_start(self, task: Task, built: Built, encoder: Encoder) -> None:
         train = self.train
@@ -63,14 +65,29 @@ class FineTuning(Job):
         examples = training_examples(task, rows, train.seed, built.model)
         length = self.config.max_length if train.strategy == "tpu" else None
         seed = seed_of(train.seed, train.data_order)
-        batches = TableBatches(task, examples, batch_size=train.batch_size, seed=seed, length=length)
+
+        def batches_of(rows: int, seed: int = 0) -> TableBatches:
+            return TableBatches(task, examples, batch_size=rows, seed=seed, length=length)
+
+        batches = batches_of(train.batch_size, seed)
         if task.windowed:
             log.info("%d rows are read in %d windows of up to %d tokens", len(rows), len(examples), task.config.max_length)
             for sentence in task.survey(raw_rows(task, rows, gold=True)):
                 log.info("%s", sentence)
         if found := lengths.survey(task, rows):
             log.info("%s", found)
-        return batches, dev_measure(task, built, self.vocabulary, dev, train.precision)
+        reason = frozen_cache.why_not(train, task.repeats, batches.per_epoch)
+        if reason is None:
+            self.cache = frozen_cache.FrozenCache(train, directory.path)
+            self.cache.attach(encoder, train.precision)
+            self.cache.fill(built.model, batches_of)
+        elif reason:
+            log.info("frozen layers are computed at every step: %s", reason)
+        return batches, dev_measure(task, built, self.vocabulary, dev, train.precision, self.cache)
+
+    def release(self) -> None:
+        if self.cache is not None:
+            self.cache.close()
 
     def has_metrics(self, directory: ModelDir) -> bool:
         return super().has_metrics(directory) and self.train.test_data in (None, directory.metrics().get("test_data"))

@@ -33,6 +33,7 @@ from kbert.tasks.reports import Report
 from kbert.train.batches import TableBatches, measured_rows, training_examples
 from kbert.train.batching import Batches
 from kbert.train.boards import Board, Curves
+from kbert.train.frozen_cache import FrozenCache
 from kbert.train.loss_watch import LossDiverged, LossWatch
 from kbert.train.objective import Objective, Sums
 from kbert.train.optimizers import last_rate, optimizer
@@ -82,14 +83,16 @@ def evaluate(
     return scorer.result()
 
 
-def dev_measure(task: Task, built: Built, vocabulary: list[str], table: Table, precision: Precision) -> Callable[[], Report]:
+def dev_measure(
+    task: Task, built: Built, vocabulary: list[str], table: Table, precision: Precision, cache: FrozenCache | None = None
+) -> Callable[[], Report]:
     """Return a function that measures the model as it is now on a table, in the arithmetic that is served.
 
     Args:
-        task, built, vocabulary, precision: see `serving_model`.
+        task, built, vocabulary, precision, cache: see `serving_model`.
         table: the dev rows.
     """
-    task, serving, update = serving_model(task, built, vocabulary, precision)
+    task, serving, update = serving_model(task, built, vocabulary, precision, cache)
     predictor = Predictor(task, serving.served)
 
     def measure() -> Report:
@@ -100,7 +103,7 @@ def dev_measure(task: Task, built: Built, vocabulary: list[str], table: Table, p
 
 
 def serving_model(
-    task: Kept, built: Built, vocabulary: list[str], precision: Precision
+    task: Kept, built: Built, vocabulary: list[str], precision: Precision, cache: FrozenCache | None = None
 ) -> tuple[Kept, Built, Callable[[], None]]:
     """Return a task and model for measuring while another is trained, and a function that gives them its present weights.
 
@@ -109,10 +112,16 @@ def serving_model(
         built: the one that is trained.
         vocabulary: the model's.
         precision: that of the training steps; where serving's differs, a second model is made.
+        cache: what keeps the states of frozen layers, if anything does.
     """
     if precision == task.config.serving_precision:
         return task, built, lambda: None
-    copy_task, _, copy = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
+    copy_task, copy_encoder, copy = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
+    trained = encoder_of(built.model)
+    if cache is not None and trained is not None:
+        set_weights(copy.model, _arrays(built.model.weights), "serving model")
+        copy_encoder.freeze_lower(trained.num_frozen)
+        cache.attach(copy_encoder, task.config.serving_precision)
     return copy_task, copy, lambda: set_weights(copy.model, _arrays(built.model.weights), "serving model")
 
 

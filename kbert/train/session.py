@@ -51,6 +51,10 @@ class Job(ABC):
     ) -> "tuple[Batches, Callable[[], Report]]":
         """Make what `kbert.train.run.Run` takes: the batches, and a function that measures the model on dev."""
 
+    def release(self) -> None:
+        """Release what `prepare` holds, once training has ended, however it ended; by default nothing."""
+        return
+
     @abstractmethod
     def write_metrics(self, directory: ModelDir) -> None:
         """Write and print the figures of the best checkpoint."""
@@ -136,8 +140,11 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
         directory.begin(config, train, vocabulary, overwrite)
     devices.wait()
     print(frozen_table(model, encoder), flush=True)
-    batches, measure = job.prepare(task, built, encoder, directory, devices)
-    Run(task, built, train, directory, batches, measure, devices).fit()
+    try:
+        batches, measure = job.prepare(task, built, encoder, directory, devices)
+        Run(task, built, train, directory, batches, measure, devices).fit()
+    finally:
+        job.release()
     if devices.chief:
         job.write_metrics(directory)
     print(f"\nmodel: {directory.path}")

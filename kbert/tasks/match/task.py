@@ -113,6 +113,10 @@ class Match(MatchRows, Task):
         drawing = Drawing(others, random=random, hard=options.hard_negatives, pools=pools)
         return RowsWithNegatives(drawing) if self.dual else LabelledPairs(drawing)
 
+    @property
+    def repeats(self) -> bool:
+        return self.dual or self.labelled  # a cross-encoder reads titles together with negatives
+
     def measured(self, table: Table) -> Examples | None:
         # A cross-encoder can compare no title with all texts of a set; it is measured on negatives that stay the same.
         if self.dual or len(table.columns) > len(FIELDS):
