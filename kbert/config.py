@@ -202,8 +202,10 @@ class RunConfig:
         low=0.0,
         high=0.9,
     )
-    precision: Precision = flag(
-        "float32", help="Precision of the training steps; weights, evaluation and serving remain float32."
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = flag(
+        "auto",
+        help="Precision of the training steps; weights, evaluation and serving remain float32. auto: bfloat16 or float32, "
+        "whichever is faster for this model on this machine, which is measured before training.",
     )
     cache_frozen: Literal["auto", "memory", "disk", "off"] = flag(
         "auto",
@@ -249,6 +251,13 @@ class RunConfig:
     dev_data_crc32: int | None = None  # nor the best checkpoint chosen by others
     # How rows are ordered and dev rows set aside (`kbert.permutation`, `kbert.tasks.splits`); 1 where the run did not keep it.
     data_order: int = 1
+
+    @property
+    def arithmetic(self) -> Precision:
+        """The precision of the training steps, once it is chosen."""
+        if self.precision == "auto":
+            raise ValueError("the precision has not been chosen")
+        return self.precision
 
     def total_steps(self, per_epoch: int) -> int:
         """Training steps of the run, given those of an epoch."""

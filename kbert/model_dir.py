@@ -25,7 +25,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS, STATE, FIGURES = "weights.safetensors", "state.safetensors", "checkpoint.json"  # the files of a checkpoint
 STAGES = "stages"
+Run = TypeVar("Run", bound=RunConfig)
 WRITING = ".writing-"  # name prefix of folders that are not complete yet, or no longer
 REPLACED = ".replaced"  # the former run, from --overwrite to the first new checkpoint
 # What may differ when the same command resumes a run; everything else must be equal.
@@ -166,9 +167,13 @@ class ModelDir:
         if not self.exists() and any(p.name != "tb" and not p.name.startswith(".") for p in self.path.iterdir()):
             raise DataError(f"--model_dir={self.path}: holds other files and no kbert model; give an empty or a new directory")
 
-    def data_order(self, overwrite: bool) -> int:
-        """Return the `RunConfig.data_order` for a run: that of the run it resumes, else the newest."""
-        return ORDER if overwrite or not self.exists() else self.read_config()[1].data_order
+    def resolve_run(self, train: Run, overwrite: bool) -> Run:
+        """Return how to train, completed by what a run that it resumes recorded: the order of rows, and an `auto` precision."""
+        if overwrite or not self.exists():
+            return dataclasses.replace(train, data_order=ORDER)
+        recorded = self.read_config()[1]
+        precision = recorded.precision if train.precision == "auto" else train.precision
+        return dataclasses.replace(train, data_order=recorded.data_order, precision=precision)
 
     def check_not_in(self, init: str) -> None:
         """Raise UsageError if a run would start from a checkpoint that it overwrites."""

@@ -30,7 +30,8 @@ def trained(command: str, folder: Path, model_dir: str) -> int:
     settings = {"steps": STEPS[command], "checkpoint_steps": 3, "keep_checkpoints": 2}
     if command == "pretrain":
         return pretrain.main(arguments(folder, model_dir, **settings, objective="mlm"))
-    return finetune.main(finetune_flags(folder / "checkpoint", folder, model_dir, **settings))
+    # A frozen layer's states are computed again by each attempt.
+    return finetune.main(finetune_flags(folder / "checkpoint", folder, model_dir, freeze_layers=1, **settings))
 
 
 def attempt(command: str, folder: str, model_dir: str) -> int:

@@ -17,6 +17,7 @@ from kbert import graphs, serving
 from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
 from kbert.errors import UsageError
 from kbert.model.chunks import INPUTS, padded
+from kbert.model.state_cache import StateCache
 from kbert.model_dir import Figures, ModelDir
 from kbert.settings import to_json
 from kbert.tasks import RECORDED, task_class
@@ -268,6 +269,23 @@ def test_reports_have_the_scalars_that_may_pick_the_best(case, learnt, loaded):
         scorer.update(raw, {name: value.numpy() for name, value in loaded(made.raw).items()})
         scalars = scorer.result().scalars()
         assert made.task.best[0] in scalars and set(scalars) <= set(made.task.figures)
+
+
+def test_kept_states_of_frozen_layers_change_nothing(learnt):
+    made = learnt[0]
+    wanted = tf.nest.flatten(made.built.model(made.batch[0], training=False))
+    made.encoder.cache = StateCache(made.encoder.config.hidden_dim)
+    try:
+        read = graphs.function(lambda: tf.nest.flatten(made.built.model(made.batch[0], training=False)))
+        seen = tf.cast(made.batch[0]["padding_mask"], tf.bool)
+        for _ in ("computed", "read"):
+            for one, other in zip(wanted, read(), strict=True):
+                if one.shape[1:2] == seen.shape[1:]:  # an output a token
+                    one, other = one[seen], other[seen]
+                assert np.allclose(one, other, atol=1e-5)
+        assert len(made.encoder.cache) == len({row.numpy().tobytes() for row in made.batch[0]["token_ids"]})
+    finally:
+        made.encoder.cache = None
 
 
 PROGRAM = """

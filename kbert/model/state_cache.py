@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 26
 RESERVE = 1 << 30  # bytes of disk left free, which checkpoints need
 WRITING = ".writing-"
-Inputs = dict[str, Any]
+Inputs = Mapping[str, Any]
 
 
 class StateCache:
@@ -158,15 +158,20 @@ class StateCache:
         """Write a block and return it mapped from disk; None if it cannot be written."""
         name = f"{max((int(path.stem) for path in folder.glob('*.npz')), default=-1) + 1:04d}"
         digests, first, rows = zip(*self._unwritten, strict=True)
-        index = {"digests": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16), "first": first, "rows": rows}
+        index: dict[str, Any] = {
+            "digests": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16),
+            "first": first,
+            "rows": rows,
+            "crc32": zlib.crc32(block.tobytes()),
+        }
         try:
             if shutil.disk_usage(folder).free - block.nbytes < RESERVE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with open(folder / f"{WRITING}{name}.states", "wb") as file:
-                file.write(memoryview(block).cast("B"))
+                file.write(block.tobytes())
             os.replace(file.name, folder / f"{name}.states")
             with open(folder / f"{WRITING}{name}.npz", "wb") as file:
-                np.savez(file, crc32=np.uint32(zlib.crc32(memoryview(block).cast("B"))), **index)
+                np.savez(file, **index)
             os.replace(file.name, folder / f"{name}.npz")
         except OSError as error:
             log.warning("%s: %s; no more states of frozen layers are kept, they are computed again", folder, error.strerror)
@@ -188,7 +193,7 @@ class StateCache:
                 with np.load(path) as index:
                     digests, first, rows, crc32 = (index[name] for name in ("digests", "first", "rows", "crc32"))
                 block = self._mapped(states)
-                if zlib.crc32(memoryview(block).cast("B")) != int(crc32) or int(first[-1] + rows[-1]) != len(block):
+                if zlib.crc32(block.tobytes()) != int(crc32) or int(first[-1] + rows[-1]) != len(block):
                     raise ValueError("damaged")
             except (OSError, ValueError, KeyError, IndexError, zlib.error) as error:
                 log.warning("%s: not usable (%s); its states are computed again", states, error)
@@ -204,6 +209,6 @@ def _digests(first_only: np.bool_, ids: np.ndarray, segments: np.ndarray, mask: 
     """Return the digest of each input, and how many states it has."""
     found = []
     for row, length in enumerate(mask.sum(1).tolist()):
-        content = bytes(first_only) + ids[row, :length].tobytes() + segments[row, :length].tobytes()
+        content = bytes([bool(first_only)]) + ids[row, :length].tobytes() + segments[row, :length].tobytes()
         found.append((hashlib.blake2b(content, digest_size=16).digest(), 1 if first_only else length))
     return found

@@ -116,7 +116,7 @@ class Pretraining(Job):
         # Measured on one device and in one part, however large the batches of training are.
         held_out = make(self.held_out, batch_size=MEASURED_ROWS)
         count = min(held_out.per_epoch, -(-self.train.dev_examples // MEASURED_ROWS))
-        _, serving, update = serving_model(task, built, self.vocabulary, self.train.precision)
+        _, serving, update = serving_model(task, built, self.vocabulary, self.train.arithmetic)
         figures = measurer(serving.model, held_out, count, self.unigram_nll)
 
         def measure() -> Report:

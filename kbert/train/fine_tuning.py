@@ -79,11 +79,11 @@ class FineTuning(Job):
         reason = frozen_cache.why_not(train, task.repeats, batches.per_epoch)
         if reason is None:
             self.cache = frozen_cache.FrozenCache(train, directory.path)
-            self.cache.attach(encoder, train.precision)
+            self.cache.attach(encoder, train.arithmetic)
             self.cache.fill(built.model, batches_of)
         elif reason:
             log.info("frozen layers are computed at every step: %s", reason)
-        return batches, dev_measure(task, built, self.vocabulary, dev, train.precision, self.cache)
+        return batches, dev_measure(task, built, self.vocabulary, dev, train.arithmetic, self.cache)
 
     def release(self) -> None:
         if self.cache is not None:

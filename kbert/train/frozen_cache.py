@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
@@ -146,5 +145,5 @@ class FrozenCache:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         frozen = [*encoder.embedding_layers, *encoder.backbone.transformer_layers[: encoder.num_frozen]]
         for weight in (weight for layer in frozen for weight in layer.weights):
-            digest.update(np.ascontiguousarray(weight.numpy()))
+            digest.update(weight.numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -4,7 +4,6 @@ In: the flags, and a function that reads and checks what is to be trained and on
 A command imports this before TensorFlow, so that a mistake in the flags costs nothing.
 """
 
-import dataclasses
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -89,7 +88,7 @@ def run(
 
     cluster.check(train.strategy, train.batch_size)
     with directory.held(cluster.is_chief(train.strategy)):
-        made = read(_completed(train, directory, run_flags.overwrite)) if early else None
+        made = read(directory.resolve_run(train, run_flags.overwrite)) if early else None
         runtime.start()
         from kbert.train import strategies
 
@@ -97,12 +96,8 @@ def run(
             if devices.chief and not run_flags.overwrite:
                 directory.set_damaged_aside()
             devices.wait()
-            made = made or read(_completed(train, directory, run_flags.overwrite))
+            made = made or read(directory.resolve_run(train, run_flags.overwrite))
             _run(made(), directory, run_flags.overwrite, devices)
-
-
-def _completed(train: Any, directory: ModelDir, overwrite: bool) -> Any:
-    return dataclasses.replace(train, data_order=directory.data_order(overwrite))
 
 
 def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> None:
@@ -111,22 +106,24 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
 
     from kbert.model.encoder import frozen_table
     from kbert.serving import build_model
+    from kbert.train.precision import choose_precision
     from kbert.train.run import Run
 
-    train, config, vocabulary = job.train, job.config, job.vocabulary
+    config, vocabulary = job.config, job.vocabulary
     if not overwrite and directory.exists():
-        directory.check_same(config, train, vocabulary)
-        finished = directory.finished(train)
+        directory.check_same(config, job.train, vocabulary)
+        finished = directory.finished(job.train)
         if finished is not None:
             if devices.chief and not job.has_metrics(directory):
-                directory.write_config(config, train, vocabulary)
+                directory.write_config(config, job.train, vocabulary)
                 job.write_metrics(directory)
             print(finished)
             return
 
+    train = job.train = choose_precision(job.train, config.encoder, devices)
     keras.utils.set_random_seed(train.seed)  # initial weights, dropout, TensorFlow's own
     with devices.strategy.scope():
-        task, encoder, built = build_model(job.task_type, config, vocabulary, train.precision, train.dropout)
+        task, encoder, built = build_model(job.task_type, config, vocabulary, train.arithmetic, train.dropout)
     model = built.model
     task.best_by(train.best_metric)  # an unknown name is an error now
     job.set_start(task, built, encoder)
