@@ -13,7 +13,7 @@ training rows by five-fold cross-validation.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +64,7 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
     return 0
 
 
-Found = tuple[tuple[str, ...], int, dict[str, tuple[float, ...]]]  # titles of figures, test rows, figures by name
+Found = tuple[Sequence[str], int, Mapping[str, Sequence[float]]]  # titles of figures, test rows, figures by name
 
 
 def _single(options: BaselineFlags, source: SourceConfig) -> Found:
@@ -82,7 +82,7 @@ def _single(options: BaselineFlags, source: SourceConfig) -> Found:
         "tf-idf, logistic regression": _fitted(options.train_data, texts, labels).predict(unseen),
     }
     figures = {
-        name: (accuracy_score(gold, each), f1_score(gold, each, average="macro", zero_division=0))
+        name: (float(accuracy_score(gold, each)), float(f1_score(gold, each, average="macro", zero_division=0)))
         for name, each in predicted.items()
     }
     return ("accuracy", "macro f1"), len(gold), figures
@@ -92,7 +92,7 @@ def _several(options: BaselineFlags, source: SourceConfig) -> Found:
     """Measure baselines of several labels a row; unknown ones are neither learnt nor measured."""
     from sklearn.model_selection import cross_val_predict
 
-    from kbert.tasks.classify.multilabel import MultilabelAudit, numbers
+    from kbert.tasks.classify.multilabel_gold import MultilabelAudit, numbers
     from kbert.tasks.classify.multilabel_metrics import best_thresholds, multilabel
     from kbert.tasks.classify.options import ClassifyOptions
 

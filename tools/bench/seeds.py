@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("flags", nargs="*", help="flags of kbert.finetune, after --")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    found = {way: [] for way in options.way}
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in options.way}
     for seed in seeds:
         for way, each in found.items():
             each.append(metrics(way, seed, options))
@@ -77,9 +77,9 @@ def main() -> int:
         print(path)
         values = {way: np.array([figure(m, path) for m in each]) for way, each in found.items()}
         first = values[options.way[0]]
-        for way, each in values.items():
-            beside = "" if each is first else f"   {interval(each - first)}"
-            print(f"  {way.split()[0]:<16} {interval(each)}{beside}")
+        for way, sample in values.items():
+            beside = "" if sample is first else f"   {interval(sample - first)}"
+            print(f"  {way.split()[0]:<16} {interval(sample)}{beside}")
     return 0
 
 
