@@ -5,12 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tiny import VOCABULARY
 
 from kbert import graphs, serving
@@ -301,6 +304,14 @@ for line in sys.stdin:
 """
 
 
+def nodes(path: Path) -> Iterator[Any]:
+    """All nodes of an exported model's functions."""
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    for meta in saved.meta_graphs:
+        for function in meta.graph_def.library.function:
+            yield from function.node_def
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """Calls an exported model on rows in a process without kbert; one for all models, since TensorFlow takes long to start."""
@@ -324,6 +335,7 @@ def elsewhere(tmp_path_factory):
 def test_a_fresh_process_without_kbert_serves_the_same(learnt, loaded, elsewhere, tmp_path):
     made = learnt[0]
     path = serving.export(loaded, tmp_path / "exported")
+    assert not any(n.attr["resize_if_index_out_of_bounds"].b for n in nodes(path)), "servers before 2.13 have no growing arrays"
     fields = loaded.task.signatures()["serving_default"].fields
     served = elsewhere(path, {name: [text.decode() for text in made.raw[name].numpy()[:3]] for name in fields})
     own = loaded({name: values[:3] for name, values in made.raw.items()})

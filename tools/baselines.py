@@ -57,7 +57,7 @@ def run(options: BaselineFlags, source: SourceConfig) -> int:
     print(f"{options.test_data} ({count:,} rows):")
     width = max(len(name) for name in (*found, *tested))
     print(f"{'':<{width}}" + "".join(f"  {title:>8}" for title in titles))
-    for name, values in (found | tested).items():
+    for name, values in {**found, **tested}.items():
         print(
             f"{name:<{width}}" + "".join(f"{value:>{max(10, len(t) + 2)}.4f}" for t, value in zip(titles, values, strict=True))
         )

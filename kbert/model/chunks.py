@@ -45,25 +45,28 @@ def in_chunks(
     sorted_lengths = tf.cast(tf.gather(lengths, order), tf.int32)
     by_token = len(spec.shape) == 3  # [rows, tokens, ...]
 
-    def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+    def stop_of(start: tf.Tensor) -> tf.Tensor:
         counts = tf.range(1, rows - start + 1)
         fits = tf.reduce_sum(tf.cast(counts * sorted_lengths[start:] <= budget, tf.int32))
-        stop = start + tf.maximum(fits, 1)
+        return start + tf.maximum(fits, 1)
+
+    def chunk(start: tf.Tensor, number: tf.Tensor, kept: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+        stop = stop_of(start)
         part = padded({name: tf.gather(value, order[start:stop]) for name, value in inputs.items()}, pad_id)
         outputs = model(part)
         # Chunks have different padded lengths, so a head's outputs over tokens are stored without padding.
         return stop, number + 1, kept.write(number, tf.boolean_mask(outputs, part["padding_mask"]) if by_token else outputs)
 
+    first = tf.constant(0), tf.constant(0)
+    # Counted first: an array that grows needs an attribute that servers before 2.13 do not have.
+    _, chunks = tf.while_loop(lambda start, _: start < rows, lambda start, number: (stop_of(start), number + 1), first)
     outputs = tf.TensorArray(
         spec.dtype,
-        size=0,
-        dynamic_size=True,
+        size=chunks,
         infer_shape=False,
         element_shape=tf.TensorShape([None, *spec.shape[2 if by_token else 1 :]]),
     )
-    _, _, outputs = tf.while_loop(
-        lambda start, number, kept: start < rows, chunk, (tf.constant(0), tf.constant(0), outputs), parallel_iterations=1
-    )
+    _, _, outputs = tf.while_loop(lambda start, *_: start < rows, chunk, (*first, outputs), parallel_iterations=1)
     joined = outputs.concat()
     if by_token:
         joined = tf.RaggedTensor.from_row_lengths(joined, sorted_lengths, validate=False)

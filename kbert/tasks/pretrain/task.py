@@ -68,8 +68,9 @@ class BestPieces(keras.layers.Layer):
             best, ids = tf.math.top_k(probabilities, self.n_best)
             return start + MASKS_AT_ONCE, number + 1, kept.write(number, tf.concat([best, tf.cast(ids, tf.float32)], -1))
 
-        found = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, 2 * self.n_best])
-        _, _, found = tf.while_loop(lambda start, number, kept: start < tf.maximum(masks, 1), some, (0, 0, found))
+        parts = tf.maximum(-(-masks // MASKS_AT_ONCE), 1)
+        found = tf.TensorArray(tf.float32, parts, infer_shape=False, element_shape=[None, 2 * self.n_best])
+        _, _, found = tf.while_loop(lambda start, number, kept: number < parts, some, (0, 0, found))
         return tf.scatter_nd(where, found.concat(), tf.cast(tf.concat([tf.shape(token_ids), [2 * self.n_best]], 0), tf.int64))
 
     def compute_output_spec(self, hidden: Any, token_ids: Any) -> keras.KerasTensor:
