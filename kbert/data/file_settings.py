@@ -131,6 +131,8 @@ def _format(
     columns: Sequence[str],
     tokenised: bool,
 ) -> Format | Literal["brat"]:
+    if config.format == "jsonl" and _is_document(head):
+        raise UsageError(f"{name}: a JSON document, not JSON lines of one object each; --format=json reads it")
     if config.format != "auto":
         return config.format
     ending = _ending(name)
@@ -139,6 +141,8 @@ def _format(
     own = "txt" if name == "<stdin>" else ENDINGS.get(ending)
     if own == "json" and _is_json_lines(head, columns):
         own = "jsonl"
+    elif own == "jsonl" and _is_document(head):
+        own = "json"
     if own == "conll" and tokenised and tagged_lines.fits([line for line in head if line.strip()]):
         own = "tagged"
     trained = None
@@ -147,11 +151,11 @@ def _format(
     certain = own not in (None, "txt")
     # An ending that training also read as something else is not evidence.
     if recorded and trained and trained != own and (not certain or ending == recorded.ending):
-        if own == "txt" and len(columns) > 1:
-            return trained  # plain text has one column
         found = fits(trained, head, recorded, columns)
         if found == "yes":
             return trained
+        if own == "txt" and len(columns) > 1:  # plain text has one column
+            return (recognised(name, head, columns, tokenised) if found == "no" else None) or trained
         if found == "unsure" and not certain:
             raise DataError(
                 f"{name}: its first rows may be {trained}, as in training, or plain texts; "
@@ -240,6 +244,19 @@ def _is_json_lines(head: Sequence[str], columns: Sequence[str]) -> bool:
     return len(rows) == 2 and all(isinstance(row, dict) for row in rows)
 
 
+def _is_document(head: Sequence[str]) -> bool:
+    """Return whether a file begins as a JSON document does, and not with an object in one line."""
+    first = next((line.strip() for line in head if line.strip()), "")
+    if not first.startswith("["):
+        return first == "{"
+    try:
+        return any(isinstance(item, dict | list) for item in json.loads(first))
+    except ValueError:
+        return True  # it goes on in the next line, or is longer than what was read
+    except RecursionError:
+        return False
+
+
 def _columned(lines: Sequence[Sequence[str]]) -> bool:
     """Return whether lines are columns whose last holds prefixed tags, even of other types."""
     widths, last = {len(line) for line in lines}, [line[-1] for line in lines]
@@ -299,7 +316,7 @@ def _other_delimiter(head: Sequence[str], given: Sequence[str], columns: Sequenc
         rows = [row for row in _cells(head, "csv", delimiter) if row]
         return bool(rows) and (all(len(row) == len(given) for row in rows) if given else set(columns) <= set(rows[0]))
 
-    fitting = [] if len(given or columns) < 2 or separates(",") else [each for each in OTHERS if separates(each)]
+    fitting = [] if len(given) == 1 or separates(",") else [each for each in OTHERS if separates(each)]
     return fitting[0] if len(fitting) == 1 else ""
 
 
