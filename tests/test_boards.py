@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from kbert import finetune
 from kbert.model_dir import ModelDir
+from kbert.tasks import markdown
 from kbert.tasks.reports import Lines
 from kbert.train import boards
 
@@ -122,6 +123,14 @@ def test_a_panel_of_mistakes_is_bounded():
         scorer.update(raw, {"label": np.array([b"b"] * 40), "probabilities": probabilities})
     lines = scorer.result().texts()["mistakes"].splitlines()
     assert len(lines) == 2 + MISTAKES and lines[2] == "| x | \\|y | a | b | 0.7500 |"
+
+
+def test_long_texts_of_a_panel_are_on_several_lines():
+    """TensorBoard gives the other columns room then; Chinese has no blanks to break at."""
+    *_, row = markdown.table(("text", "gold"), [("a <good> film… " * 9, "很好" * 21)]).splitlines()
+    text, gold = (cell.strip().split("<br>") for cell in row.strip("|").split("|"))
+    assert text[0] == "a &lt;good> film… " * 5 + "a" and len(text) == 2
+    assert gold == ["很好" * 20, "很好"]
 
 
 def test_percentages_are_fractions_among_the_curves(tmp_path):
