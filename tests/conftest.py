@@ -107,6 +107,18 @@ def loaded_once():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request):
+    """Diagrams for TensorBoard take a seventh of a toy run's time; they are drawn where they are looked at."""
+    from kbert.train import boards
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__ != "test_boards":
+            for name in ("matrix_image", "lines_image"):
+                patch.setattr(boards, name, lambda *_: np.zeros((1, 1, 3), np.uint8))
+        yield
+
+
 @pytest.fixture(scope="session")
 def vocabulary() -> list[str]:
     return list(VOCABULARY)

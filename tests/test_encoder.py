@@ -185,3 +185,14 @@ def test_compiled_activations_are_the_plain_ones(tmp_path, activation):
         found.append([hidden, *tape.gradient(loss, weights)])
     for compiled, plain in zip(*found, strict=True):
         np.testing.assert_allclose(compiled, plain, atol=2e-5)
+
+
+def test_keras_knows_the_shapes_without_tracing(checkpoint, monkeypatch):
+    made, real = encoder(checkpoint), Encoder._transform
+    monkeypatch.setattr(Encoder, "_transform", None)
+    assert made(inputs()).shape == (None, None, 16) and made(inputs(), first_only=True).shape == (None, 1, 16)
+    monkeypatch.setattr(Encoder, "_transform", real)
+    for chosen in ({}, {"first_only": True}, {"first_only": True, "layers": [0, 1, 2]}):
+        found, described = made(BATCH, **chosen), made.compute_output_spec(BATCH, **chosen)
+        found, described = (value if isinstance(value, list) else [value] for value in (found, described))
+        assert [value.shape for value in found] == [spec.shape for spec in described]

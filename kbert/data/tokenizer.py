@@ -75,6 +75,8 @@ class Tokenizer(tf.Module):
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
         self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # longer words are ASCII
         # Traced once, even if used in several graphs.
+        self._words = graphs.function(self.words, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._packed = graphs.function(self._pack, reduce_retracing=True)
         self._graph = graphs.function(self._ids, reduce_retracing=True)
         self._offsets_graph = graphs.function(self._with_offsets, reduce_retracing=True)
         if added_tokens:
@@ -177,7 +179,7 @@ class Tokenizer(tf.Module):
 
     def _careful(self, texts: tf.Tensor, max_words: int | None) -> tf.RaggedTensor:
         """Tokenize any texts."""
-        words = self.words(texts) if max_words is None else self._first_words(texts, max_words)
+        words = self._words(texts) if max_words is None else self._first_words(texts, max_words)
         pieces = self._pieces.tokenize(words.values)  # [words, (pieces)]
         return words.with_values(pieces).merge_dims(1, 2)
 
@@ -185,13 +187,13 @@ class Tokenizer(tf.Module):
         """Return `words(texts)[:, :count]` without normalising the whole of long texts."""
         limit = HEAD_BYTES * count
         heads = tf.strings.substr(texts, 0, limit)
-        words = self.words(heads)
+        words = self._words(heads)
         # One more word than requested shows that those before it are complete; a sigma may depend on what follows.
         whole = words.row_lengths() > count
         if self.lowercase:
             whole &= ~tf.strings.regex_full_match(heads, HAS_SIGMA)
         enough = (tf.strings.length(texts) <= limit) | whole
-        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self.words(tf.where(enough, heads, texts)))
+        words = tf.cond(tf.reduce_all(enough), lambda: words, lambda: self._words(tf.where(enough, heads, texts)))
         return words[:, :count]
 
     def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -272,6 +274,10 @@ class Tokenizer(tf.Module):
         Returns:
             `token_ids` and `segment_ids`, int32 ragged tensors of shape [rows, (tokens)].
         """
+        packed: dict[str, tf.RaggedTensor] = self._packed(list(parts), max_length)
+        return packed
+
+    def _pack(self, parts: list[tf.RaggedTensor], max_length: int) -> dict[str, tf.RaggedTensor]:
         room = max_length - 1 - len(parts)
         lengths = [tf.cast(part.row_lengths(), tf.int32) for part in parts]
         if len(parts) == 1:

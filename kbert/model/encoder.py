@@ -141,6 +141,23 @@ class Encoder(keras.layers.Layer):
         x = normalised(b.embeddings_layer_norm, x)
         return fused.dropped(x, b.embeddings_dropout, training and not self.frozen_embeddings)
 
+    def compute_output_spec(
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        first_only: bool = False,
+        layers: Sequence[int] | None = None,
+    ) -> Any:
+        """Describe what `call` returns. Keras would trace the whole encoder for this."""
+        batch, tokens = inputs["token_ids"].shape
+
+        def states(length: int | None) -> keras.KerasTensor:
+            return keras.KerasTensor((batch, length, self.config.hidden_dim), "float32")
+
+        if layers is not None:
+            return [states(1 if first_only and number == self.config.num_layers else tokens) for number in layers]
+        return states(1 if first_only and self.config.num_layers else tokens)
+
     def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
         """Apply one transformer layer, with operations in an order that CPUs like.
 

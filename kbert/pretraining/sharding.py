@@ -15,7 +15,7 @@ import shutil
 import signal
 import threading
 import zlib
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +77,7 @@ def write(options: DataFlags, output: Path) -> dict[str, int] | None:
 
     workers = options.processes or os.cpu_count() or 1
     written: dict[str, int] = {}
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(options, output)) as pool:
+    with _pool(workers, options, output) as pool:
         try:
             digest = _tokenize(options, output / WORK, pool, workers)
             if made is not None and made["digest"] != digest:
@@ -98,6 +97,7 @@ def write(options: DataFlags, output: Path) -> dict[str, int] | None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    _tools.clear()
     write_text(output / "vocab.txt", "".join(token + "\n" for token in vocabulary))
     write_json(output / "manifest.json", {"options": recorded, "digest": digest, "examples": written})
     shutil.rmtree(output / WORK)
@@ -128,7 +128,15 @@ def _shards(options: DataFlags, split: str) -> int:
     return options.shards if split == "train" else max(1, math.ceil(options.shards * options.dev_fraction / options.passes))
 
 
-def _tokenize(options: DataFlags, work: Path, pool: ProcessPoolExecutor, workers: int) -> int:
+def _pool(workers: int, options: DataFlags, output: Path) -> Executor:
+    """Make what runs the functions below: worker processes, or a thread of this process in place of a single one."""
+    if workers == 1:
+        return ThreadPoolExecutor(1, initializer=_keep, initargs=(options, output))
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(options, output))
+
+
+def _tokenize(options: DataFlags, work: Path, pool: Executor, workers: int) -> int:
     """Tokenize the text into `work` unless it is there; return its digest."""
     from kbert.pretraining import corpus, tokens
 
@@ -162,7 +170,7 @@ def _vocabulary(options: DataFlags) -> list[str]:
     return read_vocabulary(Path(options.vocab).expanduser())
 
 
-# The functions below run in the workers; each keeps its tokenizer and examples.
+# The functions below run in the workers; each worker keeps its tokenizer and examples.
 _tools: dict[str, Any] = {}
 
 
@@ -174,6 +182,11 @@ def _start(options: DataFlags, output: Path) -> None:
 
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
+    _keep(options, output)
+
+
+def _keep(options: DataFlags, output: Path) -> None:
+    _tools.clear()
     _tools.update(options=options, output=output)
 
 
