@@ -161,29 +161,30 @@ def _sentences(
     from kbert.vectors.sentences import SentenceVectors
     from kbert.vectors.whitening import Whitening
 
-    arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
     whitening = None
     size = config.encoder.hidden_dim * len(config.pooling) * (len(config.layers) if config.layer_mode == "concat" else 1)
     if sentence.whitening_dim is not None and sentence.whitening_dim > size:
         raise UsageError(f"--whitening_dim={sentence.whitening_dim}: the vectors have {size} dimensions")
     if sentence.whitening is not None:
         whitening = Whitening.load(Path(sentence.whitening).expanduser(), size)
-    served = SentenceVectors(config, tokenizer, whitening)
+    served = None
     if table is not None and form is not None:
         fit = None
         pooled = config
         if sentence.fit_whitening is not None:
             fit = Path(sentence.fit_whitening).expanduser(), sentence.whitening_dim
             pooled = dataclasses.replace(config, normalize=False)
-        predictor = vector_run.build(SentenceVectors(pooled, tokenizer, whitening, survey=True), arrays, options.init)
-        out = _output(options, sentence, arrays, form)
+        predictor, weights_crc32 = vector_run.sentence_predictor(pooled, whitening, checkpoint, options.init)
+        served = SentenceVectors(config, predictor.task.tokenizer, whitening)
+        out = _output(options, sentence, weights_crc32, form)
         if whitening is not None:
             out.settings["whitening_crc32"] = vector_run.crc32(vars(whitening))
         notes, served = vector_run.write_sentences(predictor, table, out, served, fit)
         for said in encoding.say(notes, len(table), config.max_length):
             log.warning("%s", said)
     if options.export_dir is not None:
-        path = serving.export(vector_run.build(served, arrays, options.init), options.export_dir)
+        served = served or SentenceVectors(config, vector_run.tokenizer_of(checkpoint), whitening)
+        path = serving.export(vector_run.build(served, checkpoint.arrays(), options.init), options.export_dir)
         log.info("exported: %s", path)
 
 
@@ -202,7 +203,7 @@ def _tokens(
 
     arrays, tokenizer = checkpoint.arrays(), vector_run.tokenizer_of(checkpoint)
     split = None if token.segmenter is None else segmenter(token.segmenter)
-    out = _output(options, token, arrays, form)
+    out = _output(options, token, vector_run.crc32(arrays), form)
     predictor = None
     if options.unit == "token" or token.source == "contextual":
         predictor = vector_run.build(TokenVectors(config, tokenizer), arrays, options.init)
@@ -238,11 +239,11 @@ def _export_tokens(options: EncodeFlags, config: "VectorConfig", checkpoint: "Ch
     log.info("exported: %s", path)
 
 
-def _output(options: EncodeFlags, group: Any, arrays: Any, form: "VectorFormat") -> "Output":
+def _output(options: EncodeFlags, group: Any, weights_crc32: int, form: "VectorFormat") -> "Output":
     from kbert.vectors import run as vector_run
 
     assert options.output is not None
-    settings = {"unit": options.unit, "weights_crc32": vector_run.crc32(arrays), **to_json(group)}
+    settings = {"unit": options.unit, "weights_crc32": weights_crc32, **to_json(group)}
     return vector_run.Output(options.output, form, options.overwrite, settings)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import reviews, write_tsv
+from conftest import hugging_face_tensors, reviews, write_hugging_face, write_tsv
 from safetensors.numpy import load_file
 
 import kbert
@@ -20,6 +21,7 @@ from kbert.data.bad_rows import BadRows
 from kbert.data.rows import Rows
 from kbert.data.table import open_table
 from kbert.source import SourceConfig
+from kbert.vectors import run
 
 
 def lines(path):
@@ -148,7 +150,7 @@ def test_pretraining_and_filling_masks(checkpoint, tmp_path):
         kbert.train(**start, train_data=["the film"], model_dir=tmp_path / "other")
 
 
-def test_vectors_are_those_of_the_command(checkpoint, trained, model, tmp_path):
+def test_vectors_are_those_of_the_command(checkpoint, trained, model, tmp_path, monkeypatch):
     texts = ["a good film", "the plot is bad and the film is not"]
     (tmp_path / "texts.txt").write_text("".join(text + "\n" for text in texts))
     out = tmp_path / "vectors.npy"
@@ -157,6 +159,17 @@ def test_vectors_are_those_of_the_command(checkpoint, trained, model, tmp_path):
     found = kbert.encode(checkpoint, texts, pooling="cls", layers=[1, 2])
     assert found.shape == (2, 32) and found.dtype == np.float32 and (found == np.load(out)).all()
     assert (kbert.encode(model, pd.Series(texts)) == kbert.encode(str(trained), tmp_path / "texts.txt")).all()
+
+    # A call on the same directory loads nothing; one on changed files, or of other vectors, does.
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    loaded = []
+    monkeypatch.setattr(run, "build", lambda *given, build=run.build: loaded.append(given) or build(*given))
+    for expected in (1, 1):
+        again = kbert.encode(tmp_path / "copy", texts[::-1], pooling="cls", layers=[1, 2])
+        assert np.allclose(again, found[::-1], atol=1e-6) and len(loaded) == expected
+    write_hugging_face(tmp_path / "copy", hugging_face_tensors(seed=1))
+    assert not np.allclose(kbert.encode(tmp_path / "copy", texts, pooling="cls", layers=[1, 2]), found, atol=1e-2)
+    assert kbert.encode(tmp_path / "copy", texts, pooling="cls").shape == (2, 16) and len(loaded) == 3
     for arguments, message in (
         ({"poling": "cls"}, r"unknown argument poling \(did you mean pooling\?\)"),
         ({"pooling": "median"}, "pooling=median: value should be one of <cls|mean"),

@@ -91,12 +91,14 @@ def test_python_runs(checkpoint, tmp_path, monkeypatch):
     for name in ("train", "dev", "test"):
         Path(f"{name}.tsv").write_text("text\tlabel\n" + "the good film\tpositive\nthe bad plot\tnegative\n" * 4)
     code = "\n".join(
-        blocks(TEXTS["README.md"] + TEXTS["docs/api.md"], "python")
+        blocks(TEXTS["README.md"] + TEXTS["docs/api.md"] + TEXTS["docs/tokenizer.md"], "python")
     )  # the second kbert.train finds the first's run
     tiny = {"bert_base_zh": str(checkpoint), "freeze_layers=8": "freeze_layers=1", "max_length=128": "max_length=32"}
     for real, small in (tiny | {"model_dir=": "epochs=1, max_length=32, model_dir="}).items():
         code = code.replace(real, small)
-    exec(code, {})
+    exec(code, found := {})
+    assert found["pieces"] == [["电", "影", "很", "好"], ["a", "film"]] and found["ends"].to_list() == [[1, 2, 3, 4], [1, 6]]
+    assert next(iter(found["batches"]))["token_ids"].shape == (2, 32)
     assert Path("savedmodels/mine/2/saved_model.pb").exists()
 
 

@@ -66,7 +66,9 @@ def test_adamw_is_keras_own(monkeypatch):
     found = []
     for kind in (optimizers.AdamW, keras.optimizers.AdamW):
         monkeypatch.setattr(optimizers, "AdamW", kind)
-        weights = [keras.Variable(np.linspace(-1, 1, n).astype(np.float32), name=name) for n, name in ((12, "kernel"), (4, "bias"))]
+        weights = [
+            keras.Variable(np.linspace(-1, 1, n).astype(np.float32), name=name) for n, name in ((12, "kernel"), (4, "bias"))
+        ]
         model = SimpleNamespace(trainable_variables=weights)
         adamw = optimizer(model, TrainConfig(init="x", train_data="y", learning_rate=0.1, weight_decay=0.5), 20)
         adamw.build(weights)

@@ -1,6 +1,7 @@
 """What every registered task has to do, on a tiny model that learns sixteen rows by heart; a new task adds its case."""
 
 import dataclasses
+import inspect
 import json
 import os
 import subprocess
@@ -18,14 +19,17 @@ from tiny import VOCABULARY
 
 from kbert import graphs, serving
 from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
+from kbert.data.table import open_table
 from kbert.errors import UsageError
 from kbert.model.chunks import INPUTS, padded
 from kbert.model.state_cache import StateCache
 from kbert.model_dir import Figures, ModelDir
 from kbert.settings import to_json
+from kbert.source import SourceConfig
 from kbert.tasks import RECORDED, task_class
 from kbert.tasks.aspect.options import Aspect
-from kbert.tasks.base import Built, Storable
+from kbert.tasks.base import Built, Storable, Task
+from kbert.train.batches import TableBatches, TableExamples
 from kbert.train.objective import Objective
 from kbert.train.optimizers import optimizer
 from kbert.train.step import TrainStep
@@ -165,6 +169,40 @@ def close(one: Any, other: Any) -> bool:
 def answers(task: Storable, decoded: dict[str, Any]) -> list[dict[str, Any]]:
     arrays = {name: np.asarray(value) for name, value in decoded.items()}
     return [task.present(arrays, row) for row in range(len(next(iter(arrays.values()))))]
+
+
+@pytest.mark.parametrize("name", sorted(Task.__abstractmethods__))
+def test_a_task_that_lacks_a_method_cannot_be_made(name):
+    lacking = type("Lacking", (task_class("classify"),), {name: inspect.getattr_static(Task, name)})
+    with pytest.raises(TypeError, match=name):
+        lacking(config_of(CASES["pair"]), None)
+
+
+class OfThree(task_class("classify")):
+    """Classify three texts, the second and third in one segment: fields are not segments."""
+
+    def encode(self, raw):
+        first, *others = (self.tokenizer.tokenize(raw[name]) for name in self.config.fields)
+        return self.tokenizer.pack([first, tf.concat(others, 1)], self.config.max_length)
+
+
+def test_a_task_may_have_three_fields(tmp_path):
+    """From a file to batches, and from raw texts to answers."""
+    fields = "one", "two", "three"
+    config = dataclasses.replace(config_of(CASES["pair"]), fields=fields)
+    task, _, built = serving.build_model(OfThree, config, VOCABULARY, "float32")
+    rows = [f"{a}\t{b}\t{c}\t{bit}" for a, b, c, bit in zip(TEXTS, WORDS * 2, WORDS * 2, BITS, strict=True)]
+    (tmp_path / "rows.tsv").write_text("\n".join(["one\ttwo\tthree\tlabel", *rows]) + "\n")
+    columns = (*fields, "label")
+    table = open_table(str(tmp_path / "rows.tsv"), SourceConfig(text_columns=fields), columns)
+    batches = TableBatches(task, TableExamples(task, table), batch_size=4, seed=0)
+    inputs, gold = next(iter(batches.dataset(0)))
+    assert gold.shape == (4,) and inputs["token_ids"].shape[0] == 4
+    predictor = serving.Predictor(task, built.served)
+    raw = {name: tf.constant(values) for name, values in zip(fields, (TEXTS[:2], WORDS[:2], WORDS[:2]), strict=True)}
+    first, other = (predictor({**raw, "three": tf.constant(last)})["scores"] for last in (WORDS[:2], WORDS[2:4]))
+    assert first.shape == (2, 2) and not np.allclose(first, other)
+    assert task.signatures()["serving_default"].fields == fields
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -25,7 +25,7 @@ from kbert.settings import to_json
 from kbert.vectors import encoding
 from kbert.vectors.encoding import Segmenter
 from kbert.vectors.formats import STDOUT, Part, VectorFormat, Vectors, json_lines, write
-from kbert.vectors.sentences import SentenceVectors
+from kbert.vectors.sentences import SentenceVectors, VectorConfig
 from kbert.vectors.store import Progress, VectorStore
 from kbert.vectors.tokens import Granularity, TokenVectors
 from kbert.vectors.vocabulary import COLUMNS, Vocabulary, sum_occurrences
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 V = TypeVar("V", SentenceVectors, TokenVectors)
 
 EMBEDDINGS = "token_embedding/embeddings"
+_last: list[tuple[Any, tuple[Predictor[SentenceVectors], int]]] = []  # of `sentence_predictor`; none or one
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,28 @@ def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
     if not encoder.load(arrays, init):
         raise DataError(f"--pooling=pooler: {init} has no pooler; choose cls, mean or max")
     return Predictor(served, model)
+
+
+def sentence_predictor(
+    config: VectorConfig, whitening: Whitening | None, checkpoint: Checkpoint, init: str
+) -> tuple[Predictor[SentenceVectors], int]:
+    """Create a predictor of sentence vectors, and the checksum of its weights.
+
+    The last one is kept: calls of `kbert.encode` on a directory whose files have not changed load and trace it once.
+
+    Raises:
+        DataError: the pooler is requested but the checkpoint has none.
+    """
+    files = [(path, path.stat()) for path in sorted(Path(init).expanduser().resolve().rglob("*")) if path.is_file()]
+    key = config, checkpoint.vocabulary, [(path, stat.st_mtime_ns, stat.st_size) for path, stat in files]
+    if _last and _last[0][0] == key and whitening is None:
+        return _last[0][1]
+    arrays = checkpoint.arrays()
+    served = SentenceVectors(config, tokenizer_of(checkpoint), whitening, survey=True)
+    found = build(served, arrays, init), crc32(arrays)
+    if files and whitening is None:
+        _last[:] = [(key, found)]
+    return found
 
 
 def write_sentences(
