@@ -1,6 +1,6 @@
-"""What a model is and how it was trained, as frozen dataclasses that go to JSON and back.
+"""Define model and training configurations as frozen dataclasses, which convert to JSON and back.
 
-One question decides where an option lives: could changing it after training change a prediction?
+One question decides where an option belongs: could changing it after training change a prediction?
 Yes: `ModelConfig`. No: `TrainConfig`. A field whose metadata has a `help` text is also a flag
 (`kbert.flags`), and its default is written here and nowhere else. No TensorFlow.
 """
@@ -24,7 +24,7 @@ BERT_EPSILON = 1e-12  # of layer normalisation, in Google's releases and in ever
 
 @dataclass(frozen=True)
 class Labels:
-    """How many labels a task's models have, and whether these are numbers."""
+    """The number of labels that models of a task may have, and whether they are numbers."""
 
     least: int = 0
     most: int = 1_000_000
@@ -43,7 +43,7 @@ NO_LABELS = Labels(most=0)
 
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
-    """Where a run is kept."""
+    """The directory of a run."""
 
     model_dir: str = flag(help="Directory of the trained model; created if missing.")
     overwrite: bool = flag(False, help="Replace the run that --model_dir already holds.")
@@ -71,12 +71,12 @@ class EncoderConfig:
 
     @property
     def attention_rate(self) -> float:
-        """Dropout of attention weights, a fraction."""
+        """The dropout rate of attention weights, a fraction."""
         return self.dropout if self.attention_dropout is None else self.attention_dropout
 
     @property
     def rounding(self) -> int:
-        """What the rows of the embedding table are a multiple of.
+        """Return the largest power of two, 8 to 128, that divides the rows of the embedding table; else 1.
 
         Tables are rounded up to a multiple of 8, 16, … 128 rows for the sake of GPUs, so that many rows less one can be
         unused; more of them say that the vocabulary is another's, or cut short.
@@ -113,7 +113,7 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags:
-    """The part of a `ModelConfig` that the user chooses, whatever the task."""
+    """The part of a `ModelConfig` that the user chooses for any task."""
 
     max_length: int = flag(
         128,
@@ -136,7 +136,7 @@ class ModelConfig(ModelFlags):
     serving_precision: Precision = "float32"
 
     def with_n_best(self, n_best: int | None) -> "ModelConfig":
-        """The same with another number of answers a row; None for the model's own.
+        """Return a copy with another number of answers a row; None for the model's own.
 
         Raises:
             UsageError: the task gives one answer a row.
@@ -155,7 +155,7 @@ N_BEST_HELP = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How the steps of a run go, whatever it learns and from what."""
+    """Settings of training steps that all runs share."""
 
     freeze_layers: int = flag(
         0, help="Encoder layers to freeze, counted from the bottom; above 0 the embeddings are frozen too.", low=0
@@ -260,7 +260,7 @@ class RunConfig:
         return self.precision
 
     def total_steps(self, per_epoch: int) -> int:
-        """Training steps of the run, given those of an epoch."""
+        """Return the training steps of the run, given those of an epoch."""
         return self.epochs * per_epoch if self.steps is None else self.steps
 
 
@@ -300,7 +300,7 @@ TEXT_HELP = "Key of the text in JSON lines, of which each object is a document."
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleFlags:
-    """How pre-training examples are made of plain text, wherever that is done."""
+    """Settings of making pre-training examples from plain text."""
 
     layout: Literal["sentences", "documents"] = flag(
         "sentences",
@@ -330,7 +330,7 @@ class ExampleFlags:
     )
 
     def predictions(self, max_length: int) -> int:
-        """How many predictions an example of up to `max_length` tokens has, at most."""
+        """Return the maximum number of predictions of an example of up to `max_length` tokens."""
         return math.ceil(self.mask_rate * max_length) if self.max_predictions is None else self.max_predictions
 
 

@@ -1,4 +1,4 @@
-"""Vectors from any BERT: `python -m kbert.encode --init=DIR --input=texts.txt --output=vectors.npy`."""
+"""Write vectors from any BERT: `python -m kbert.encode --init=DIR --input=texts.txt --output=vectors.npy`."""
 
 import dataclasses
 import logging
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.enco
 
 
 def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source: SourceConfig) -> int:
-    """Write vectors, or a SavedModel, or both; returns the exit code."""
+    """Write vectors, or a SavedModel, or both; return the exit code."""
     check(options, sentence, token)
     flags.check_columns(source.text_columns, ("text",))
     source.check_all_read()
@@ -72,7 +72,7 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
 
 
 def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint") -> "VectorConfig":
-    """What the flags and, where they leave it open, the checkpoint say of a vector."""
+    """Resolve the settings of vectors from the flags and, where they are not set, from the checkpoint."""
     from kbert.vectors.sentences import VectorConfig, layer_numbers
 
     encoder, own = checkpoint.encoder, None
@@ -125,7 +125,7 @@ def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFla
 
 
 def _own_settings(init: str, checkpoint: "Checkpoint") -> "SentenceSettings | None":
-    """How the directory makes vectors by itself: as sentence-transformers, or as a model of two vectors; None: it does not."""
+    """Return the directory's own settings of vectors (sentence-transformers, or a model of two vectors), or None."""
     from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
     from kbert.model_dir import ModelDir, directory_of
     from kbert.tasks import options_of

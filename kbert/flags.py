@@ -1,4 +1,4 @@
-"""Dataclasses to absl flags and back, and the frame every command line runs in.
+"""Convert dataclasses to absl flags and back, and run command lines.
 
 In: `argv` and the dataclasses whose fields are the flags. Out: instances of them, and an exit code.
 Flags live in a fresh `FlagValues` for each call, so nothing is global and tests drive command lines
@@ -44,7 +44,7 @@ def main(
         about: first lines of `--help`.
         argv: the arguments after the program's name; None for the process's own.
         groups: task name (None unless `takes_task`) -> dataclasses that hold the flags.
-        body: the command; it gets the instances, imports TensorFlow, and returns the exit code.
+        body: the command: takes the instances, imports TensorFlow, and returns the exit code.
         takes_task: read `--task` first and hand its value to `groups`.
 
     Returns:
@@ -101,7 +101,7 @@ def parse(
     groups: Callable[[str | None], Sequence[type]],
     takes_task: bool = False,
 ) -> list[Any] | None:
-    """The groups' instances from the arguments; None after `--help` was printed.
+    """Parse the arguments into instances of the groups; return None after printing `--help`.
 
     Raises:
         UsageError: an unknown, malformed or missing flag, a leftover argument, an unreadable flagfile.
@@ -151,7 +151,7 @@ def _unknown(values: absl_flags.FlagValues, arguments: Sequence[str]) -> list[st
 
 
 def _meant(name: str, values: Collection[str], groups: Callable[[str | None], Sequence[type]], takes_task: bool) -> str:
-    """Return what an unknown flag may be meant to be, in parentheses; empty if there is no telling."""
+    """Return a suggestion for an unknown flag, in parentheses; empty if there is none."""
     from kbert.tasks import OPTIONS
 
     names = [name, *(own for own, others in NAMES.items() if name in others)]
@@ -205,10 +205,10 @@ def _define_task(values: absl_flags.FlagValues) -> None:
 
 
 def specs(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
-    """The flag fields of a dataclass with their types, those of nested dataclasses in place."""
+    """Return the flag fields of a dataclass with their types, those of nested dataclasses included."""
     hints = typing.get_type_hints(cls)
     found: list[tuple[dataclasses.Field[Any], Any]] = []
-    # A class's own come first, then those of the class it is made from.
+    # A class's own fields come first, then those of its base classes.
     for spec in sorted(dataclasses.fields(cls), key=lambda spec: spec.name not in vars(cls)["__annotations__"]):
         if dataclasses.is_dataclass(hints[spec.name]):
             found += specs(hints[spec.name])
@@ -241,7 +241,7 @@ def _define(values: absl_flags.FlagValues, cls: type, defaults: Mapping[str, Any
 
 
 def _bare(hint: Any) -> Any:
-    """`X | None` -> `X`."""
+    """Return `X` of `X | None`."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return typing.get_args(hint)[0]
     return hint
@@ -304,11 +304,11 @@ def _default(spec: dataclasses.Field[Any], defaults: Mapping[str, Any]) -> str:
 
 
 def _show_notes() -> None:
-    """Let kbert's own notes through to stderr."""
+    """Send kbert's log messages to stderr."""
     logger = logging.getLogger("kbert")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler = logging.StreamHandler()  # made anew, since it holds on to the stderr of its making
+    handler = logging.StreamHandler()  # a new one at each call, as it keeps the stderr of its creation
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]
 

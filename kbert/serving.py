@@ -1,4 +1,4 @@
-"""A trained model as one function from raw strings to answers, and that function as a SavedModel.
+"""Make a trained model a function from raw strings to answers, and export that function as a SavedModel.
 
 `Predictor` is `decode(model(encode(raw)))` in one graph. Evaluation, prediction and the exported
 model all call it, so what is served is what was measured.
@@ -32,13 +32,13 @@ from kbert.tasks.base import Built, Servable, Signature, Storable, Tensors
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # Tokens, padding included, that pass through the encoder at once. Smaller chunks hold less padding and stay in the caches:
 # in place of 8,192, 1,024 took 20 to 28 % less processor time on short texts, 55 % on texts of up to 256 tokens (six
-# layers of 384 units, two cores with AVX512-BF16 and AMX). What starts each chunk anew on an accelerator wants them larger.
+# layers of 384 units, two cores with AVX512-BF16 and AMX). An accelerator needs larger ones, as each chunk costs it a launch.
 TOKEN_BUDGET = 1024
 ACCELERATOR_TOKEN_BUDGET = 8192
 
 
 def token_budget() -> int:
-    """That of the devices at hand, at which an export stays, wherever it is served."""
+    """Return the budget for the present devices; an exported model keeps it, wherever it is served."""
     accelerated = any(device.device_type in ("GPU", "TPU") for device in tf.config.list_physical_devices())
     return ACCELERATOR_TOKEN_BUDGET if accelerated else TOKEN_BUDGET
 
@@ -56,14 +56,14 @@ class Predictor(tf.Module, Generic[S]):
 
     Args:
         task: encodes and decodes.
-        model: the one that the task has built to be served (`kbert.tasks.base.Built.served`).
+        model: the model that the task built for serving (`kbert.tasks.base.Built.served`).
     """
 
     def __init__(self, task: S, model: keras.Model):
         super().__init__(name="predictor")
         self.task = task
         self.model = model
-        self._weights = [weight.value for weight in model.weights]  # what a SavedModel has to keep
+        self._weights = [weight.value for weight in model.weights]  # stored by a SavedModel
         self._graph = graphs.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}]
         )
@@ -74,7 +74,7 @@ class Predictor(tf.Module, Generic[S]):
         return outputs
 
     def _whole(self, raw: Tensors) -> Tensors:
-        """The raw inputs, which a signature may have others of, and empty ones for what rows need not come with."""
+        """Return the raw inputs, with empty strings for optional ones that are missing."""
         none = tf.zeros_like(next(iter(raw.values())))
         return {**{name: none for name in self.task.inputs if name not in self.task.config.fields}, **raw}
 
@@ -119,10 +119,10 @@ def build_model(
     precision: config.Precision,
     dropout: float | None = None,
 ) -> tuple[K, Encoder, Built]:
-    """Task, encoder and model of a configuration, with random weights.
+    """Build task, encoder and model of a configuration, with random weights.
 
     Args:
-        precision: that of the arithmetic.
+        precision: of the arithmetic.
         dropout: in the encoder, attention weights too, while this model is trained; by default the configuration's.
     """
     task = task_type(model_config, tokenizer_of(tuple(vocabulary), model_config.text))
@@ -135,7 +135,7 @@ def build_model(
 
 @functools.lru_cache(maxsize=2)
 def tokenizer_of(vocabulary: tuple[str, ...], casing: config.TextConfig) -> Tokenizer:
-    """Shared by the models of one run: it has no state, and its graph takes a second to trace."""
+    """Return the tokenizer, shared by the models of a run: it has no state, and its graph takes a second to trace."""
     return Tokenizer(vocabulary, **vars(casing))
 
 
@@ -143,7 +143,7 @@ def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -
     """Set all of a model's weights by variable path; an unused pooler may be missing.
 
     Raises:
-        DataError: one is missing, left over or of the wrong shape.
+        DataError: a weight is missing, unexpected or of the wrong shape.
     """
     variables = {weight.path: weight for weight in model.weights}
     encoder = encoder_of(model)
@@ -160,11 +160,11 @@ def set_weights(model: keras.Model, arrays: dict[str, np.ndarray], where: str) -
 
 
 def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
-    """The kept checkpoint of a model directory, ready to predict; of whatever task the model is.
+    """Load the best checkpoint of a model directory, of any task, as a predictor.
 
     Args:
         model_dir: the directory.
-        n_best: answers a row in place of the model's own number.
+        n_best: number of answers for a row, instead of the model's own.
 
     Raises:
         DataError: no kbert model there, no checkpoint yet, or a file of it is damaged.
@@ -185,7 +185,7 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
 def export(predictor: Predictor[Any], export_dir: str | Path, version: int | None = None) -> Path:
     """Write `export_dir/VERSION`, the next free number by default, for TensorFlow Serving.
 
-    It is written into a sibling whose name is no number, which a polling server ignores, then renamed.
+    It is written to a sibling whose name is not a number, which a polling server ignores, then renamed.
 
     Raises:
         UsageError: the version exists.

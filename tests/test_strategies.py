@@ -5,11 +5,11 @@ import os
 import re
 import socket
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from conftest import PATIENCE, ROOT, VOCABULARY, finetune_flags, reviews, wait_for, write_hugging_face, write_tsv
+from forked import Forks
 from safetensors.numpy import load_file
 from test_boards import events, number
 from test_pretrain import arguments
@@ -18,29 +18,35 @@ from test_pretraining_data import text
 from kbert import finetune, pretrain
 from kbert.model_dir import ModelDir
 
-# Two virtual CPUs; they must be asked for before TensorFlow starts.
-MIRRORED = """
+COMMAND = """
 import sys
-from kbert import runtime
-runtime.start()
+from kbert import {0}
+sys.exit({0}.main())
+"""
+
+# Two virtual CPUs; they must be asked for before TensorFlow's first operation.
+MIRRORED = """
 import tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from kbert import finetune, pretrain
-command = {"finetune": finetune, "pretrain": pretrain}[sys.argv[1]]
-sys.exit(command.main(sys.argv[2:]))
 """
 
 # A worker that waits for the other, and then is busy by itself.
 BUSY = """
 import time
-from kbert import runtime
-runtime.start()
 from kbert.train import strategies
 with strategies.devices("multi_worker", 2, 1) as devices:
     devices.wait()
     print("together", flush=True)
     time.sleep(3600)
 """
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    path = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    started = Forks({**os.environ, **path}, tmp_path_factory.mktemp("forks"))
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +104,14 @@ def line(output: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["finetune", "pretrain"])
-def test_two_replicas_in_parts_are_one_device(kind, setting, pretraining, environment):
+def test_two_replicas_in_parts_are_one_device(kind, setting, pretraining, forks, environment):
     path, flags = {"finetune": setting, "pretrain": pretraining}[kind]
-    command = [sys.executable, "-c", MIRRORED, kind, *flags("mirrored", strategy="mirrored", accumulation_steps=2)]
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--strategy=mirrored: 2 replicas, 8 rows of a batch each" in done.stderr
+    child = forks.start(
+        MIRRORED + COMMAND.format(kind), flags("mirrored", strategy="mirrored", accumulation_steps=2), environment
+    )
+    output = child.communicate(timeout=PATIENCE)[0]
+    assert child.returncode == 0, output
+    assert "--strategy=mirrored: 2 replicas, 8 rows of a batch each" in output
     close(path / "one", path / "mirrored")
 
 
@@ -121,7 +129,7 @@ def test_windows_of_long_texts_on_two_replicas_are_one_device(setting, environme
 class Workers:
     """Two processes of one job on this machine, each with its TF_CONFIG; killed when the block is left."""
 
-    def __init__(self, arguments: list[object], environment: dict[str, str]):
+    def __init__(self, forks: Forks, program: str, arguments: list[str], environment: dict[str, str]):
         with socket.socket() as first, socket.socket() as second:
             for one in (first, second):
                 one.bind(("localhost", 0))
@@ -129,17 +137,7 @@ class Workers:
         self.children = []
         for index in range(2):
             cluster = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-            self.children.append(
-                subprocess.Popen(
-                    [sys.executable, *arguments],
-                    env={**environment, "TF_CONFIG": cluster},
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-            )
+            self.children.append(forks.start(program, arguments, {**environment, "TF_CONFIG": cluster}))
 
     def __enter__(self):
         return self.children
@@ -147,8 +145,7 @@ class Workers:
     def __exit__(self, *_):
         for child in self.children:
             child.kill()
-            child.wait()
-            child.stdout.close()
+            child.communicate(timeout=PATIENCE)
 
 
 def ended(child) -> str:
@@ -159,12 +156,12 @@ def ended(child) -> str:
     return output
 
 
-def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environment):
+def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, forks, environment):
     """One of them is killed, and its last checkpoint damaged, before both run to the end."""
     path, flags = setting
-    command = ["-m", "kbert.finetune", *flags("workers", strategy="multi_worker", keep_checkpoints=3)]
+    job = forks, COMMAND.format("finetune"), flags("workers", strategy="multi_worker", keep_checkpoints=3), environment
     directory = ModelDir(path / "workers")
-    with Workers(command, environment) as (chief, other):
+    with Workers(*job) as (chief, other):
         wait_for(lambda: len(directory.checkpoints()) >= 2, chief, other)
         other.kill()
         ended(chief)
@@ -172,7 +169,7 @@ def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environm
     assert 2 <= last.step < 7
     (last.path / "state.safetensors").write_bytes(b"half")
 
-    with Workers(command, environment) as children:
+    with Workers(*job) as children:
         outputs = [child.communicate(timeout=PATIENCE)[0] for child in children]
         assert [child.returncode for child in children] == [0, 0], outputs
         assert line(outputs[0]) == line(outputs[1])
@@ -185,10 +182,10 @@ def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, environm
     assert os.path.exists(path / "workers" / "metrics.json")
 
 
-def test_two_workers_pretrain_in_parts_as_one_device(pretraining, environment):
+def test_two_workers_pretrain_in_parts_as_one_device(pretraining, forks, environment):
     path, flags = pretraining
-    command = ["-m", "kbert.pretrain", *flags("workers", strategy="multi_worker", accumulation_steps=2)]
-    with Workers(command, environment) as children:
+    job = forks, COMMAND.format("pretrain"), flags("workers", strategy="multi_worker", accumulation_steps=2), environment
+    with Workers(*job) as children:
         outputs = [child.communicate(timeout=PATIENCE)[0] for child in children]
         assert [child.returncode for child in children] == [0, 0], outputs
     assert "held out, " in outputs[0] and "held out, " not in outputs[1]
@@ -196,10 +193,10 @@ def test_two_workers_pretrain_in_parts_as_one_device(pretraining, environment):
 
 
 @pytest.mark.parametrize("gone", [0, 1])
-def test_a_worker_ends_with_another_whatever_it_does(environment, gone):
+def test_a_worker_ends_with_another_whatever_it_does(forks, environment, gone):
     """As when the chief measures, or writes, for a long time: it takes part in nothing."""
-    with Workers(["-c", BUSY], environment) as children:
-        assert [child.stdout.readline() for child in children] == ["together\n"] * 2
+    with Workers(forks, BUSY, [], environment) as children:
+        wait_for(lambda: all("together\n" in child.output.read_text() for child in children), *children)
         children[gone].kill()
         assert f"worker /job:worker/replica:0/task:{gone} is gone" in ended(children[1 - gone])
 

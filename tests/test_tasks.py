@@ -200,7 +200,7 @@ def test_a_task_may_have_three_fields(tmp_path):
     assert gold.shape == (4,) and inputs["token_ids"].shape[0] == 4
     predictor = serving.Predictor(task, built.served)
     raw = {name: tf.constant(values) for name, values in zip(fields, (TEXTS[:2], WORDS[:2], WORDS[:2]), strict=True)}
-    first, other = (predictor({**raw, "three": tf.constant(last)})["scores"] for last in (WORDS[:2], WORDS[2:4]))
+    first, other = (predictor({**raw, "three": tf.constant(last)})["probabilities"] for last in (WORDS[:2], WORDS[2:4]))
     assert first.shape == (2, 2) and not np.allclose(first, other)
     assert task.signatures()["serving_default"].fields == fields
 

@@ -36,13 +36,13 @@ ADDED = ("input_bytes", "vocab_crc32", "text_column")  # missing from the OPTION
 
 
 def write(options: DataFlags, output: Path) -> dict[str, int] | None:
-    """Tokenize the text and write the shards that `output` misses.
+    """Tokenize the text and write the shards that `output` lacks.
 
     Returns:
         File name -> number of examples, of all shards; None if `output` was finished before.
 
     Raises:
-        UsageError: `output` was begun with other options, or there are fewer examples than shards.
+        UsageError: `output` was started with other options, or there are fewer examples than shards.
         DataError: a file that cannot be read, a missing special token, no document for a split.
     """
     from kbert.pretraining.examples import warn

@@ -1,8 +1,8 @@
-"""What a task is: the contract between the tasks and everything that trains, measures and serves them.
+"""Define what a task is: the contract between the tasks and everything that trains, measures and serves them.
 
 A line of text goes table -> encode -> batch -> encoder -> head -> decode; the task owns `encode`
-(with `supervise` for its gold), the head and its loss (`build`) and `decode`, and says how it is scored. A task that
-is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them again. A task
+(with `supervise` for its gold), the head and its loss (`build`), `decode`, and its scorer. A task that
+is `windowed` reads a long row in several windows, each a row to the encoder; `decode` joins them. A task
 that is `grouped` does so too, and its loss needs all of a row's inputs at once.
 
     Servable              a predictor runs it
@@ -13,7 +13,7 @@ that is `grouped` does so too, and its loss needs all of a row's inputs at once.
 
 How a task reads and checks its rows is `kbert.tasks.rows.TaskRows`, which needs no TensorFlow.
 
-A method without a default is abstract: a task that lacks one cannot be made.
+A method without a default is abstract: a class that lacks one cannot be instantiated.
 """
 
 import dataclasses
@@ -41,63 +41,63 @@ LOWER_IS_BETTER = ("loss", "mse", "mae", "ece", "perplexity")  # last words of s
 
 
 class Scorer(Protocol):
-    """Gold and predictions of a whole set in compact buffers."""
+    """Collects gold and predictions of a whole set in compact buffers."""
 
     def update(self, raw: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> None:
-        """Some rows: the raw columns, fields and gold, and what `decode` made of them."""
+        """Add rows: their raw columns (fields and gold), and what `decode` returned for them."""
 
     def result(self) -> Report: ...
 
 
 class Examples(Protocol):
-    """What a task learns from or is measured on, by number: rows, windows of rows, or what is made of rows anew each epoch."""
+    """Numbered examples to train on or measure: rows, windows of rows, or examples made from rows again in each epoch."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of what is read: fields, gold, and what else `encode` and `supervise` look at."""
+        """Names of the columns read: fields, gold, and others that `encode` and `supervise` need."""
 
     @property
     def bytes_each(self) -> float:
-        """Bytes of raw text that are read for an example, on average and about."""
+        """Approximate mean of the bytes of raw text read for an example."""
 
     def __len__(self) -> int: ...
 
     def where(self, position: int, seed: int, epoch: int) -> str:
-        """`FILE:LINE` of the row that the example at a position of an epoch is of."""
+        """Return `FILE:LINE` of the row of the example at a position of an epoch."""
 
     def read(self, positions: np.ndarray, seed: int, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The examples at these positions, int64 [n], of an epoch; the same for the same arguments.
+        """Read the examples at these positions, int64 [n], of an epoch; the same for the same arguments.
 
         Returns:
-            The raw rows they are of, each column UTF-8 bytes [rows]; for each example the place of its row
-            there, and which window of the row it is, int32 [n] each.
+            Their raw rows, each column UTF-8 bytes [rows]; for each example the index of its row
+            among them, and the number of its window within the row, int32 [n] each.
         """
 
 
 class Signature(NamedTuple):
-    """One of the functions that an exported model serves: what it takes and, of what `decode` makes of it, returns."""
+    """A function that an exported model serves: the fields it takes, and which outputs of `decode` it returns."""
 
     fields: tuple[str, ...]
     outputs: tuple[str, ...] | None = None  # None: all
-    raw: Callable[[Tensors], Tensors] | None = None  # makes the task's inputs of the fields where these are others
+    raw: Callable[[Tensors], Tensors] | None = None  # converts the fields to the task's inputs where they differ
     dimensions: int = 1  # of each field: 1 for strings [rows]
 
 
 class Lengths(NamedTuple):
-    """How long inputs are, and how much of them is read: int64 [rows, parts], where each part has a limit of its own.
+    """The lengths of inputs and how much of them is read: int64 [rows, parts]; each part has its own limit.
 
-    Tokens are counted with [CLS] and [SEP] where the limit counts them, so that one of `whole` would cut nothing.
+    Tokens include [CLS] and [SEP] where the limit counts them, so that a limit of `whole` cuts nothing.
     """
 
     whole: np.ndarray
     read: np.ndarray
-    what: str  # whose lengths they are, for a message
+    what: str  # the inputs measured, for a message
     limit: str  # the flag with its value
     beyond: str = ""  # what reads more of them than --max_length can hold, for a message; "" if nothing does
 
     @property
     def cut(self) -> np.ndarray:
-        """Whether a row is not read whole, bool [rows]."""
+        """Whether each row is read only in part, bool [rows]."""
         return np.asarray((self.whole > self.read).any(1))
 
 
@@ -127,42 +127,42 @@ class Built:
 
 
 class Servable(ABC):
-    """What a predictor runs: the part of a task that answers, or a way to make vectors."""
+    """A function from raw rows to answers or vectors, which a predictor runs."""
 
     config: Any  # with `fields`, the raw inputs' names
     tokenizer: Tokenizer
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """All that `encode` and `decode` may read of rows: the fields, and what readers of files add ("" where they do not)."""
+        """Names of all that `encode` and `decode` read: the fields, and what readers of files add ("" where absent)."""
         fields: tuple[str, ...] = self.config.fields
         return fields
 
     @abstractmethod
     def encode(self, raw: Tensors) -> Encoded:
-        """Ids from raw strings, batched, graph only.
+        """Encode batched raw strings as ids, with graph operations only.
 
         Returns:
-            `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and what else `supervise` and
+            `token_ids`, `segment_ids`, int32 of shape [rows, (tokens)], and others that `supervise` and
             `decode` need. Where the task is windowed or grouped, [windows, (tokens)], a row's windows in order, and
-            `row`, int32 [windows], the row each is of.
+            `row`, int32 [windows], the row of each window.
         """
 
     @abstractmethod
     def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors:
-        """What is served, [rows, ...], from the head's outputs; in the graph.
+        """Compute the served outputs, [rows, ...], from the head's outputs, with graph operations only.
 
         Args:
             outputs: [windows, ...], or, from a head over tokens, ragged [windows, (tokens), ...].
         """
 
     def signatures(self) -> dict[str, Signature]:
-        """What an exported model serves, by name; `serving_default` is among them."""
+        """Return the functions that an exported model serves, by name, `serving_default` among them."""
         return {"serving_default": Signature(self.config.fields)}
 
 
 class Trainable(Servable):
-    """What a run trains, on batches and by figures that come from elsewhere."""
+    """What a run trains; its batches and its dev figures come from elsewhere."""
 
     config: ModelConfig
 
@@ -192,23 +192,23 @@ class Trainable(Servable):
 
 
 class TrainableOnRows(Trainable):
-    """What is trained and measured on the rows of tables."""
+    """What is trained on the rows of tables, and measured on them."""
 
-    windowed: ClassVar[bool]  # whether `encode` may give several rows for one
+    windowed: ClassVar[bool]  # whether `encode` may return several windows for a row
 
     @property
     @abstractmethod
     def gold(self) -> tuple[str, ...]:
-        """Raw gold columns, beside the fields."""
+        """Names of the raw gold columns."""
 
     @property
     def inputs_each(self) -> int | None:
-        """How many rows `encode` of a windowed task gives for each; None where that depends on the row, and is counted."""
+        """How many windows `encode` of a windowed task returns for each row; None where it depends on the row."""
         return None
 
     @property
     def grouped(self) -> bool:
-        """Whether `encode` may give several rows for one, and the loss needs all of them."""
+        """Whether `encode` may return several inputs for a row, and the loss needs all of them."""
         return False
 
     @property
@@ -217,45 +217,45 @@ class TrainableOnRows(Trainable):
         return True
 
     def examples(self, table: Table, seed: int, model: keras.Model) -> Examples | None:
-        """What is trained on; None: the table's rows, or their windows.
+        """Return the examples to train on; None for the table's rows, or their windows.
 
         Args:
             table: the training rows.
-            seed: of what is random.
-            model: the built one, with the weights that training starts from.
+            seed: of random choices.
+            model: the built model, with the weights that training starts from.
         """
         return None
 
     def measured(self, table: Table) -> Examples | Table | None:
-        """What is measured, in place of the table's rows: some of them, or what is made of them."""
+        """Return what to measure instead of the table's rows: some of them, or examples made from them; None for all rows."""
         return None
 
     @abstractmethod
     def supervise(self, raw: Tensors, encoded: Encoded) -> Any:
-        """Targets from raw gold strings, [windows, ...], or several by name; ragged ones, [windows, (tokens)], are padded
-        with -1."""
+        """Convert raw gold strings to targets, [windows, ...], or several by name; ragged targets, [windows, (tokens)], are
+        later padded with -1."""
 
     def weigh(self, raw: Tensors, targets: Any) -> tf.Tensor | None:
-        """Weights of the losses, float32 of their shape, from raw gold and targets; None: 1 each, 0 for targets of -1."""
+        """Return weights of the losses, float32 of their shape; None for 1 each, and 0 for targets of -1."""
         return None
 
     @abstractmethod
     def scorer(self, calibrates: bool) -> Scorer:
-        """A new scorer; `calibrates`: thresholds that the model lacks are found on what it is given, as on dev."""
+        """Create a scorer; if it `calibrates`, it finds thresholds that the model lacks on its own rows, as on dev."""
 
 
 class Stage(NamedTuple):
-    """Something that is learnt in a run of its own before a task's model is trained, and stays as it is from then on."""
+    """Weights trained in a separate run before a task's model, and kept fixed afterwards."""
 
     name: str  # of its folder in the model directory, and in messages
     task: TrainableOnRows
-    built: Built  # of layers that the task's model has too
+    built: Built  # made of layers of the task's model
     settings: dict[str, Any]  # those of a `RunConfig` that differ from the run's
-    rows: Table | None = None  # what is learnt from, where it is not all of the run's rows
+    rows: Table | None = None  # rows to train on; None for all of the run's
 
 
 class Storable(Trainable):
-    """What a model directory keeps, and commands answer with."""
+    """What a model directory stores, and commands answer with."""
 
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer):
         self.config = config
@@ -263,67 +263,67 @@ class Storable(Trainable):
 
     @abstractmethod
     def build(self, encoder: Encoder) -> Built:
-        """Make the model on an encoder, with its loss; once for each task object, whose `decode` may read its weights."""
+        """Build the model on an encoder, with its loss; called once for a task object, whose `decode` may read its weights."""
 
     def calibrate(self, values: dict[str, float]) -> None:
-        """Take what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced; by default nothing."""
+        """Set what a checkpoint's dev report found (`Report.calibration`), before `decode` is traced; by default nothing."""
         return
 
     def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """The ids of whole texts, int32 [texts, (pieces)], as the task splits them."""
+        """Tokenize whole texts as the task does, int32 [texts, (pieces)]."""
         return self.tokenizer.tokenize(texts)
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths | None:
-        """What is read of rows whose fields have so many tokens, int64 [rows] each; None: all of them, however many."""
+        """Return how much is read of rows with these numbers of tokens, int64 [rows] by field; None if there is no limit."""
         return None
 
     @abstractmethod
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
-        """One row of decoded outputs as JSON values, for `kbert.predict`."""
+        """Convert a row of decoded outputs to JSON values, for `kbert.predict`."""
 
     @staticmethod
     @abstractmethod
     def report(metrics: dict[str, Any]) -> Report:
-        """The report that has these metrics, as a checkpoint stores them."""
+        """Create the report of these metrics, as a checkpoint stores them."""
 
 
 class Task(TaskRows, TrainableOnRows, Storable):
-    """One task on one model, fine-tuned on tables and measured on them."""
+    """A task with one model, fine-tuned on tables and measured on them."""
 
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the built model takes over of the head of the checkpoint that training starts from.
+        """Return weights of the checkpoint's head for the built model to start from.
 
-        Called once at most, before `prepare`, which leaves alone what is taken over.
+        Called at most once, before `prepare`, which does not change them.
 
         Args:
-            head: the checkpoint's.
+            head: the checkpoint's head.
             arrays: its weights by variable path.
 
         Returns:
             Values of the model's variables, by path.
 
         Raises:
-            Unfit: it is of another task, of other labels, or read in another way.
+            Unfit: the head is of another task, of other labels, or reads the encoder differently.
         """
         raise Unfit("it answers another task")
 
     def check_trainable(self) -> None:
-        """Raise DataError where the settings together leave something that cannot be learnt; by default nothing."""
+        """Raise DataError if the combined settings leave something that cannot be learnt; by default nothing."""
         return
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages that `prepare` gives."""
+        """Names of the stages that `prepare` yields."""
         return ()
 
     def prepare(self, table: Table) -> Iterator[Stage]:
-        """What has to be learnt of the training rows before the model is trained on them.
+        """Yield the stages to train on the training rows before the model itself.
 
-        Called with the weights that training starts from; a stage has been trained when the next is asked for. `encode`
-        may use what was learnt, which has to be among the model's weights.
+        Called with the weights that training starts from; a stage is trained before the next is requested. `encode`
+        may use its weights, which must be among the model's.
         """
         yield from ()
 
     def survey(self, rows: Iterable[Tensors]) -> list[str]:
-        """What encoding makes of all training rows, raw with gold, as sentences for the log; asked of windowed tasks."""
+        """Describe the encoding of all training rows (raw, with gold) for the log; called for windowed tasks."""
         return []

@@ -19,28 +19,28 @@ class Audit(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those found so far, in their final order."""
+        """The labels found so far, in their final order."""
 
     def __call__(self, values: tuple[str, ...]) -> str | None:
-        """Take in a row; returns a warning, which is logged with its file and line."""
+        """Check a row; return a warning to log with its file and line, or None."""
 
     def finish(self) -> None:
-        """Warn of what all rows together are like; raise DataError when they cannot even be measured."""
+        """Log warnings about the rows as a whole; raise DataError if they cannot be measured."""
 
     def check_learnable(self) -> list[str]:
-        """Raise DataError when nothing can be learnt from the rows as a whole; asked of training rows only.
+        """Raise DataError if nothing can be learnt from the rows as a whole; called for training rows only.
 
         Returns:
-            Sentences about what of them can be learnt badly, for the log.
+            Warnings for the log about what the rows teach badly.
         """
 
 
 class TaskRows(ABC):
     """The rows of one task: nothing of it is an object's, all of it the class's."""
 
-    split_by: ClassVar[slice]  # the fields, one or two, of which dev rows set aside share no value with training rows
-    former_split_by: ClassVar[slice | None] = None  # those of runs of data order 1, where they were others
-    # Columns that its rows usually have, each with the flag that reads it: where one is there and unread, a warning says so.
+    split_by: ClassVar[slice]  # the fields, one or two, whose values held-out dev rows do not share with training rows
+    former_split_by: ClassVar[slice | None] = None  # those of runs of data order 1, where they differ
+    # Columns that its rows usually have, each with the flag that reads it; an unread one is a warning.
     usual: ClassVar[dict[str, str]] = {"text": "--text_columns=text", "label": "--label_column=label"}
 
     several: ClassVar[str] = ""  # what to do about rows with several labels, where the task reads one
@@ -48,19 +48,19 @@ class TaskRows(ABC):
     @staticmethod
     @abstractmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
-        """Names of the raw string inputs, which are the serving inputs too; one for each text column."""
+        """Return the names of the raw string inputs, also those of serving; one for each text column."""
 
     @staticmethod
     @abstractmethod
     def columns(source: SourceConfig) -> tuple[str, ...]:
-        """Names of the columns that hold the fields and then the gold."""
+        """Return the names of the columns that hold the fields and then the gold."""
 
     @staticmethod
     def reader(source: SourceConfig) -> Reader | None:
-        """What reads the gold column as a file writes it; None: it is taken as it is.
+        """Return the function that converts the gold column from a file's notation; None if it needs no conversion.
 
         Raises:
-            UsageError: the settings say what places count, and the task has none.
+            UsageError: the settings define how places in a text are counted, and the task has no places.
         """
         for name in ("offsets", "ends"):
             if getattr(source, name) is not None:
@@ -69,37 +69,37 @@ class TaskRows(ABC):
 
     @staticmethod
     def nested(options: dict[str, Any]) -> bool:
-        """Whether gold columns may hold JSON lists, objects and null; by default not."""
+        """Return whether gold columns may hold JSON lists, objects and null; by default False."""
         return False
 
     @classmethod
     def learnt_columns(cls, source: SourceConfig, options: dict[str, Any]) -> tuple[str, ...]:
-        """Names of the columns that are read of training rows: those of `columns`, then what only training needs."""
+        """Return the names of the columns read of training rows: `columns`, then those that only training needs."""
         return cls.columns(source)
 
     @staticmethod
     def check_learnt(values: tuple[str, ...], options: dict[str, Any]) -> None:
-        """Raise ValueError if what only training needs of a row, after its other values, is malformed; by default nothing."""
+        """Raise ValueError if the values that only training needs, after a row's others, are malformed; by default nothing."""
         return
 
     @staticmethod
     def resolve_options(options: Any, source: SourceConfig) -> Any:
-        """The task's options, completed by what the source settings or a file say; they are stored with the model."""
+        """Complete the task's options from the source settings or a file; they are stored with the model."""
         return options
 
     @staticmethod
     def tokens(options: dict[str, Any]) -> Tokens | None:
-        """How tokens are read of rows that come with them, by the option `tokens`; None: the task does not look at them."""
+        """Return how tokens given with rows are read, by the option `tokens`; None if the task does not use them."""
         return None
 
     @staticmethod
     def resolve_options_from_rows(table: Table, options: dict[str, Any]) -> dict[str, Any]:
-        """The options, completed by what the training rows are like; they are stored with the model."""
+        """Complete the options from the training rows; they are stored with the model."""
         return options
 
     @staticmethod
     def fit_options(table: Table, fields: int, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options, completed by the gold of the training rows, once dev rows are set aside; by default as they are.
+        """Complete the options from the gold of the training rows, without held-out dev rows; by default unchanged.
 
         Args:
             table: `fields` columns of raw inputs, then gold.
@@ -111,7 +111,11 @@ class TaskRows(ABC):
     def audit(
         source: str, fields: tuple[str, ...], labels: Sequence[str] | None, options: dict[str, Any] | None = None
     ) -> Audit:
-        """An audit of rows (fields, then gold); `labels` are those allowed, None where they define them.
+        """Create an audit of rows (fields, then gold).
 
-        `options` are the model's, as `ModelConfig` has them.
+        Args:
+            source: of the rows, for messages.
+            fields: names of the raw inputs.
+            labels: the allowed labels; None if the rows define them.
+            options: the model's, as in `ModelConfig`.
         """

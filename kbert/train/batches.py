@@ -1,4 +1,4 @@
-"""Rows of a table as batches to train on, or in the table's own order.
+"""Read rows of a table as batches to train on, or in the table's own order.
 
 In: a task and a table. Out: `Batches`, whose rows are encoded a chunk at a time, or raw rows in file order.
 
@@ -22,11 +22,11 @@ from kbert.progress import Progress
 from kbert.tasks.base import Examples, TrainableOnRows
 from kbert.train.batching import Chunk, SortedBatches, padded_to
 
-BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, alike to a token, part ways
+BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, of equal length, are separated
 
 
 class TableExamples:
-    """What a task trains on: a table's rows, or the windows it reads them in. `len()` counts them.
+    """The examples of a table: its rows, or the windows they are read in. `len()` counts them.
 
     An epoch is a seeded permutation of the rows; a row's windows follow one another, so that each row is
     read and encoded once, or twice where a chunk ends within it.
@@ -61,21 +61,21 @@ class TableExamples:
         return dict(zip(self.columns, self.table.read(rows).values(), strict=True))
 
     def where(self, position: int, seed: int, epoch: int) -> str:
-        """`FILE:LINE` of the row that the example at a position of an epoch's permutation is of."""
+        """Return `FILE:LINE` of the row of the example at a position of an epoch's permutation."""
         if self._counts is None:
             return self.table.where(int(permuted(np.array([position]), len(self.table), seed, epoch)[0]))
         rows, ends = self._order(seed, epoch)
         return self.table.where(int(rows[np.searchsorted(ends, position, side="right")]))
 
     def _ordered(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows in an epoch's order, and how many windows they and those before them have; 8 bytes a row each."""
+        """Return the rows in an epoch's order, and the cumulative number of their windows; 8 bytes a row each."""
         assert self._counts is not None
         rows = permuted(np.arange(len(self.table)), len(self.table), seed, epoch)
         return rows, np.cumsum(self._counts[rows])
 
 
 def _windows(task: TrainableOnRows, table: Table) -> np.ndarray:
-    """How many windows each row is read in, [rows]."""
+    """Count the windows of each row, [rows]."""
     if task.inputs_each is not None:
         return np.full(len(table), task.inputs_each)
     count = graphs.function(
@@ -91,13 +91,13 @@ def _windows(task: TrainableOnRows, table: Table) -> np.ndarray:
 
 
 def training_examples(task: TrainableOnRows, table: Table, seed: int, model: keras.Model) -> Examples:
-    """What a task learns from a table; `model` is the task's, with the weights that training starts from."""
+    """Return the examples that a task is trained on; `model` is the task's, with the weights that training starts from."""
     own = task.examples(table, seed, model)
     return TableExamples(task, table) if own is None else own
 
 
 def _columns(task: TrainableOnRows, table: Table, gold: bool) -> tuple[str, ...]:
-    """The task's names for a table's columns: fields and, where the table has it, gold."""
+    """Return the task's names for a table's columns: fields and, if the table has it, gold."""
     return (task.inputs + task.gold)[: len(table.columns)] if gold else task.inputs
 
 
@@ -105,14 +105,14 @@ class TableBatches(SortedBatches):
     """`Batches` of a table's examples.
 
     Inputs are `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, tokens], padded to the batch's longest
-    row. Ragged targets are padded with -1; what is -1 there has no target, and weighs nothing.
+    row. Ragged targets are padded with -1; -1 is no target, and has weight 0.
 
     Args:
-        task: says how they are encoded.
-        examples: what to train on.
+        task: encodes them.
+        examples: the examples to train on.
         batch_size: rows of a batch; an epoch's last may have fewer.
         seed: of the order.
-        length: pad every batch to this many tokens, and an epoch's last to `batch_size` rows that weigh nothing: TPUs
+        length: pad every batch to this many tokens, and an epoch's last to `batch_size` rows of weight 0: TPUs
             compile for each shape. None for no more padding than a batch needs.
     """
 
@@ -146,8 +146,8 @@ class TableBatches(SortedBatches):
         drawn = [int(self.seed), tf.cast(number, tf.int32)]
         blurred = tf.cast(lengths, tf.float32) * tf.random.stateless_uniform(tf.shape(lengths), drawn, 1 - BLUR, 1 + BLUR)
         if not isinstance(self.seed, FormerSeed):
-            # Too few for a batch are rows of any length, drawn as all rows are: the last of the epoch's permutation. Each
-            # weighs more than others do; cut from the sorted rows, these would be the longest in every epoch.
+            # The rows left over for a short batch are the last of the epoch's permutation, so of any length. Each weighs
+            # more than others do; cut from the sorted rows, they would be the longest in every epoch.
             whole = tf.size(blurred) // size * size
             blurred = tf.where(tf.range(tf.size(blurred)) < whole, blurred, np.inf)
         order = tf.argsort(blurred, stable=True)
@@ -176,7 +176,7 @@ class TableBatches(SortedBatches):
         return [positions, places, windows, *columns.values()]
 
     def _fixed(self, inputs: dict[str, tf.Tensor], gold: tf.Tensor, weights: tf.Tensor, ragged: bool) -> list[Any]:
-        """Pad a batch to `batch_size` rows of `length` tokens; the rows that are added weigh nothing."""
+        """Pad a batch to `batch_size` rows of `length` tokens; added rows have weight 0."""
         assert self.length is not None
         matrix = [self.batch_size, self.length]
         fixed = matrix if ragged else matrix[:1]
@@ -190,7 +190,7 @@ class TableBatches(SortedBatches):
 
 @graphs.builds_dataset
 def raw_rows(task: TrainableOnRows, table: Table, gold: bool, others: tuple[str, ...] = ()) -> tf.data.Dataset:
-    """The table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
+    """Read the table in its own order: dicts of strings [rows], up to `READ_ROWS` rows and `READ_BYTES` bytes at a time.
 
     They hold the task's fields, its gold if asked for, and the `others` of the table's columns.
     """
@@ -206,7 +206,7 @@ def raw_rows(task: TrainableOnRows, table: Table, gold: bool, others: tuple[str,
 
 @graphs.builds_dataset
 def measured_rows(task: TrainableOnRows, table: Table) -> tuple[tf.data.Dataset, int]:
-    """What a task is measured on, gold included, as `raw_rows` gives it, and how many there are."""
+    """Read the rows that a task is measured on, with gold, as `raw_rows` does; return them and their number."""
     own = task.measured(table) or table
     if isinstance(own, Table):
         return raw_rows(task, own, gold=True), len(own)

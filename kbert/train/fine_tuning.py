@@ -1,4 +1,4 @@
-"""Fine-tuning as a `Job`: a checkpoint and tables in, a task's model and its figures on dev and test out."""
+"""Define fine-tuning as a `Job`: a checkpoint and tables in, a task's model and its figures on dev and test out."""
 
 import logging
 from collections.abc import Callable

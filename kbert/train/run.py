@@ -1,8 +1,8 @@
-"""The training run: optimizer, schedule, steps, dev figures, checkpoints, resuming.
+"""Run training: optimizer, schedule, steps, dev figures, checkpoints, resuming.
 
 In: a task with its model, batches, a `RunConfig`, a model directory, and a function that measures dev. Out:
 checkpoints in that directory. A run is counted in steps; a stopped run continues from its last
-checkpoint as if it had not been: a checkpoint holds weights, optimizer, dropout seeds and the sums of the
+checkpoint as if it had not stopped: a checkpoint holds weights, optimizer, dropout seeds and the sums of the
 running epoch's figures, and the batches from its step on are the same wherever a run starts.
 """
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 Rows = TypeVar("Rows", bound=TrainableOnRows)
 Kept = TypeVar("Kept", bound=Storable)
-# What is meant for the run alone, not for what is learnt before it.
+# Settings of the main run that its stages do not take over.
 OF_STAGES: dict[str, Any] = {
     "accumulation_steps": 1,
     "steps": None,
@@ -54,7 +54,7 @@ OF_STAGES: dict[str, Any] = {
     "best_metric": None,
     "loss_limit": 0.0,
 }
-AGREED = 10  # steps between two questions to the other workers whether one is to stop
+AGREED = 10  # steps between two exchanges of whether a worker is to stop
 
 
 def evaluate(
@@ -64,11 +64,11 @@ def evaluate(
     calibrates: bool = False,
     also: Callable[[dict[str, np.ndarray]], Any] | None = None,
 ) -> Report:
-    """The table's rows through the serving function, scored as a whole.
+    """Run a table's rows through the serving function and score them as a whole.
 
     Args:
-        calibrates: thresholds are found on them.
-        also: called with the raw rows that are measured, some at a time.
+        calibrates: find thresholds on these rows.
+        also: called with the raw rows, a part at a time.
     """
     scorer = predictor.task.scorer(calibrates)
     rows, count = measured_rows(predictor.task, table)
@@ -86,7 +86,7 @@ def evaluate(
 def dev_measure(
     task: Task, built: Built, vocabulary: list[str], table: Table, precision: Precision, cache: FrozenCache | None = None
 ) -> Callable[[], Report]:
-    """Return a function that measures the model as it is now on a table, in the arithmetic that is served.
+    """Return a function that measures the model with its current weights on a table, in the precision of serving.
 
     Args:
         task, built, vocabulary, precision, cache: see `serving_model`.
@@ -105,13 +105,13 @@ def dev_measure(
 def serving_model(
     task: Kept, built: Built, vocabulary: list[str], precision: Precision, cache: FrozenCache | None = None
 ) -> tuple[Kept, Built, Callable[[], None]]:
-    """Return a task and model for measuring while another is trained, and a function that gives them its present weights.
+    """Return a task and model to measure while another is trained, and a function that copies its current weights to them.
 
     Args:
         task: the trained model's.
-        built: the one that is trained.
+        built: the model that is trained.
         vocabulary: the model's.
-        precision: that of the training steps; where serving's differs, a second model is made.
+        precision: precision of the training steps; if that of serving differs, a second model is built.
         cache: what keeps the states of frozen layers, if anything does.
     """
     if precision == task.config.serving_precision:
@@ -126,13 +126,13 @@ def serving_model(
 
 
 def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, directory: ModelDir) -> None:
-    """Train what a task needs before its own model, or load it where that is done; its best weights are kept.
+    """Train what a task needs before its own model, or load it if it is trained; keep its best weights.
 
     Args:
-        stage: what is trained.
+        stage: the stage to train.
         rows, dev: the task's training rows and dev rows.
-        config: the task's run, whose batches and seed the stage has too.
-        directory: the stage's own, for its checkpoints.
+        config: the settings of the task's run, whose batches and seed the stage shares.
+        directory: the stage's model directory.
     """
     directory.path.mkdir(parents=True, exist_ok=True)
     directory.set_damaged_aside()
@@ -153,13 +153,13 @@ class Run:
     """One training run on one model directory.
 
     Args:
-        task: says which dev figure counts.
+        task: defines the dev figure that selects the best checkpoint.
         built: the task's model, with its initial weights, its loss and its training metrics.
         config: how to train.
-        directory: where checkpoints go, and where a run continues from.
-        batches: what to train on.
-        measure: the model's figures on dev as it is now; asked in the chief's process only.
-        devices: where batches are computed; the model was made under their strategy.
+        directory: where checkpoints are written, and where a stopped run continues.
+        batches: the training batches.
+        measure: measures the current model on dev; called in the chief's process only.
+        devices: where batches are computed; the model was created under their strategy.
     """
 
     def __init__(
@@ -182,19 +182,19 @@ class Run:
         strategy, rows = self.devices.strategy, self.devices.rows
         self.by_row = built.by_row
         self.train_step = TrainStep(self.model, self.optimizer, objective, strategy, rows, by_row=built.by_row)
-        self.sums: Sums = self.train_step.zeros()  # over the steps of the running epoch
+        self.sums: Sums = self.train_step.zeros()  # over the steps of the current epoch
         self.watch = LossWatch(config.loss_limit)
         self.board = Board(directory.path / "tb" if self.devices.chief else None)
         self.curves = Curves(self.board, batches.per_epoch)
         self.notes = Notes()  # signals
         self._warned: set[str] = set()
-        self._unproven: int | None = None  # the step of a checkpoint that replaces others once a later loss is in order
+        self._unproven: int | None = None  # the step of a checkpoint that replaces others once a later loss is finite
 
     def fit(self) -> None:
         """Train from the last checkpoint, or from the beginning, to the last step.
 
         Raises:
-            KbertError: the loss is lost, and nothing is written then.
+            KbertError: the loss diverged; nothing is written then.
             Interrupted: by Ctrl-C or SIGTERM; a checkpoint was written, from which the same command continues.
         """
         last = self.directory.last()
@@ -214,7 +214,7 @@ class Run:
         log.info("best on dev: %s, the %s the better; ties go to %sthe earlier checkpoint", name, better, ties)
         self.board.start(self.task.config, self.config, name, str(self.directory.path))
         try:
-            if not self.steps and last is None:  # the model as it is, as a checkpoint
+            if not self.steps and last is None:  # a checkpoint of the untrained model
                 report = self.measure() if self.devices.chief else None
                 if report is not None:
                     self.board.report("dev", 0, report)
@@ -241,7 +241,7 @@ class Run:
     def _train(self, done: int, last: Saved | None) -> None:
         batches = self.devices.batches(self.batches, done, by_row=self.by_row)
         self.curves.start(done, self._results())
-        unmeasured = last is not None and last.score is None and self._measured_after(done)  # it was interrupted just then
+        unmeasured = last is not None and last.score is None and self._measured_after(done)  # interrupted just then
         if unmeasured and self._finish(done, f"{done}/{self.steps}", {}, measured=True, saved=last):
             return
         since, began = done, time.monotonic()
@@ -272,51 +272,51 @@ class Run:
                     since, began = step, time.monotonic()
 
     def _measured_after(self, step: int) -> bool:
-        """Whether dev is measured after a step."""
+        """Return whether dev is measured after a step."""
         ends = step % self.batches.per_epoch == 0 or step >= self.steps
         return step > 0 and (ends or _due(step, self.config.evaluate_steps))
 
     def _stopping(self, step: int, together: bool) -> bool:
-        """Whether a signal came, to any of the workers; they ask one another now and then, and where all are `together`."""
+        """Return whether any worker received a signal; they exchange it every `AGREED` steps, and where `together`."""
         asked = self.notes.number is not None
         if not self.devices.several:
             return asked
         return (together or _due(step, AGREED)) and self.devices.any(asked)
 
     def _finish(self, step: int, pace: str, results: dict[str, float], *, measured: bool, saved: Saved | None = None) -> bool:
-        """What is done where a checkpoint is due; returns whether the run ends here.
+        """Measure dev and write a checkpoint where they are due; return whether the run ends here.
 
         Args:
-            step: the last one done.
-            pace: of the steps so far, for people.
+            step: the last step done.
+            pace: of the steps so far, for the printed line.
             results: figures of the training steps.
-            measured: whether dev is measured.
-            saved: the checkpoint, where it is there without dev's figures.
+            measured: whether to measure dev.
+            saved: the checkpoint, if it is written but lacks the dev figures.
 
         Raises:
-            Interrupted: a signal came.
+            Interrupted: a signal was received.
         """
         report = self._measure(step, pace, results) if measured else None
         over = self.devices.broadcast_from_chief(self.devices.chief and self._keep(step, report, saved))
         if self._stopping(step, together=True):
-            number = self.notes.number or signal.SIGTERM  # of one that another worker got
+            number = self.notes.number or signal.SIGTERM  # a signal that another worker received
             end = "terminated" if number == signal.SIGTERM else "interrupted"
             kept = f"checkpoint {self.directory.checkpoint_path(step)}; run the same command to continue"
             raise Interrupted(number, f"{end} after step {step} of {self.steps}; {kept}")
         return bool(over)
 
     def _results(self) -> dict[str, float]:
-        """Figures of the running epoch's training steps."""
+        """Compute figures of the current epoch's training steps."""
         return self.train_step.results(self.sums)
 
     def _drop(self, watched: int) -> None:
-        """Drop what the newest checkpoint replaces when the loss of a step behind it is known to be in order."""
+        """Delete the checkpoints that the newest one replaces, once a later step's loss is known to be finite."""
         if self._unproven is not None and watched > self._unproven:
             self.directory.drop(self.config.keep_checkpoints)
             self._unproven = None
 
     def _measure(self, step: int, pace: str, results: dict[str, float]) -> Report | None:
-        """Dev's figures in the chief's process, printed behind those of training, and sent to TensorBoard."""
+        """Measure dev in the chief's process, print its figures after those of training, and write them to TensorBoard."""
         report = self.notes.interruptible(self.measure) if self.devices.chief else None
         figures = dict(results)
         if report is not None:
@@ -324,7 +324,7 @@ class Run:
             if self.config.weight_histograms:
                 self.board.weights(step, self.model.weights)
             for warning in report.warnings():
-                if warning not in self._warned:  # once is enough of a run that is often measured
+                if warning not in self._warned:  # once a run, however often dev is measured
                     log.warning("dev after step %d: %s", step, warning)
             self._warned.update(report.warnings())
             figures |= {f"dev_{name}": value for name, value in report.scalars().items()}
@@ -332,13 +332,13 @@ class Run:
         return report
 
     def _keep(self, step: int, report: Report | None, saved: Saved | None = None) -> bool:
-        """Write a checkpoint, with dev's figures where there are some; returns whether the run ends here."""
+        """Write a checkpoint, with dev's figures if dev was measured; return whether the run ends here."""
         last, best = self.directory.last(), self.directory.measured()
         figures = Figures(step=step, per_epoch=self.batches.per_epoch, waited=0 if last is None else last.waited)
         if report is not None:
             name, mode = self.task.best_by(self.config.best_metric)
             value = report.scalars().get(name)
-            # A figure that cannot be computed, as a correlation with equal scores, is the worst there is.
+            # A figure that cannot be computed, such as a correlation of equal scores, counts as the worst.
             if value is None and name not in self._warned:
                 log.warning(
                     "dev has no %s, so the best checkpoint is the one with the lowest loss, if dev has one; it has %s",
@@ -367,7 +367,7 @@ class Run:
         return figures.stopped > 0
 
     def _unsaved(self) -> list[Any]:
-        """What `model.weights` leaves out but the next step depends on: optimizer and dropout seeds."""
+        """Return the variables beyond `model.weights` that the next step depends on: optimizer and dropout seeds."""
         weights = {id(v) for v in self.model.weights}
         return [*self.optimizer.variables, *(v for v in self.model.non_trainable_variables if id(v) not in weights)]
 
@@ -382,7 +382,7 @@ class Run:
         where = saved.state_file
         if len(arrays) != len(expected):
             raise DataError(f"{where}: {len(arrays)} tensors, expected {len(expected)}")
-        # Optimizers number themselves within a process, so that places count here, not names.
+        # Keras numbers optimizers within a process, so variables are matched by position, not by name.
         for name, like in zip(sorted(arrays), expected.values(), strict=True):
             if arrays[name].shape != like.shape:
                 raise DataError(f"{where}: tensor {name!r} has shape {arrays[name].shape}, expected {like.shape}")

@@ -1,6 +1,6 @@
-"""One training session: the steps that fine-tuning and pre-training share, from the lock on the model directory to the metrics.
+"""Run a training session: what fine-tuning and pre-training share, from the lock on the model directory to the metrics.
 
-In: the flags, and a function that reads and checks what is to be trained and on what, as a `Job`. Out: a model directory.
+In: the flags, and a function that reads and checks model and data, as a `Job`. Out: a model directory.
 A command imports this before TensorFlow, so that a mistake in the flags costs nothing.
 """
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Job(ABC):
-    """What is trained and on what. It is made once everything that it needs is read and checked.
+    """A model to train and its data. It is created once everything that it needs is read and checked.
 
     Attributes:
         task_type: the class of the task.
@@ -42,13 +42,13 @@ class Job(ABC):
 
     @abstractmethod
     def set_start(self, task: Any, built: "Built", encoder: "Encoder") -> None:
-        """Check that the model can be trained as the flags say, and set the weights that training starts from."""
+        """Check that the model can be trained with these flags, and set the weights that training starts from."""
 
     @abstractmethod
     def prepare(
         self, task: Any, built: "Built", encoder: "Encoder", directory: ModelDir, devices: "Devices"
     ) -> "tuple[Batches, Callable[[], Report]]":
-        """Make what `kbert.train.run.Run` takes: the batches, and a function that measures the model on dev."""
+        """Return the arguments of `kbert.train.run.Run`: the batches, and a function that measures the model on dev."""
 
     def release(self) -> None:
         """Release what `prepare` holds, once training has ended, however it ended; by default nothing."""
@@ -59,7 +59,7 @@ class Job(ABC):
         """Write and print the figures of the best checkpoint."""
 
     def has_metrics(self, directory: ModelDir) -> bool:
-        """Whether metrics.json has the figures of the best checkpoint."""
+        """Return whether metrics.json has the figures of the best checkpoint."""
         return directory.metrics().get("step") == directory.best().step
 
 
@@ -101,7 +101,7 @@ def run(
 
 
 def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> None:
-    """Do what `run` does, in each of the processes that share the work."""
+    """Train in this process, one of those that share the work."""
     import keras
 
     from kbert.model.encoder import frozen_table
@@ -148,7 +148,7 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
 
 
 def check_shape(shape: EncoderConfig, train: TrainConfig | PretrainConfig, max_length: int) -> None:
-    """Raise UsageError where more layers are to be frozen, or longer rows to be read, than the encoder has."""
+    """Raise UsageError if the encoder has fewer layers than are to be frozen, or fewer positions than `max_length`."""
     if train.freeze_layers > shape.num_layers:
         what = "model" if train.init is None else "checkpoint"
         raise UsageError(f"--freeze_layers={train.freeze_layers}: the {what} has {shape.num_layers} layers")

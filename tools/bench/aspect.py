@@ -1,15 +1,15 @@
-"""The text filter network beside its rivals: how well and how fast aspects are told at the same token budget.
+"""Compare the text filter network with other filters: quality and speed of aspects at the same token budget.
 
     python tools/bench/aspect.py --init=.demo/minilm --data=DATA --out=DIR [--filters=tfn,head,...,full] [--seeds=0,1,2]
         [--max_length=64] [--finetune=--epochs=2 --finetune=--freeze_layers=3 ...]
 
 `--data` holds train.csv, dev.csv and test.csv of wide rows (a column `text` and one for each of `--aspects`). Each filter is
-trained by `kbert.finetune` and answers test.csv by `kbert.predict`; what is done already is not done again, so that the
+trained by `kbert.finetune` and answers test.csv by `kbert.predict`; finished work is not repeated, so that the
 same command continues with more seeds. "full" reads the head of the text at 512 tokens. The table has, over the seeds, mean and
 standard deviation, and for the first filter named its differences to the others, with 95 % intervals of a paired bootstrap
 over the texts (the seeds' figures are averaged within each sample). `sentences` is the share of the aspect-bearing sentences
 that were read (`kbert.tasks.aspect.sentence_recall`). `seconds` is the time that test.csv takes end to end, text in, filter
-included, by a model that is loaded and warm, the models taking turns; the median over the rounds. "random" picks the same
+included, by a loaded and warm model, the models in turn; the median over the rounds. "random" picks the same
 places in all texts of as many sentences, and with each seed, so that its spread is that of the classifier alone.
 """
 
@@ -133,7 +133,7 @@ def main() -> int:
     draws = np.random.default_rng(0).multinomial(len(texts), np.full(len(texts), 1 / len(texts)), SAMPLES).astype(float)
 
     def sampled(name: str) -> np.ndarray:
-        """Figures of the bootstrap's samples, [samples, figures], mean over the seeds."""
+        """Compute the figures of bootstrap samples, [samples, figures], mean over the seeds."""
         found = [figures((draws @ part.reshape(len(texts), -1)).reshape(SAMPLES, *part.shape[1:])) for part in counts[name]]
         return np.mean(found, 0)
 

@@ -1,10 +1,10 @@
-"""Sentence vectors: kbert beside sentence-transformers' `encode`, how alike they are and how fast, in one run.
+"""Compare sentence vectors of kbert with those of sentence-transformers' `encode`: similarity and speed, in one run.
 
     python tools/bench/encode.py --init=.demo/minilm --input=TEXTS [--texts=1000] [--rounds=3] [--witness_python=PYTHON]
 
 `--input` holds a text a line (of a .tsv, the first column). The witness runs in an interpreter of its own that has torch
 and sentence-transformers, and encodes as users have it do: `encode(texts)`, which sorts by length, batch 32. Both sides
-are warm and take turns, round by round, in float32 and in bfloat16; what counts is the median over the rounds.
+are warm and take turns, round by round, in float32 and in bfloat16; the tables give the median over the rounds.
 Pooling and normalisation are the checkpoint's own on both sides. Loading models and tracing graphs is not counted.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 PRECISIONS = ("float32", "bfloat16")
-ALONE = 200  # texts that are encoded by themselves, too
+ALONE = 200  # texts that are also encoded alone
 
 WITNESS = """
 import json, sys, time, torch, numpy as np, sentence_transformers
@@ -79,7 +79,7 @@ class Ours:
         return np.concatenate([vectors for (_, vectors), _ in parts])
 
     def alone(self, texts: int) -> np.ndarray:
-        """Return the first texts' float32 vectors, each encoded by itself."""
+        """Return the first texts' float32 vectors, each encoded alone."""
         import tensorflow as tf
 
         (column,) = self.table.read(range(texts)).values()

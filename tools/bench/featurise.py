@@ -1,4 +1,4 @@
-"""Speed of turning rows into training features: kbert against the feature steps of Hugging Face's run_qa and run_ner.
+"""Measure the speed of turning rows into training features: kbert against the feature steps of Hugging Face's run_qa and run_ner.
 
     python tools/bench/featurise.py --task=answer --vocab=vocab.txt --lowercase --input=train.json [--witness_python=PATH]
     python tools/bench/featurise.py --task=tag --vocab=vocab.txt --lowercase --input=train.conll [--witness_python=PATH]
@@ -6,7 +6,7 @@
 kbert: windows, offsets and targets by the graph that training runs, 1,024 rows at a time. Hugging Face: the
 fast tokenizer, 1,000 rows at a time, and the loop over rows that follows it: as in run_qa.py's
 `prepare_train_features`, which finds start and end of the answer in each window, or as in run_ner.py's
-`tokenize_and_align_labels`, which is handed words and gives each one's tag to its first piece; in a second
+`tokenize_and_align_labels`, which is handed words and assigns each one's tag to its first piece; in a second
 interpreter that has transformers and needs no kbert. Both read the same rows on the same cores, in turn.
 Medians over the rounds; the ratio is the median of the rounds'.
 """
@@ -29,7 +29,7 @@ ROWS = 1024  # at once, as `kbert.train.batches.READ_ROWS`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command line; return its exit code."""
     from kbert import flags
     from kbert.settings import flag
     from kbert.source import SOURCE_HELP, SourceConfig
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Any, task_options: Any, source: Any) -> int:
-    """Measure and print the table; returns the exit code."""
+    """Measure and print the table; return the exit code."""
     import dataclasses
 
     from kbert import runtime
@@ -223,7 +223,7 @@ def _words(tokenizer: Any, columns: dict[str, list[str]], given: dict[str, Any])
 
 
 def _span(gold: list[dict[str, Any]], offsets: list[tuple[int, int]], segments: list[int | None]) -> tuple[int, int]:
-    """First and last token of the answer; 0, 0 where the window does not hold it."""
+    """Return the first and last token of the answer; 0, 0 if the window does not hold it."""
     if not gold:
         return 0, 0
     begin, end = gold[0]["answer_start"], gold[0]["answer_start"] + len(gold[0]["text"])

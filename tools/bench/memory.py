@@ -1,4 +1,4 @@
-"""Peak memory of the pre-pass and 2,000 training steps, on a small and on a large text file.
+"""Measure the peak memory of the pre-pass and 2,000 training steps, on a small and on a large text file.
 
     python tools/bench/memory.py --init=.demo/minilm [--sizes=10,1000] [--steps=2000]
 
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def write(path: Path, megabytes: int) -> None:
-    """A tsv file of about this size: short texts of a few words, two labels."""
+    """Write a tsv file of about this size: short texts of a few words, two labels."""
     words = "the a film plot is and very good bad of in story actors scene but not one who makes".split()
     size, row = 0, 0
     with open(path, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Largest differences between kbert's and transformers' outputs of one Hugging Face checkpoint, in float32.
+"""Find the largest differences between kbert's and transformers' outputs of one Hugging Face checkpoint, in float32.
 
     python tools/bench/parity.py --init=.demo/minilm --input=TEXTS [--texts=200] [--witness_python=PYTHON]
 
@@ -23,7 +23,7 @@ BATCH = 20
 
 
 def texts(path: Path, count: int, longest: int) -> list[str]:
-    """Half of them lines spread over the file, half lines joined to ever more words, up to the longest input."""
+    """Return texts: half are lines spread over the file, half are lines joined to ever more words, up to the longest input."""
     lines = [line.split("\t")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if line]
     short = lines[:: max(1, len(lines) // (count // 2))][: count // 2]
@@ -39,7 +39,7 @@ def texts(path: Path, count: int, longest: int) -> list[str]:
 
 
 def ours(init: str, path: Path, count: int, ids: Path, outputs: Path) -> None:
-    """kbert's ids, and its sequence and pooled outputs of them."""
+    """Compute kbert's ids, and its sequence and pooled outputs for them."""
     from kbert import runtime
 
     runtime.start()

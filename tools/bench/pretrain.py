@@ -1,11 +1,11 @@
-"""Pre-training steps: kbert beside Hugging Face's Trainer, in tokens a second, in one run.
+"""Compare pre-training steps of kbert and Hugging Face's Trainer, in tokens a second, in one run.
 
     python tools/bench/pretrain.py --size=mini --input=TEXT --vocab=VOCAB --lowercase [--witness_python=PYTHON]
 
 Both train a BERT of one shape from random weights on the masked LM of the same text, in bfloat16, with AdamW, dropout and 32
 rows of up to 128 tokens. The witness runs in an interpreter of its own that has torch, transformers and accelerate, and is
 set up as transformers' `run_mlm.py` has it: text cut into blocks of full length, `DataCollatorForLanguageModeling`, bf16.
-Both sides are warm and take turns, round by round; what counts is the median of the rounds' ratios. Tokens are counted
+Both sides are warm and take turns, round by round; the result is the median of the rounds' ratios. Tokens are counted
 without padding, of which the witness has none. Masks are drawn, and batches made, within the time of either.
 """
 
@@ -127,7 +127,7 @@ class Ours:
         return np.concatenate([first, inner, last], 1).astype(np.int64)
 
     def round(self, steps: int) -> float:
-        """Tokens a second of so many steps."""
+        """Run this many steps; return tokens a second."""
         start = time.perf_counter()
         for _ in range(steps):
             self.sums, loss = self.step(self.iterator, self.sums)
@@ -176,7 +176,7 @@ def compare(witness: "subprocess.Popen[str]", ours: Ours, args: argparse.Namespa
         return json.loads(line)
 
     print(f"{told()}; {args.size}, {ROWS} rows of up to {LENGTH} tokens, rounds of {args.steps} steps", flush=True)
-    told()  # its first round, to get warm
+    told()  # its first round warms it up
     ours.round(2 * args.steps)
     print(f"{'tokens a second':<16}{'kbert':>9}{'Trainer':>9}{'ratio':>7}")
     rates = []
@@ -187,7 +187,7 @@ def compare(witness: "subprocess.Popen[str]", ours: Ours, args: argparse.Namespa
         rates.append((own, args.steps * ROWS * LENGTH / told()))
         print(f"{f'round {number + 1}':<16}{rates[-1][0]:>9,.0f}{rates[-1][1]:>9,.0f}{own / rates[-1][1]:>7.2f}", flush=True)
     witness.stdin.close()
-    witness.stdout.read()  # it takes its leave
+    witness.stdout.read()  # wait until it ends
     own, other = np.median(rates, axis=0)
     print(f"{'median':<16}{own:>9,.0f}{other:>9,.0f}{np.median([a / b for a, b in rates]):>7.2f}")
 

@@ -1,4 +1,4 @@
-"""How fast pre-training examples are made, beside Google's create_pretraining_data.py on the same text and one core.
+"""Measure the speed of making pre-training examples, kbert and Google's create_pretraining_data.py on the same text and core.
 
     python tools/bench/pretraining_data.py --input=text.txt --vocab=vocab.txt --lowercase
 
@@ -25,7 +25,7 @@ LENGTH, MOST = 128, 20
 
 
 def ours(args: argparse.Namespace, output: Path) -> Callable[[], int]:
-    """Return what makes kbert's examples, and returns their number."""
+    """Return a function that makes kbert's examples and returns their number."""
     from concurrent.futures import ThreadPoolExecutor
 
     from kbert.data.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ def ours(args: argparse.Namespace, output: Path) -> Callable[[], int]:
 
 
 def googles(args: argparse.Namespace, output: Path) -> Callable[[], int]:
-    """Return what makes Google's examples, and returns their number."""
+    """Return a function that makes Google's examples and returns their number."""
     import random
 
     from bert import create_pretraining_data as data
@@ -77,7 +77,7 @@ def googles(args: argparse.Namespace, output: Path) -> Callable[[], int]:
 
 
 def child(args: argparse.Namespace) -> None:
-    """Time one side, and print what was found as JSON."""
+    """Time one side, and print the result as JSON."""
     sys.path.insert(0, str(ROOT))
     from kbert import runtime
 

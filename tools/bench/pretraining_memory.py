@@ -1,10 +1,10 @@
-"""Peak memory and speed of tools/make_pretraining_data.py on a small and on a large text (Linux).
+"""Measure the peak memory and speed of tools/make_pretraining_data.py on a small and on a large text (Linux).
 
     python tools/bench/pretraining_memory.py --input=text.txt --vocab=vocab.txt --lowercase [--sizes=10,1000]
 
 The text is repeated up to each size (in MB) and made into shards once, by one worker process. Memory is that of both processes
-together, looked at five times a second: what they hold for themselves, and what they have mapped of files on top, which the
-system takes back where it is short.
+together, sampled five times a second: their own memory, and pages mapped from files, which the system reclaims when memory
+is short.
 """
 
 import argparse
@@ -19,7 +19,7 @@ TOOL = Path(__file__).resolve().parents[1] / "make_pretraining_data.py"
 
 
 def repeated(source: Path, target: Path, megabytes: int) -> None:
-    """Write the text again and again, a blank line after each time, until the size is reached."""
+    """Write the text repeatedly, with a blank line after each copy, until the size is reached."""
     text = source.read_bytes().rstrip(b"\n") + b"\n\n"
     size = megabytes * 1_000_000
     with open(target, "wb") as file:
@@ -30,7 +30,7 @@ def repeated(source: Path, target: Path, megabytes: int) -> None:
 
 
 def family(process: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     try:
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
@@ -39,7 +39,7 @@ def family(process: int) -> list[int]:
 
 
 def memory(process: int) -> tuple[int, int]:
-    """Megabytes of a process and all below it: their own, and mapped from files."""
+    """Return the megabytes of a process and all its descendants: their own, and mapped from files."""
     own = mapped = 0
     for each in family(process):
         try:

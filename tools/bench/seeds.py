@@ -4,8 +4,8 @@
         --way="plain" --way="balanced --class_weights=balanced" -- --init=.demo/minilm --train_data=data/{seed}/train.tsv ...
 
 A way is a name and flags of its own; the flags after `--` are those of all. `{seed}` in a flag becomes the seed, for data
-that are drawn anew for each. A figure is a path into metrics.json, with dots. Runs that are in `--out` already are not done
-again, so that the same command continues with more seeds. Intervals are Student's t over the seeds; those of differences are
+that differ by seed. A figure is a path into metrics.json, with dots. Finished runs in `--out` are not repeated,
+so that the same command continues with more seeds. Intervals are Student's t over the seeds; those of differences are
 of the differences by seed.
 """
 

@@ -1,4 +1,4 @@
-"""What a command costs before TensorFlow is there: the help, wrong flags and `import kbert`, in processes of their own.
+"""Measure what a command costs before TensorFlow is imported: the help, wrong flags and `import kbert`, in separate processes.
 
     python tools/bench/start.py [--rounds=5]
 
@@ -17,7 +17,7 @@ COMMANDS = ("finetune", "pretrain", "evaluate", "predict", "export", "encode", "
 
 
 def cases() -> dict[str, list[str]]:
-    """Return what is timed: a name, and Python's arguments."""
+    """Return the timed cases: a name, and Python's arguments."""
     found = {"python": ["-c", ""], "import kbert": ["-c", "import kbert"], "import tensorflow": ["-c", "import tensorflow"]}
     for command in COMMANDS:
         for argument in ("--help", "--no_such_flag"):
@@ -26,7 +26,7 @@ def cases() -> dict[str, list[str]]:
 
 
 def seconds(arguments: list[str]) -> float:
-    """Wall time of one process."""
+    """Return the wall time of a process."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=False)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Speed of text into ids: kbert in tf.data against Hugging Face tokenizers' encode_batch, in turn.
+"""Measure the speed of text into ids: kbert in tf.data against Hugging Face tokenizers' encode_batch, in turn.
 
     python tools/bench/text.py --vocab=vocab.txt --lowercase --input=texts.txt [--rounds=5]
 
@@ -33,12 +33,12 @@ class BenchFlags:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command line; return its exit code."""
     return flags.main("python tools/bench/text.py", str(__doc__), argv, lambda _: (BenchFlags, SourceConfig), run)
 
 
 def run(options: BenchFlags, source: SourceConfig) -> int:
-    """Measure and print the table; returns the exit code."""
+    """Measure and print the table; return the exit code."""
     runtime.start()
     import tensorflow as tf
     from tokenizers import BertWordPieceTokenizer
