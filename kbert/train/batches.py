@@ -22,7 +22,7 @@ from kbert.progress import Progress
 from kbert.tasks.base import Examples, TrainableOnRows
 from kbert.train.batching import Chunk, SortedBatches, padded_to
 
-BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context, of equal length, are separated
+BLUR = 0.1  # share by which lengths are blurred before sorting, so that questions on one context are separated
 
 
 class TableExamples:

@@ -1,4 +1,4 @@
-"""Measure the speed of turning rows into training features: kbert against the feature steps of Hugging Face's run_qa and run_ner.
+"""Measure the speed of making training features of rows: kbert against the feature steps of Hugging Face's run_qa and run_ner.
 
     python tools/bench/featurise.py --task=answer --vocab=vocab.txt --lowercase --input=train.json [--witness_python=PATH]
     python tools/bench/featurise.py --task=tag --vocab=vocab.txt --lowercase --input=train.conll [--witness_python=PATH]
