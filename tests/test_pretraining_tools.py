@@ -193,7 +193,7 @@ class TestShards:
         flags = self.arguments(folder, input="-", output=tmp_path, processes=2)
         command = [sys.executable, ROOT / "tools" / "make_pretraining_data.py", *flags]
         with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
-            tool.stdin.write(b"the film is good .\n" * 5 * 2048)  # more blocks than it lets wait, and no end
+            tool.stdin.write(b"the film is good .\n" * 9 * 2048)  # more blocks than it lets wait, and no end
             tool.stdin.flush()
             written = tmp_path / ".work" / "ids"
             wait_for(lambda: written.exists() and written.stat().st_size, tool)  # a worker has given an answer
