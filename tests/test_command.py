@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 
 import pytest
@@ -112,12 +114,23 @@ def test_a_wheel_holds_all_and_runs(tmp_path):
     (about,) = (tmp_path / "site").glob("*.dist-info")
     entry = (about / "entry_points.txt").read_text()
     assert "kbert = kbert.__main__:main" in entry
-    program = "import sys, kbert.__main__ as k; print(k.__file__); sys.exit(k.main())"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run(
-        [sys.executable, "-c", program, "finetune", "--help"], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and done.stdout.startswith(str(tmp_path / "site")) and "usage: kbert finetune" in done.stdout
+
+    # In an environment of its own, which sees this one's packages but not the repository.
+    home = tmp_path / "venv"
+    venv.create(home, symlinks=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "--no-deps", "--no-index", "-q", wheel]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for arguments, start in (
+        ([], "usage: kbert COMMAND"),
+        (["--version"], f"kbert {kbert.__version__}"),
+        (["finetune", "--help"], "usage: kbert finetune"),
+    ):
+        done = subprocess.run([home / "bin" / "kbert", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0 and start in done.stdout.splitlines()[0], (done.stdout, done.stderr)
 
 
 def test_extras_name_the_distribution():
