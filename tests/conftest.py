@@ -1,5 +1,6 @@
 """Tiny checkpoints, vocabularies and texts that every test can make in a moment."""
 
+import ctypes
 import gc
 import importlib
 import json
@@ -77,10 +78,15 @@ def _as_it_is(model_dir: str | Path) -> tuple:
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen_between_files():
-    """What outlives a file of tests (modules, the session's fixtures) is not looked through in the collections of the next."""
+    """What outlives a file of tests (modules, the session's fixtures) is not looked through in the collections of the next.
+
+    The C library returns freed memory to the system only if told to.
+    """
     yield
     gc.collect()
     gc.freeze()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 @pytest.fixture(scope="module", autouse=True)

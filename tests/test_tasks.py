@@ -194,7 +194,7 @@ def test_a_task_may_have_three_fields(tmp_path):
     rows = [f"{a}\t{b}\t{c}\t{bit}" for a, b, c, bit in zip(TEXTS, WORDS * 2, WORDS * 2, BITS, strict=True)]
     (tmp_path / "rows.tsv").write_text("\n".join(["one\ttwo\tthree\tlabel", *rows]) + "\n")
     columns = (*fields, "label")
-    table = open_table(str(tmp_path / "rows.tsv"), SourceConfig(text_columns=fields), columns)
+    table = open_table(str(tmp_path / "rows.tsv"), SourceConfig(text_columns=fields), columns, keyed_by=3)
     batches = TableBatches(task, TableExamples(task, table), batch_size=4, seed=0)
     inputs, gold = next(iter(batches.dataset(0)))
     assert gold.shape == (4,) and inputs["token_ids"].shape[0] == 4
