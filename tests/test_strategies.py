@@ -115,14 +115,15 @@ def test_two_replicas_in_parts_are_one_device(kind, setting, pretraining, forks,
     close(path / "one", path / "mirrored")
 
 
-def test_windows_of_long_texts_on_two_replicas_are_one_device(setting, environment):
+def test_windows_of_long_texts_on_two_replicas_are_one_device(setting, forks, environment):
     """Replicas share a batch's rows, each with all of its windows; the last batch has fewer rows than parts."""
     path, flags = setting
     more = {"long_text": "windows", "max_length": 7, "stride": 1, "max_windows": 3}
     assert finetune.main(flags("windows", **more)) == 0
-    command = [sys.executable, "-c", MIRRORED, "finetune", *flags("both", **more, strategy="mirrored", accumulation_steps=2)]
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    both = flags("both", **more, strategy="mirrored", accumulation_steps=2)
+    child = forks.start(MIRRORED + COMMAND.format("finetune"), both, environment)
+    output = child.communicate(timeout=PATIENCE)[0]
+    assert child.returncode == 0, output
     close(path / "windows", path / "both")
 
 
