@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ runtime.start()
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from forked import Forks  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 from tiny import CONFIG, VOCABULARY, hugging_face_tensors  # noqa: E402
@@ -201,7 +202,14 @@ def trained(checkpoint, data, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """For child processes: as ours, with the repository importable."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+@pytest.fixture(scope="session")
+def forks(environment, tmp_path_factory) -> Iterator[Forks]:
+    started = Forks(environment, tmp_path_factory.mktemp("forks"))
+    yield started
+    started.close()

@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 
+def program_of(name: str) -> str:
+    """Return the program of `python -m kbert.NAME`."""
+    return f"import sys\nfrom kbert import {name}\nsys.exit({name}.main())\n"
+
+
 class Forked:
     """A process with the methods of `subprocess.Popen` that tests use; its output, stderr too, is in a file."""
 
@@ -30,6 +35,9 @@ class Forked:
     def kill(self) -> None:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
 
     def communicate(self, timeout: float = 600) -> tuple[str, None]:
         """Wait until it ends; return what it wrote."""

@@ -1,4 +1,4 @@
-"""A run that is killed again and again: `killed_run.py COMMAND FOLDER WHOLE MODEL_DIR KILLS SEED`; and one that is not, in WHOLE.
+"""A run that is killed again and again: `main(COMMAND, FOLDER, WHOLE, MODEL_DIR, KILLS, SEED)`; and one that is not, in WHOLE.
 
 Each attempt is a process of its own that runs `kbert.pretrain` or `kbert.finetune`, as COMMAND has it, on what lies in
 FOLDER, and is sent SIGKILL at a random moment, until there were KILLS of them; the last attempt runs to the end. Attempts are forked after the imports, which
@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -73,6 +72,3 @@ def main(command: str, folder: str, whole: str, model_dir: str, kills: str, seed
     assert os.waitpid(attempt(command, folder, model_dir), 0)[1] == 0
     print(json.dumps(steps))
 
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 
@@ -386,7 +384,7 @@ sys.exit(encode.main(sys.argv[1:]))
 
 
 def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
-    sentence_transformers, bert, texts, tmp_path, monkeypatch, environment, capsys
+    sentence_transformers, bert, texts, tmp_path, monkeypatch, forks, environment, capsys
 ):
     """kill -9 on a process at work: the same command goes on, and gives the vectors of each text by itself.
 
@@ -394,11 +392,12 @@ def test_sentences_are_those_of_each_text_alone_even_when_killed_on_the_way(
     """
     out, work = tmp_path / "v.npy", tmp_path / ".v.npy.encoding"
     flags = [f"--init={sentence_transformers}", f"--input={texts}", f"--output={out}"]
-    process = subprocess.Popen([sys.executable, "-c", SLOW, *flags], env=environment)
+    process = forks.start(SLOW, flags, environment)
     progress = work / "progress.json"
     wait_for(lambda: progress.exists() and json.loads(progress.read_text())["rows"] >= 8, process)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not out.exists()
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not out.exists()
     done = json.loads((work / "progress.json").read_text())["rows"]
     before = (work / "vectors.f32").read_bytes()[: done * 16 * 4]
     assert 8 <= done < len(TEXTS)

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from conftest import PATIENCE, VOCABULARY, finetune_flags, reviews, wait_for, write_hugging_face
+from forked import program_of
 from safetensors.numpy import load_file
 from tiny import hugging_face_tensors
 
@@ -363,15 +362,10 @@ def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, train
     assert same(weights(path), kept)
 
 
-def start(flags: list[str], environment) -> subprocess.Popen:
-    command = [sys.executable, "-m", "kbert.finetune", *flags]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def test_a_run_that_is_stopped_goes_on_and_others_keep_off(checkpoint, data, tmp_path, environment, capsys):
+def test_a_run_that_is_stopped_goes_on_and_others_keep_off(checkpoint, data, tmp_path, forks, environment, capsys):
     path = tmp_path / "m"
     flags = finetune_flags(checkpoint, data, path, epochs=400)
-    child = start(flags, environment)
+    child = forks.start(program_of("finetune"), flags, environment)
     wait_for(lambda: (path / "checkpoints").exists() and list((path / "checkpoints").glob("step-*")), child)
     # Another run writes nothing there; readers read.
     for more in ([], ["--overwrite"]):

@@ -3,8 +3,6 @@
 import doctest
 import json
 import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -144,10 +142,10 @@ print(mirrored.num_replicas_in_sync, workers.num_replicas_in_sync)
 """
 
 
-def test_encoder_under_strategies(checkpoint, environment, tmp_path):
-    arguments = [sys.executable, "-c", STRATEGIES, str(checkpoint), str(tmp_path / "model.keras")]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
-    assert (done.stdout.split(), done.returncode) == (["2", "1"], 0), done.stderr[-2000:]
+def test_encoder_under_strategies(checkpoint, forks, environment, tmp_path):
+    child = forks.start(STRATEGIES, [str(checkpoint), str(tmp_path / "model.keras")], environment)
+    output = child.communicate()[0]
+    assert (output.split()[-2:], child.returncode) == (["2", "1"], 0), output[-2000:]
 
 
 def test_a_programs_own_signal_handlers_stay():

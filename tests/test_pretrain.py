@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 import types
 
@@ -398,7 +397,7 @@ def test_sizes_are_those_that_google_published(size, layers, width):
 
 
 @pytest.mark.parametrize(("command", "kills"), [("pretrain", 3), ("finetune", 2)])
-def test_a_run_killed_at_random_is_the_run_that_was_not(command, kills, folder, checkpoint, data, tmp_path, environment):
+def test_a_run_killed_at_random_is_the_run_that_was_not(command, kills, folder, checkpoint, data, tmp_path, forks, environment):
     if command == "pretrain":
         (tmp_path / "text.txt").write_text((folder / "text.txt").read_text() * 8)
         for name in ("other.txt", "vocab.txt"):
@@ -407,11 +406,12 @@ def test_a_run_killed_at_random_is_the_run_that_was_not(command, kills, folder, 
         shutil.copytree(data, tmp_path, dirs_exist_ok=True)
         shutil.copytree(checkpoint, tmp_path / "checkpoint")
 
-    run = [sys.executable, ROOT / "tests" / "killed_run.py", command]
-    program = [*run, tmp_path, tmp_path / "whole", tmp_path / "killed", str(kills), "5"]
-    done = subprocess.run(program, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    reached = json.loads(done.stdout.splitlines()[-1])
+    arguments = [command, *map(str, (tmp_path, tmp_path / "whole", tmp_path / "killed", kills, 5))]
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import killed_run; killed_run.main(*sys.argv[1:])"
+    child = forks.start(program, arguments, environment)
+    output = child.communicate()[0]
+    assert child.returncode == 0, output
+    reached = json.loads(output.splitlines()[-1])
     assert len(reached) == kills and len(set(reached)) > kills / 2
     whole, killed = ModelDir(tmp_path / "whole"), ModelDir(tmp_path / "killed")
     for file in ("weights.safetensors", "state.safetensors"):

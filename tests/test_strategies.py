@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import PATIENCE, ROOT, VOCABULARY, finetune_flags, reviews, wait_for, write_hugging_face, write_tsv
-from forked import Forks
+from forked import Forks, program_of
 from safetensors.numpy import load_file
 from test_boards import events, number
 from test_pretrain import arguments
@@ -17,12 +17,6 @@ from test_pretraining_data import text
 
 from kbert import finetune, pretrain
 from kbert.model_dir import ModelDir
-
-COMMAND = """
-import sys
-from kbert import {0}
-sys.exit({0}.main())
-"""
 
 # Two virtual CPUs; they must be asked for before TensorFlow's first operation.
 MIRRORED = """
@@ -39,14 +33,6 @@ with strategies.devices("multi_worker", 2, 1) as devices:
     print("together", flush=True)
     time.sleep(3600)
 """
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    path = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    started = Forks({**os.environ, **path}, tmp_path_factory.mktemp("forks"))
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +92,7 @@ def line(output: str) -> str:
 @pytest.mark.parametrize("kind", ["finetune", "pretrain"])
 def test_two_replicas_in_parts_are_one_device(kind, setting, pretraining, forks, environment):
     path, flags = {"finetune": setting, "pretrain": pretraining}[kind]
-    child = forks.start(
-        MIRRORED + COMMAND.format(kind), flags("mirrored", strategy="mirrored", accumulation_steps=2), environment
-    )
+    child = forks.start(MIRRORED + program_of(kind), flags("mirrored", strategy="mirrored", accumulation_steps=2), environment)
     output = child.communicate(timeout=PATIENCE)[0]
     assert child.returncode == 0, output
     assert "--strategy=mirrored: 2 replicas, 8 rows of a batch each" in output
@@ -121,7 +105,7 @@ def test_windows_of_long_texts_on_two_replicas_are_one_device(setting, forks, en
     more = {"long_text": "windows", "max_length": 7, "stride": 1, "max_windows": 3}
     assert finetune.main(flags("windows", **more)) == 0
     both = flags("both", **more, strategy="mirrored", accumulation_steps=2)
-    child = forks.start(MIRRORED + COMMAND.format("finetune"), both, environment)
+    child = forks.start(MIRRORED + program_of("finetune"), both, environment)
     output = child.communicate(timeout=PATIENCE)[0]
     assert child.returncode == 0, output
     close(path / "windows", path / "both")
@@ -160,7 +144,7 @@ def ended(child) -> str:
 def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, forks, environment):
     """One of them is killed, and its last checkpoint damaged, before both run to the end."""
     path, flags = setting
-    job = forks, COMMAND.format("finetune"), flags("workers", strategy="multi_worker", keep_checkpoints=3), environment
+    job = forks, program_of("finetune"), flags("workers", strategy="multi_worker", keep_checkpoints=3), environment
     directory = ModelDir(path / "workers")
     with Workers(*job) as (chief, other):
         wait_for(lambda: len(directory.checkpoints()) >= 2, chief, other)
@@ -185,7 +169,7 @@ def test_two_workers_are_one_device_and_the_chief_alone_writes(setting, forks, e
 
 def test_two_workers_pretrain_in_parts_as_one_device(pretraining, forks, environment):
     path, flags = pretraining
-    job = forks, COMMAND.format("pretrain"), flags("workers", strategy="multi_worker", accumulation_steps=2), environment
+    job = forks, program_of("pretrain"), flags("workers", strategy="multi_worker", accumulation_steps=2), environment
     with Workers(*job) as children:
         outputs = [child.communicate(timeout=PATIENCE)[0] for child in children]
         assert [child.returncode for child in children] == [0, 0], outputs
