@@ -5,6 +5,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,9 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # What is imported is not looked through again and again, nor is the little that a test leaves behind.
 gc.freeze()
 gc.set_threshold(100_000, 20, 100)
+
+# A shell's background jobs ignore Ctrl-C, which tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 600  # seconds until a process that a test waits for counts as hanging: no measure of any machine's speed

@@ -13,7 +13,7 @@ from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data import three_lines
 from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
-from kbert.model_dir import Figures
+from kbert.saved import Figures
 from kbert.source import SourceConfig
 from kbert.tasks import splits
 from kbert.tasks.aspect import labels, metrics, names, word_weights

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from kbert.__main__ import COMMANDS
-from kbert.model_dir import FIGURES, STATE, WEIGHTS
+from kbert.saved import FIGURES, STATE, WEIGHTS
 from kbert.tasks import RECORDED
 
 # Lowest first: a file imports from rows above its own, or from its own. The longest pattern that fits a module counts.
@@ -151,7 +151,7 @@ def test_no_task_is_known_by_name_outside_tasks():
 def test_the_files_of_a_checkpoint_are_named_in_one_place():
     for name, path in FILES.items():
         constants = {n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant)}
-        assert name == "kbert.model_dir" or not constants & {WEIGHTS, STATE, FIGURES}, name
+        assert name == "kbert.saved" or not constants & {WEIGHTS, STATE, FIGURES}, name
 
 
 def test_what_commands_import_before_their_flags_are_parsed_is_light(environment):

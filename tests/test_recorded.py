@@ -12,7 +12,8 @@ from conftest import finetune_flags
 from kbert import evaluate, export, finetune, predict, recorded
 from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig
 from kbert.errors import DataError, UsageError
-from kbert.model_dir import Figures, ModelDir
+from kbert.model_dir import ModelDir
+from kbert.saved import Figures
 from kbert.settings import to_json
 from kbert.tasks import RECORDED
 from kbert.tasks.aspect.options import Aspect

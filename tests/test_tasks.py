@@ -23,7 +23,8 @@ from kbert.data.table import open_table
 from kbert.errors import UsageError
 from kbert.model.chunks import INPUTS, padded
 from kbert.model.state_cache import StateCache
-from kbert.model_dir import Figures, ModelDir
+from kbert.model_dir import ModelDir
+from kbert.saved import Figures
 from kbert.settings import to_json
 from kbert.source import SourceConfig
 from kbert.tasks import RECORDED, task_class

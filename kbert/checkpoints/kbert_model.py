@@ -18,7 +18,8 @@ from kbert.config import ModelConfig
 from kbert.data.spans import tag_names
 from kbert.data.vocabulary import check_vocabulary
 from kbert.errors import DataError
-from kbert.model_dir import ModelDir, Saved
+from kbert.model_dir import ModelDir
+from kbert.saved import Saved
 from kbert.settings import to_json
 
 EPSILON = "encoder.layer_norm_epsilon"  # a setting that came with poolers known from their presence

@@ -24,9 +24,10 @@ from kbert.data.table import Table
 from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted, Notes
 from kbert.model.encoder import encoder_of
-from kbert.model_dir import Figures, ModelDir, Saved
+from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
 from kbert.progress import Progress
+from kbert.saved import Figures, Saved
 from kbert.serving import Predictor, build_model, set_weights
 from kbert.tasks.base import Built, Stage, Storable, Task, Trainable, TrainableOnRows
 from kbert.tasks.reports import Report
