@@ -103,13 +103,13 @@ class Lengths(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Built:
-    """A model with what belongs to it, made together.
+    """A model with its loss and metrics.
 
     Attributes:
-        model: from ids and mask to the head's outputs; what is trained and stored.
+        model: computes the head's outputs from ids and mask; it is trained and stored.
         loss: as `kbert.train.objective.Objective` takes it.
-        metrics: figures of training batches, for the same.
-        answering: the model whose outputs `decode` reads, where it is another one, made of the layers of `model`.
+        metrics: metrics of training batches, also for `Objective`.
+        answering: the model whose outputs `decode` reads, if it is not `model`; it consists of the layers of `model`.
         by_row: whether a row has several inputs, and its loss needs these and no others. Targets then have `row`, int32
             [inputs], so that a batch can be divided between rows.
     """

@@ -1,7 +1,7 @@
-"""How a task reads rows and checks them: the part of its contract that needs no TensorFlow.
+"""Define how a task reads and checks rows: the part of its contract that needs no TensorFlow.
 
-In: the settings of a source and the task's options. Out: the columns to read, what converts and checks their values, and what
-all rows together settle. So mistakes in the data are found before TensorFlow is imported. The rest is `kbert.tasks.base.Task`.
+In: the settings of a source and the task's options. Out: the columns to read, the converters and checks of their
+values, and options that all rows together decide. So mistakes in the data are found before TensorFlow is imported. The rest is `kbert.tasks.base.Task`.
 """
 
 from abc import ABC, abstractmethod
@@ -36,7 +36,7 @@ class Audit(Protocol):
 
 
 class TaskRows(ABC):
-    """The rows of one task: nothing of it is an object's, all of it the class's."""
+    """The rows of a task; all methods are of the class, not of an object."""
 
     split_by: ClassVar[slice]  # the fields, one or two, whose values held-out dev rows do not share with training rows
     former_split_by: ClassVar[slice | None] = None  # those of runs of data order 1, where they differ

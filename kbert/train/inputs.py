@@ -1,4 +1,4 @@
-"""Read and check what fine-tuning starts from: the checkpoint and the tables. No TensorFlow, where the checkpoint needs none.
+"""Read and check the inputs of fine-tuning: checkpoint and tables. No TensorFlow, unless the checkpoint needs it.
 
 In: the flags. Out: `Inputs`, of which `kbert.train.fine_tuning` makes a job.
 """
@@ -44,10 +44,10 @@ def read_inputs(train: TrainConfig, model_flags: ModelFlags, options: Any) -> In
     Args:
         train: how to train.
         model_flags: the limits of the model.
-        options: the task's, which say which task it is.
+        options: the task's options, whose class determines the task.
 
     Raises:
-        UsageError: the checkpoint cannot do what the flags ask for.
+        UsageError: the checkpoint does not support the flags.
         DataError: a mistake in the checkpoint, the tables or the labels.
     """
     name = task_of(options)

@@ -71,9 +71,9 @@ def run(
     Args:
         run_flags: the model directory, and whether to overwrite what it holds.
         train: how to train, as the user gave it.
-        read: reads and checks what is trained on, given `train` completed by what the run in the directory settled; returns
-            what makes the job, once TensorFlow is imported.
-        early: read before TensorFlow is imported and devices are found, as that is quick.
+        read: reads and checks the data, given `train` completed by settings of the directory's run; returns a function that
+            creates the job, called after TensorFlow is imported.
+        early: call `read` before TensorFlow is imported and devices are found, as it is quick.
 
     Raises:
         UsageError: a mistake in the flags, or another run is in the directory.
