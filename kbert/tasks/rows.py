@@ -1,7 +1,8 @@
 """Define how a task reads and checks rows: the part of its contract that needs no TensorFlow.
 
-In: the settings of a source and the task's options. Out: the columns to read, the converters and checks of their
-values, and options that all rows together decide. So mistakes in the data are found before TensorFlow is imported. The rest is `kbert.tasks.base.Task`.
+In: the settings of a source and the task's options. Out: the columns to read, the converters and checks of their values, and
+options that all rows together decide. So mistakes in the data are found before TensorFlow is imported. The rest of the
+contract is `kbert.tasks.base.Task`.
 """
 
 from abc import ABC, abstractmethod
