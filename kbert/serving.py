@@ -57,13 +57,16 @@ class Predictor(tf.Module, Generic[S]):
     Args:
         task: encodes and decodes.
         model: the model that the task built for serving (`kbert.tasks.base.Built.served`).
+        final: whether its weights stay unchanged, so that the encoder may store them in the form that it multiplies by.
     """
 
-    def __init__(self, task: S, model: keras.Model):
+    def __init__(self, task: S, model: keras.Model, final: bool = False):
         super().__init__(name="predictor")
         self.task = task
         self.model = model
-        self._weights = [weight.value for weight in model.weights]  # stored by a SavedModel
+        encoder = encoder_of(model)
+        fused = encoder.fuse() if final and encoder is not None else []
+        self._weights = [*(weight.value for weight in model.weights), *fused]  # those read are stored by a SavedModel
         self._graph = graphs.function(
             self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}]
         )
@@ -107,8 +110,9 @@ class Predictor(tf.Module, Generic[S]):
 
         signatures = self.task.signatures()
         functions = {signature: served(signature) for signature in set(signatures.values())}
+        read = {id(tensor) for function in functions.values() for tensor, _ in function.graph.captures}
         module = tf.Module()
-        module.weights = self._weights
+        module.weights = [weight for weight in self._weights if id(weight.handle) in read]
         tf.saved_model.save(module, path, signatures={name: functions[which] for name, which in signatures.items()})
 
 
@@ -179,7 +183,7 @@ def load(model_dir: str | Path, n_best: int | None = None) -> Predictor[Any]:
     task, _, built = build_model(task_type, model_config, vocabulary, model_config.serving_precision)
     task.calibrate(saved.calibration)
     set_weights(built.model, weights, str(saved.weights_file))
-    return Predictor(task, built.served)
+    return Predictor(task, built.served, final=True)
 
 
 def export(predictor: Predictor[Any], export_dir: str | Path, version: int | None = None) -> Path:

@@ -7,6 +7,7 @@ precision, products, attention weights and activations are narrow; embeddings, t
 layer norm are float32, as in PyTorch's autocast.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,7 @@ class Encoder(keras.layers.Layer):
             layer._self_attention_dropout.rate = layer._feedforward_dropout.rate = config.dropout
             layer._self_attention_layer._dropout_layer.rate = config.attention_rate
         self.num_frozen = 0
+        self._joined: list[Any] | None = None
         self.frozen_embeddings = False
         activation = ACTIVATIONS[config.activation]
         self._activated = fused.compiled(lambda flat, bias: tf.cast(activation(tf.cast(flat, tf.float32) + bias), flat.dtype))
@@ -115,8 +117,7 @@ class Encoder(keras.layers.Layer):
 
         def run(states: list[Any], stop: int) -> list[Any]:
             for i in range(len(states) - 1, stop):
-                layer = self.backbone.transformer_layers[i]
-                states.append(self._transform(layer, states[-1], bias, training and i >= frozen, first_only and i == depth - 1))
+                states.append(self._transform(i, states[-1], bias, training and i >= frozen, first_only and i == depth - 1))
             return states
 
         def lower() -> list[Any]:
@@ -158,53 +159,81 @@ class Encoder(keras.layers.Layer):
             return [states(1 if first_only and number == self.config.num_layers else tokens) for number in layers]
         return states(1 if first_only and self.config.num_layers else tokens)
 
-    def _transform(self, layer: Any, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
+    def _transform(self, number: int, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
         """Apply one transformer layer, with operations in an order that CPUs like.
 
         The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
         [rows, hidden] with one for key and value, where its einsum projections cost most.
+
+        Args:
+            number: the layer's, from 0.
+            x: [batch, tokens, hidden].
         """
         heads, hidden, narrow = self.config.num_heads, self.config.hidden_dim, self.policy.compute_dtype
-        size = hidden // heads
+        size, batch = hidden // heads, ops.shape(x)[0]
+        layer = self.backbone.transformer_layers[number]
         attention = layer._self_attention_layer
+        joined = None if training or self._joined is None else self._joined[number]
 
-        def product_and_bias(x: Any, *projections: Any) -> Any:  # [batch, length, width] -> [rows, all their width], [same]
-            kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (x.shape[-1], -1)) for p in projections]
-            shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (-1,)) for p in projections]
-            kernel, shift = ops.cast(ops.concatenate(kernels, -1), narrow), ops.cast(ops.concatenate(shifts, -1), "float32")
-            return ops.matmul(ops.reshape(ops.cast(x, narrow), (-1, x.shape[-1])), kernel), shift
+        def weights(*projections: Any) -> tuple[Any, Any]:
+            kernel, shift = _joined(*projections)
+            return ops.cast(kernel, narrow), ops.cast(shift, "float32")
 
-        def product(x: Any, *projections: Any, activation: Any = None) -> Any:  # their sum, [batch, length, all their width]
-            flat, shift = product_and_bias(x, *projections)
-            shape = (batch, -1, flat.shape[-1])
+        def product(x: Any, kernel: Any, shift: Any, activation: Any = None) -> Any:  # [rows, width] -> [rows, other width]
+            flat = ops.matmul(ops.cast(x, narrow), kernel)
             # TensorFlow fuses adjacent operations into a product: faster in float32, half as fast in bfloat16.
             if narrow != "float32":
-                flat = ops.reshape(ops.cast(flat, "float32"), shape)
+                flat = ops.reshape(ops.cast(flat, "float32"), (1, -1, kernel.shape[-1]))
             flat = tf.nn.bias_add(flat, shift)
-            return ops.reshape(flat if activation is None else activation(flat), shape)
+            flat = flat if activation is None else activation(flat)
+            return flat if narrow == "float32" else ops.reshape(flat, (-1, kernel.shape[-1]))
 
-        def by_head(x: Any) -> Any:  # [batch, length, hidden] -> [batch, heads, length, size]
+        def by_head(x: Any) -> Any:  # [rows, hidden] -> [batch, heads, tokens, size]
             return ops.transpose(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
 
         def added(x: Any, change: Any, dropout: Any, norm: Any) -> Any:
             return normalised(norm, x + fused.dropped(change, dropout, training))
 
-        batch = ops.shape(x)[0]
-        read = x[:, :1] if first_only else x
-        query = by_head(product(read, attention._query_dense)) * size**-0.5
-        both = product(x, attention._key_dense, attention._value_dense)
-        key, value = map(by_head, ops.split(both, 2, axis=2))
-        mixed = fused.attention(query, key, ops.cast(value, narrow), bias, attention._dropout_layer, training)
-        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, -1, hidden))
-        mixed = product(mixed, attention._output_dense)
-        x = added(read, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
-        inner = layer._feedforward_intermediate_dense
-        if training and self.compiled:
-            wide = ops.reshape(self._activated(*product_and_bias(x, inner)), (batch, -1, self.config.intermediate_dim))
+        flat = ops.reshape(x, (-1, hidden))
+        read = ops.reshape(x[:, 0], (-1, hidden)) if first_only else flat
+        if joined is not None:
+            query, both = product(read, *joined[0]), product(flat, *joined[1])
         else:
-            wide = product(x, inner, activation=ACTIVATIONS[self.config.activation])
-        out = product(wide, layer._feedforward_output_dense)
-        return added(x, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
+            query = product(read, *weights(attention._query_dense))
+            both = product(flat, *weights(attention._key_dense, attention._value_dense))
+        key, value = map(by_head, ops.split(both, 2, axis=1))
+        query = by_head(query) if joined is not None else by_head(query) * size**-0.5
+        mixed = fused.attention(query, key, ops.cast(value, narrow), bias, attention._dropout_layer, training)
+        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, hidden))
+        mixed = product(mixed, *weights(attention._output_dense))
+        x = added(read, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
+        kernel, shift = weights(layer._feedforward_intermediate_dense)
+        if training and self.compiled:
+            wide = self._activated(ops.matmul(ops.cast(x, narrow), kernel), shift)
+        else:
+            wide = product(x, kernel, shift, ACTIVATIONS[self.config.activation])
+        out = product(wide, *weights(layer._feedforward_output_dense))
+        out = added(x, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
+        return ops.reshape(out, (batch, -1, hidden))
+
+    def fuse(self) -> list[tf.Variable]:
+        """Store the attention's weights in the form that inference multiplies by: they are not joined and scaled at each call.
+
+        Outputs differ by rounding. The copies do not follow the weights: call it when these are final.
+
+        Returns:
+            The copies, for what keeps a model's weights.
+        """
+        narrow, scale = self.policy.compute_dtype, (self.config.hidden_dim // self.config.num_heads) ** -0.5
+        self._joined = []
+        for layer in self.backbone.transformer_layers:
+            attention = layer._self_attention_layer
+            kernel, shift = (scale * ops.cast(each, "float32") for each in _joined(attention._query_dense))
+            pairs = (kernel, shift), _joined(attention._key_dense, attention._value_dense)
+            self._joined.append(
+                [(tf.Variable(ops.cast(k, narrow), False), tf.Variable(ops.cast(s, "float32"), False)) for k, s in pairs]
+            )
+        return [variable for layer in self._joined for pair in layer for variable in pair]
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:
         """Set the backbone's weights from arrays named by variable path (`kbert.checkpoints`).
@@ -253,6 +282,15 @@ class Encoder(keras.layers.Layer):
 def encoder_of(model: keras.Model) -> Encoder | None:
     """Return the encoder that a model is built on; None for a model of other parts."""
     return next((layer for layer in model.layers if isinstance(layer, Encoder)), None)
+
+
+def _joined(*projections: Any) -> tuple[Any, Any]:
+    """Return kernels as one matrix, [width, all their widths], and biases as one vector."""
+    kernels = [ops.reshape(ops.convert_to_tensor(p.kernel), (-1, math.prod(p.bias.shape))) for p in projections]
+    shifts = [ops.reshape(ops.convert_to_tensor(p.bias), (-1,)) for p in projections]
+    if len(projections) == 1:
+        return kernels[0], shifts[0]
+    return ops.concatenate(kernels, -1), ops.concatenate(shifts, -1)
 
 
 def _attention_bias(inputs: Mapping[str, Any]) -> Any:

@@ -92,7 +92,7 @@ def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
     model = served.build(encoder)
     if not encoder.load(arrays, init):
         raise DataError(f"--pooling=pooler: {init} has no pooler; choose cls, mean or max")
-    return Predictor(served, model)
+    return Predictor(served, model, final=True)
 
 
 def sentence_predictor(
