@@ -187,7 +187,6 @@ def test_compiled_activations_are_the_plain_ones(tmp_path, activation):
         np.testing.assert_allclose(compiled, plain, atol=2e-5)
 
 
-<<<<<<< HEAD
 def test_keras_knows_the_shapes_without_tracing(checkpoint, monkeypatch):
     made, real = encoder(checkpoint), Encoder._transform
     monkeypatch.setattr(Encoder, "_transform", None)
@@ -197,10 +196,11 @@ def test_keras_knows_the_shapes_without_tracing(checkpoint, monkeypatch):
         found, described = made(BATCH, **chosen), made.compute_output_spec(BATCH, **chosen)
         found, described = (value if isinstance(value, list) else [value] for value in (found, described))
         assert [value.shape for value in found] == [spec.shape for spec in described]
-=======
+
+
 def test_joined_weights_give_the_same(checkpoint):
     for first_only in (False, True):
-        encoder = Encoder(open_checkpoint(checkpoint).encoder)
+        encoder = Encoder(open_checkpoint(str(checkpoint)).encoder)
         ids = tf.constant([[2, 5, 6, 3], [2, 7, 3, 0]])
         inputs = {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids > 0, tf.int32)}
         plain = encoder(inputs, first_only=first_only)
@@ -210,4 +210,3 @@ def test_joined_weights_give_the_same(checkpoint):
         for copy in copies:  # they are what is read
             copy.assign(tf.zeros_like(copy))
         assert not np.allclose(encoder(inputs, first_only=first_only), plain, atol=1e-3)
->>>>>>> d810ac5 (Inference reads attention weights joined and scaled once; layers work on [rows, hidden] throughout)
