@@ -210,3 +210,17 @@ def test_joined_weights_give_the_same(checkpoint):
         for copy in copies:  # they are what is read
             copy.assign(tf.zeros_like(copy))
         assert not np.allclose(encoder(inputs, first_only=first_only), plain, atol=1e-3)
+
+
+def test_states_at_some_positions_are_those_of_all(checkpoint):
+    made = encoder(checkpoint)
+    positions = tf.constant([[0, 2, 1], [0, 1, 1]])[: len(BATCH["token_ids"])]
+    found = []
+    for some in (True, False):
+        with tf.GradientTape() as tape:
+            hidden = made(BATCH, positions=positions) if some else tf.gather(made(BATCH), positions, batch_dims=1)
+            loss = tf.reduce_sum(tf.sin(hidden))
+        found.append([hidden, *tape.gradient(loss, made.backbone.transformer_layers[-1].trainable_variables)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+    assert made(inputs(), positions=keras.Input((None,), dtype="int32")).shape == (None, None, 16)

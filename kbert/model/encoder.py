@@ -105,11 +105,13 @@ class Encoder(keras.layers.Layer):
         training: bool = False,
         first_only: bool = False,
         layers: Sequence[int] | None = None,
+        positions: Any = None,
     ) -> Any:
         """Compute hidden states of the last layer, [batch, tokens, hidden], from ids and mask, each [batch, tokens].
 
         With `first_only`, the last layer computes [CLS] only: [batch, 1, hidden]. Keys and values still come
-        from all tokens, so its vector is the same, for a sixth of the layer's work. With `layers`, return a list
+        from all tokens, so its vector is the same, for a sixth of the layer's work. With `positions`, int32 [batch, places],
+        it computes these tokens only: [batch, places, hidden]. With `layers`, return a list
         of these layers' hidden states instead: 0 for the embeddings, 1 for the first layer.
         """
         depth, frozen = self.config.num_layers, self.num_frozen
@@ -117,7 +119,8 @@ class Encoder(keras.layers.Layer):
 
         def run(states: list[Any], stop: int) -> list[Any]:
             for i in range(len(states) - 1, stop):
-                states.append(self._transform(i, states[-1], bias, training and i >= frozen, first_only and i == depth - 1))
+                read = (first_only or positions is not None) and i == depth - 1
+                states.append(self._transform(i, states[-1], bias, training and i >= frozen, read, positions))
             return states
 
         def lower() -> list[Any]:
@@ -148,6 +151,7 @@ class Encoder(keras.layers.Layer):
         training: bool = False,
         first_only: bool = False,
         layers: Sequence[int] | None = None,
+        positions: Any = None,
     ) -> Any:
         """Describe what `call` returns. Keras would trace the whole encoder for this."""
         batch, tokens = inputs["token_ids"].shape
@@ -157,9 +161,11 @@ class Encoder(keras.layers.Layer):
 
         if layers is not None:
             return [states(1 if first_only and number == self.config.num_layers else tokens) for number in layers]
+        if positions is not None:
+            tokens = positions.shape[1]
         return states(1 if first_only and self.config.num_layers else tokens)
 
-    def _transform(self, number: int, x: Any, bias: Any, training: bool, first_only: bool) -> Any:
+    def _transform(self, number: int, x: Any, bias: Any, training: bool, some: bool, positions: Any) -> Any:
         """Apply one transformer layer, with operations in an order that CPUs like.
 
         The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
@@ -168,6 +174,7 @@ class Encoder(keras.layers.Layer):
         Args:
             number: the layer's, from 0.
             x: [batch, tokens, hidden].
+            some: whether only the states at `positions` are computed, [CLS] if these are None.
         """
         heads, hidden, narrow = self.config.num_heads, self.config.hidden_dim, self.policy.compute_dtype
         size, batch = hidden // heads, ops.shape(x)[0]
@@ -195,7 +202,9 @@ class Encoder(keras.layers.Layer):
             return normalised(norm, x + fused.dropped(change, dropout, training))
 
         flat = ops.reshape(x, (-1, hidden))
-        read = ops.reshape(x[:, 0], (-1, hidden)) if first_only else flat
+        read = flat
+        if some:
+            read = x[:, 0] if positions is None else ops.reshape(tf.gather(x, positions, batch_dims=1), (-1, hidden))
         if joined is not None:
             query, both = product(read, *joined[0]), product(flat, *joined[1])
         else:

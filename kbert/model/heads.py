@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from kbert.model import pooling as poolings
@@ -94,10 +93,9 @@ class MaskedLM(keras.layers.Layer):
         scores = ops.matmul(x, ops.transpose(ops.cast(table, x.dtype)))
         return ops.cast(scores, "float32") + self.output_bias
 
-    def call(self, hidden: Any, positions: Any) -> Any:
-        """Compute logits, float32 [batch, predictions, vocabulary], at int32 positions [batch, predictions]."""
-        rows = tf.gather(hidden, positions, batch_dims=1)
-        return ops.reshape(self.logits(ops.reshape(rows, (-1, self.sizes[0]))), (*ops.shape(positions), self.sizes[1]))
+    def call(self, hidden: Any) -> Any:
+        """Compute logits, float32 [batch, predictions, vocabulary], of hidden states [batch, predictions, hidden]."""
+        return ops.reshape(self.logits(ops.reshape(hidden, (-1, self.sizes[0]))), (*ops.shape(hidden)[:2], self.sizes[1]))
 
-    def compute_output_spec(self, hidden: Any, positions: Any) -> keras.KerasTensor:
-        return keras.KerasTensor((*positions.shape, self.sizes[1]), "float32")
+    def compute_output_spec(self, hidden: Any) -> keras.KerasTensor:
+        return keras.KerasTensor((*hidden.shape[:2], self.sizes[1]), "float32")

@@ -109,9 +109,10 @@ class Pretrain(Storable):
     def build(self, encoder: Encoder) -> Built:
         ids = heads.inputs()
         inputs = {**ids, "masked_positions": keras.Input((None,), dtype="int32", name="masked_positions")}
-        hidden = encoder(ids)
+        # [CLS], then the masked tokens: no other states are read.
+        hidden = encoder(ids, positions=keras.ops.pad(inputs["masked_positions"], [[0, 0], [1, 0]]))
         head = heads.MaskedLM(encoder)
-        outputs = {"mlm": head(hidden, inputs["masked_positions"])}
+        outputs = {"mlm": head(hidden[:, 1:])}
         pooled = heads.Pool(encoder, "pooler" if self.options.pairs else "cls")(hidden, inputs["padding_mask"])
         if self.options.pairs:
             outputs[self.options.pairs] = heads.dense_head(pooled, 2, name=f"{self.options.pairs}_head")
@@ -120,7 +121,7 @@ class Pretrain(Storable):
             model=keras.Model(inputs, outputs, name="pretrain"),
             loss=dict.fromkeys(outputs, fused.cross_entropy),
             metrics={name: [keras.metrics.SparseCategoricalAccuracy(name=f"{name}_accuracy")] for name in outputs},
-            answering=keras.Model(ids, pieces(hidden, ids["token_ids"]), name="fill"),
+            answering=keras.Model(ids, pieces(encoder(ids), ids["token_ids"]), name="fill"),
         )
 
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
