@@ -60,12 +60,33 @@ def wait_for(condition: Callable[[], object], *children: subprocess.Popen) -> No
         time.sleep(0.01)
 
 
-@pytest.fixture(autouse=True)
-def collected():
-    """Free the graphs that a test has traced. They are cycles, and the rare collections above leave gigabytes of them."""
-    yield
+def collect() -> None:
+    """Free the graphs that were traced. They are cycles, and the rare collections above leave gigabytes of them."""
     if gc.get_count()[0] > 30_000 or gc.get_count()[1]:
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    yield
+    collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def collected_after_commands():
+    """A test may run several commands, each with models of its own."""
+    from kbert import flags
+
+    def main(*arguments, **named):
+        try:
+            return run(*arguments, **named)
+        finally:
+            collect()
+
+    run = flags.main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flags, "main", main)
+        yield
 
 
 def _as_it_is(model_dir: str | Path) -> tuple:
