@@ -186,6 +186,23 @@ def test_schemes_are_told_apart(tags, scheme, tmp_path):
     assert conll.scheme("f", seen.followed)[0].scheme == scheme
 
 
+def test_a_file_of_many_different_lines_is_surveyed_and_read_alike(tmp_path, monkeypatch):
+    texts = [f"w{i % 7} {'B-X' if i % 3 else 'O'}" if i % 5 else "" for i in range(100)] + ["# B-X", "x y O", "one", ". O"]
+    path = tmp_path / "f.conll"
+    path.write_text("\n".join([line for line in texts if line != "one"]))
+
+    def found():
+        seen = conll.survey(texts, conll.Columns())
+        table = open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1, tokens="words")
+        return seen, [tuple(row) for row in zip(*table.read(range(len(table))).values(), strict=True)]
+
+    whole, rows = found()
+    monkeypatch.setattr(conll.Memo, "KEPT", 2)
+    kept, again = found()
+    assert (kept, again) == (whole, rows) and len(rows) > 10
+    assert (whole.malformed, whole.ends, whole.counts.tokens) == (1, 1, sum(whole.widths.values()))
+
+
 def test_broken_sequences_are_reported_and_mended(tmp_path, caplog):
     path = tmp_path / "f.bio"
     path.write_text("a O\nb I-X\n\nc B-X\nd I-Y\n\ne I-X\nf B-X\n")

@@ -14,16 +14,20 @@ read too. Comments (`# ...`), document marks (-DOCSTART-) and, in CoNLL-U, range
 Source: Tjong Kim Sang and De Meulder 2003 (CoNLL-2003), https://universaldependencies.org/format.html (CoNLL-U).
 """
 
+import functools
 import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
 
 from kbert.data.bad_rows import AtLine
 from kbert.data.label_numbers import LabelNumbers
-from kbert.data.schemes import PREFIXES, Tags, scheme_of, typed
+from kbert.data.schemes import PREFIXES, Tags, chunks, scheme_of, typed
+from kbert.data.spans import Written
 from kbert.data.spellings import respelled
 from kbert.data.tokens import TokenCounts, Tokens, joined, placed
 from kbert.errors import DataError, UsageError
@@ -36,6 +40,32 @@ ENDS = frozenset(".!?。！？")
 SEPARATOR = re.compile(r"[ \t]+")  # an ideographic or a no-break space can be a token
 UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")  # the columns of CoNLL-U
 NODE = re.compile(r"\d+([-.]\d+)?")
+WRITE = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Memo(dict[Any, Any]):
+    """Keep what a function makes of a file's lines: of the first different ones, as most lines occur often."""
+
+    KEPT = 1 << 16
+
+    def __init__(self, of: Callable[[Any], Any]):
+        super().__init__()
+        self._of = of
+
+    def __missing__(self, line: Any) -> Any:
+        found = self._of(line)
+        if len(self) < self.KEPT:
+            self[line] = found
+        return found
+
+
+class Kind(Enum):
+    """Lines without a token, and those that may have one."""
+
+    END = 0  # of a sentence
+    COMMENT = 1
+    HASH = 2  # a comment, or where its tag is that of other lines, a token
+    MALFORMED = 3
 
 
 @dataclass(frozen=True)
@@ -185,6 +215,12 @@ class Reading:
     tokens: Tokens
     counts: TokenCounts
     usual: Mapping[str, str] = field(default_factory=dict)
+    _read: Memo = field(init=False, repr=False, compare=False)  # of a line: its token and tag
+    _tags: Memo = field(init=False, repr=False, compare=False)  # of a tag: its letter and type, and its JSON
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_read", Memo(self._token))
+        object.__setattr__(self, "_tags", Memo(self._tag))
 
     @property
     def note(self) -> str:
@@ -200,31 +236,48 @@ class Reading:
         written = placed(words, starts)
         if tags is None or self.tags is None:
             return text, written, ""
-        tags = [self.usual.get(tag, tag) for tag in tags] if self.usual else list(tags)
-        found = self.tags.chunks(tags)
-        gold = {
-            "start": [starts[first] for first, _, _ in found],
-            "end": [starts[stop - 1] + len(words[stop - 1]) for _, stop, _ in found],
-            "type": [kind for *_, kind in found],
-            "tags": tags,
-            "scheme": [self.tags.scheme, *(["untyped"] if self.tags.untyped else [])],
-        }
-        return text, written, json.dumps(gold, ensure_ascii=False)
+        read = [self._tags[tag] for tag in tags]
+        found = chunks([letter for letter, _ in read])
+        spans = [(starts[first], starts[stop - 1] + len(words[stop - 1]), kind) for first, stop, kind in found]
+        start, end, kinds = map(list, zip(*spans, strict=True)) if spans else ([], [], [])
+        spelt = ", ".join([quoted for _, quoted in read])
+        gold = f'{{"start": {start}, "end": {end}, "type": {WRITE(kinds)}, "tags": [{spelt}], "scheme": {self._scheme}}}'
+        return text, written, Written(gold, spans)
+
+    def _tag(self, tag: str) -> tuple[tuple[str, str], str]:
+        assert self.tags is not None
+        usual = self.usual.get(tag, tag)
+        return self.tags.letter(usual), WRITE(usual)
+
+    @functools.cached_property
+    def _scheme(self) -> str:
+        assert self.tags is not None
+        return WRITE([self.tags.scheme, *(["untyped"] if self.tags.untyped else [])])
 
     def sentence(self, lines: Iterable[str]) -> tuple[str, str, str] | None:
         """Return a sentence's text, its tokens' offsets (see `placed`), and its gold; None if there is no token."""
-        rows = []
-        for number, line in enumerate(lines):
-            if not skipped(line) and not self.columns.comment(line):
-                try:
-                    rows.append(self.columns.parts(line))
-                except ValueError as error:
-                    raise AtLine(str(error), number) from None
+        lines, read = list(lines), self._read
+        try:
+            rows = [found for line in lines if (found := read[line]) is not None]
+        except ValueError as error:
+            raise AtLine(str(error), next(number for number, line in enumerate(lines) if self._malformed(line))) from None
         if not rows:
             return None
-        words = [parts[self.columns.word] for parts in rows]
-        tag = self.columns.tag
-        return self.row(words, None if tag is None else [parts[tag] for parts in rows])
+        words, tags = zip(*rows, strict=True)
+        return self.row(words, None if self.columns.tag is None else tags)
+
+    def _token(self, line: str) -> tuple[str, str] | None:
+        if skipped(line) or self.columns.comment(line):
+            return None
+        parts = self.columns.parts(line)
+        return parts[self.columns.word], "" if self.columns.tag is None else parts[self.columns.tag]
+
+    def _malformed(self, line: str) -> bool:
+        try:
+            self._token(line)
+        except ValueError:
+            return True
+        return False
 
 
 def read_tags(gold: str | bytes) -> tuple[Tags, list[str]] | None:
@@ -245,49 +298,79 @@ def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
     """
     seen = Survey(columns)
     marked: set[str] = set()
-    before, place, number = "", 0, 0
+    before, place, number, followed = "", 0, 0, seen.followed
+    read, tally, tags, tagged = Memo(functools.partial(_kind, columns)), Counter[str](), seen.tags, columns.tag is not None
 
     def follow(tag: str, line: int) -> None:
-        seen.followed.setdefault((before, tag), [0, line])[0] += 1
+        followed.setdefault((before, tag), [0, line])[0] += 1
 
     for number, line in enumerate(lines, 1):
         if line is None:
             seen.malformed += 1
             continue
-        if skipped(line):
-            if before:
-                follow("", number - 1)
-            before, place = "", 0
-            continue
-        if line.startswith("#") and not columns.universal and columns.comment(line):
+        found = read[line]
+        if found is Kind.HASH:
             tag = columns.last(_parts(line.rstrip(" \t\r\n")))
             marked.add(tag)
-            if tag not in seen.tags:
-                continue
-        elif columns.comment(line):
+            found = _token(columns, line) if tag in tags else Kind.COMMENT
+        if type(found) is Kind:
+            if found is Kind.MALFORMED:
+                seen.malformed += 1
+            elif found is Kind.END:
+                if before:
+                    follow("", number - 1)
+                before, place = "", 0
             continue
-        try:
-            parts = columns.parts(line)
-        except ValueError:
-            seen.malformed += 1
-            continue
-        word, tag = parts[columns.word], columns.last(parts)
-        seen.counts.add(word)
+        parts, tag = found
+        tally[line] += 1
         if len(parts) > 1:
-            seen.tags[tag] += 1
-        seen.widths[len(parts)] += 1
-        seen.sentences += place == 0
-        seen.ends += word in ENDS
+            tags[tag] += 1
+        if place == 0:
+            seen.sentences += 1
+            if len(tally) >= Memo.KEPT:
+                _count(seen, tally)
         if len(seen.lines) < SAMPLED:
             seen.lines.append((number, place, parts))
         place += 1
-        if columns.tag is not None:
-            follow(tag, number)
+        if tagged:
+            if (pair := followed.get((before, tag))) is None:
+                followed[before, tag] = [1, number]
+            else:
+                pair[0] += 1
             before = tag
     if before:
         follow("", number)
+    _count(seen, tally)
     seen.columns = replace(columns, marked=frozenset(marked & seen.tags.keys()))
     return seen
+
+
+def _kind(columns: Columns, line: str) -> Kind | tuple[list[str], str]:
+    """Return a line's columns, and that of its tag; or what else it is."""
+    if skipped(line):
+        return Kind.END
+    if columns.comment(line):
+        return Kind.COMMENT if columns.universal else Kind.HASH
+    return _token(columns, line)
+
+
+def _token(columns: Columns, line: str) -> Kind | tuple[list[str], str]:
+    try:
+        parts = columns.parts(line)
+    except ValueError:
+        return Kind.MALFORMED
+    return parts, columns.last(parts)
+
+
+def _count(seen: Survey, lines: Counter[str]) -> None:
+    """Count the tokens of lines that occur so often, and forget these."""
+    for line, count in lines.items():
+        parts = seen.columns.parts(line)
+        word = parts[seen.columns.word]
+        seen.counts.add(word, count)
+        seen.widths[len(parts)] += count
+        seen.ends += count * (word in ENDS)
+    lines.clear()
 
 
 def scheme(

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from kbert.data.offsets import Places, inside_word, trimmed
-from kbert.data.spans import Entity, Span, entities
+from kbert.data.spans import Entity, Span, Written, entities
 from kbert.errors import DataError
 from kbert.source import Ends, Offsets, SourceConfig
 
@@ -73,7 +73,8 @@ class EntityReader:
             self.blank += sum(
                 start < end and (start, end) != span[:2] for (start, end, _), span in zip(edged, spans, strict=True)
             )
-        return (text, json.dumps(sorted(span for span in edged if span[0] < span[1]), ensure_ascii=False), *others)
+        found = sorted(span for span in edged if span[0] < span[1])
+        return (text, Written(json.dumps(found, ensure_ascii=False), found), *others)
 
     def finish(self, name: str) -> None:
         """Log what was found over all rows of a source.

@@ -18,6 +18,8 @@ from kbert.data.encodings import decode_line, quote
 from kbert.data.label_names import missing_name, shown
 from kbert.data.squad import IMPOSSIBLE
 
+WRITE = json.JSONEncoder(allow_nan=False).encode
+
 
 @dataclass
 class JsonLines:
@@ -35,11 +37,13 @@ class JsonLines:
 
     def values(self, record: bytes) -> tuple[str, ...]:
         row = self.row(record)
-        if row is None:
-            return ()
+        return () if row is None else self.of(row)
+
+    def of(self, row: dict[str, Any], columns: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the requested values of an object, or those of some columns."""
         if row.get("is_impossible") is True and "question" in row:
             row = {**row, **dict.fromkeys(self.nested, json.loads(IMPOSSIBLE))}
-        values = tuple(self._value(row, column) for column in self.columns)
+        values = tuple([self._value(row, column) for column in (self.columns if columns is None else columns)])
         self.complete = True
         return values
 
@@ -76,7 +80,7 @@ class JsonLines:
             return value
         try:
             if isinstance(value, bool | int | float) or (column in self.nested and isinstance(value, list | dict | None)):
-                return json.dumps(value, allow_nan=False)
+                return WRITE(value)
         except ValueError:
             found = f"{json.dumps(value)[:60]}, which is not a value"
             raise ValueError(f"key {column!r}: {found} (a missing cell from pandas?); remove the row, or fill it") from None

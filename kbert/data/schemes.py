@@ -58,10 +58,12 @@ class Tags:
 
     def plain(self, tags: Iterable[str]) -> list[tuple[str, str]]:
         """Convert tags to letters of BIOES with their types."""
-        letters = LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme]
-        if self.untyped:
-            tags = map(typed, tags)
-        return [(letters[prefix] if prefix != "O" else "O", kind) for prefix, kind in map(split, tags)]
+        return list(map(self.letter, tags))
+
+    def letter(self, tag: str) -> tuple[str, str]:
+        """Convert a tag to a letter of BIOES with its type."""
+        prefix, kind = split(typed(tag) if self.untyped else tag)
+        return (prefix if prefix == "O" else LETTERS["IOB2" if self.scheme == "IOB1" else self.scheme][prefix]), kind
 
     def chunks(self, tags: Iterable[str]) -> list[Chunk]:
         """Return entities as seqeval's default mode reads them."""
@@ -185,6 +187,8 @@ def chunks(tags: Sequence[tuple[str, str]]) -> list[tuple[int, int, str]]:
     start = -1
     before, kind_before = "O", ""
     for i, (letter, kind) in enumerate([*tags, ("O", "")]):
+        if letter == before == "O":
+            continue
         begins = letter in "BS" or (letter in "IE" and (before in "EOS" or kind != kind_before))
         if start >= 0 and (begins or letter == "O"):
             found.append((start, i, kind_before))

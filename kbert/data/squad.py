@@ -22,6 +22,7 @@ from kbert.source import Offsets
 
 Gold = tuple[str, int]  # an answer's text and its first character, as given
 KEYS = {"question": ("question", "query_text"), "context": ("context", "context_text"), "id": ("id", "query_id")}  # and CMRC's
+SURROGATES = re.compile("[\ud800-\udfff]")
 UNPLACED = -1  # the place of an answer that is given without one
 IMPOSSIBLE = '{"text": [], "answer_start": [], "is_impossible": true}'  # the gold of a question known to have no answer
 
@@ -139,22 +140,25 @@ def target(context: str, gold: list[Gold]) -> tuple[int, int]:
 
 def _gold(answer: Any) -> Gold:
     answer = {"text": answer} if isinstance(answer, str) else answer
-    shown = json.dumps(answer, ensure_ascii=False)[:60]
     if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
-        raise ValueError(f'expected an answer {{"text", "answer_start"}}, found {shown}')
+        raise ValueError(f'expected an answer {{"text", "answer_start"}}, found {_shown(answer)}')
     if not answer["text"].strip():
-        raise ValueError(f"an answer is empty ({shown}); a question without an answer has an empty list")
+        raise ValueError(f"an answer is empty ({_shown(answer)}); a question without an answer has an empty list")
     start = answer.get("answer_start")
     if start is None:
         start = UNPLACED
     if not isinstance(start, int) or isinstance(start, bool):
-        raise ValueError(f"answer_start: expected a number of characters, found {shown}")
+        raise ValueError(f"answer_start: expected a number of characters, found {_shown(answer)}")
     return whole(answer["text"]), start
 
 
 def whole(text: str) -> str:
     """Replace half of a surrogate pair, which JSON can encode, by the replacement character, as tables hold it."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    return text if text.isascii() else SURROGATES.sub("\ufffd", text)
+
+
+def _shown(answer: Any) -> str:
+    return json.dumps(answer, ensure_ascii=False)[:60]
 
 
 def _list(value: Any, key: str, where: str) -> list[Any]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from kbert.data.bad_rows import AtLine
-from kbert.data.conll import Columns, Reading, first_line, is_universal, scheme, skipped, survey
-from kbert.data.encodings import decode, decode_line
+from kbert.data.conll import Columns, Memo, Reading, first_line, is_universal, scheme, survey
+from kbert.data.encodings import decode
 from kbert.data.label_numbers import LabelNumbers
 from kbert.data.schemes import Tags
 from kbert.data.suspicion import check
@@ -54,12 +54,14 @@ class Tokenised:
             UsageError: a column chosen by flags does not exist.
         """
 
+        def text(line: bytes) -> str | None:
+            try:
+                return decode(line, settled.encoding)
+            except ValueError:
+                return None
+
         def decoded() -> Iterator[str | None]:
-            for line in stream:
-                try:
-                    yield decode_line(line, settled.encoding)
-                except ValueError:
-                    yield None
+            return map(Memo(text).__getitem__, stream)
 
         start = stream.tell()
         universal = is_universal(first_line(filter(None, decoded())))
@@ -101,11 +103,13 @@ class Tokenised:
         block: list[bytes] = []
         ended = False
         for line in lines:
-            blank = skipped(line.decode(self.encoding, "replace"))
-            if ended and not blank:
+            bare = line.strip(b" \t\r\n")
+            if not bare or bare.startswith(b"-DOCSTART-"):
+                ended = True
+            elif ended:
                 yield b"".join(block)
                 block = []
-            ended = blank
+                ended = False
             block.append(line)
         if block:
             yield b"".join(block)

@@ -37,25 +37,33 @@ class TokenLists(Sentences):
         return self.lines.row(record) or {}
 
     def lists(self, record: bytes) -> tuple[list[str], list[str], tuple[str, ...]]:
-        values = self.lines.values(record)
-        if not values:
+        row = self.lines.row(record)
+        if row is None:
             return [], [], ()
-        words = self._strings(values[0], "tokens")
+        words, *tags = (row.get(column) for column in self.lines.columns[: 1 + self.tagged])
+        if not all(isinstance(column, list) for column in (words, *tags)):  # JSON text in JSON, or a mistake
+            words, *tags = map(_parsed, self.lines.of(row)[: 1 + self.tagged])
+        words = self._strings(words, "tokens")
+        others = self.lines.of(row, self.lines.columns[1 + self.tagged :])
         if not self.tagged:
-            return words, [], values[1:]
-        tags = self._strings(values[1], "tags")
-        if len(words) != len(tags):
-            raise ValueError(f"{len(words)} tokens, but {len(tags)} tags")
-        return words, tags, values[2:]
+            return words, [], others
+        found = self._strings(tags[0], "tags")
+        if len(words) != len(found):
+            raise ValueError(f"{len(words)} tokens, but {len(found)} tags")
+        return words, found, others
 
-    def _strings(self, value: str, what: str) -> list[str]:
-        try:
-            found = json.loads(value)
-        except ValueError:
-            found = value
+    def _strings(self, found: Any, what: str) -> list[str]:
         if self.numbered and what == "tags" and isinstance(found, list):
             found = [str(item) if type(item) is int else item for item in found]
-        if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
+        if not isinstance(found, list) or not {*map(type, found)} <= {str} or not all(found):
             hint = "; --label_names=FILE gives the names of numeric tags" if what == "tags" else ""
-            raise ValueError(f"expected a list of {what}, non-empty strings, found {value[:80]}{hint}")
+            shown = found if isinstance(found, str) else json.dumps(found)
+            raise ValueError(f"expected a list of {what}, non-empty strings, found {shown[:80]}{hint}")
         return found
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

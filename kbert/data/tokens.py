@@ -5,6 +5,8 @@ Whether tokens are the characters of unspaced text ("characters") or words is de
 ("auto"), it is decided for each sentence alone.
 """
 
+import functools
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +25,12 @@ class TokenCounts:
     single: int = 0
     wide: int = 0
 
-    def add(self, token: str) -> None:
-        """Count one token."""
-        self.tokens += 1
+    def add(self, token: str, count: int = 1) -> None:
+        """Count a token that occurs so often."""
+        self.tokens += count
         if len(token) == 1:
-            self.single += 1
-            self.wide += wide(token)
+            self.single += count
+            self.wide += count * wide(token)
 
     def add_all(self, other: "TokenCounts") -> None:
         """Add the counts of other rows."""
@@ -49,14 +51,19 @@ def joined(tokens: Sequence[str], kind: Tokens) -> tuple[str, list[int]]:
     Words are separated by a space, except next to a Chinese or Japanese character or a full-width mark; characters
     of unspaced text are not separated.
     """
+    spaced = " ".join(tokens)
+    if spaced.isascii() and kind != "characters" and tokens:
+        return spaced, [*itertools.accumulate(map(len, tokens[:-1]), lambda start, size: start + size + 1, initial=0)]
     if kind == "auto":
         counts = TokenCounts()
         for token in tokens:
             counts.add(token)
         kind = counts.kind()
+    if kind == "characters":
+        return "".join(tokens), [0, *itertools.accumulate(map(len, tokens[:-1]))]
     text, places = "", []
     for token in tokens:
-        if text and kind == "words" and not wide(text[-1]) and not wide(token[0]):
+        if text and not wide(text[-1]) and not wide(token[0]):
             text += " "
         places.append(len(text))
         text += token
@@ -82,6 +89,7 @@ def wide_class() -> str:
     return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
 
 
+@functools.lru_cache(1 << 16)
 def wide(character: str) -> bool:
     """Return whether a character belongs to a script written without spaces, or is a full-width mark of one."""
     code = ord(character)
