@@ -477,7 +477,7 @@ def test_negatives_that_rows_name_are_learnt_from(tmp_path):
 
 
 @pytest.mark.parametrize("scorer", ["cross", "dual"])
-def test_triples_from_the_command_line(checkpoint, tmp_path, capfd, scorer):
+def test_triples_from_the_command_line(checkpoint, tmp_path, capfd, monkeypatch, scorer):
     texts = [f"{a} {b}" for a in WORDS[:6] for b in WORDS[6:12]]
     write_tsv(tmp_path / "train.tsv", [(t, f"{t} {t}", f"not {t}") for t in texts], ("query", "positive", "negative"))
     write_tsv(tmp_path / "dev.tsv", [(t, f"very {t}") for t in texts[:5]], ("query", "positive"))
@@ -491,6 +491,11 @@ def test_triples_from_the_command_line(checkpoint, tmp_path, capfd, scorer):
     capfd.readouterr()
     assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "n", **more, label_column="label")) == 2
     assert "negative would be a column of negatives, for rows without --label_column" in capfd.readouterr().err
-    more = {"text_columns": "query,positive", "scorer": scorer, "epochs": 0}
-    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "o", **more)) == 0
+
+    def stop(_run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kbert.train.run.Run.fit", stop)
+    more = {"text_columns": "query,positive", "scorer": scorer}
+    assert finetune.main(flags(checkpoint, tmp_path, tmp_path / "o", **more)) == 130
     assert "its column 'negative' is not read; --text_columns=TITLE,TEXT,negative reads it" in capfd.readouterr().err
