@@ -128,7 +128,7 @@ def test_a_run_with_a_cache_is_the_run_without(checkpoint, data, losses, tmp_pat
     assert len(found["without"]) == 60 and np.ptp(found["without"]) > 0.1
     assert np.allclose(found["cold"], found["without"], atol=1e-5)
     said = capfd.readouterr().err
-    assert "states of 1 frozen layers: 192 inputs, 0.00 GB in memory" in said
+    assert "states of 1 frozen layers: 192 inputs, 0.00 GB in memory, in " in said
     # A later run of the same rows finds the states, dev's too, and has the same bits.
     assert "states of 1 frozen layers: 232 inputs, 232 found, 0.00 GB in memory, 0.00 GB in " in said
     assert found["warm"] == found["cold"] and scores["warm"] == scores["cold"]

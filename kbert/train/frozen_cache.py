@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +107,7 @@ class FrozenCache:
         """
         _, cache, _ = self._open[0]
         batches = batches_of(FILL_ROWS)
-        found = len(cache)
+        found, began = len(cache), time.monotonic()
 
         @graphs.function
         def read(iterator: tf.data.Iterator) -> tf.Tensor:
@@ -119,7 +120,8 @@ class FrozenCache:
             for step in range(batches.per_epoch):
                 read(iterator)
                 bar.update(min(FILL_ROWS, batches.count - step * FILL_ROWS))
-        log.info("states of %d frozen layers: %s", self._train.freeze_layers, cache.describe(found))
+        seconds = time.monotonic() - began
+        log.info("states of %d frozen layers: %s, in %.1f s", self._train.freeze_layers, cache.describe(found), seconds)
 
     def close(self) -> None:
         """Release memory; remove the blocks of a cache that has no `--cache_dir`."""
