@@ -2,8 +2,8 @@
 
     python tools/bench/finetune.py --init=DIR --train=T.tsv --dev=D.tsv --test=X.tsv --freeze_layers=4 --witness_python=PYTHON
 
-Rows are text, tab, label, without a header. Both train for `--epochs` with batches of 32 grouped by length, dropout, AdamW and linear
-decay. The training time is that from the first batch to the last, for kbert with the pass through the frozen layers and
+Rows are text, tab, label, without a header. Both train for `--epochs` with batches of 32 grouped by length, dropout, AdamW and
+linear decay. The training time is that from the first batch to the last, for kbert with the pass through the frozen layers and
 without the measuring of dev, which the witness does not do; the command's is that from start to end. The table has the
 median of the rounds and the median of their ratios; above 1, kbert is the faster. The witness runs in an interpreter of
 its own that has torch, transformers and accelerate.
