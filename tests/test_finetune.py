@@ -139,7 +139,10 @@ def test_mixed_precision_is_measured_as_it_is_served(checkpoint, data, tmp_path)
     assert finetune.main(finetune_flags(checkpoint, data, path, precision="float16", epochs=1)) == 0
     metrics = tmp_path / "again.json"
     assert evaluate.main([f"--model_dir={path}", f"--data={data / 'dev.tsv'}", f"--metrics_out={metrics}"]) == 0
-    assert json.loads(metrics.read_text()) == ModelDir(path).best().metrics
+    again, measured = json.loads(metrics.read_text()), ModelDir(path).best().metrics
+    for name in ("loss", "ece"):  # a loaded model scales its weights beforehand, and so rounds otherwise
+        assert again.pop(name) == pytest.approx(measured.pop(name), abs=1e-6)
+    assert again == measured
     assert all(array.dtype == np.float32 for array in weights(path).values())
 
 
