@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -67,11 +68,23 @@ def run(task, files, init, model_dir, **more):
     return finetune.main([f"--task={task}", *finetune_flags(init, files, model_dir, **data)])
 
 
+@pytest.fixture(scope="module")
+def model_of(files, checkpoint, tmp_path_factory):
+    """Makes a model of a task with these settings, once; tests only read it."""
+
+    @functools.cache
+    def made(task, **settings):
+        path = tmp_path_factory.mktemp("models") / task
+        assert run(task, files, checkpoint, path, **settings) == 0
+        return path
+
+    return made
+
+
 @pytest.mark.parametrize("task", RUNS)
-def test_a_models_own_head_is_kept(task, files, checkpoint, tmp_path, capfd):
+def test_a_models_own_head_is_kept(task, files, model_of, tmp_path, capfd):
     """With another seed, so that what is not taken over differs; weights and dev figures are the first model's."""
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert run(task, files, checkpoint, first) == 0
+    first, second = model_of(task), tmp_path / "second"
     capfd.readouterr()
     assert run(task, files, first, second, seed=3) == 0
     err = capfd.readouterr().err
@@ -84,9 +97,8 @@ def test_a_models_own_head_is_kept(task, files, checkpoint, tmp_path, capfd):
     assert f", of --task={task}\n" in capfd.readouterr().out
 
 
-def test_labels_in_another_order_and_others(files, checkpoint, tmp_path, capfd):
-    first = tmp_path / "first"
-    assert run("classify", files, checkpoint, first) == 0
+def test_labels_in_another_order_and_others(files, model_of, tmp_path, capfd):
+    first = model_of("classify")
     (tmp_path / "turned.txt").write_text("positive\nnegative\n")
     assert run("classify", files, first, tmp_path / "turned", seed=3, labels=tmp_path / "turned.txt") == 0
     was, now = ModelDir(first).best(), ModelDir(tmp_path / "turned").best()
@@ -238,10 +250,9 @@ def test_a_head_without_its_pooler_and_one_that_kbert_lacks(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("task", ["tag", "answer"])
-def test_heads_are_written_as_transformers_has_them(task, files, checkpoint, tmp_path, capsys):
+def test_heads_are_written_as_transformers_has_them(task, files, model_of, tmp_path, capsys):
     settings = {"decoder": "softmax"} if task == "tag" else {}
-    model = tmp_path / "model"
-    assert run(task, files, checkpoint, model, **settings) == 0
+    model = model_of(task, **settings)
     assert convert(model, tmp_path / "hf", "hugging_face") == 0
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     was, found = open_checkpoint(str(model)), open_checkpoint(str(tmp_path / "hf"))
@@ -306,10 +317,10 @@ def test_a_table_of_more_rows_than_tokens_is_read_again_in_each_form(files, tmp_
         ("aspect", {"filter": "head"}, "cannot store aspect_attention, aspect_classifier of the checkpoint's head"),
     ],
 )
-def test_what_has_no_place_is_refused_by_name(task, settings, said, files, checkpoint, tmp_path, capfd):
+def test_what_has_no_place_is_refused_by_name(task, settings, said, model_of, tmp_path, capfd):
     more = {"filter_units": None, "filter_epochs": None} if task == "aspect" else {}
-    assert run(task, files, checkpoint, tmp_path / "m", **settings, **more) == 0
-    assert convert(tmp_path / "m", tmp_path / "hf", "hugging_face") == 2
+    model = model_of(task, **settings, **more)
+    assert convert(model, tmp_path / "hf", "hugging_face") == 2
     assert f"{said}; --encoder_only writes the encoder only" in capfd.readouterr().err
-    assert convert(tmp_path / "m", tmp_path / "hf", "hugging_face", "--encoder_only") == 0
+    assert convert(model, tmp_path / "hf", "hugging_face", "--encoder_only") == 0
     assert open_checkpoint(str(tmp_path / "hf")).heads() == {}
