@@ -97,7 +97,7 @@ def test_hyper_parameters(run):
     assert data.session_start_info.group_name == str(run[0].path)
     page = plugin_data_pb2.HParamsPluginData.FromString(found["_hparams_/experiment"][0][1].metadata.plugin_data.content)
     columns = [info.name for info in page.experiment.hparam_infos]
-    given = {"init", "train_data", "dev_data", "max_length", "batch_size", "epochs", "learning_rate"}
+    given = {"init", "train_data", "dev_data", "max_length", "batch_size", "epochs", "learning_rate"} | {"precision"}  # the chosen
     assert set(columns[: len(given)]) == given and set(columns) == set(values)
     assert values["options.pooling"].string_value == "pooler" and values["encoder.num_layers"].number_value == 2
 
