@@ -6,7 +6,7 @@ import tensorflow as tf
 from conftest import finetune_flags
 
 from kbert import finetune, graphs
-from kbert.config import TrainConfig
+from kbert.config import PretrainConfig, TrainConfig
 from kbert.errors import UsageError
 from kbert.model import state_cache
 from kbert.model.state_cache import StateCache
@@ -97,6 +97,7 @@ class TestStateCache:
         for _ in range(2):
             for text in ([1, 2], [3, 4], [5, 6]):
                 assert np.allclose(run(text)[0], np.array(text)[:, None] / 3)
+        assert f"GB in {run.cache.folder}" not in run.cache.describe(0)
         assert run.cache.full and int(run.computed) == 5 and "the others are computed each time" in run.cache.describe(0)
         assert ("No space left" in caplog.text) == (where == "disk")
 
@@ -170,6 +171,15 @@ def test_a_cache_that_cannot_be_is_refused_by_name():
         train = TrainConfig(init="x", train_data="y", cache_frozen="memory", **settings)
         with pytest.raises(UsageError, match=f"--cache_frozen=memory: {reason}"):
             frozen_cache.why_not(train, repeats, 10)
+
+
+def test_pretraining_has_no_cache_and_a_directory_without_use_is_refused():
+    train = PretrainConfig(train_data="y", freeze_layers=1, cache_frozen="disk")
+    with pytest.raises(UsageError, match="--cache_frozen=disk: the inputs of the encoder are drawn afresh"):
+        frozen_cache.why_not(train, repeats=False, per_epoch=10)
+    train = TrainConfig(init="x", train_data="y", freeze_layers=1, cache_frozen="memory", cache_dir="here")
+    with pytest.raises(UsageError, match="--cache_dir=here: is for --cache_frozen=disk or auto, not memory"):
+        frozen_cache.why_not(train, repeats=True, per_epoch=10)
 
 
 def test_a_folder_in_use_leaves_the_states_in_memory(checkpoint, data, tmp_path, caplog):

@@ -252,7 +252,7 @@ def _is_document(head: Sequence[str]) -> bool:
     try:
         return any(isinstance(item, dict | list) for item in json.loads(first))
     except ValueError:
-        return True  # it goes on in the next line, or is longer than what was read
+        return True  # it continues in the next line, or is longer than the part that was read
     except RecursionError:
         return False
 

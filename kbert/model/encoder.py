@@ -126,7 +126,7 @@ class Encoder(keras.layers.Layer):
         def lower() -> list[Any]:
             return run([self._embedded(inputs, training)], frozen)
 
-        if self.cache is not None and layers is None:
+        if self.cache is not None and layers is None and positions is None:
             states = [self.cache(inputs, lambda: lower()[-1], first_only and frozen == depth)] * (frozen + 1)
         else:
             states = lower()

@@ -144,12 +144,14 @@ class StateCache:
     def _finish_block(self) -> None:
         """Move the open block to memory or disk."""
         block = self._open[: self._rows_used()]
+        written = None
         if self._in_memory + block.nbytes > self.memory:
             written = None if self.folder is None else self._written(self.folder, block)
-            self.full = written is None
-            block = block if written is None else written
-        else:
+            self.full = written is None  # this block stays in memory, as the last
+        if written is None:
             self._in_memory += block.nbytes
+        else:
+            block = written
         self._blocks.append(block)
         self._unwritten = []
         self._open = self._new_block()
@@ -175,8 +177,9 @@ class StateCache:
             os.replace(file.name, folder / f"{name}.npz")
         except OSError as error:
             log.warning("%s: %s; no more states of frozen layers are kept, they are computed again", folder, error.strerror)
-            for path in folder.glob(f"*{name}.*"):
-                path.unlink(missing_ok=True)
+            for start in (name, f"{WRITING}{name}"):
+                for ending in ("states", "npz"):
+                    (folder / f"{start}.{ending}").unlink(missing_ok=True)
             return None
         return self._mapped(folder / f"{name}.states")
 

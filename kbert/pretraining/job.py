@@ -27,6 +27,7 @@ from kbert.tasks.base import Built
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.pretrain.task import Pretrain
 from kbert.tasks.reports import Report
+from kbert.train import frozen_cache
 from kbert.train.batching import Batches
 from kbert.train.run import serving_model
 from kbert.train.session import Job
@@ -113,6 +114,8 @@ class Pretraining(Job):
         )
         most = self.examples.most if self.train.strategy == "tpu" else None
         batches = make(self.examples, batch_size=self.train.batch_size, predictions=most)
+        if reason := frozen_cache.why_not(self.train, repeats=False, per_epoch=batches.per_epoch):
+            log.info("frozen layers are computed at every step: %s", reason)
         # Measured on one device and in one part, however large the batches of training are.
         held_out = make(self.held_out, batch_size=MEASURED_ROWS)
         count = min(held_out.per_epoch, -(-self.train.dev_examples // MEASURED_ROWS))

@@ -20,7 +20,7 @@ from kbert.tasks.reports import Lines, Report
 
 EVERY = 10  # steps between points of the training curves
 MOST_LABELS = 40  # maximum labels of a confusion matrix drawn as an image
-FEW = 20  # points of a line that are marked: one by itself would not be seen
+FEW = 20  # a line of at most so many points has them marked, since a single one draws no line
 CHINESE_FONTS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei", "PingFang SC", "Heiti SC")
 
 

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.config import Precision, TrainConfig
+from kbert.config import Precision, RunConfig, TrainConfig
 from kbert.errors import UsageError
 from kbert.lock import Held, Lock
 from kbert.model.encoder import Encoder
@@ -32,8 +32,8 @@ FILL_ROWS = 64  # rows of a batch that fills the cache; a constant, see above
 GIB = 1 << 30
 
 
-def why_not(train: TrainConfig, repeats: bool, per_epoch: int) -> str | None:
-    """Return the reason not to cache; None if caching is possible and useful.
+def why_not(train: RunConfig, repeats: bool, per_epoch: int) -> str | None:
+    """Return the reason not to cache, "" if it needs no mention; None if caching is possible and useful.
 
     Args:
         train: how to train.
@@ -41,8 +41,10 @@ def why_not(train: TrainConfig, repeats: bool, per_epoch: int) -> str | None:
         per_epoch: training steps of an epoch.
 
     Raises:
-        UsageError: the flags ask for a cache that cannot be.
+        UsageError: the flags ask for a cache that cannot be, or name a directory that would not be used.
     """
+    if train.cache_dir is not None and train.cache_frozen in ("off", "memory"):
+        raise UsageError(f"--cache_dir={train.cache_dir}: is for --cache_frozen=disk or auto, not {train.cache_frozen}")
     if train.cache_frozen == "off" or (not train.freeze_layers and train.cache_frozen == "auto"):
         return ""
     impossible = None

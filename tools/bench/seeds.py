@@ -8,7 +8,7 @@ that differ by seed. A figure is a path into metrics.json, with dots. Finished r
 so that the same command continues with more seeds. Intervals are Student's t over the seeds; those of differences are
 of the differences by seed.
 
-Rows of SST-2 with one positive in 51, drawn anew for each seed (train 2,040, dev 612, test 2,040):
+Rows of SST-2 with one positive in 51, another sample for each seed (train 2,040, dev 612, test 2,040):
 
     for seed in 0 1 2 3 4; do mkdir -p data/rare/$seed
         cat data/sst2/{train,dev,test}.tsv | sort -u | shuf --random-source=<(yes $seed) |

@@ -35,7 +35,7 @@ class MatchRows(TaskRows):
 
     @staticmethod
     def resolve_options(options: MatchOptions, source: SourceConfig) -> MatchOptions:
-        """The options as they are, once none is found without effect."""
+        """Return the options; raise UsageError for one that has no effect."""
         dual, labelled = options.scorer == "dual", bool(source.label_column)
         drawn = "--scorer=dual takes a batch's other texts" if dual else "the rows are labelled"
         for name, idle, why in (
