@@ -315,6 +315,8 @@ def test_reports_have_the_scalars_that_may_pick_the_best(case, learnt, loaded):
 
 def test_kept_states_of_frozen_layers_change_nothing(learnt):
     made = learnt[0]
+    if not getattr(made.task, "repeats", False):
+        pytest.skip("its inputs change from epoch to epoch, so its states are not kept")
     wanted = tf.nest.flatten(made.built.model(made.batch[0], training=False))
     made.encoder.cache = StateCache(made.encoder.config.hidden_dim)
     try:
