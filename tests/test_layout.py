@@ -22,7 +22,7 @@ ROWS = {
     "model": ["kbert.model.*"],
     "checkpoints": ["kbert.checkpoints.*"],
     "tasks": ["kbert.tasks.*", "kbert.datasets.*"],
-    "serving": ["kbert.serving", "kbert.trained"],
+    "serving": ["kbert.serving.*", "kbert.trained"],
     "training": ["kbert.train.*", "kbert.pretraining.*", "kbert.vectors.*"],
     "commands": ["kbert.__main__", *(f"kbert.{name}" for name in COMMANDS)],
     "python": ["kbert.api", "kbert.layers"],

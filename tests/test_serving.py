@@ -20,6 +20,7 @@ from kbert import ask, evaluate, export, finetune, predict, serving
 from kbert.data.table import open_table
 from kbert.model import chunks
 from kbert.model_dir import ModelDir
+from kbert.serving import predictor as predictors
 from kbert.source import SourceConfig
 from kbert.tasks.classify.task import Classify
 
@@ -85,7 +86,7 @@ def test_predictions_do_not_depend_on_batch_order_or_chunks(predictor, monkeypat
         assert np.abs(predictor({"text": tf.constant(texts[i : i + 1])})["probabilities"].numpy() - whole[i]).max() < 1e-5
     turned = predictor({"text": tf.constant(texts[::-1])})["probabilities"].numpy()[::-1]
     assert np.abs(turned - whole).max() < 1e-5
-    monkeypatch.setattr(serving, "TOKEN_BUDGET", 30)
+    monkeypatch.setattr(predictors, "TOKEN_BUDGET", 30)
     small = serving.Predictor(predictor.task, predictor.model)({"text": tf.constant(texts)})["probabilities"].numpy()
     assert np.abs(small - whole).max() < 1e-5
 
@@ -104,7 +105,7 @@ def test_chunks_keep_to_the_token_budget(predictor, monkeypatch):
         tf.py_function(lambda ids: seen.append(ids.shape), [batch["token_ids"]], [])
         return batch
 
-    monkeypatch.setattr(serving, "TOKEN_BUDGET", 60)
+    monkeypatch.setattr(predictors, "TOKEN_BUDGET", 60)
     monkeypatch.setattr(chunks, "padded", padded)
     serving.Predictor(predictor.task, predictor.model)(
         {"text": tf.constant([text for text, _ in reviews(50)] + ["good " * 90])}
@@ -114,10 +115,10 @@ def test_chunks_keep_to_the_token_budget(predictor, monkeypatch):
 
 
 def test_chunks_are_larger_on_an_accelerator(monkeypatch):
-    assert serving.token_budget() == serving.TOKEN_BUDGET == 1024
+    assert predictors.token_budget() == predictors.TOKEN_BUDGET == 1024
     device = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [device])
-    assert serving.token_budget() == 8192
+    assert predictors.token_budget() == 8192
 
 
 def test_predict_writes_a_line_a_row(trained, predictor, tmp_path):

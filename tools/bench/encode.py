@@ -52,9 +52,10 @@ class Ours:
         from kbert import runtime
 
         runtime.start()
-        from kbert import checkpoints, serving
+        from kbert import checkpoints
         from kbert.data.table import open_table
         from kbert.encode import vector_config
+        from kbert.serving import predictor
         from kbert.source import SourceConfig
         from kbert.vectors import encoding
         from kbert.vectors import run as vector_run
@@ -62,7 +63,7 @@ class Ours:
         from kbert.vectors.sentences import SentenceVectors
 
         if budget:
-            serving.TOKEN_BUDGET = budget
+            predictor.TOKEN_BUDGET = budget
         self.encoding = encoding
         checkpoint = checkpoints.open_checkpoint(init)
         self.table = open_table(str(path), SourceConfig(), ("text",), keyed_by=1)
