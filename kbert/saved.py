@@ -1,6 +1,6 @@
 """Read one checkpoint of a model directory: its figures at once, its arrays when they are needed.
 
-`kbert.model_dir` writes them, and describes the folder. No TensorFlow here.
+`kbert.kept_checkpoints` writes them; `kbert.model_dir` describes the folder. No TensorFlow here.
 """
 
 import dataclasses

@@ -18,7 +18,14 @@ ROWS = {
     "basics": ["kbert", "kbert.*"],  # what has no other room
     "data": ["kbert.data.*"],
     "options": ["kbert.tasks", "kbert.tasks.options", "kbert.tasks.*.options"],
-    "settings": ["kbert.recorded", "kbert.model_dir", "kbert.flags", "kbert.keywords"],
+    "settings": [
+        "kbert.recorded",
+        "kbert.kept_checkpoints",
+        "kbert.model_dir",
+        "kbert.same_run",
+        "kbert.flags",
+        "kbert.keywords",
+    ],
     "model": ["kbert.model.*"],
     "checkpoints": ["kbert.checkpoints.*"],
     "tasks": ["kbert.tasks.*", "kbert.datasets.*"],

@@ -13,6 +13,7 @@ from kbert import evaluate, export, finetune, predict, recorded
 from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
+from kbert.same_run import check_same
 from kbert.saved import Figures
 from kbert.settings import to_json
 from kbert.tasks import RECORDED
@@ -198,7 +199,7 @@ def test_a_run_that_learnt_words_of_tokens_is_not_continued_with_tokens(tmp_path
 
     def check(tokens: str) -> None:
         now = dataclasses.replace(model, options={**model.options, "tokens": tokens})
-        directory.check_same(now, train, ["[PAD]"])
+        check_same(directory, now, train, ["[PAD]"])
 
     check("auto")  # its rows come without tokens, and are read as before
     with pytest.raises(UsageError, match="trained and evaluated on words, though rows have tokens; .*--init=.* continues"):

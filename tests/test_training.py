@@ -238,7 +238,7 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(bytes(100))
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("kbert.model_dir.save_file", full)
+    monkeypatch.setattr("kbert.kept_checkpoints.save_file", full)
     with pytest.raises(DataError, match="could not be written: .*No space left"):
         run(tmp_path / "m")
     assert list((tmp_path / "m" / "checkpoints").iterdir()) == []
@@ -275,7 +275,7 @@ def test_a_damaged_checkpoint_is_stepped_over(tmp_path, caplog):
     (before / "checkpoint.json").write_bytes(b"")
     with pytest.raises(DataError, match="checkpoint.json: not readable as JSON"):
         directory.checkpoints()
-    caplog.set_level("WARNING", "kbert.model_dir")
+    caplog.set_level("WARNING", "kbert.kept_checkpoints")
     directory.set_damaged_aside()
     assert (
         f"{newest / 'state.safetensors'}: not readable as safetensors" in caplog.text and "damaged-step-00000015" in caplog.text

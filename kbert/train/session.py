@@ -13,9 +13,9 @@ from kbert import cluster, runtime
 from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, RunFlags, TrainConfig
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
+from kbert.same_run import check_same
 
 if TYPE_CHECKING:
-
     from kbert.model.encoder import Encoder
     from kbert.tasks.base import Built, Storable
     from kbert.tasks.reports import Report
@@ -111,7 +111,7 @@ def _run(job: Job, directory: ModelDir, overwrite: bool, devices: "Devices") -> 
 
     config, vocabulary = job.config, job.vocabulary
     if not overwrite and directory.exists():
-        directory.check_same(config, job.train, vocabulary)
+        check_same(directory, config, job.train, vocabulary)
         finished = directory.finished(job.train)
         if finished is not None:
             if devices.chief and not job.has_metrics(directory):
