@@ -10,11 +10,13 @@ from conftest import tool
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.data import conll
+from kbert.data import conll_survey
+from kbert.data.conll_columns import Columns
+from kbert.data.memo import Memo
 from kbert.data.schemes import Tags
 from kbert.data.spans import read_spans
 from kbert.data.table import open_table
-from kbert.data.tokens import placed
+from kbert.data.tokens import joined, placed
 from kbert.data.tokens import places as read_places
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
@@ -127,7 +129,7 @@ def test_chinese_characters(tmp_path):
 
 
 def test_words_stand_apart_unless_one_is_chinese():
-    assert conll.joined(["New", "York", "纽约", "A", "B", "。", "한국", "말"], "words") == (
+    assert joined(["New", "York", "纽约", "A", "B", "。", "한국", "말"], "words") == (
         "New York纽约A B。한국 말",
         [0, 4, 8, 10, 12, 13, 14, 17],
     )
@@ -138,7 +140,7 @@ def test_words_stand_apart_unless_one_is_chinese():
     st.sampled_from(["auto", "words", "characters"]),
 )
 def test_tokens_stand_where_they_are_said_to(tokens, kind):
-    text, places = conll.joined(tokens, kind)
+    text, places = joined(tokens, kind)
     assert [text[start:end] for start, end in read_places(placed(tokens, places))] == tokens
     assert [text[at : at + len(token)] for at, token in zip(places, tokens, strict=True)] == tokens
 
@@ -182,8 +184,8 @@ def test_odd_columns(tmp_path, lines, text, spans):
     ],
 )
 def test_schemes_are_told_apart(tags, scheme, tmp_path):
-    seen = conll.survey([f"x {tag}" for tag in tags], conll.Columns())
-    assert conll.scheme("f", seen.followed)[0].scheme == scheme
+    seen = conll_survey.survey([f"x {tag}" for tag in tags], Columns())
+    assert conll_survey.scheme("f", seen.followed)[0].scheme == scheme
 
 
 def test_a_file_of_many_different_lines_is_surveyed_and_read_alike(tmp_path, monkeypatch):
@@ -192,12 +194,12 @@ def test_a_file_of_many_different_lines_is_surveyed_and_read_alike(tmp_path, mon
     path.write_text("\n".join([line for line in texts if line != "one"]))
 
     def found():
-        seen = conll.survey(texts, conll.Columns())
+        seen = conll_survey.survey(texts, Columns())
         table = open_table(str(path), SourceConfig(), ("text", "label"), keyed_by=1, tokens="words")
         return seen, [tuple(row) for row in zip(*table.read(range(len(table))).values(), strict=True)]
 
     whole, rows = found()
-    monkeypatch.setattr(conll.Memo, "KEPT", 2)
+    monkeypatch.setattr(Memo, "KEPT", 2)
     kept, again = found()
     assert (kept, again) == (whole, rows) and len(rows) > 10
     assert (whole.malformed, whole.ends, whole.counts.tokens) == (1, 1, sum(whole.widths.values()))

@@ -10,7 +10,8 @@ import tensorflow as tf
 from test_tag import rowwise, serving_model, task
 
 from kbert.data import tokens
-from kbert.data.conll import Columns, Reading, read_tags
+from kbert.data.conll import Reading, read_tags
+from kbert.data.conll_columns import Columns
 from kbert.data.schemes import Tags
 from kbert.data.spans import read_spans
 from kbert.data.table import PLACES, open_table

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, get_args
 
-from kbert.data import conll, encodings, fasttext, schemes, tagged_lines, tokens
+from kbert.data import encodings, fasttext, schemes, tagged_lines, tokens
+from kbert.data.conll_columns import SEPARATOR, skipped
 from kbert.data.folders import FolderFormat
 from kbert.data.label_names import shown
 from kbert.data.recognition import recognised
@@ -223,11 +224,11 @@ def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
 def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no", "unsure"]:
     """Return whether lines are tokens with a model's tags, or tokens alone with blank lines between sentences."""
     kinds = {*labels, schemes.UNTYPED}
-    lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line)]
+    lines = [SEPARATOR.split(line.strip(" \t")) for line in head if not skipped(line)]
     tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
     if any(len(line) > 1 for line in lines):
         return "yes" if 2 * len(tagged) > len(lines) else "unsure" if _columned(lines) else "no"
-    blanks = sum(conll.skipped(line) for line in head)
+    blanks = sum(skipped(line) for line in head)
     short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not tokens.wide(line[0][0])) for line in lines)
     return "yes" if 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines) else "no"
 

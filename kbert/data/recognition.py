@@ -7,7 +7,8 @@ import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from kbert.data import conll, fasttext, tagged_lines
+from kbert.data import fasttext, tagged_lines
+from kbert.data.conll_columns import SEPARATOR, skipped
 from kbert.data.three_lines import PLACE
 from kbert.errors import UsageError
 from kbert.source import Format
@@ -47,7 +48,7 @@ def recognised(name: str, head: Sequence[str], columns: Sequence[str], tokenised
 
 def _columns(head: Sequence[str]) -> bool:
     """Return whether lines are tokens with tags: of one width, with O among the last column's, and blank lines between."""
-    lines = [conll.SEPARATOR.split(line.strip(" \t")) for line in head if not conll.skipped(line) and not line.startswith("#")]
+    lines = [SEPARATOR.split(line.strip(" \t")) for line in head if not skipped(line) and not line.startswith("#")]
     return len({len(line) for line in lines}) == 1 and len(lines[0]) > 1 and any(line[-1] in ("O", "o") for line in lines)
 
 

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import IO, Self
 
-from kbert.data.conll import SAMPLED, Columns, Reading, Survey, scheme
+from kbert.data.conll import Reading
+from kbert.data.conll_columns import Columns
+from kbert.data.conll_survey import SAMPLED, Survey, scheme
 from kbert.data.label_numbers import LabelNumbers
 from kbert.data.suspicion import check_lists
 from kbert.data.token_layouts import Tokenised

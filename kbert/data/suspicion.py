@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kbert.data.conll import Survey
+from kbert.data.conll_survey import Survey
 from kbert.data.schemes import Tags, split
 from kbert.errors import DataError
 

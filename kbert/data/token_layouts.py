@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from kbert.data.bad_rows import AtLine
-from kbert.data.conll import Columns, Memo, Reading, first_line, is_universal, scheme, survey
+from kbert.data.conll import Reading
+from kbert.data.conll_columns import Columns, first_line, is_universal
+from kbert.data.conll_survey import scheme, survey
 from kbert.data.encodings import decode
 from kbert.data.label_numbers import LabelNumbers
+from kbert.data.memo import Memo
 from kbert.data.schemes import Tags
 from kbert.data.suspicion import check
 from kbert.data.tokens import Tokens
