@@ -18,7 +18,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kbert.data.encodings import decode, decode_line, quote
-from kbert.data.file_settings import ROWS, repeats
+from kbert.data.file_settings import ROWS
+from kbert.data.headers import repeats
 from kbert.data.label_names import hidden, missing_name, shown
 from kbert.errors import DataError
 

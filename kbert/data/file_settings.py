@@ -5,26 +5,22 @@ of the command, then the file itself (its ending, its header row, bytes that are
 training recorded, then the default. Where the ending is ambiguous (.txt, none), the first rows decide.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, get_args
+from typing import IO, Literal, get_args
 
-from kbert.data import encodings, fasttext, schemes, tagged_lines, tokens
-from kbert.data.conll_columns import SEPARATOR, skipped
+from kbert.data import encodings, tagged_lines
+from kbert.data.delimiters import TAB, cells, character_of, other_delimiter
 from kbert.data.folders import FolderFormat
-from kbert.data.label_names import shown
 from kbert.data.recognition import recognised
 from kbert.data.rows import Rows
+from kbert.data.trained_format import BINARY, fits
 from kbert.data.transcoding import wide
 from kbert.errors import DataError, UsageError
 from kbert.source import Format, Recorded, SourceConfig
 
-TAB = "\t"
-OTHERS = (";", TAB, "|")  # delimiters of csv files, beside the comma
-BINARY = ("parquet", "arrow", "xlsx")
 SAMPLE = 1 << 18  # bytes of a file to inspect
 ROWS = 200  # lines of a file to inspect
 ENDINGS: dict[str, Format] = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "txt", ".json": "json", ".seg": "terms"}
@@ -89,12 +85,12 @@ def resolve_settings(
     delimiter = config.delimiter
     if recorded and kind == "csv" and recorded.source.delimiter != delimiter:
         taken = recorded.source.delimiter
-        widths = [max(map(len, _cells(head[:1], "csv", _character(each))), default=0) for each in (taken, delimiter)]
+        widths = [max(map(len, cells(head[:1], "csv", character_of(each))), default=0) for each in (taken, delimiter)]
         if widths[0] >= widths[1]:
             delimiter = taken
             notes.append(f"delimiter {taken} as in training")
-    character = _character(delimiter)
-    if kind == "csv" and delimiter == "," and (other := _other_delimiter(head, config.columns, columns)):
+    character = character_of(delimiter)
+    if kind == "csv" and delimiter == "," and (other := other_delimiter(head, config.columns, columns)):
         character = other
         notes.append(f"csv with the delimiter {'tab' if other == TAB else other}")
     if config.delimiter != "," and kind != "csv":
@@ -115,13 +111,6 @@ def resolve_settings(
 
 def _ending(name: str) -> str:
     return Path(name.removesuffix(".gz")).suffix.lower()
-
-
-def _character(delimiter: str) -> str:
-    found = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(delimiter, delimiter)
-    if len(found) != 1 or found in '"\r\n':
-        raise UsageError(f"--delimiter={delimiter}: expected one character, or tab")
-    return found
 
 
 def _format(
@@ -170,69 +159,6 @@ def _format(
     return own
 
 
-def fits(kind: Format, head: Sequence[str], recorded: Recorded, columns: Sequence[str]) -> Literal["yes", "no", "unsure"]:
-    """Return whether a file's first lines look like rows of training's format.
-
-    Args:
-        kind: the format to test.
-        head: the file's first lines.
-        recorded: the columns and labels used in training.
-        columns: the columns to read.
-    """
-    lines = [line for line in head if line.strip()]
-    if not lines:
-        return "no"
-    if kind == "conll":
-        return _is_conll(head, recorded.labels)
-    if kind == "fasttext":
-        return "yes" if fasttext.fits(lines) else "no"
-    if kind == "tagged":
-        return "yes" if tagged_lines.fits(lines) else "no"
-    if kind in BINARY:
-        return "no"
-    if kind == "terms":
-        return "yes" if "$T$" in lines[0] else "no"
-    if kind in ("json", "squad"):
-        return "yes" if lines[0].lstrip().startswith("{") and any('"paragraphs"' in line for line in lines) else "no"
-    if kind == "jsonl":
-        try:
-            row = json.loads(lines[0])
-        except (ValueError, RecursionError):
-            return "no"
-        return "yes" if isinstance(row, dict) and set(columns) <= set(row) else "no"
-    rows = _cells(lines, kind, _character(recorded.source.delimiter))
-    if rows and set(columns) <= set(rows[0]):
-        return "yes"  # a header row
-    names = recorded.source.columns
-    whole = [row for row in rows if len(row) == len(names)]
-    if len(names) < 2 or not whole:
-        return "no"
-    if kind == "csv" and any(cell.startswith(" ") for row in whole for cell in row[1:]):
-        return "no"  # the commas of sentences
-    return "yes" if len(whole) == len(rows) and (kind == "tsv" or _labelled(whole, recorded)) else "unsure"
-
-
-def _labelled(rows: Sequence[Sequence[str]], recorded: Recorded) -> bool:
-    """Return whether a row has one of the model's labels, or the labels cannot be checked."""
-    names, label = recorded.source.columns, recorded.source.label_column
-    if label not in names or not recorded.labels:
-        return True
-    cells = [row[names.index(label)].strip() for row in rows]
-    return any(not cell or cell in recorded.labels or cell[0] in "[{-0123456789" for cell in cells)
-
-
-def _is_conll(head: Sequence[str], labels: Sequence[str]) -> Literal["yes", "no", "unsure"]:
-    """Return whether lines are tokens with a model's tags, or tokens alone with blank lines between sentences."""
-    kinds = {*labels, schemes.UNTYPED}
-    lines = [SEPARATOR.split(line.strip(" \t")) for line in head if not skipped(line)]
-    tagged = [line for line in lines if any(c == "O" or schemes.split(schemes.typed(c))[1] in kinds for c in line[1:])]
-    if any(len(line) > 1 for line in lines):
-        return "yes" if 2 * len(tagged) > len(lines) else "unsure" if _columned(lines) else "no"
-    blanks = sum(skipped(line) for line in head)
-    short = sum(len(line[0]) == 1 or (len(line[0]) < 20 and not tokens.wide(line[0][0])) for line in lines)
-    return "yes" if 2 * blanks < len(lines) and blanks > 0 and 10 * short > 9 * len(lines) else "no"
-
-
 def _is_json_lines(head: Sequence[str], columns: Sequence[str]) -> bool:
     """Return whether a .json file holds an object a line, and is no document."""
     lines = [line for line in head if line.strip()][:2]
@@ -256,21 +182,6 @@ def _is_document(head: Sequence[str]) -> bool:
         return True  # it continues in the next line, or is longer than the part that was read
     except RecursionError:
         return False
-
-
-def _columned(lines: Sequence[Sequence[str]]) -> bool:
-    """Return whether lines are columns whose last holds prefixed tags, even of other types."""
-    widths, last = {len(line) for line in lines}, [line[-1] for line in lines]
-    return len(widths) == 1 and all(tag == "O" or schemes.split(tag)[0] for tag in last) and {*last} != {"O"}
-
-
-def _cells(lines: Sequence[str], kind: str, delimiter: str) -> list[list[str]]:
-    if kind == "tsv":
-        return [line.split("\t") for line in lines]
-    try:
-        return list(csv.reader((line + "\n" for line in lines), delimiter=delimiter))
-    except csv.Error:
-        return []
 
 
 def _head(sample: bytes, encoding: str) -> list[str]:
@@ -302,72 +213,3 @@ def _encoding(name: str, stream: IO[bytes], given: str, recorded: Recorded | Non
 def encoding_of_lines(encoding: str) -> str:
     """Return the encoding of a file as it is read: plain UTF-8 if it has a byte order mark, or was copied from UTF-16."""
     return "utf-8" if encoding.lower().replace("_", "-") == "utf-8-sig" or wide(encoding) else encoding
-
-
-def _other_delimiter(head: Sequence[str], given: Sequence[str], columns: Sequence[str]) -> str:
-    """Return the one delimiter that gives the columns to read, where commas do not; empty if there is none.
-
-    Args:
-        head: the file's first lines.
-        given: the names of --columns, if any.
-        columns: the columns to read.
-    """
-
-    def separates(delimiter: str) -> bool:
-        rows = [row for row in _cells(head, "csv", delimiter) if row]
-        return bool(rows) and (all(len(row) == len(given) for row in rows) if given else set(columns) <= set(rows[0]))
-
-    fitting = [] if len(given) == 1 or separates(",") else [each for each in OTHERS if separates(each)]
-    return fitting[0] if len(fitting) == 1 else ""
-
-
-class Header(NamedTuple):
-    """A table's column names and where they come from; `note` explains the source if it is not obvious."""
-
-    names: Sequence[str]
-    first: bool  # whether the first row holds them
-    source: str
-    note: str = ""
-
-
-def header_row(name: str, first: Sequence[str], settled: FileSettings, columns: Sequence[str]) -> Header:
-    """Return a table's column names, from flags, its first row or training.
-
-    Raises:
-        DataError: the first row looks like a header but contradicts the flags.
-    """
-    given = settled.columns
-    if not given:
-        if not settled.recorded_columns or set(columns) <= set(first):
-            note = "its first row names its columns" if settled.recorded_columns else ""
-            return Header(first, True, "its first row names", note)
-        given = settled.recorded_columns
-    source = "--columns names" if settled.columns else "--columns named in training"
-    if not set(columns) <= set(given):
-        return Header(given, False, source)  # which is an error in itself
-    alike = [_plain(a) == _plain(b) for a, b in zip(first, given, strict=False)]
-    if alike and all(alike) and len(first) == len(given):
-        return Header(given, True, source, "its first row is a header and is not read as data")
-    if any(alike) or (len(first) > 1 and sorted(map(_plain, first)) == sorted(map(_plain, given))):
-        raise DataError(
-            f"{name}: its first row ({shown(first)[:80]}) looks like a header but differs from what {source}: "
-            f"{', '.join(given)}; remove it, or leave --columns out, or give the first row's names"
-        )
-    if not settled.columns and len(first) == len(given) and settled.label_column in given:
-        text, label = first[list(given).index(columns[0])], first[list(given).index(settled.label_column)]
-        if text in settled.labels and label and label not in settled.labels:
-            raise DataError(
-                f"{name}: the columns are {', '.join(given)} as in training, but the first row has a label of the model "
-                f"as text ({text!r}) and none as label ({label[:40]!r}); if their order differs, set --columns="
-            )
-    taken = "" if settled.columns else f"columns are {', '.join(given)} as in training, and the first row is data"
-    return Header(given, False, source, taken)
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold()
-
-
-def repeats(fields: Sequence[str], header: Sequence[str]) -> bool:
-    """Return whether a row repeats the header, as when files with headers were concatenated."""
-    return len(fields) > 1 and [_plain(f.removeprefix("\ufeff")) for f in fields] == [*map(_plain, header)]

@@ -12,7 +12,8 @@ from kbert.data import encodings, tagged_lines
 from kbert.data.delimited import Csv, Tsv
 from kbert.data.documents import CONVERTERS
 from kbert.data.fasttext import FastText
-from kbert.data.file_settings import FileSettings, header_row
+from kbert.data.file_settings import FileSettings
+from kbert.data.headers import header_row
 from kbert.data.json_lines import Converted, JsonLines
 from kbert.data.plain_text import Text
 from kbert.data.three_lines import Terms
