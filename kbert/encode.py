@@ -47,8 +47,8 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
         form = format_of(options.output, options.output_format, options.unit != "token")
 
     from kbert import checkpoints
+    from kbert.data.indexing import open_table
     from kbert.data.sources import are_small
-    from kbert.data.table import open_table
 
     def read() -> "Table | None":
         return None if options.input is None else open_table(options.input, source, source.text_columns, keyed_by=1)

@@ -68,7 +68,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
     """
     model, train = directory.read_config()
 
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
     from kbert.tasks import rows_of
 
     source, recorded = Recorded.of(train.source.read_by(model.fields), train.train_data, model.labels).overridden(overrides)

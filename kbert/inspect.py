@@ -57,7 +57,7 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     import tensorflow as tf
 
     from kbert import checkpoints, graphs
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
     from kbert.data.tokenizer import Tokenizer
     from kbert.data.vocabulary import read_vocabulary
 

@@ -138,7 +138,7 @@ def answers(
     model, train = directory.read_config()
     source, recorded = columns_of(model, train, overrides)
 
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
     from kbert.tasks import OPTIONS, rows_of
 
     ids = (id_column,) if id_column else ()

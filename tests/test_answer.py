@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kbert import evaluate, export, finetune, predict
 from kbert.config import EncoderConfig, ModelConfig, TextConfig
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model.windows import windows

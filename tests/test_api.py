@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 import kbert
 from kbert import encode, evaluate, finetune, keywords, predict
 from kbert.data.bad_rows import BadRows
+from kbert.data.indexing import open_table
 from kbert.data.rows import Rows
-from kbert.data.table import open_table
 from kbert.source import SourceConfig
 from kbert.vectors import run
 

@@ -12,7 +12,7 @@ import tiny
 from conftest import finetune_flags, write_hugging_face
 
 from kbert import ask, evaluate, export, finetune, predict, serving
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.model_dir import ModelDir
 from kbert.source import SourceConfig
 

@@ -11,7 +11,7 @@ from tiny import VOCABULARY
 
 from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data import three_lines
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import DataError, UsageError
 from kbert.saved import Figures
 from kbert.source import SourceConfig

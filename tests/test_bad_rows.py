@@ -8,8 +8,8 @@ from conftest import write_tsv
 import kbert
 from kbert import predict
 from kbert.data.bad_rows import BadRows
+from kbert.data.indexing import open_table
 from kbert.data.rows import Rows
-from kbert.data.table import open_table
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from kbert.data import conll_survey
 from kbert.data.conll_columns import Columns
+from kbert.data.indexing import open_table
 from kbert.data.memo import Memo
 from kbert.data.schemes import Tags
 from kbert.data.spans import read_spans
-from kbert.data.table import open_table
 from kbert.data.tokens import joined, placed
 from kbert.data.tokens import places as read_places
 from kbert.errors import DataError, UsageError

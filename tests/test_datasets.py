@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbert import finetune
+from kbert.data.indexing import open_table
 from kbert.data.spans import read_spans
-from kbert.data.table import open_table
 from kbert.datasets import movie_snippets, newspaper_zh, reviews
 from kbert.source import SourceConfig
 from kbert.tasks.tag.task import Tag

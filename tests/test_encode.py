@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from kbert import encode, finetune, serving
 from kbert.checkpoints import open_checkpoint
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
-from kbert.data.table import Table, open_table
+from kbert.data.indexing import open_table
+from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model.encoder import Encoder

@@ -13,7 +13,7 @@ from conftest import finetune_flags
 from test_layouts import studio
 
 from kbert import encode, evaluate, finetune, predict, serving
-from kbert.data import layouts, squad, table
+from kbert.data import indexing, layouts, squad
 from kbert.data.rows import Rows
 from kbert.data.spans import read_spans
 from kbert.errors import DataError
@@ -161,7 +161,7 @@ class Read:
     def __init__(self, checkpoint, folder, patch):
         self.checkpoint, self.folder, self.patch = checkpoint, folder, patch
         self.inputs, self.table = None, None
-        read, opened = inputs.read_inputs, table.open_table
+        read, opened = inputs.read_inputs, indexing.open_table
 
         def kept(*args):
             self.inputs = read(*args)
@@ -175,7 +175,7 @@ class Read:
 
         patch.setattr(inputs, "read_inputs", kept)
         patch.setattr(session, "run", lambda flags, train, read, early: read(train))
-        patch.setattr(table, "open_table", open_table)
+        patch.setattr(indexing, "open_table", open_table)
         patch.setattr(serving, "load", load)
         for command in (evaluate, predict):
             patch.setattr(command, "model_directory", lambda path: self)

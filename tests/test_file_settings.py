@@ -11,7 +11,7 @@ from conftest import write_tsv
 from test_sources import ROWS, rows_of
 
 from kbert import finetune, predict
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import DataError, UsageError
 from kbert.source import Recorded, SourceConfig, SourceOverrides
 

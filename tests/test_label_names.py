@@ -5,8 +5,8 @@ from conftest import write_tsv
 from test_file_settings import said  # noqa: F401
 
 from kbert import finetune
+from kbert.data.indexing import open_table
 from kbert.data.label_names import LabelNames, hidden
-from kbert.data.table import open_table
 from kbert.errors import DataError
 from kbert.source import SourceConfig
 from kbert.tasks.labels import LabelAudit

@@ -7,8 +7,8 @@ import pytest
 
 from kbert.data import json_document, squad
 from kbert.data.entity_reader import EntityReader
+from kbert.data.indexing import open_table
 from kbert.data.spans import read_spans
-from kbert.data.table import open_table
 from kbert.errors import DataError
 from kbert.source import SourceConfig
 from kbert.tasks.answer.task import Answer
@@ -197,7 +197,11 @@ def test_an_answer_without_a_place_that_occurs_twice_is_said(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["f.jsonl", "f.json"])
 def test_a_flat_question_marked_as_having_no_answer(tmp_path, name):
-    rows = [{**asked("q", "a film", [], 0), "is_impossible": True}, asked("q", "a film", ["film"], 1), asked("q", "a film", [], 2)]
+    rows = [
+        {**asked("q", "a film", [], 0), "is_impossible": True},
+        asked("q", "a film", ["film"], 1),
+        asked("q", "a film", [], 2),
+    ]
     table = opened(write(tmp_path / name, rows), ("question", "context", "answers"), 2)
     gold = [answers for _, _, answers in read(table)]
     assert [squad.impossible(answers) for answers in gold] == [True, False, False]

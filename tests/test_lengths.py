@@ -10,7 +10,7 @@ from conftest import VOCABULARY, write_tsv
 
 from kbert import evaluate, predict
 from kbert.config import EncoderConfig, ModelConfig, TextConfig
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.source import SourceConfig
 from kbert.tasks import OPTIONS, task_class
@@ -129,9 +129,13 @@ def test_the_survey_tells_true_lengths(tmp_path):
 
 def test_the_survey_suggests_what_reads_more(tmp_path):
     def suggested(counts, of):
-        path = write_tsv(tmp_path / "f.tsv", [(*("good " * n for n in row), "a") for row in counts], (*of.config.fields, "label"))
+        path = write_tsv(
+            tmp_path / "f.tsv", [(*("good " * n for n in row), "a") for row in counts], (*of.config.fields, "label")
+        )
         source = SourceConfig(text_columns=of.config.fields)
-        return survey(of, open_table(str(path), source, (*of.config.fields, "label"), keyed_by=1)).partition(" of the tokens")[2]
+        return survey(of, open_table(str(path), source, (*of.config.fields, "label"), keyed_by=1)).partition(" of the tokens")[
+            2
+        ]
 
     counts = [(n,) for n in range(1, 101)]
     for most in (97, 102):  # 5 of 100 rows are cut, or none
@@ -149,7 +153,9 @@ def test_the_survey_suggests_what_reads_more(tmp_path):
     tail = task("classify", ("text", "text_b"), max_length=64, long_text="tail")
     assert suggested(pairs, tail) == "; --max_length=138 would hold 95 % of the rows"
     assert suggested([(60, 1)] * 20, tail) == "; " + beyond
-    assert suggested([(3, 10 * n) for (n,) in counts], task("match", ("title", "text"), (), max_length=64)).startswith("; 95 % of")
+    assert suggested([(3, 10 * n) for (n,) in counts], task("match", ("title", "text"), (), max_length=64)).startswith(
+        "; 95 % of"
+    )
     asks = task("answer", ("question", "context"), (), max_length=30, max_question_length=6, doc_stride=5)
     assert suggested([(9, 9)] * 20, asks) == ""
 

@@ -13,7 +13,7 @@ from conftest import VOCABULARY, write_tsv
 
 from kbert import ask, evaluate, export, finetune, predict
 from kbert.config import EncoderConfig, ModelConfig, TextConfig
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import DataError
 from kbert.model.gradient_cache import GradientCached
 from kbert.model.long_text import inputs_of

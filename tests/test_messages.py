@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import write_tsv
 
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import DataError
 from kbert.source import SourceConfig
 from kbert.tasks import fine_tuned, splits

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kbert import permutation
 from kbert.config import EncoderConfig, ModelConfig, TextConfig
-from kbert.data.table import Table, open_table
+from kbert.data.indexing import open_table
+from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
 from kbert.source import SourceConfig
 from kbert.tasks.classify.task import Classify

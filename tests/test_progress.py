@@ -1,7 +1,7 @@
 """Progress where there is no terminal: a line every half minute."""
 
 from kbert import progress
-from kbert.data import table as sources
+from kbert.data import indexing as sources
 from kbert.progress import EVERY, Progress, over
 from kbert.source import SourceConfig
 

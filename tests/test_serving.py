@@ -17,7 +17,7 @@ from conftest import PATIENCE, ROOT, reviews, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert import ask, evaluate, export, finetune, predict, serving
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.model import chunks
 from kbert.model_dir import ModelDir
 from kbert.serving import predictor as predictors

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
 
@@ -178,7 +178,12 @@ def test_bad_sources(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "message"), [("klingon", "no such encoding"), ("utf-16", "but the file is not; leave --encoding out"), ("cp037", "its line ends are not single bytes")]
+    ("encoding", "message"),
+    [
+        ("klingon", "no such encoding"),
+        ("utf-16", "but the file is not; leave --encoding out"),
+        ("cp037", "its line ends are not single bytes"),
+    ],
 )
 def test_encodings_that_cannot_be(tmp_path, encoding, message):
     path = write(tmp_path / "f.tsv", ROWS, "tsv")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbert.data import squad
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import DataError
 from kbert.source import SourceConfig
 from kbert.tasks.answer.task import Answer

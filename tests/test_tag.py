@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kbert import evaluate, export, finetune, predict, serving
 from kbert.config import EncoderConfig, ModelConfig, TextConfig
 from kbert.data.entity_reader import EntityReader
+from kbert.data.indexing import open_table
 from kbert.data.spans import read_spans, tag_numbers
-from kbert.data.table import open_table
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.model.encoder import Encoder

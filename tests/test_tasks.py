@@ -19,7 +19,7 @@ from tiny import VOCABULARY
 
 from kbert import graphs, serving
 from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
-from kbert.data.table import open_table
+from kbert.data.indexing import open_table
 from kbert.errors import UsageError
 from kbert.model.chunks import INPUTS, padded
 from kbert.model.state_cache import StateCache

@@ -12,9 +12,10 @@ from test_tag import rowwise, serving_model, task
 from kbert.data import tokens
 from kbert.data.conll import Reading, read_tags
 from kbert.data.conll_columns import Columns
+from kbert.data.indexing import open_table
 from kbert.data.schemes import Tags
 from kbert.data.spans import read_spans
-from kbert.data.table import PLACES, open_table
+from kbert.data.table import PLACES
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
 from kbert.tasks.tag import units

@@ -158,7 +158,7 @@ def _fitted(name: str, texts: list[str], targets: np.ndarray) -> Any:
 
 def _rows(name: str, source: SourceConfig, recorded: Recorded | None = None) -> tuple[list[str], list[np.ndarray]]:
     """Read texts (pairs are concatenated) and the label columns of a SOURCE."""
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
 
     columns, fields = (*source.text_columns, *source.label_columns), len(source.text_columns)
     table = open_table(name, source, columns, keyed_by=fields, recorded=recorded)

@@ -1,4 +1,4 @@
-"""Copy documents that have no rows of lines to JSON lines, which `kbert.data.table` indexes.
+"""Copy documents that have no rows of lines to JSON lines, which `kbert.data.indexing` indexes.
 
 In: a file, and how it is read. Out: a temporary file of `[place, row]` lines (see `kbert.data.json_lines.Converted`).
 Memory holds a few rows.

@@ -34,7 +34,7 @@ class Counting(NamedTuple):
 
 
 class EntityReader:
-    """Convert the gold column of rows, given the text; see `kbert.data.table.open_table`.
+    """Convert the gold column of rows, given the text; see `kbert.data.indexing.open_table`.
 
     Args:
         source: the settings; its `offsets` and `ends` are used where given.

@@ -1,4 +1,4 @@
-"""Rows given as Python objects, as JSON lines in a temporary file that `kbert.data.table` indexes like any other.
+"""Rows given as Python objects, as JSON lines in a temporary file that `kbert.data.indexing` indexes like any other.
 
 In: a list of dicts, tuples or texts, a pandas DataFrame, a `tf.data.Dataset`, a Hugging Face `Dataset`, or anything else that
 gives such rows when iterated over. Out: a `Rows`, which goes wherever the name of a source goes. None of these libraries is

@@ -26,7 +26,7 @@ class Sentences(Tokenised):
     Args:
         encoding: the file's.
         tagged: whether tags are read.
-        tokens: as in `kbert.data.table.open_table`.
+        tokens: as in `kbert.data.indexing.open_table`.
     """
 
     def __init__(self, encoding: str, tagged: bool, tokens: Tokens | None):

@@ -100,7 +100,7 @@ def _answers(text: str) -> tuple[list[Any], bool]:
 
 
 class AnswerReader:
-    """Converts gold answers whose `answer_start` counts UTF-16 units or bytes; see `kbert.data.table.open_table`."""
+    """Converts gold answers whose `answer_start` counts UTF-16 units or bytes; see `kbert.data.indexing.open_table`."""
 
     def __init__(self, offsets: Offsets):
         self.offsets = offsets

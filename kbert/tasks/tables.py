@@ -10,8 +10,9 @@ from typing import Any
 
 from kbert.config import TextConfig, TrainConfig
 from kbert.data.bad_rows import BadRows
+from kbert.data.indexing import open_table
 from kbert.data.label_names import read_labels
-from kbert.data.table import Table, open_table
+from kbert.data.table import Table
 from kbert.source import Recorded, SourceConfig
 from kbert.tasks import splits
 from kbert.tasks.rows import Audit, TaskRows

@@ -53,7 +53,7 @@ class Ours:
 
         runtime.start()
         from kbert import checkpoints
-        from kbert.data.table import open_table
+        from kbert.data.indexing import open_table
         from kbert.encode import vector_config
         from kbert.serving import predictor
         from kbert.source import SourceConfig

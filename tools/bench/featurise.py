@@ -66,7 +66,7 @@ def run(options: Any, task_options: Any, source: Any) -> int:
     import tensorflow as tf
 
     from kbert.config import EncoderConfig, ModelConfig, TextConfig
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
     from kbert.data.tokenizer import Tokenizer
     from kbert.data.vocabulary import read_vocabulary
     from kbert.tasks import fine_tuned

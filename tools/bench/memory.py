@@ -35,7 +35,7 @@ def run(path: str, init: str, steps: int) -> None:
     runtime.start()
     from kbert import checkpoints
     from kbert.config import ModelConfig, TrainConfig
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
     from kbert.serving import build_model
     from kbert.source import SourceConfig
     from kbert.tasks.classify.task import Classify

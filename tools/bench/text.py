@@ -43,7 +43,7 @@ def run(options: BenchFlags, source: SourceConfig) -> int:
     import tensorflow as tf
     from tokenizers import BertWordPieceTokenizer
 
-    from kbert.data.table import open_table
+    from kbert.data.indexing import open_table
     from kbert.data.tokenizer import PLAIN, Tokenizer
     from kbert.data.vocabulary import read_vocabulary
 
