@@ -94,7 +94,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
     audit.finish()
     runtime.start()
     from kbert.tasks.lengths import CutRows
-    from kbert.train.run import evaluate
+    from kbert.train.evaluation import evaluate
 
     loaded = predictor()
     cut = CutRows(loaded.task)

@@ -14,6 +14,7 @@ from kbert import evaluate, finetune, model_dir
 from kbert.checkpoints import open_checkpoint
 from kbert.model_dir import ModelDir
 from kbert.tasks.labels import LabelAudit
+from kbert.train import evaluation
 from kbert.train import run as training
 
 
@@ -118,7 +119,7 @@ def test_early_stopping_ends_the_run_and_raising_epochs_continues_it(checkpoint,
 
 def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeypatch):
     figures = iter([0.5, 0.9, 0.7, 0.8])
-    original = training.evaluate
+    original = evaluation.evaluate
 
     def evaluated(predictor, table, description, **more):
         report = original(predictor, table, description, **more)
@@ -128,7 +129,7 @@ def test_the_best_epoch_is_kept_not_the_last(checkpoint, data, tmp_path, monkeyp
                 report.metrics["accuracy"] = figure
         return report
 
-    monkeypatch.setattr(training, "evaluate", evaluated)
+    monkeypatch.setattr(evaluation, "evaluate", evaluated)
     assert finetune.main(finetune_flags(checkpoint, data, tmp_path / "m", epochs=4)) == 0
     assert [s.epoch for s in ModelDir(tmp_path / "m").checkpoints()] == [2, 4]
     assert json.loads((tmp_path / "m" / "metrics.json").read_text())["epoch"] == 2
@@ -191,7 +192,11 @@ CASES = {
     "name at a hub": ({"init": "bert-base-chinese"}, 2, "hf download google-bert/bert-base-chinese --include"),
     "address": ({"init": "hf://some/bert"}, 2, "--init=hf://some/bert: no such directory, and kbert downloads none"),
     "file as checkpoint": ({"init": "file.txt"}, 2, "--init=file.txt: is a file; name the directory"),
-    "spreadsheet": ({"train_data": "rows.xls"}, 2, "rows.xls: a spreadsheet of a kind that kbert does not read; save it as .xlsx or as CSV in UTF-8"),
+    "spreadsheet": (
+        {"train_data": "rows.xls"},
+        2,
+        "rows.xls: a spreadsheet of a kind that kbert does not read; save it as .xlsx or as CSV in UTF-8",
+    ),
     "no number": ({"epochs": "abc"}, 2, "expected a whole number"),
     "no checkpoint": ({"init": "."}, 1, "not a checkpoint: the directory has neither"),
     "too many layers": ({"freeze_layers": 3}, 2, "--freeze_layers=3: the checkpoint has 2 layers"),

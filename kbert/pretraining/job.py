@@ -29,7 +29,7 @@ from kbert.tasks.pretrain.task import Pretrain
 from kbert.tasks.reports import Report
 from kbert.train import frozen_cache
 from kbert.train.batching import Batches
-from kbert.train.run import serving_model
+from kbert.train.evaluation import serving_model
 from kbert.train.session import Job
 from kbert.train.strategies import Devices
 

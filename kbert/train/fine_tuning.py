@@ -15,9 +15,10 @@ from kbert.tasks.reports import Report
 from kbert.train import frozen_cache
 from kbert.train.batches import TableBatches, raw_rows, training_examples
 from kbert.train.batching import Batches
+from kbert.train.evaluation import dev_measure, evaluate
 from kbert.train.inputs import Inputs
-from kbert.train.run import dev_measure, evaluate, learn_first
 from kbert.train.session import Job
+from kbert.train.stages import learn_first
 from kbert.train.strategies import Devices
 
 log = logging.getLogger(__name__)

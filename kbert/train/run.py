@@ -12,29 +12,25 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert import progress
-from kbert.config import Precision, RunConfig
-from kbert.data.table import Table
+from kbert.config import RunConfig
 from kbert.errors import DataError, KbertError
 from kbert.interruption import Interrupted, Notes
 from kbert.model.encoder import encoder_of
 from kbert.model_dir import ModelDir
-from kbert.permutation import seed_of
 from kbert.progress import Progress
 from kbert.saved import Figures, Saved
-from kbert.serving import Predictor, build_model, set_weights
-from kbert.tasks.base import Built, Stage, Storable, Task, Trainable, TrainableOnRows
+from kbert.serving import set_weights
+from kbert.tasks.base import Built, Trainable
 from kbert.tasks.reports import Report
-from kbert.train.batches import TableBatches, measured_rows, training_examples
+from kbert.train.arrays import array_of, arrays_of
 from kbert.train.batching import Batches
 from kbert.train.boards import Board, Curves
-from kbert.train.frozen_cache import FrozenCache
 from kbert.train.loss_watch import LossDiverged, LossWatch
 from kbert.train.objective import Objective, Sums
 from kbert.train.optimizers import last_rate, optimizer
@@ -43,111 +39,7 @@ from kbert.train.strategies import Devices
 
 log = logging.getLogger(__name__)
 
-Rows = TypeVar("Rows", bound=TrainableOnRows)
-Kept = TypeVar("Kept", bound=Storable)
-# Settings of the main run that its stages do not take over.
-OF_STAGES: dict[str, Any] = {
-    "accumulation_steps": 1,
-    "steps": None,
-    "precision": "float32",
-    "early_stopping_patience": None,
-    "evaluate_steps": 0,
-    "best_metric": None,
-    "loss_limit": 0.0,
-}
 AGREED = 10  # steps between two exchanges of whether a worker is to stop
-
-
-def evaluate(
-    predictor: Predictor[Rows],
-    table: Table,
-    description: str,
-    calibrates: bool = False,
-    also: Callable[[dict[str, np.ndarray]], Any] | None = None,
-) -> Report:
-    """Run a table's rows through the serving function and score them as a whole.
-
-    Args:
-        calibrates: find thresholds on these rows.
-        also: called with the raw rows, a part at a time.
-    """
-    scorer = predictor.task.scorer(calibrates)
-    rows, count = measured_rows(predictor.task, table)
-    with Progress(count, desc=description, unit="row", leave=False) as bar:
-        for raw in rows:
-            predicted = {name: value.numpy() for name, value in predictor(raw).items()}
-            columns = {name: column.numpy() for name, column in raw.items()}
-            scorer.update(columns, predicted)
-            if also is not None:
-                also(columns)
-            bar.update(len(next(iter(predicted.values()))))
-    return scorer.result()
-
-
-def dev_measure(
-    task: Task, built: Built, vocabulary: list[str], table: Table, precision: Precision, cache: FrozenCache | None = None
-) -> Callable[[], Report]:
-    """Return a function that measures the model with its current weights on a table, in the precision of serving.
-
-    Args:
-        task, built, vocabulary, precision, cache: see `serving_model`.
-        table: the dev rows.
-    """
-    task, serving, update = serving_model(task, built, vocabulary, precision, cache)
-    predictor = Predictor(task, serving.served)
-
-    def measure() -> Report:
-        update()
-        return evaluate(predictor, table, "dev", calibrates=True)
-
-    return measure
-
-
-def serving_model(
-    task: Kept, built: Built, vocabulary: list[str], precision: Precision, cache: FrozenCache | None = None
-) -> tuple[Kept, Built, Callable[[], None]]:
-    """Return a task and model to measure while another is trained, and a function that copies its current weights to them.
-
-    Args:
-        task: the trained model's.
-        built: the model that is trained.
-        vocabulary: the model's.
-        precision: precision of the training steps; if that of serving differs, a second model is built.
-        cache: what keeps the states of frozen layers, if anything does.
-    """
-    if precision == task.config.serving_precision:
-        return task, built, lambda: None
-    copy_task, copy_encoder, copy = build_model(type(task), task.config, vocabulary, task.config.serving_precision)
-    trained = encoder_of(built.model)
-    if cache is not None and trained is not None:
-        set_weights(copy.model, _arrays(built.model.weights), "serving model")
-        copy_encoder.freeze_lower(trained.num_frozen)
-        cache.attach(copy_encoder, task.config.serving_precision)
-    return copy_task, copy, lambda: set_weights(copy.model, _arrays(built.model.weights), "serving model")
-
-
-def learn_first(stage: Stage, rows: Table, dev: Table, config: RunConfig, directory: ModelDir) -> None:
-    """Train what a task needs before its own model, or load it if it is trained; keep its best weights.
-
-    Args:
-        stage: the stage to train.
-        rows, dev: the task's training rows and dev rows.
-        config: the settings of the task's run, whose batches and seed the stage shares.
-        directory: the stage's model directory.
-    """
-    directory.path.mkdir(parents=True, exist_ok=True)
-    directory.set_damaged_aside()
-    config = dataclasses.replace(config, **OF_STAGES, **stage.settings)
-    if directory.finished(config) is None:
-        learnt = rows if stage.rows is None else stage.rows
-        examples = training_examples(stage.task, learnt, config.seed, stage.built.model)
-        seed = seed_of(config.seed, config.data_order)
-        batches = TableBatches(stage.task, examples, batch_size=config.batch_size, seed=seed)
-        predictor = Predictor(stage.task, stage.built.served)
-        log.info("first the %s: %d steps", stage.name, config.total_steps(batches.per_epoch))
-        Run(stage.task, stage.built, config, directory, batches, lambda: evaluate(predictor, dev, "dev", True)).fit()
-    saved, weights = directory.best_weights()
-    set_weights(stage.built.model, weights, str(saved.weights_file))
 
 
 class Run:
@@ -358,7 +250,7 @@ class Run:
         if saved is None:
             encoder = encoder_of(self.model)
             absent = set() if encoder is None or encoder.has_pooler else {id(weight) for weight in encoder.pooler}
-            weights = _arrays([weight for weight in self.model.weights if id(weight) not in absent])
+            weights = arrays_of([weight for weight in self.model.weights if id(weight) not in absent])
             if not all(np.isfinite(array).all() for array in weights.values()):
                 raise LossDiverged(step, step - 1, f"weights are not numbers after step {step}: lower --learning_rate")
             self.directory.save(weights, self._state(), figures)
@@ -373,7 +265,7 @@ class Run:
         return [*self.optimizer.variables, *(v for v in self.model.non_trainable_variables if id(v) not in weights)]
 
     def _state(self) -> dict[str, np.ndarray]:
-        variables = {f"{i:05d} {v.path}": _array(v) for i, v in enumerate(self._unsaved())}
+        variables = {f"{i:05d} {v.path}": array_of(v) for i, v in enumerate(self._unsaved())}
         sums = {f"sum {i:05d}": np.array(value) for i, value in enumerate(self.sums)}
         return {**variables, **sums, "watch": self.watch.state()}
 
@@ -398,11 +290,3 @@ class Run:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _array(variable: Any) -> np.ndarray:
-    return np.array(keras.ops.convert_to_numpy(variable), order="C")  # a copy, which keeps scalars scalar
-
-
-def _arrays(variables: list[Any]) -> dict[str, np.ndarray]:
-    return {v.path: _array(v) for v in variables}
