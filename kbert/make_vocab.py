@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbert import flags, runtime
-from kbert.config import TEXT_HELP
 from kbert.files import check_output, write_text
+from kbert.pretrain_config import TEXT_HELP
 from kbert.settings import flag
 
 ABOUT = """

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kbert import recorded
-from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig
+from kbert.config import ModelConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.files import read_json, write_json, write_text
 from kbert.kept_checkpoints import REPLACED, WRITING, KeptCheckpoints
 from kbert.lock import Held, Lock
 from kbert.permutation import ORDER
+from kbert.pretrain_config import PretrainConfig
 from kbert.saved import FIGURES, Saved, check_arrays
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kbert import flags
-from kbert.config import ModelFlags, PretrainConfig, RunFlags
+from kbert.config import ModelFlags, RunFlags
+from kbert.pretrain_config import PretrainConfig
 from kbert.pretraining.start import StartFlags, check_start
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.train import session

@@ -16,9 +16,10 @@ from typing import Any
 
 import kbert
 from kbert import config
-from kbert.config import ModelConfig, PretrainConfig, RunConfig, TrainConfig
+from kbert.config import ModelConfig, RunConfig, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.files import read_json, write_json
+from kbert.pretrain_config import PretrainConfig
 from kbert.settings import from_json, to_json
 from kbert.tasks import RECORDED
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
 from kbert.errors import DataError
+from kbert.pretrain_config import PretrainConfig
 from kbert.settings import from_json, to_json
 from kbert.source import Recorded, SourceConfig, SourceOverrides
 

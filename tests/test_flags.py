@@ -13,9 +13,10 @@ import pytest
 from conftest import ROOT
 
 from kbert import encode, evaluate, export, finetune, flags, predict, pretrain
-from kbert.config import ModelFlags, PretrainConfig, RunFlags, TrainConfig
+from kbert.config import ModelFlags, RunFlags, TrainConfig
 from kbert.elsewhere import NAMES
 from kbert.errors import DataError, UsageError
+from kbert.pretrain_config import PretrainConfig
 from kbert.pretraining.start import StartFlags
 from kbert.settings import flag
 from kbert.source import SourceOverrides
@@ -226,7 +227,10 @@ def test_every_config_parses(path: Path, monkeypatch):
             ["--output_dir=x", "--epochs=3", "--foo", "--num_train_epochs=3", "--output_dir=y"],
             "--output_dir of --task=classify (here it is --model_dir); unknown too: --foo, --num_train_epochs (here it is --epochs);",
         ),
-        (["--task=ner"], "--task=ner: no such task; here it is --task=tag. The tasks are:\n  classify  one label, several labels or a number for a text"),
+        (
+            ["--task=ner"],
+            "--task=ner: no such task; here it is --task=tag. The tasks are:\n  classify  one label, several labels or a number for a text",
+        ),
         (["--task=qa"], "here it is --task=answer"),
         (["--task=mlm"], "--task=mlm: no such task; that is kbert pretrain."),
     ],

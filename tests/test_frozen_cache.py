@@ -6,11 +6,12 @@ import tensorflow as tf
 from conftest import finetune_flags
 
 from kbert import finetune, graphs
-from kbert.config import PretrainConfig, TrainConfig
+from kbert.config import TrainConfig
 from kbert.errors import UsageError
 from kbert.model import state_cache
 from kbert.model.state_cache import StateCache
 from kbert.model_dir import ModelDir
+from kbert.pretrain_config import PretrainConfig
 from kbert.train import frozen_cache
 from kbert.train.loss_watch import LossWatch
 

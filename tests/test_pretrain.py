@@ -15,9 +15,9 @@ from test_training import curves
 from tiny import full_tensors, hugging_face_tensors
 
 from kbert import checkpoints, export, finetune, graphs, predict, pretrain
-from kbert.config import PretrainConfig
 from kbert.model import fused
 from kbert.model_dir import ModelDir
+from kbert.pretrain_config import PretrainConfig
 from kbert.pretraining.start import StartFlags, shape_of
 
 PHRASE = "the film is very good and the plot is not bad ."  # what can be learnt by heart

@@ -18,10 +18,10 @@ from conftest import VOCABULARY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.config import PretrainConfig
 from kbert.data.tokenizer import Tokenizer
 from kbert.errors import DataError, UsageError
 from kbert.permutation import seed_of
+from kbert.pretrain_config import PretrainConfig
 from kbert.pretraining import corpus, masking, records, sources
 from kbert.pretraining import tokens as token_files
 from kbert.pretraining.batches import FIELDS, PretrainingBatches

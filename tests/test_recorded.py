@@ -10,9 +10,10 @@ import pytest
 from conftest import finetune_flags
 
 from kbert import evaluate, export, finetune, predict, recorded
-from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig, TrainConfig
+from kbert.config import EncoderConfig, ModelConfig, TextConfig, TrainConfig
 from kbert.errors import DataError, UsageError
 from kbert.model_dir import ModelDir
+from kbert.pretrain_config import PretrainConfig
 from kbert.same_run import check_same
 from kbert.saved import Figures
 from kbert.settings import to_json

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kbert.config import ExampleFlags
+from kbert.pretrain_config import ExampleFlags
 from kbert.settings import flag
 
 

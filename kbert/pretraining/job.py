@@ -12,11 +12,12 @@ import numpy as np
 from kbert import checkpoints, graphs
 from kbert.checkpoints.names import HEADS
 from kbert.checkpoints.new_tokens import add_tokens
-from kbert.config import ModelConfig, ModelFlags, PretrainConfig, TextConfig
+from kbert.config import ModelConfig, ModelFlags, TextConfig
 from kbert.data.vocabulary import read_vocabulary
 from kbert.model.encoder import Encoder
 from kbert.model_dir import ModelDir
 from kbert.permutation import seed_of
+from kbert.pretrain_config import PretrainConfig
 from kbert.pretraining.batches import PretrainingBatches
 from kbert.pretraining.measure import measurer, unigram
 from kbert.pretraining.sources import learnt_and_held_out

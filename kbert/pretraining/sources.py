@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kbert.config import ExampleFlags, ModelConfig, PretrainConfig
+from kbert.config import ModelConfig
 from kbert.data.segmenters import segmenter
 from kbert.data.tokenizer import Tokenizer
 from kbert.data.vocabulary import read_vocabulary
 from kbert.errors import DataError, UsageError
 from kbert.files import read_json
+from kbert.pretrain_config import ExampleFlags, PretrainConfig
 from kbert.pretraining import corpus
 from kbert.pretraining.cutting import Cut, Objective
 from kbert.pretraining.examples import Examples, TextExamples, warn

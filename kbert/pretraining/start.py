@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from kbert.config import EncoderConfig, ModelFlags, PretrainConfig
+from kbert.config import EncoderConfig, ModelFlags
 from kbert.errors import UsageError
+from kbert.pretrain_config import PretrainConfig
 from kbert.settings import flag
 from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.train.session import check_shape

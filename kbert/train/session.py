@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kbert import cluster, runtime
-from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, RunFlags, TrainConfig
+from kbert.config import EncoderConfig, ModelConfig, RunFlags, TrainConfig
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
+from kbert.pretrain_config import PretrainConfig
 from kbert.same_run import check_same
 
 if TYPE_CHECKING:

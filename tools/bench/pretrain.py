@@ -67,8 +67,9 @@ class Ours:
         import keras
 
         from kbert import graphs
-        from kbert.config import EncoderConfig, ModelConfig, PretrainConfig, TextConfig
+        from kbert.config import EncoderConfig, ModelConfig, TextConfig
         from kbert.data.vocabulary import read_vocabulary
+        from kbert.pretrain_config import PretrainConfig
         from kbert.pretraining import corpus, tokens
         from kbert.pretraining.batches import PretrainingBatches
         from kbert.pretraining.cutting import Cut

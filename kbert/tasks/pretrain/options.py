@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from kbert.config import NO_LABELS, Labels, PretrainConfig
+from kbert.config import NO_LABELS, Labels
+from kbert.pretrain_config import PretrainConfig
 from kbert.settings import flag
 from kbert.tasks.options import TaskOptions
 
