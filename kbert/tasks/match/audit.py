@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from kbert.errors import DataError, UsageError
+from kbert.tasks.match.options import BINARY
 
 FIELDS = ("title", "text")
-BINARY = ("0", "1")
 GRADES = 20  # maximum distinct whole numbers listed as grades
 
 

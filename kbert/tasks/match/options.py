@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from kbert.config import Labels
+from kbert.errors import UsageError
 from kbert.settings import flag
 from kbert.tasks.options import TaskOptions, TextVector
+
+BINARY = ("0", "1")  # labels that say whether a pair matches
+# What may be learnt, by scorer and whether the rows are labelled; the first is "auto".
+LOSSES: dict[tuple[str, bool], tuple[str, ...]] = {
+    ("cross", True): ("cross_entropy", "squared_error"),
+    ("cross", False): ("cross_entropy", "squared_error"),
+    ("dual", True): ("cosine", "contrastive"),
+    ("dual", False): ("in_batch",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,25 @@ class MatchOptions(TaskOptions):
     def shared(self, max_length: int) -> int:
         """Return how many tokens neighbouring windows share at least."""
         return min(32, max(1, self.room(max_length) // 2)) if self.stride is None else self.stride
+
+    def check_labels(self, labels: Sequence[str], max_length: int) -> None:
+        """Raise UsageError unless the options go together, for rows with these labels, which may be none."""
+        allowed = LOSSES[self.scorer, bool(labels)]
+        kind = "labelled rows" if labels else "rows without labels"
+        if self.loss not in ("auto", *allowed):
+            raise UsageError(f"--loss={self.loss}: --scorer={self.scorer} on {kind} has {' and '.join(allowed)}")
+        if self.loss == "contrastive" and labels != BINARY:
+            raise UsageError(f"--loss=contrastive: needs labels 0 and 1, found {', '.join(labels)}")
+        if labels and self.hard_negatives:
+            raise UsageError(f"--hard_negatives={self.hard_negatives}: the rows are labelled; no negatives are drawn")
+        if self.scorer == "cross" and not (labels or self.negatives + self.hard_negatives + self.own_negatives):
+            raise UsageError("--negatives=0: --scorer=cross on rows without labels needs negatives")
+        room, shared = self.room(max_length), self.shared(max_length)
+        least = shared if self.long_text in ("max", "mean") else 1
+        if self.long_text != "head" and room <= least:
+            title = "" if self.scorer == "dual" else f" beside a title of --max_title_length={self.max_title_length}"
+            than = f"--stride={shared} has to be less" if least == shared > 1 else "it needs two or more"
+            raise UsageError(f"--max_length={max_length} leaves {room} tokens of text{title}; {than}")
 
     def completed(self, max_length: int) -> Self:
         return dataclasses.replace(self, stride=self.shared(max_length))

@@ -17,28 +17,21 @@ from kbert.checkpoints.head import Head, Unfit
 from kbert.config import ModelConfig
 from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
-from kbert.errors import UsageError
 from kbert.model import heads, pooling
 from kbert.model.encoder import Encoder
 from kbert.model.gradient_cache import GradientCached
 from kbert.model.long_text import LongText, inputs_of
 from kbert.settings import from_json
 from kbert.tasks.base import Built, Encoded, Examples, Lengths, Signature, Task, Tensors
-from kbert.tasks.match import contrastive, mining
-from kbert.tasks.match.audit import BINARY, FIELDS
+from kbert.tasks.match import mining
+from kbert.tasks.match.audit import FIELDS
+from kbert.tasks.match.batch_loss import batch_loss
 from kbert.tasks.match.negatives import Drawing, LabelledPairs, OtherRows, RowsWithNegatives, negative_columns
-from kbert.tasks.match.options import MatchOptions
+from kbert.tasks.match.options import BINARY, LOSSES, MatchOptions
 from kbert.tasks.match.report import FIGURES, THRESHOLD, MatchReport, MatchScorer
 from kbert.tasks.match.rows import MatchRows
 
 POOL = 10  # hard negatives kept for each one that is drawn
-# What may be learnt, by scorer and whether the rows are labelled; the first is "auto".
-LOSSES: dict[tuple[str, bool], tuple[str, ...]] = {
-    ("cross", True): ("cross_entropy", "squared_error"),
-    ("cross", False): ("cross_entropy", "squared_error"),
-    ("dual", True): ("cosine", "contrastive"),
-    ("dual", False): ("in_batch",),
-}
 
 
 class Match(MatchRows, Task):
@@ -57,30 +50,10 @@ class Match(MatchRows, Task):
         low, high = (float(label) for label in (config.labels[0], config.labels[-1])) if self.labelled else (0.0, 1.0)
         self.low, self.scale = low, high - low
         self.binary = not self.labelled or config.labels == BINARY
-        self._check()
+        self.options.check_labels(config.labels, config.max_length)
         self.loss = LOSSES[self.options.scorer, self.labelled][0] if self.options.loss == "auto" else self.options.loss
         # The least score of a pair that matches; a cosine's is found on dev.
         self.threshold: float | None = None if self.dual else 0.5
-
-    def _check(self) -> None:
-        """Raise UsageError unless the options go together."""
-        options, length = self.options, self.config.max_length
-        allowed = LOSSES[options.scorer, self.labelled]
-        kind = "labelled rows" if self.labelled else "rows without labels"
-        if options.loss not in ("auto", *allowed):
-            raise UsageError(f"--loss={options.loss}: --scorer={options.scorer} on {kind} has {' and '.join(allowed)}")
-        if options.loss == "contrastive" and self.config.labels != BINARY:
-            raise UsageError(f"--loss=contrastive: needs labels 0 and 1, found {', '.join(self.config.labels)}")
-        if self.labelled and options.hard_negatives:
-            raise UsageError(f"--hard_negatives={options.hard_negatives}: the rows are labelled; no negatives are drawn")
-        if not (self.labelled or self.dual or options.negatives + options.hard_negatives + options.own_negatives):
-            raise UsageError("--negatives=0: --scorer=cross on rows without labels needs negatives")
-        room, shared = options.room(length), options.shared(length)
-        least = shared if options.long_text in ("max", "mean") else 1
-        if options.long_text != "head" and room <= least:
-            title = "" if self.dual else f" beside a title of --max_title_length={options.max_title_length}"
-            than = f"--stride={shared} has to be less" if least == shared > 1 else "it needs two or more"
-            raise UsageError(f"--max_length={length} leaves {room} tokens of text{title}; {than}")
 
     @property
     def grouped(self) -> bool:
@@ -246,36 +219,12 @@ class Match(MatchRows, Task):
             known: what `supervise` gives, [inputs] each.
             outputs: the model's, [inputs, ...].
         """
-        return tf.fill(tf.shape(known["row"]), self._batch_loss(known, outputs))
-
-    def _batch_loss(self, known: Tensors, outputs: tf.Tensor) -> tf.Tensor:
         row, part = known["row"], known["part"]
         begins = (row[1:] != row[:-1]) | (part[1:] != part[:-1])
         segment = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)  # [inputs]: which column of which row
-        known = {name: tf.math.segment_max(values, segment) for name, values in known.items()}
-        joined = self._joined(outputs, segment)
-        if not self.dual:
-            logits, labels = joined[:, 0], known["label"]
-            if self.loss == "squared_error":
-                return tf.reduce_mean(tf.square(logits - labels))
-            return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
-        parts = 1 + tf.reduce_max(known["part"])
-        vectors = tf.reshape(pooling.normalized(joined), [-1, parts, joined.shape[-1]])  # [rows, parts, hidden]
-        known = {name: tf.reshape(values, [-1, parts]) for name, values in known.items()}
-        if self.labelled:
-            cosines, labels = tf.reduce_sum(vectors[:, 0] * vectors[:, 1], -1), known["label"][:, 0]
-            if self.loss == "contrastive":
-                return contrastive.contrastive(cosines, labels, self.options.margin)
-            return contrastive.cosine(cosines, labels)
-        # The rows' own texts first, then their first negatives, and so on.
-        texts = tf.reshape(tf.transpose(vectors[:, 1:], [1, 0, 2]), [-1, joined.shape[-1]])
-        title, text = (tf.reshape(tf.transpose(known[name][:, 1:]), [-1]) for name in FIELDS)  # [texts]
-        same_title = known["title"][:, :1] == title  # [rows, texts]
-        same_text = known["text"][:, :1] == text
-        # Nor is a text a negative that stands with the title elsewhere in the batch.
-        stands = tf.cast(text[:, None] == text, tf.float32)
-        clash = same_title | same_text | (tf.cast(same_title, tf.float32) @ stands > 0)
-        return contrastive.in_batch(vectors[:, 0], texts, clash, self.options.temperature)
+        of_texts = {name: tf.math.segment_max(values, segment) for name, values in known.items()}
+        loss = batch_loss(self.loss, self.options, self._joined(outputs, segment), of_texts)
+        return tf.fill(tf.shape(row), loss)
 
     def _joined(self, outputs: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
         """Outputs [inputs, ...] of a text's windows as one [texts, ...]; `segment`, ascending, is the text each is of."""
