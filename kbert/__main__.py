@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "Predict rows of text with a trained model.",
     "export": "Export a trained model as a SavedModel that takes raw text.",
     "ask": "Send texts to an exported model.",
+    "serve": "Serve an exported model over HTTP and gRPC.",
     "encode": "Write sentence or token vectors of texts.",
     "inspect": "Show how texts are split into tokens.",
     "pretrain": "Pre-train a BERT on plain text, from scratch or from a checkpoint.",

@@ -16,6 +16,7 @@ from kbert.tasks import RECORDED
 # Lowest first: a file imports from rows above its own, or from its own. The longest pattern that fits a module counts.
 ROWS = {
     "basics": ["kbert", "kbert.*"],  # what has no other room
+    "server": ["kbert.server", "kbert.server.*"],  # runs where kbert's models cannot be trained
     "data": ["kbert.data.*"],
     "options": ["kbert.tasks", "kbert.tasks.options", "kbert.tasks.*.options"],
     "settings": [
