@@ -25,11 +25,13 @@ log = logging.getLogger("kbert.server")
 class Function(Protocol):
     """What runs: `kbert.server.saved_model.Signature`."""
 
-    name: str
     merges: bool
-    counted: Collection[str]
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    @property
+    def counted(self) -> Collection[str]:
+        """The outputs that are as wide as `count` says."""
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], /) -> dict[str, np.ndarray]:
         """Return the outputs."""
 
 

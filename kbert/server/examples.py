@@ -84,8 +84,8 @@ def classes(outputs: Mapping[str, np.ndarray]) -> list[list[tuple[str, float]]]:
         if value.ndim != 2:
             raise invalid(f"Expected {name} of the shape [batch_size num_classes] but got {list(value.shape)}")
     like = next(iter(outputs.values()))
-    labels = plain_values(outputs["classes"]) if "classes" in outputs else np.full(like.shape, "").tolist()
-    scores = plain_values(outputs["scores"]) if "scores" in outputs else np.zeros(like.shape).tolist()
+    labels: Any = plain_values(outputs["classes"]) if "classes" in outputs else np.full(like.shape, "").tolist()
+    scores: Any = plain_values(outputs["scores"]) if "scores" in outputs else np.zeros(like.shape).tolist()
     return [list(zip(*row, strict=True)) for row in zip(labels, scores, strict=True)]
 
 

@@ -67,7 +67,7 @@ def inputs_of(document: Mapping[str, Any], specs: Mapping[str, Any], max_rows: i
 
     Args:
         document: the request.
-        specs: name -> something with `dtype`, a TensorFlow type.
+        specs: name -> `tf.TensorSpec`.
         max_rows: more rows, or values of one row, are an error.
 
     Raises:
@@ -111,7 +111,7 @@ def _rows(instances: Any, specs: Mapping[str, Any], max_rows: int) -> dict[str, 
             )
         for name, value in row.items():
             columns[name].append(value)
-    return {name: _array(values, specs[name].dtype, name, max_rows) for name, values in columns.items()}
+    return {name: _array(values, specs[name], name, max_rows) for name, values in columns.items()}
 
 
 def _columns(inputs: Any, specs: Mapping[str, Any], max_rows: int) -> dict[str, np.ndarray]:
@@ -125,7 +125,7 @@ def _columns(inputs: Any, specs: Mapping[str, Any], max_rows: int) -> dict[str, 
     for name in inputs:
         if name not in specs:
             raise invalid(f"Named input {shown(name)} is not in the signature, which takes {', '.join(sorted(specs))}")
-    return {name: _array(inputs[name], specs[name].dtype, name, max_rows) for name in specs}
+    return {name: _array(inputs[name], specs[name], name, max_rows) for name in specs}
 
 
 def _check_rows(rows: int, max_rows: int) -> None:
@@ -137,8 +137,9 @@ def _is_base64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _array(value: Any, dtype: Any, name: str, max_rows: int) -> np.ndarray:
+def _array(value: Any, spec: Any, name: str, max_rows: int) -> np.ndarray:
     """Return nested lists as an array, level by level: a deep list needs no recursion."""
+    dtype = spec.dtype
     shape: list[int] = []
     flat = [value]
     while flat and isinstance(flat[0], list):
@@ -153,8 +154,8 @@ def _array(value: Any, dtype: Any, name: str, max_rows: int) -> np.ndarray:
                 raise invalid(f"input {name!r}: expecting lists of the same size, {size}, found {found}")
         flat = [item for each in flat for item in each]
         shape.append(size)
-    if not flat:
-        flat = []
+    if shape and not flat and spec.shape.rank is not None:
+        shape += [size or 0 for size in spec.shape[len(shape) :]]  # [] is no rows of whatever the signature takes
     if dtype.name == "string":
         array = np.empty(len(flat), object)
         array[:] = [_bytes(item, name) for item in flat]

@@ -128,15 +128,6 @@ class Model:
             raise invalid(f'Serving signature name: "{name or DEFAULT}" not found in signature def')
         return found
 
-    def warm(self) -> None:
-        """Run each signature of raw texts once, so that the first request does not wait for TensorFlow's preparations."""
-        for signature in self.signatures.values():
-            if signature.merges:
-                try:
-                    signature({name: np.array([b"a"], object) for name in signature.inputs})
-                except Status as error:  # it asks for something else than any text, as serialized examples
-                    log.info("version %d: warm-up of %s: %s", self.version, signature.name, error)
-
 
 def message_of(text: str) -> str:
     """Return the line of TensorFlow's error that says what is wrong: the last one before the node's name."""

@@ -17,6 +17,7 @@ from kbert.server.run import run
 from kbert.server.saved_model import Model
 from kbert.server.service import Limits, Service
 from kbert.server.versions import Versions
+from kbert.server.warmup import WARMUP, warm
 
 MB = 1 << 20
 log = logging.getLogger("kbert.server")
@@ -62,5 +63,5 @@ def serve(
 def loaded(path: Path) -> Model:
     """Load a version, and warm it up before requests reach it."""
     model = Model(path)
-    model.warm()
+    warm(model, path / "assets.extra" / WARMUP)
     return model

@@ -1,0 +1,449 @@
+"""kbert serve: TensorFlow Serving's API over HTTP and gRPC, limits, new versions, hostile input."""
+
+import base64
+import json
+import math
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import grpc
+import numpy as np
+import pytest
+import served
+import tensorflow as tf
+from conftest import wait_for
+from served import NAME, ask, predict
+
+from kbert import serve
+
+MODEL = f"/v1/models/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory) -> Path:
+    """Two versions, 1 and 2, to copy from."""
+    folder = tmp_path_factory.mktemp("versions")
+    for version in (1, 2):
+        served.save(folder / str(version), version)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(versions, environment, tmp_path_factory):
+    export_dir = tmp_path_factory.mktemp("served") / "small"
+    export_dir.mkdir()
+    served.publish(versions / "1", export_dir, 1)
+    limits = ("--poll_seconds=0.05", "--max_body_mb=24", "--max_rows=12000", "--timeout=120")
+    server = served.Served(export_dir, environment, *limits)
+    server.export_dir = export_dir
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture(scope="module", params=["kbert serve", "tensorflow_model_server"])
+def port(request, ours, versions, tmp_path_factory):
+    """Of each server that the requests of the contract go to."""
+    if request.param == "kbert serve":
+        yield ours.port
+        return
+    if not served.MODEL_SERVER:
+        pytest.skip("TENSORFLOW_MODEL_SERVER names no program")
+    export_dir = tmp_path_factory.mktemp("served") / "theirs"
+    export_dir.mkdir()
+    served.publish(versions / "1", export_dir, 1)
+    server = served.ModelServer(export_dir)
+    yield server.port
+    server.process.kill()
+
+
+def b64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}
+
+
+ROW = {"copy": "a", "length": 1, "version": 1}
+ANSWERED = {
+    "rows": ({"instances": [{"text": "a"}, {"text": "中文"}]}, {"predictions": [ROW, {"copy": "中文", "length": 2, "version": 1}]}),
+    "rows of one input": ({"instances": ["a"]}, {"predictions": [ROW]}),
+    "columns": ({"inputs": {"text": ["a"]}}, {"outputs": {"copy": ["a"], "length": [1], "version": [1]}}),
+    "columns of one input": ({"inputs": ["a"]}, {"outputs": {"copy": ["a"], "length": [1], "version": [1]}}),
+    "no rows": ({"inputs": []}, {"outputs": {"copy": [], "length": [], "version": []}}),
+    "base64": ({"instances": [b64(b"a")]}, {"predictions": [ROW]}),
+    "base64 by name": ({"instances": [{"text": b64(b"a")}]}, {"predictions": [ROW]}),
+    "the default by name": ({"signature_name": "serving_default", "instances": ["a"]}, {"predictions": [ROW]}),
+    "several inputs": (
+        {"signature_name": "pair", "instances": [{"context": "c", "question": "q"}]}, {"predictions": ["q|c"]},
+    ),
+    "one output": ({"signature_name": "ids", "inputs": [[1, 2], [3, 4]]}, {"outputs": [3, 7]}),
+    "rank 2 by row": ({"signature_name": "ids", "instances": [{"token_ids": [1, 2]}]}, {"predictions": [3]}),
+    "bytes": (
+        {"signature_name": "in_bytes", "inputs": {"text": ["é"]}},
+        {"outputs": {"copy_bytes": [b64("é".encode())], "copy": ["é"]}},
+    ),
+    "ragged words": (
+        {"signature_name": "words", "instances": ["a bc", ""]},
+        {"predictions": [
+            {"count": 2, "word": ["a", "bc"], "size": [1, 2]}, {"count": 0, "word": ["", ""], "size": [0, 0]},
+        ]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_predict(port, name):
+    body, expected = ANSWERED[name]
+    assert predict(port, body) == (200, expected)
+
+
+def test_numbers_are_the_same_floats(port):
+    values = [[0.1, 3.0], [1e-30, 1e30], [-1.0, 0.0], [0.0, 1.0], [16777217 / 3, 2.5]]
+    code, found = predict(port, {"signature_name": "numbers", "inputs": values})
+    with np.errstate(all="ignore"):
+        x = np.array(values, np.float32)
+        expected = np.stack([np.log(x[:, 0]), x[:, 0] / x[:, 1], x[:, 1]], 1)
+    assert code == 200 and np.allclose(np.float32(found["outputs"]), expected, rtol=1e-6, equal_nan=True)
+    assert math.isnan(found["outputs"][2][0]) and found["outputs"][2][1] == -math.inf and found["outputs"][3][0] == -math.inf
+
+
+def test_classify_and_regress(port):
+    examples = {"examples": [{"text": "abc"}, {"text": [b64(b"a")]}]}
+    found = ask(port, "POST", f"{MODEL}:classify", {"signature_name": "classify", **examples})
+    assert found == (200, {"results": [[["short", 0.25], ["long", 3.0]], [["short", 0.5], ["long", 1.0]]]})
+    found = ask(port, "POST", f"{MODEL}:regress", {"signature_name": "regress", **examples})
+    assert found == (200, {"results": [3.1, 1.1]})
+    shared = {"signature_name": "regress", "context": {"text": "four"}, "examples": [{"n": 1, "f": 0.5}, {"n": [True, 2]}]}
+    assert ask(port, "POST", f"{MODEL}:regress", shared) == (200, {"results": [4.1, 4.1]})
+
+
+def test_status_and_metadata(port):
+    status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    for path in (MODEL, f"{MODEL}/versions/1"):
+        assert ask(port, "GET", path) == (200, {"model_version_status": [status]})
+    code, found = ask(port, "GET", f"{MODEL}/metadata")
+    assert code == 200 and found["model_spec"] == {"name": NAME, "signature_name": "", "version": "1"}
+    pair = found["metadata"]["signature_def"]["signature_def"]["pair"]
+    assert pair["method_name"] == "tensorflow/serving/predict" and sorted(pair["inputs"]) == ["context", "question"]
+    text = pair["inputs"]["context"]
+    assert (text["dtype"], text["tensor_shape"]["dim"][0]["size"]) == ("DT_STRING", "-1")
+    assert predict(port, {"instances": ["a"]}, f"{MODEL}/versions/1:predict") == (200, {"predictions": [ROW]})
+
+
+REFUSED = {
+    "no body": (b"", 400, "JSON"),
+    "no JSON": (b"text", 400, "JSON Parse error"),
+    "no object": (b"[1]", 400, "object"),
+    "no key": ({}, 400, "Missing 'inputs' or 'instances' key"),
+    "both keys": ({"inputs": ["a"], "instances": ["a"]}, 400, "only one of"),
+    "no list": ({"instances": "a"}, 400, "list/array"),
+    "no instances": ({"instances": []}, 400, "No values in 'instances'"),
+    "wrong name": ({"instances": [{"txt": "a"}]}, 400, "txt|text"),
+    "a name too many": ({"instances": [{"text": "a", "more": "b"}]}, 400, "more|text"),
+    "a name is missing": ({"signature_name": "pair", "instances": [{"context": "c"}]}, 400, "question"),
+    "a column is missing": ({"signature_name": "pair", "inputs": {"context": ["c"]}}, 400, "Missing named input: question"),
+    "a list for several": ({"signature_name": "pair", "instances": ["c"]}, 400, "multiple input tensors"),
+    "mixed rows": ({"instances": [{"text": "a"}, "b"]}, 400, "at item 1"),
+    "a number for a text": ({"instances": [{"text": 3}]}, 400, "not of expected type: string"),
+    "a text for a number": ({"signature_name": "ids", "inputs": [["a"]]}, 400, "not of expected type: int32"),
+    "a fraction for an integer": ({"signature_name": "ids", "inputs": [[1.5]]}, 400, "not of expected type: int32"),
+    "too large an integer": ({"signature_name": "ids", "inputs": [[2**40]]}, 400, "int32"),
+    "uneven lists": ({"signature_name": "ids", "inputs": [[1], [1, 2]]}, 400, "size"),
+    "no base64": ({"instances": [{"b64": "???"}]}, 400, "base64"),
+    "null": ({"instances": [{"text": None}]}, 400, "Null"),
+    "an unknown signature": ({"signature_name": "no", "instances": ["a"]}, 400, 'signature name: "no" not found'),
+    "a signature that is no text": ({"signature_name": 1, "instances": ["a"]}, 400, "signature_name"),
+    "rank 2": ({"instances": [["a"], ["b"]]}, 400, "shape"),
+    "rank 2 by name": ({"instances": [{"text": ["a"]}]}, 400, "shape"),
+    "rank 0": ({"inputs": {"text": "a"}}, 400, "shape"),
+    "an assertion": ({"signature_name": "strict", "instances": ["no"]}, 400, "no is not allowed"),
+    "half a pair of surrogates": (rb'{"instances": ["\ud800"]}', 400, "surrogate"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(port, name):
+    body, code, message = REFUSED[name]
+    found = predict(port, body)
+    assert found[0] == code and found[1].keys() == {"error"} and re.search(message, found[1]["error"]), found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "message"),
+    [
+        ("POST", "/v1/models/other:predict", 404, r"Servable not found for request: Latest\(other\)"),
+        ("POST", f"{MODEL}/versions/7:predict", 404, rf"Servable not found for request: Specific\({NAME}, 7\)"),
+        ("GET", "/v1/models/other", 404, "Could not find any versions of model other"),
+        ("GET", f"{MODEL}/versions/7", 404, f"Could not find version 7 of model {NAME}"),
+        ("GET", f"{MODEL}/versions/99999999999999999999", 400, "to numeric"),
+        ("POST", f"{MODEL}/labels/stable:predict", 400, "Unrecognized servable version label: stable"),
+        ("GET", f"{MODEL}:predict", 400, "Malformed request: GET"),
+        ("POST", MODEL, 400, "Malformed request: POST"),
+        ("POST", f"{MODEL}:juggle", 400, "Malformed request"),
+        ("GET", "/v1/models", 400, "Missing model name"),
+    ],
+)
+def test_wrong_paths(port, method, path, code, message):
+    found = ask(port, method, path, {"instances": ["a"]} if method == "POST" else None)
+    assert found[0] == code and re.search(message, found[1]["error"]), found
+
+
+def test_the_wrong_method_of_a_signature(ours):
+    for method in ("classify", "regress"):
+        code, found = ask(ours.port, "POST", f"{MODEL}:{method}", {"examples": [{"text": "a"}]})
+        assert code == 400 and "'serving_default' takes text and gives copy, length, version" in found["error"]
+    for body, message in (({}, "'examples' is expected"), ({"examples": []}, "empty array"), ({"examples": [3]}, "JSON object"),
+                          ({"examples": [{"text": [1, "a"]}]}, "bytes and int64"), ({"examples": [{"text": [[1]]}]}, "unexpected"),
+                          ({"examples": [{"text": 2**70}]}, "beyond"), ({"examples": [{}]}, "text")):  # fmt: skip
+        code, found = ask(ours.port, "POST", f"{MODEL}:classify", {"signature_name": "classify", **body})
+        assert code == 400 and message in found["error"], found
+
+
+def memory(process: subprocess.Popen) -> int:
+    """Megabytes that a process holds."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) >> 10
+
+
+HOSTILE = {
+    "empty": ("", 200),
+    "blank": (" \t\n\r", 200),
+    "NUL": ("\0a\0", 200),
+    "bytes that are no UTF-8": (b'{"instances": ["\xff\xfe a \xed\xa0\x80"]}', 200),
+    "the same as base64": (b64(b"\xff\xfe\x80"), 200),
+    "10 MB in one string": ("a " * 5_000_000, 200),
+    "10,000 strings": (["good film"] * 10_000, 200),
+    "12,001 strings": (["good film"] * 12_001, 400),
+    "combining marks": ("e" + "\u0301" * 100_000, 200),
+    "right-to-left marks": ("\u202e\u200f" * 100_000, 200),
+    "surrogates": (b'{"instances": ["\\udc80\\ud83d"]}', 400),
+    "a whole pair": (b'{"instances": ["\\ud83d\\ude00"]}', 200),
+    "wrong types": ([True, 1.5, None], 400),
+    "wrong names": ([{"__proto__": "a"}], 400),
+    "rank 2": ([["a"]] * 1000, 400),
+    "deep lists": (b'{"instances": ' + b"[" * 5_000_000, 400),
+    "deep, closed lists": (b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}", 400),
+    "deep objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 400),
+    "uneven lists": ([["a"] * 1000] * 100 + [["a"]], 400),
+    "a number of a million digits": (b'{"instances": [' + b"9" * 1_000_000 + b"]}", 400),
+    "a body that is too large": (b"x" * (25 << 20), 413),
+    "UTF-16": ('{"instances": ["a"]}'.encode("utf-16"), 400),
+    "a byte order mark": ('\ufeff{"instances": ["a"]}'.encode(), 200),
+    "a long name": ([{"n" * 100_000: "a"}], 400),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_hostile_input_is_answered_in_bounded_memory(ours):
+    before = memory(ours.process)
+    for name, (sent, code) in HOSTILE.items():
+        body = sent if isinstance(sent, bytes) else {"instances": sent if isinstance(sent, list) else [sent]}
+        found = predict(ours.port, body)
+        assert found[0] == code, (name, str(found)[:300])
+        if code == 200:
+            assert len(found[1]["predictions"]) == len(body["instances"]) if isinstance(body, dict) else found[1]["predictions"]
+        else:
+            assert found[1].keys() == {"error"} and len(found[1]["error"]) < 1100, name
+        assert predict(ours.port, {"instances": ["a"]}) == (200, {"predictions": [ROW]}), name
+        assert memory(ours.process) < before + 700, name
+
+
+def test_requests_that_are_no_http(ours):
+    for raw in (b"\0\xff\n\n", b"GET " + b"/" * 200_000, b"POST /v1/models/small:predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+                b"POST /v1/models/small:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n{"):  # fmt: skip
+        with socket.create_connection(("127.0.0.1", ours.port)) as client:
+            client.sendall(raw)
+    assert predict(ours.port, {"instances": ["a"]}) == (200, {"predictions": [ROW]})
+
+
+@pytest.fixture(scope="module")
+def channel(ours):
+    with grpc.insecure_channel(f"127.0.0.1:{ours.grpc}") as channel:
+        yield channel
+
+
+def asked(text, signature: str = "", name: str = NAME):
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    request.inputs["text"].CopyFrom(tf.make_tensor_proto(text) if isinstance(text, list) else text)
+    return request
+
+
+def test_grpc_answers_as_rest_does(channel):
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        prediction_service_pb2_grpc,
+        regression_pb2,
+    )
+
+    prediction, models = (
+        prediction_service_pb2_grpc.PredictionServiceStub(channel), model_service_pb2_grpc.ModelServiceStub(channel),
+    )  # fmt: skip
+    answer = prediction.Predict(asked(["a", "中文"]))
+    found = {name: tf.make_ndarray(tensor).tolist() for name, tensor in answer.outputs.items()}
+    assert found == {"copy": [b"a", "中文".encode()], "length": [1, 2], "version": [1, 1]}
+    assert (answer.model_spec.version.value, answer.model_spec.signature_name) == (1, "serving_default")
+    filtered = asked(["a"])
+    filtered.output_filter.append("length")
+    assert list(prediction.Predict(filtered).outputs) == ["length"]
+
+    example = tf.train.Example()
+    example.features.feature["text"].bytes_list.value.append(b"abc")
+    for kind, method in ((classification_pb2.ClassificationRequest, "classify"), (regression_pb2.RegressionRequest, "regress")):
+        request = kind()
+        request.model_spec.name, request.model_spec.signature_name = NAME, method
+        request.input.example_list_with_context.context.CopyFrom(example)
+        request.input.example_list_with_context.examples.add()
+        if method == "classify":
+            (row,) = prediction.Classify(request).result.classifications
+            assert [(each.label, each.score) for each in row.classes] == [("short", 0.25), ("long", 3.0)]
+        else:
+            assert prediction.Regress(request).result.regressions[0].value == pytest.approx(3.1)
+
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = NAME
+    (status,) = models.GetModelStatus(request).model_version_status
+    assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = NAME
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    prediction.GetModelMetadata(request).metadata["signature_def"].Unpack(signatures)
+    assert signatures.signature_def["words"].inputs["text"].dtype == tf.string.as_datatype_enum
+
+    bomb = tf.make_tensor_proto(["a"])
+    bomb.tensor_shape.dim[0].size = 1 << 50
+    uneven = tf.make_tensor_proto(["a"])
+    uneven.tensor_shape.dim[0].size = -1
+    for wrong, code, message in (
+        (asked(["a"], name="other"), grpc.StatusCode.NOT_FOUND, r"Latest\(other\)"),
+        (asked(["a"], "no"), grpc.StatusCode.INVALID_ARGUMENT, "not found"),
+        (asked(["a"], "pair"), grpc.StatusCode.INVALID_ARGUMENT, "Missing but required: {context,question}"),
+        (asked(tf.make_tensor_proto([1])), grpc.StatusCode.INVALID_ARGUMENT, "is int32, expected string"),
+        (asked(tf.make_tensor_proto([["a"]])), grpc.StatusCode.INVALID_ARGUMENT, "each row is one string"),
+        (asked(bomb), grpc.StatusCode.INVALID_ARGUMENT, "1 values"),
+        (asked(uneven), grpc.StatusCode.INVALID_ARGUMENT, "1 values"),
+        (asked(["no"], "strict"), grpc.StatusCode.INVALID_ARGUMENT, "no is not allowed"),
+        (asked(["a"] * 12_001), grpc.StatusCode.INVALID_ARGUMENT, "--max_rows"),
+    ):
+        with pytest.raises(grpc.RpcError, match=message) as error:
+            prediction.Predict(wrong)
+        assert error.value.code() == code, message
+
+
+def test_requests_at_once_get_their_own_answers(ours):
+    def one(number: int) -> bool:
+        text = " ".join(["w"] * (number % 7)) + f" x{number}"
+        body = {"signature_name": "words", "inputs": [text, "a"][: 1 + number % 2]}
+        words = text.split()
+        code, found = predict(ours.port, body)
+        row = found["outputs"]["word"][0]
+        return code == 200 and row == words and found["outputs"]["count"][0] == len(words)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(one, range(200)))
+    page = ask(ours.port, "GET", "/metrics")[1]
+    requests, batches = (float(re.search(rf"^{name} (\S+)", page, re.M)[1]) for name in
+                         ("kbert_batch_requests_sum", "kbert_batch_requests_count"))  # fmt: skip
+    assert requests > batches > 0
+    assert re.search(r'^kbert_requests_total\{api="predict",code="OK"\} \d', page, re.M) and "kbert_model_version 1.0" in page
+    assert ask(ours.port, "GET", "/monitoring/prometheus/metrics")[0] == 200
+
+
+def test_the_page(ours):
+    code, page = ask(ours.port, "GET", "/")
+    assert code == 200 and '"small"' in page and "textarea" in page and "http://" not in page
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="no chromium")
+def test_the_page_marks_spans_in_a_browser(ours):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
+    url = f"http://127.0.0.1:{ours.port}/?signature=serving_default&text={quote('<b>中文</b> 🎉')}"
+    done = subprocess.run([browser, *flags, url], capture_output=True, text=True, timeout=120)
+    assert '"length": 11' in done.stdout and "small, version 1" in done.stdout, done.stdout
+
+
+def test_a_new_version_replaces_the_old_one_without_a_failure(ours, versions):
+    seen, failed, stop = [], [], threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            code, found = predict(ours.port, {"instances": ["a"]})
+            (seen if code == 200 else failed).append(found["predictions"][0]["version"] if code == 200 else found)
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(seen) > 20, ours)
+    served.publish(versions / "2", ours.export_dir, 2)
+    wait_for(lambda: seen[-4:] == [2] * 4, ours)
+    status = lambda: {s["version"]: s for s in ask(ours.port, "GET", MODEL)[1]["model_version_status"]}  # noqa: E731
+    wait_for(lambda: status()["1"]["state"] == "END", ours)
+    # One that cannot be loaded is reported, and the old one stays.
+    (ours.export_dir / "3").mkdir()
+    (ours.export_dir / "3" / "saved_model.pb").write_bytes(b"broken")
+    wait_for(lambda: "3" in status() and status()["3"]["state"] == "END", ours)
+    assert status()["3"]["status"]["error_code"] == "UNKNOWN" and status()["3"]["status"]["error_message"]
+    assert status()["2"]["state"] == "AVAILABLE" and ask(ours.port, "GET", "/healthz") == (200, "version 2\n")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed and sorted(set(seen)) == [1, 2] and seen.index(2) > 20
+    assert predict(ours.port, {"instances": ["a"]}, f"{MODEL}/versions/1:predict")[0] == 404
+
+
+def test_sigterm_lets_requests_end(ours):
+    """The last test of this server: what is being answered is answered, and no code of kbert's training has been imported."""
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(predict, ours.port, {"signature_name": "slow", "instances": ["300"]})
+        wait_for(lambda: re.search(r"^kbert_batch_rows_sum (\S+)", ask(ours.port, "GET", "/metrics")[1], re.M), ours)
+        wait_for(lambda: "kbert_queue_requests 0.0" in ask(ours.port, "GET", "/metrics")[1], ours)
+        assert ours.stop() == 0
+        assert slow.result()[0] == 200
+    said = ours.log.read_text()
+    assert "stopped" in said and "Traceback" not in said, said
+    modules = re.search(r"^modules: (.*)$", said, re.M)[1].split()
+    assert "kbert.server.grpc_service" in modules
+    rooms = {module.split(".")[1] for module in modules if "." in module}
+    assert not rooms & {"model", "tasks", "train", "data", "checkpoints", "serving", "pretraining", "vectors"}, rooms
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("--export_dir={tmp}/none", 1, "no such directory"),
+        ("--export_dir={tmp}", 1, "has no version"),
+        ("--export_dir={one}", 2, "is itself an exported version; name the folder above it"),
+        ("--export_dir={all} --versions=one", 2, "--versions=one: expected whole numbers"),
+        ("--export_dir={all} --version_labels=stable", 2, "expected LABEL:VERSION"),
+        ("--export_dir={all} --version_labels=stable:1", 2, "name the version in --versions too"),
+        ("--export_dir={all} --port={busy}", 2, "cannot listen on 127.0.0.1"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_loaded(flags, code, message, versions, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        given = flags.format(tmp=tmp_path, one=versions / "1", all=versions, busy=busy.getsockname()[1]).split()
+        assert serve.main(given) == code
+    assert message in capsys.readouterr().err
+
+
+def test_what_the_extra_brings_is_named_when_it_is_missing(versions, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)
+    assert serve.main([f"--export_dir={versions}"]) == 2
+    assert "kbert serve needs uvicorn: pip install 'kbert-keras[serve]'" in capsys.readouterr().err
+
+
+def test_no_version_that_loads_is_an_error(tmp_path, capsys):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(json.dumps({}).encode())
+    assert serve.main([f"--export_dir={tmp_path}", "--port=0", "--grpc_port=0"]) == 1
+    assert f"--export_dir={tmp_path}: " in capsys.readouterr().err
