@@ -37,10 +37,11 @@ def main(argv: Sequence[str] | None = None, program: str = "kbert") -> int:
     if name == "--version":
         print(f"kbert {__version__}")
         return 0
-    if name == "--completion=bash":
-        print(completion.bash(COMMANDS))
+    shells = {f"--completion={shell}": shell for shell in completion.SCRIPTS}
+    if name in shells:
+        print(completion.script(shells[name], COMMANDS))
         return 0
-    close = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version", "--completion=bash"], n=1)
+    close = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version", *shells], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     print(f"{program}: unknown command {name!r}{hint}; {program} --help lists the commands", file=sys.stderr)
     return 2
@@ -58,7 +59,7 @@ def _help(program: str) -> str:
             *(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()),
             "",
             f"{program} COMMAND --help lists a command's flags.",
-            f"{program} --version prints the version, {program} --completion=bash a completion script.",
+            f"{program} --version prints the version, {program} --completion=bash (or zsh) a completion script.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The `kbert` command, its completion in bash, the scripts of tools/ that are commands too, and the wheel that brings it."""
+"""The `kbert` command, its completion in bash and zsh, the scripts of tools/ that are commands too, and the wheel that brings it."""
 
 import importlib
 import os
@@ -69,14 +69,32 @@ def test_every_module_of_a_command_is_one(environment):
         ("kbert evaluate --data=x", []),
     ],
 )
-def test_bash_completion(line, replies, environment, capsys):
-    assert main(["--completion=bash"]) == 0
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell, line, replies, environment, capsys):
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    assert main([f"--completion={shell}"]) == 0
+    words = line.split()
+    asks = {
+        "bash": f"""COMP_LINE='{line}'; COMP_POINT={len(line)}; _kbert 2> /dev/null; printf '%s\\n' "${{COMPREPLY[@]}}" """,
+        "zsh": f"words=({line}); CURRENT={len(words)}; PREFIX={words[-1]}; _kbert",
+    }
+    # What zsh has only while a line is edited.
+    builtins = """
+        compdef() { }; _files() { }
+        compset() { PREFIX=${PREFIX#*=} }
+        compadd() {
+          if [[ $1 == -a ]]; then set -- ${(P)2}; else while [[ $1 != -- ]]; do shift; done; shift; fi
+          print -l -- ${(M)@:#$PREFIX*}
+        }"""
     script = f"""
         kbert() {{ '{sys.executable}' -m kbert "$@"; }}
+        {builtins if shell == "zsh" else ""}
         {capsys.readouterr().out}
-        COMP_LINE='{line}'; COMP_POINT={len(line)}; _kbert 2> /dev/null; printf '%s\\n' "${{COMPREPLY[@]}}"
+        {asks[shell]}
     """
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    command = [shell, *(["-f"] if shell == "zsh" else []), "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == replies, done.stderr
 
 
@@ -129,7 +147,9 @@ def test_a_wheel_holds_all_and_runs(tmp_path):
         (["--version"], f"kbert {kbert.__version__}"),
         (["finetune", "--help"], "usage: kbert finetune"),
     ):
-        done = subprocess.run([home / "bin" / "kbert", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            [home / "bin" / "kbert", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
         assert done.returncode == 0 and start in done.stdout.splitlines()[0], (done.stdout, done.stderr)
 
 
