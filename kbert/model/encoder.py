@@ -181,6 +181,7 @@ class Encoder(keras.layers.Layer):
         layer = self.backbone.transformer_layers[number]
         attention = layer._self_attention_layer
         joined = None if training or self._joined is None else self._joined[number]
+        reordered = fused.reordered if joined is not None else ops.transpose
 
         def weights(*projections: Any) -> tuple[Any, Any]:
             kernel, shift = _joined(*projections)
@@ -196,7 +197,7 @@ class Encoder(keras.layers.Layer):
             return flat if narrow == "float32" else ops.reshape(flat, (-1, kernel.shape[-1]))
 
         def by_head(x: Any) -> Any:  # [rows, hidden] -> [batch, heads, tokens, size]
-            return ops.transpose(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
+            return reordered(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
 
         def added(x: Any, change: Any, dropout: Any, norm: Any) -> Any:
             return normalised(norm, x + fused.dropped(change, dropout, training))
@@ -205,15 +206,18 @@ class Encoder(keras.layers.Layer):
         read = flat
         if some:
             read = x[:, 0] if positions is None else ops.reshape(tf.gather(x, positions, batch_dims=1), (-1, hidden))
-        if joined is not None:
-            query, both = product(read, *joined[0]), product(flat, *joined[1])
+        if joined is not None and len(joined) == 1:
+            by_kind = ops.reshape(product(flat, *joined[0]), (batch, -1, 3, heads, size))
+            query, key, value = tf.unstack(reordered(by_kind, (2, 0, 3, 1, 4)))
         else:
-            query = product(read, *weights(attention._query_dense))
-            both = product(flat, *weights(attention._key_dense, attention._value_dense))
-        key, value = map(by_head, ops.split(both, 2, axis=1))
-        query = by_head(query) if joined is not None else by_head(query) * size**-0.5
+            if joined is not None:
+                query, both = product(read, *joined[0]), product(flat, *joined[1])
+            else:
+                query = product(read, *weights(attention._query_dense)) * size**-0.5
+                both = product(flat, *weights(attention._key_dense, attention._value_dense))
+            query, key, value = map(by_head, (query, *ops.split(both, 2, axis=1)))
         mixed = fused.attention(query, key, ops.cast(value, narrow), bias, attention._dropout_layer, training)
-        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, hidden))
+        mixed = ops.reshape(reordered(mixed, (0, 2, 1, 3)), (-1, hidden))
         mixed = product(mixed, *weights(attention._output_dense))
         x = added(read, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
         kernel, shift = weights(layer._feedforward_intermediate_dense)
@@ -235,13 +239,14 @@ class Encoder(keras.layers.Layer):
         """
         narrow, scale = self.policy.compute_dtype, (self.config.hidden_dim // self.config.num_heads) ** -0.5
         self._joined = []
-        for layer in self.backbone.transformer_layers:
+        for number, layer in enumerate(self.backbone.transformer_layers):
             attention = layer._self_attention_layer
-            kernel, shift = (scale * ops.cast(each, "float32") for each in _joined(attention._query_dense))
-            pairs = (kernel, shift), _joined(attention._key_dense, attention._value_dense)
-            self._joined.append(
-                [(tf.Variable(ops.cast(k, narrow), False), tf.Variable(ops.cast(s, "float32"), False)) for k, s in pairs]
-            )
+            query = [scale * ops.cast(each, "float32") for each in _joined(attention._query_dense)]
+            others = [ops.cast(each, "float32") for each in _joined(attention._key_dense, attention._value_dense)]
+            # The last layer's queries may be those of a few tokens only.
+            last = number == self.config.num_layers - 1
+            pairs = [query, others] if last else [[ops.concatenate(each, -1) for each in zip(query, others, strict=True)]]
+            self._joined.append([(tf.Variable(ops.cast(k, narrow), False), tf.Variable(s, False)) for k, s in pairs])
         return [variable for layer in self._joined for pair in layer for variable in pair]
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> bool:

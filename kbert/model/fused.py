@@ -150,6 +150,15 @@ def dropped(x: tf.Tensor, dropout: keras.layers.Dropout, training: bool) -> tf.T
     return x * tf.where(keep, tf.cast(scale, x.dtype), tf.zeros((), x.dtype))
 
 
+def reordered(x: tf.Tensor, order: tuple[int, ...]) -> tf.Tensor:
+    """Transpose floating-point values as integers of their size, without a derivative.
+
+    TensorFlow leaves the transposition of floating-point values to oneDNN, which takes 30 microseconds longer a call: for
+    one short text that is seven times the copying itself.
+    """
+    return tf.bitcast(tf.transpose(tf.bitcast(x, {4: tf.uint32, 2: tf.uint16}[x.dtype.size]), order), x.dtype)
+
+
 def layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Normalise over the last axis (layer norm, Ba et al. 2016), in float32, returned in the type of `x`.
 
