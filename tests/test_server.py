@@ -1,6 +1,7 @@
 """kbert serve: TensorFlow Serving's API over HTTP and gRPC, limits, new versions, hostile input."""
 
 import base64
+import http.server
 import json
 import math
 import re
@@ -18,11 +19,12 @@ import numpy as np
 import pytest
 import served
 import tensorflow as tf
-from conftest import wait_for
+from conftest import tool, wait_for
 from served import NAME, ask, predict
 
 from kbert import serve
 
+client = tool("serving_client")
 MODEL = f"/v1/models/{NAME}"
 
 
@@ -369,6 +371,85 @@ def test_the_page_marks_spans_in_a_browser(ours):
     url = f"http://127.0.0.1:{ours.port}/?signature=serving_default&text={quote('<b>中文</b> 🎉')}"
     done = subprocess.run([browser, *flags, url], capture_output=True, text=True, timeout=120)
     assert '"length": 11' in done.stdout and "small, version 1" in done.stdout, done.stdout
+
+
+def run_client(capsys, *flags: str) -> tuple[int, list, str]:
+    """The exit code, the answers and what was said of them."""
+    code = client.main([f"--model={NAME}", *map(str, flags)])
+    out, err = capsys.readouterr()
+    return code, [json.loads(line) if line.startswith("{") else line for line in out.splitlines()], err
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_the_client(ours, scheme, tmp_path, capsys):
+    at = f"--server={scheme}://127.0.0.1:{ours.port if scheme == 'http' else ours.grpc}"
+    code, answers, said = run_client(capsys, at, "a", "中文", '{"text": "as an object"}')
+    assert (code, [row["length"] for row in answers]) == (0, [1, 2, 12]) and answers[0] == ROW
+    assert re.search(r"^3 answers, 3 rows in \S+ s \(\d+ rows/s\); ms p50 \S+, p90 \S+, p99 \S+, max \S+; 0 retries$", said, re.M)
+
+    (tmp_path / "rows.tsv").write_text("".join(f"q{i}\tc{i}\n" for i in range(50)))
+    flags = [at, "--signature=pair", "--fields=question,context", f"--input={tmp_path / 'rows.tsv'}"]
+    code, answers, _ = run_client(capsys, *flags, "--batch=4", "--concurrency=3", f"--output={tmp_path / 'out.jsonl'}")
+    assert code == 0 and not answers
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert lines == [json.dumps({"both": f"q{i}|c{i}"} if scheme == "grpc" else f"q{i}|c{i}") for i in range(50)]
+
+    golden = [
+        {"signature_name": "serving_default", "inputs": {"text": ["a", b64("é".encode())]},
+         "outputs": {"copy": ["a", "é"], "length": [1, 1], "version": [1, 1]}},
+        {"signature_name": "numbers", "inputs": {"x": [[1.0, 4.0]]}, "outputs": {"y": [[0.0, 0.250001, 4.0]]}},
+        {"signature_name": "ids", "inputs": {"token_ids": [[1, 2]]}, "outputs": {"sum": [3]}},
+        {"signature_name": "words", "inputs": {"text": ["a bc"]},
+         "outputs": {"count": [2], "word": [["a", "bc"]], "size": [[1, 2]]}},
+    ]  # fmt: skip
+    (tmp_path / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in golden))
+    code, answers, said = run_client(capsys, at, f"--check={tmp_path / 'golden.jsonl'}")
+    assert (code, answers, said) == (0, ["4 recorded requests: none differ"], "")
+    golden[1]["outputs"]["y"][0][1] = 0.2501
+    golden[3]["outputs"]["other"] = [1]
+    (tmp_path / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in golden))
+    code, answers, said = run_client(capsys, at, f"--check={tmp_path / 'golden.jsonl'}", "--concurrency=2")
+    assert (code, answers) == (1, ["4 recorded requests: 2 differ"])
+    assert "request 2: numbers: y: recorded [[0.0, 0.2501, 4.0]], found [[0.0, 0.25, 4.0]]" in said
+    assert "request 4: words: output other is missing on one side" in said
+
+    assert run_client(capsys, at, "--signature=no", "a")[0] == 1
+    assert run_client(capsys, at, "--fields=question,context", "one text")[2].endswith(
+        "row 1: has 1 texts, --fields has 2 (question,context)\n"
+    )
+
+
+def test_the_client_asks_a_busy_server_again(tmp_path, capsys, monkeypatch):
+    """Refused, then 503, then an answer that does not come in time, then one that does."""
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append(self.path)
+            if len(seen) == 3:
+                return  # the connection ends without an answer
+            code = (429, 503, 0, 200)[len(seen) - 1] if len(seen) <= 4 else 429
+            body = b'{"outputs": ["late"]}' if code == 200 else b'{"error": "busy"}'
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"--server=http://127.0.0.1:{server.server_port}"
+        code, answers, said = run_client(capsys, at, "a")
+        assert (code, answers) == (0, ['"late"']) and "3 retries" in said and seen[0] == "/v1/models/small:predict"
+        assert run_client(capsys, at, "a", "--retries=1")[2].endswith("429: busy (after 2 attempts)\n") and len(seen) == 6
+        server.shutdown()
+    assert "after 1 attempts" in run_client(capsys, at, "a", "--retries=0")[2]
+    grpc_at = at.replace("http", "grpc")
+    assert "UNAVAILABLE" in run_client(capsys, grpc_at, "a", "--retries=0", "--timeout=5")[2]
 
 
 def test_a_new_version_replaces_the_old_one_without_a_failure(ours, versions):
