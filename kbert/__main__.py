@@ -14,6 +14,7 @@ COMMANDS = {
     "finetune": "Fine-tune a BERT checkpoint on a task.",
     "evaluate": "Measure a trained model on labelled rows.",
     "predict": "Predict rows of text with a trained model.",
+    "adopt": "Make a model directory of a checkpoint that another toolkit fine-tuned.",
     "export": "Export a trained model as a SavedModel that takes raw text.",
     "ask": "Send texts to an exported model.",
     "serve": "Serve an exported model over HTTP and gRPC.",

@@ -35,7 +35,7 @@ def main(
     groups: Callable[[str | None], Sequence[type]],
     body: Callable[..., int],
     *,
-    takes_task: bool = False,
+    takes_task: bool | Literal["optional"] = False,
 ) -> int:
     """Parse `argv`, call `body` with one instance a group, and turn its errors into an exit code.
 
@@ -45,7 +45,7 @@ def main(
         argv: the arguments after the program's name; None for the process's own.
         groups: task name (None unless `takes_task`) -> dataclasses that hold the flags.
         body: the command: takes the instances, imports TensorFlow, and returns the exit code.
-        takes_task: read `--task` first and hand its value to `groups`.
+        takes_task: read `--task` first and hand its value to `groups`; "optional": None where it is not given.
 
     Returns:
         0; 1 for a mistake in data; 2 for one in the command line; 130 after Ctrl-C, 143 after SIGTERM.
@@ -61,7 +61,7 @@ def _run(
     argv: Sequence[str],
     groups: Callable[[str | None], Sequence[type]],
     body: Callable[..., int],
-    takes_task: bool,
+    takes_task: bool | Literal["optional"],
 ) -> int:
     try:
         instances = parse(program, about, argv, groups, takes_task)
@@ -99,7 +99,7 @@ def parse(
     about: str,
     argv: Sequence[str],
     groups: Callable[[str | None], Sequence[type]],
-    takes_task: bool = False,
+    takes_task: bool | Literal["optional"] = False,
 ) -> list[Any] | None:
     """Parse the arguments into instances of the groups; return None after printing `--help`.
 
@@ -107,7 +107,7 @@ def parse(
         UsageError: an unknown, malformed or missing flag, a leftover argument, an unreadable flagfile.
     """
     arguments = _expand_flagfiles(argv)
-    task = _task(arguments) if takes_task else None
+    task = _task(arguments, takes_task) if takes_task else None
     classes = groups(task)
     values = absl_flags.FlagValues()
     absl_flags.DEFINE_bool("help", False, "Print this text.", short_name="h", flag_values=values)
@@ -120,7 +120,7 @@ def parse(
     try:
         leftover = values([program, *arguments])[1:]
     except absl_flags.UnrecognizedFlagError as error:
-        of_task = f" of --task={task}" if takes_task else ""
+        of_task = f" of --task={task}" if task else ""
         others = (name for name in _unknown(values, arguments) if name != error.flagname)
         first, *more = (f"--{name}{{}}{_meant(name, values, groups, takes_task)}" for name in (error.flagname, *others))
         also = f"; unknown too: {', '.join(more)}".replace("{}", "") if more else ""
@@ -150,7 +150,7 @@ def _unknown(values: absl_flags.FlagValues, arguments: Sequence[str]) -> list[st
     return list(dict.fromkeys(each[2:].partition("=")[0] for each in left if each.startswith("--")))
 
 
-def _meant(name: str, values: Collection[str], groups: Callable[[str | None], Sequence[type]], takes_task: bool) -> str:
+def _meant(name: str, values: Collection[str], groups: Callable[[str | None], Sequence[type]], takes_task: Any) -> str:
     """Return a suggestion for an unknown flag, in parentheses; empty if there is none."""
     from kbert.tasks import OPTIONS
 
@@ -186,13 +186,15 @@ def _expand_flagfiles(argv: Sequence[str]) -> list[str]:
     return [argument.lstrip("\ufeff") for argument in arguments]
 
 
-def _task(arguments: Sequence[str]) -> str:
+def _task(arguments: Sequence[str], takes_task: bool | Literal["optional"]) -> str | None:
     values = absl_flags.FlagValues()
     _define_task(values)
     try:
         values(["", *arguments], known_only=True)
     except absl_flags.Error as error:
         raise UsageError(str(error)) from None
+    if takes_task == "optional" and not values["task"].present:
+        return None
     from kbert.tasks import named
 
     return named(values.task)
@@ -266,14 +268,17 @@ def _read(values: absl_flags.FlagValues, cls: type) -> Any:
     return cls(**read)
 
 
-def _help(program: str, about: str, classes: Sequence[type], takes_task: bool, defaults: Mapping[str, Any]) -> str:
+def _help(program: str, about: str, classes: Sequence[type], takes_task: Any, defaults: Mapping[str, Any]) -> str:
     lines = [f"usage: {program} [--flagfile=FILE] [--flag=value ...]", "", about.strip(), "", "flags:"]
     rows: list[tuple[str, str]] = []
     if takes_task:
         from kbert.tasks import DEFAULT, OPTIONS
 
         what = "; ".join(f"{name}: {kind.ABOUT}" for name, kind in OPTIONS.items())
-        rows.append((f"--task={'|'.join(OPTIONS)}", f"What to train. {what}. Default: {DEFAULT}."))
+        said = f"What to train. {what}. Default: {DEFAULT}."
+        if takes_task == "optional":
+            said = f"What the checkpoint answers; each task has flags of its own. {what}. Default: what its head is for."
+        rows.append((f"--task={'|'.join(OPTIONS)}", said))
     for cls in classes:
         for spec, hint in specs(cls):
             rows.append((f"--{spec.name}{_form(_bare(hint))}", f"{spec.metadata['help']} {_default(spec, defaults)}"))

@@ -79,8 +79,8 @@ class KeptCheckpoints:
         return max(self.checkpoints(), key=lambda s: s.step, default=None)
 
     def measured(self) -> Saved | None:
-        """Return the checkpoint with the best dev figure (ties: lower loss, then the earlier); None if there is none."""
-        measured = [saved for saved in self.checkpoints() if saved.score is not None]
+        """Return the checkpoint with the best dev figure (ties: lower loss, then the earlier), or the adopted one; else None."""
+        measured = [saved for saved in self.checkpoints() if saved.score is not None or saved.adopted]
         return max(measured, key=lambda s: (s.rank, -s.step), default=None)
 
     def best(self) -> Saved:

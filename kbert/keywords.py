@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def instances(
-    groups: Callable[[str | None], Sequence[type]], given: Mapping[str, Any], *, takes_task: bool = False
+    groups: Callable[[str | None], Sequence[type]], given: Mapping[str, Any], *, takes_task: Any = False
 ) -> list[Any]:
     """The dataclasses that the arguments fill.
 
@@ -32,7 +32,7 @@ def instances(
         groups: task name (None unless `takes_task`) -> dataclasses that hold the flags.
         given: values by flag name; a list stands for names between commas, None for the default; `flagfile` names a file
             of flags, which the others override.
-        takes_task: whether `task` is among them.
+        takes_task: whether `task` is among them; see `kbert.flags.main`.
 
     Raises:
         UsageError: an argument is unknown, missing, of the wrong type or out of range.

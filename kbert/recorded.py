@@ -53,12 +53,12 @@ def read(path: Path) -> tuple[ModelConfig, TrainConfig | PretrainConfig]:
         by = document["kbert"].get("version")
         raise DataError(f"{path}: schema {schema!r} of kbert {by}; kbert {kbert.__version__} reads schema {config.SCHEMA}")
     model = from_json(ModelConfig, document.get("model"), f"{path}: model")
-    _check(model, f"{path}: model")
+    check_model(model, f"{path}: model")
     train = from_json(RECORDED[model.task].TRAINED_BY, document.get("train"), f"{path}: train")
     return model, train
 
 
-def _check(model: ModelConfig, where: str) -> None:
+def check_model(model: ModelConfig, where: str) -> None:
     """Raise DataError if values, each allowed, do not go together."""
     if model.task not in RECORDED:
         raise DataError(f"{where}: task: expected one of {', '.join(RECORDED)}, found {model.task!r}")

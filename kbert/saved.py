@@ -31,6 +31,7 @@ class Figures:
         stopped: number of steps of the run that early stopping ended here; 0 if it did not.
         metrics: the dev report; empty if dev was not evaluated.
         calibration: values found on dev rows for `decode`, such as a threshold.
+        adopted: whether another toolkit trained it (`kbert.tasks.adoption`), so that it has no figures on dev.
         marks: checksums of vocabulary, settings and calibration (`kbert.recorded`); empty in stages and older directories.
     """
 
@@ -41,6 +42,7 @@ class Figures:
     stopped: int = 0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+    adopted: bool = False
     marks: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property

@@ -35,7 +35,9 @@ class Head:
         size: number of outputs; 0 for `vectors`.
         labels: their names in order, a tagger's with B-, I- and O; for a `score`, the labels that define its range; empty
             if there are none.
-        options: how the head is used: the task's options of a kbert model, or what a Hugging Face directory states.
+        options: how the head is used: the task's options of a kbert model, or what a Hugging Face directory states: for a
+            classifier `pooling`, `problem_type`, `named` (whether it names its class, which classifiers of texts and of tokens
+            share their tensors' names without) and `cross_encoder` (of sentence-transformers, the function of its output).
         task: the task of a kbert model; None for others.
         max_length: its longest input; None for others.
         calibration: thresholds found on dev rows, by name.
@@ -57,6 +59,11 @@ class Head:
     def names(self) -> tuple[str, ...]:
         """The labels, or Hugging Face's default names for outputs without names."""
         return self.labels or _numbered(self.size)
+
+    @property
+    def named(self) -> bool:
+        """Whether the outputs have names other than numbers."""
+        return bool(self.labels) and self.labels != _numbered(self.size)
 
     def check_kind(self, *kinds: str) -> None:
         """Raise Unfit unless the head is of one of these kinds."""

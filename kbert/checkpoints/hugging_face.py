@@ -52,6 +52,8 @@ CLASSES = {
 }
 WRITTEN = ("classifier", "tagger", "span")  # heads that a transformers class supports
 WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
+# The key of sentence-transformers' cross-encoders before version 4 for what follows their output.
+CROSS_ENCODER = "sbert_ce_default_activation_function"
 PREFIX: dict[str, str] = {"BertModel": ""}  # of the encoder's tensors; the classes with a head keep it under "bert."
 
 
@@ -116,7 +118,16 @@ def _head(config: dict[str, Any], where: Path, outputs: dict[str, int]) -> Head 
     if not outputs:
         return None
     kind, size = next(iter(outputs.items()))
-    options = {"pooling": "pooler", "problem_type": config.get("problem_type")} if kind == "classifier" else {}
+    options: dict[str, Any] = {}
+    if kind == "classifier":
+        own = config.get("sentence_transformers")
+        activation = own.get("activation_fn") if isinstance(own, dict) else config.get(CROSS_ENCODER)
+        options = {
+            "pooling": "pooler",
+            "problem_type": config.get("problem_type"),
+            "named": bool(config.get("architectures")),
+            "cross_encoder": activation.rpartition(".")[2] if isinstance(activation, str) else None,
+        }
     return Head(kind, size, _labels(config, where, size) if kind != "span" else (), options)
 
 

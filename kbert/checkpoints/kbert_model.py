@@ -15,12 +15,12 @@ from kbert.checkpoints.names import HEADS, OUTPUTS, PRETRAINING, Row
 from kbert.checkpoints.tensor_files import safetensors_list, safetensors_read
 from kbert.checkpoints.tensor_matching import Weights, match
 from kbert.config import ModelConfig
-from kbert.data.spans import tag_names
 from kbert.data.vocabulary import check_vocabulary
 from kbert.errors import DataError
 from kbert.model_dir import ModelDir
 from kbert.saved import Saved
 from kbert.settings import to_json
+from kbert.tasks import options_of
 
 EPSILON = "encoder.layer_norm_epsilon"  # a setting that came with poolers known from their presence
 OUTPUT_LAYERS = (*OUTPUTS, "score", "aspect_classifier")
@@ -90,7 +90,7 @@ def _head(model: ModelConfig, saved: Saved, shapes: Shapes) -> Head | None:
         return None
     outputs = {path.removesuffix("/bias"): shapes[path][0] for path in shapes if path.removesuffix("/bias") in OUTPUT_LAYERS}
     kind, size = next(iter(outputs.items()), ("vectors", 0))
-    labels = tag_names(model.labels) if kind == "tagger" else model.labels
+    labels = options_of(model).outputs_of(model.labels)
     if kind not in ("vectors", "score", "span") and labels and len(labels) != size:
         raise DataError(f"{saved.path}: {kind} has {size} outputs, but config.json has labels for {len(labels)}")
     return Head(kind, size, labels, model.options, model.task, model.max_length, saved.calibration)

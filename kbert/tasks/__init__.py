@@ -20,6 +20,7 @@ from kbert.tasks.pretrain.options import PretrainOptions
 from kbert.tasks.tag.options import TagOptions
 
 if TYPE_CHECKING:
+    from kbert.tasks.adoption import Adopt
     from kbert.tasks.base import Storable, Task
     from kbert.tasks.rows import TaskRows
 
@@ -35,6 +36,8 @@ OPTIONS: dict[str, type[TaskOptions]] = {
 # Of all models that a directory can hold.
 RECORDED: dict[str, type[TaskOptions]] = {**OPTIONS, "pretrain": PretrainOptions}
 DEFAULT = next(iter(OPTIONS))  # of --task
+# Tasks with heads that other toolkits have too, of which models can be made without training.
+ADOPTING = ("classify", "tag", "answer", "match", "pretrain")
 
 
 def named(name: str) -> str:
@@ -92,6 +95,12 @@ def rows_of(name: str) -> "type[TaskRows]":
     """
     _check_rows(name)
     found: type[TaskRows] = importlib.import_module(f"kbert.tasks.{name}.rows").ROWS
+    return found
+
+
+def adopter(name: str) -> "Adopt":
+    """Import the function that says how a task in `ADOPTING` serves another toolkit's checkpoint, without TensorFlow."""
+    found: Adopt = importlib.import_module(f"kbert.tasks.{name}.adopted").adopt
     return found
 
 

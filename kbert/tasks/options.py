@@ -51,6 +51,10 @@ class TaskOptions:
         """Return how many segments the encoder has to know for these raw inputs; by default one for each."""
         return len(fields)
 
+    def outputs_of(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the head's outputs, in order, of a model with these labels; by default the labels."""
+        return labels
+
     def text_vector(self) -> TextVector | None:
         """Return how the model makes a vector of a text; None, the default, where it makes none."""
         return None

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from kbert.config import Labels
 from kbert.data.schemes import Scheme
+from kbert.data.spans import tag_names
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
 from kbert.settings import flag
@@ -53,6 +54,8 @@ class TagOptions(TaskOptions):
     # Those of the training rows' tags, in which `kbert.predict` writes tags (`Tag.resolve_options_from_rows`); no flags.
     scheme: Scheme = "IOB2"
     untyped: bool = False
+    # The tagger's outputs where they are others than O, B- and I- of each type (`kbert.tasks.tag.outputs`); no flag.
+    outputs: tuple[str, ...] = ()
     head_dropout: float = flag(0.1, help="Dropout rate before the tagger.", low=0.0, high=0.9)
 
     def shared(self, max_length: int) -> int:
@@ -69,3 +72,6 @@ class TagOptions(TaskOptions):
                 f"--stride={self.stride}: windows of --max_length={max_length} hold {max_length - 2} tokens "
                 "of text and must share fewer"
             )
+
+    def outputs_of(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        return self.outputs or tag_names(labels)

@@ -7,6 +7,7 @@ texts are read in windows, whose scores are joined before decoding. An entity's 
 all its tokens or words have these tags.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.checkpoints.head import Head, order, ordered
+from kbert.checkpoints.head import Head, Unfit, order, ordered
 from kbert.config import ModelConfig
 from kbert.data.conll import read_tags
 from kbert.data.schemes import Tags
@@ -31,6 +32,7 @@ from kbert.tasks.base import Built, Encoded, Signature, Task, Tensors
 from kbert.tasks.reports import Matrix, Report
 from kbert.tasks.tag import entity_metrics
 from kbert.tasks.tag.options import TagOptions
+from kbert.tasks.tag.outputs import Outputs
 from kbert.tasks.tag.rows import TagRows
 from kbert.tasks.tag.units import Units, joined, spread, units
 
@@ -137,11 +139,12 @@ class Tag(TagRows, Task):
         super().__init__(config, tokenizer)
         self.options: TagOptions = from_json(TagOptions, config.options, "options")
         self.types = {kind: i for i, kind in enumerate(config.labels)}
+        self.outputs = Outputs.read(self.options.outputs or tag_names(config.labels), config.labels)
         self.room = config.max_length - 2
         self.options.check(config.max_length)
         # WordPiece marks pieces that continue a word; a text cannot spell the mark, since "#" is a word of its own.
         self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
-        self._crf = _crf(1 + 2 * len(self.types)) if self.options.decoder == "crf" else None
+        self._crf = _crf(len(self.outputs.names)) if self.options.decoder == "crf" else None
         self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
 
     @property
@@ -165,7 +168,8 @@ class Tag(TagRows, Task):
         starts, ends = _own_places(encoded["units"])
 
         def tags(gold: np.ndarray, starts: np.ndarray, ends: np.ndarray, units: np.ndarray) -> np.ndarray:
-            return tag_numbers([read_spans(spans) for spans in gold], self.types, starts, ends, units)[0]
+            found = tag_numbers([read_spans(spans) for spans in gold], self.types, starts, ends, units)[0]
+            return self.outputs.numbers(found, units) if self.options.outputs else found
 
         arguments = [raw["entities"], starts.values, ends.values, starts.row_lengths()]
         of_unit = tf.ensure_shape(graphs.numpy_function(tags, arguments, tf.int32), [None])
@@ -194,7 +198,7 @@ class Tag(TagRows, Task):
     def build(self, encoder: Encoder) -> Built:
         encoder.backbone.pooled_dense.trainable = False
         inputs = heads.inputs()
-        tags = 1 + 2 * len(self.types)
+        tags = len(self.outputs.names)
         scores = heads.dense_head(encoder(inputs), tags, name="tagger", dropout=self.options.head_dropout)
         if self._crf is not None:
             scores = self._crf(scores)
@@ -203,7 +207,11 @@ class Tag(TagRows, Task):
     def take_head(self, head: Head, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         head.check_kind("tagger")
         head.check_option("decoder", self.options.decoder, head.options.get("decoder", "softmax"))
-        places = order(head, tag_names(self.config.labels))
+        try:
+            head = dataclasses.replace(head, labels=Outputs.read(head.names).names)
+        except ValueError as error:
+            raise Unfit(str(error)) from None
+        places = order(head, self.outputs.names)
         transitions = {name: array for name, array in arrays.items() if name.startswith("crf/")}
         crf = {name: array[np.ix_(*[places] * array.ndim)] for name, array in transitions.items()}
         return {**ordered(arrays, "tagger", places), **crf}
@@ -211,11 +219,11 @@ class Tag(TagRows, Task):
     def decode(self, outputs: tf.RaggedTensor, encoded: Encoded, raw: Tensors) -> Tensors:
         units: Units = encoded["units"]
         kept = (encoded["shows"].values >= 0) & encoded["owned"].values
-        scores = tf.ensure_shape(tf.boolean_mask(outputs.values, kept), [None, 1 + 2 * len(self.types)])  # [own units, tags]
+        scores = tf.ensure_shape(tf.boolean_mask(outputs.values, kept), [None, len(self.outputs.names)])  # [own units, tags]
         starts, ends, row = units.starts, units.ends, units.starts.value_rowids()
         lengths = tf.cast(_own_places(units)[0].row_lengths(), tf.int32)
         chosen = tf.argmax(scores, -1, output_type=tf.int32) if self._crf is None else self._crf.best(scores, lengths)
-        kind, goes_on = spread((chosen - 1) // 2, (chosen > 0) & (chosen % 2 == 0), row, units.own, units.inside)  # -1 outside
+        kind, goes_on = spread(*self._read(chosen, tf.boolean_mask(row, units.own)), row, units.own, units.inside)
 
         # As in seqeval: a tag that does not continue the entity before it begins one.
         before = tf.concat([[-1], tf.where(row[1:] == row[:-1], kind[:-1], -1)], 0)[: tf.size(kind)]
@@ -258,6 +266,22 @@ class Tag(TagRows, Task):
             "tags": of_token.with_values(tf.gather(tf.constant(names), of_token.values)).to_tensor(""),
             "token_count": tf.cast(of_token.row_lengths(), tf.int32),
         }
+
+    def _read(self, chosen: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the type of each own unit, -1 outside, and whether it continues an entity, as seqeval's default mode reads.
+
+        Args:
+            chosen: the output of each own unit, int32 [own units].
+            row: the row of each, same shape.
+        """
+        letters = np.array(self.outputs.letters)
+        kind = tf.gather(tf.constant(self.outputs.kinds), chosen)
+        goes_on = tf.gather(tf.constant(np.isin(letters, ["I", "E"])), chosen)
+        closes = np.isin(letters, ["E", "S"])
+        if closes.any():
+            closed = tf.gather(tf.constant(closes), chosen)[:-1] & (row[1:] == row[:-1])
+            goes_on &= ~tf.concat([[False], closed], 0)[: tf.size(chosen)]
+        return kind, goes_on
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         names = ENTITY
