@@ -4,6 +4,7 @@ From Python:
 
     model = kbert.train(init="bert_base_en", train_data="train.tsv", model_dir="models/mine")
     model = kbert.load("models/mine")
+    model = kbert.adopt("finetuned_elsewhere", "models/adopted")
     model.predict(["a good film", "a dull plot"])
     vectors = kbert.encode("bert_base_en", ["a good film"])
     encoder = kbert.Encoder.from_checkpoint("bert_base_en", freeze_layers=8)
@@ -20,7 +21,7 @@ those below its own, see tests/test_layout.py):
     tasks                           one package a task: what it reads, learns, answers and is measured by (tasks/base.py)
     serving                         a trained model as one function from text to answers, and as a SavedModel
     train, pretraining, vectors     batches into checkpoints, plain text into batches, texts into vectors
-    finetune, pretrain, evaluate, predict, export, encode, inspect      the commands
+    finetune, pretrain, adopt, evaluate, predict, export, encode, inspect      the commands
     api, layers                     the same from Python
 """
 
@@ -28,20 +29,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kbert.api import Model, encode, load, train
+    from kbert.api import Model, adopt, encode, load, train
     from kbert.errors import DataError, KbertError, UsageError
     from kbert.layers import Encoder, Tokenizer
 
 __version__ = "0.1.0"
 
-__all__ = ["DataError", "Encoder", "KbertError", "Model", "Tokenizer", "UsageError", "encode", "load", "train"]
+__all__ = ["DataError", "Encoder", "KbertError", "Model", "Tokenizer", "UsageError", "adopt", "encode", "load", "train"]
 
 _PLACES = {
     **dict.fromkeys(("Model", "load"), "kbert.api"),
     **dict.fromkeys(("Encoder", "Tokenizer"), "kbert.layers"),
     **dict.fromkeys(("DataError", "KbertError", "UsageError"), "kbert.errors"),
 }
-_CALLABLE = ("encode", "train")  # modules that are functions too (`kbert.callable_module`)
+_CALLABLE = ("adopt", "encode", "train")  # modules that are functions too (`kbert.callable_module`)
 
 
 def __getattr__(name: str) -> Any:

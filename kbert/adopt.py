@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kbert import flags
+from kbert import flags, runtime
 from kbert.callable_module import make_callable
 from kbert.config import RunFlags
 from kbert.model_dir import ModelDir
@@ -47,6 +47,7 @@ def run(run_flags: RunFlags, options: AdoptFlags, *more: Any) -> int:
     directory.check_not_in(options.init)
     *of_task, adoption_flags = more
     found = adoption.read(options.init, adoption_flags, *of_task)
+    runtime.start()
     found.write(directory, run_flags.overwrite)
     print(f"{found}\nmodel: {directory.path}")
     return 0

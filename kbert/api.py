@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import kbert.adopt as adoption
 import kbert.encode as encoding
 from kbert import evaluate, export, finetune, keywords, predict, pretrain, runtime
 from kbert.data.rows import Rows
@@ -193,6 +194,32 @@ def train(*, task: str | None = None, **arguments: Any) -> Model:
             groups = keywords.instances(finetune.groups, {"task": task, **arguments, **sources}, takes_task=True)
             finetune.run(*groups)
     return load(groups[0].model_dir)
+
+
+def adopt(init: str | os.PathLike[str], model_dir: str | os.PathLike[str], **arguments: Any) -> Model:
+    """Make a model of a checkpoint that another toolkit fine-tuned, as `python -m kbert.adopt` does.
+
+    Args:
+        init: the checkpoint: a directory of Hugging Face, or a Google TF1 checkpoint.
+        model_dir: the directory to write.
+        arguments: the command's other flags by name, for example `task`, `text_columns`, `max_length`, `labels`.
+
+    Returns:
+        The model, with the checkpoint's labels.
+
+    Raises:
+        UsageError: an argument is unknown, or does not go with the checkpoint.
+        DataError: the checkpoint is malformed, or its head cannot be served exactly.
+
+    Examples:
+        >>> kbert.adopt("finetuned_en", "models/adopted").predict(["a good film"])[0]["label"]
+        'positive'
+    """
+    with keywords.errors_in_python():
+        given = {"init": init, "model_dir": model_dir, **arguments}
+        run_flags, *groups = keywords.instances(adoption.groups, given, takes_task="optional")
+        adoption.run(run_flags, *groups)
+    return load(run_flags.model_dir)
 
 
 def encode(init: "str | os.PathLike[str] | Model", texts: Any, **arguments: Any) -> "np.ndarray":

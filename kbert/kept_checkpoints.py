@@ -79,7 +79,7 @@ class KeptCheckpoints:
         return max(self.checkpoints(), key=lambda s: s.step, default=None)
 
     def measured(self) -> Saved | None:
-        """Return the checkpoint with the best dev figure (ties: lower loss, then the earlier), or the adopted one; else None."""
+        """Return the checkpoint with the best dev figure (ties: lower loss, then the earlier), or an adopted one, or None."""
         measured = [saved for saved in self.checkpoints() if saved.score is not None or saved.adopted]
         return max(measured, key=lambda s: (s.rank, -s.step), default=None)
 
@@ -123,7 +123,8 @@ class KeptCheckpoints:
             new = Path(tempfile.mkdtemp(prefix=WRITING, dir=parent))
             try:
                 new.chmod(0o755)
-                save_file(weights, new / WEIGHTS)
+                # safetensors writes an array's memory as it is, whatever its order.
+                save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, new / WEIGHTS)
                 save_file(state, new / STATE)
                 self._write_figures(new, figures)
                 for file in new.glob("*.safetensors"):

@@ -35,8 +35,8 @@ def check_same(directory: ModelDir, model: ModelConfig, train: RunConfig, vocabu
     ways_out = "use --overwrite to start over, or another --model_dir"
     if last is not None and last.adopted:
         raise UsageError(
-            f"--model_dir={directory.path} holds a model that kbert adopt made; --init={directory.path} with another --model_dir "
-            "trains from it"
+            f"--model_dir={directory.path} holds a model that kbert adopt made; --init={directory.path} with another "
+            "--model_dir trains from it"
         )
     if was_model.task != model.task:
         raise UsageError(f"--model_dir={directory.path} holds a model of --task={was_model.task}, not {model.task}; {ways_out}")

@@ -113,3 +113,50 @@ CLASSIFIERS = {
     "regression": ("LABEL_0",),
 }
 TEXTS = ("a good film", "the plot is dull, and not very good", "bad", "电影很好！", "unlikely", "")
+
+# Fine-tuned models of transformers: class, layer of the head, labels, settings.
+ADOPTED: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
+    "iob": ("BertForTokenClassification", "classifier", ("I-view", "O", "B-thing", "B-view", "I-thing"), {}),
+    "iob1": ("BertForTokenClassification", "classifier", ("I-view", "I-thing", "O", "B-thing"), {}),
+    "io": ("BertForTokenClassification", "classifier", ("view", "O", "thing"), {}),
+    "bioes": (
+        "BertForTokenClassification",
+        "classifier",
+        ("O", *(f"{prefix}-{kind}" for kind in ("view", "thing") for prefix in "BESI")),
+        {},
+    ),
+    "answers": ("BertForQuestionAnswering", "qa_outputs", (), {}),
+    "cross": (
+        "BertForSequenceClassification",
+        "classifier",
+        ("LABEL_0",),
+        {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.1.0"}},
+    ),
+    "pairs": ("BertForSequenceClassification", "classifier", ("no", "yes", "?"), {}),
+    "masked": ("BertForMaskedLM", "cls", (), {}),
+}
+PAIRS = (("a good film", "the plot is dull"), ("bad", "fine and good!"), ("film", "x"))
+CONTEXTS = ("the film is fine, and the plot [not very good] is dull.", "电影很好！very very good film", "x unlikely film")
+MASKED = ("the [MASK] is good", "电影很[MASK]！ [MASK] film")
+
+
+def adopted_tensors(name: str) -> dict[str, np.ndarray]:
+    """Random tensors of a model of `ADOPTED`."""
+    kind, layer, labels, _ = ADOPTED[name]
+    if kind == "BertForMaskedLM":
+        return {n: t for n, t in full_tensors(heads=True).items() if "seq_relationship" not in n and "pooler" not in n}
+    rng, size = np.random.default_rng(7), len(labels) or 2
+    pooled = kind == "BertForSequenceClassification"
+    encoder = {f"bert.{n}": t for n, t in full_tensors().items() if pooled or not n.startswith("pooler.")}
+    matrix = rng.normal(0, 0.5, (size, 16))
+    bias = -matrix @ encoder["bert.encoder.layer.2.output.LayerNorm.bias"]  # so that no output wins everywhere
+    head = {f"{layer}.weight": matrix, f"{layer}.bias": bias}
+    return {**encoder, **{n: array.astype(np.float32) for n, array in head.items()}}
+
+
+def adopted_config(name: str) -> dict[str, object]:
+    """The config.json of a model of `ADOPTED`."""
+    kind, _, labels, settings = ADOPTED[name]
+    named = {"id2label": {str(i): label for i, label in enumerate(labels)}} if labels else {}
+    named |= {"label2id": {label: i for i, label in enumerate(labels)}} if labels else {}
+    return {**CONFIG, "num_hidden_layers": 3, "architectures": [kind], **named, **settings}

@@ -1,4 +1,4 @@
-"""Make a model of a checkpoint that another toolkit fine-tuned, without training. No TensorFlow, unless the checkpoint needs it.
+"""Make a model of a checkpoint that another toolkit fine-tuned, without training. No TensorFlow until weights are read.
 
 In: a checkpoint with a head, and what its files leave open. Out: the model's configuration and weights, as a model directory.
 Which heads a task serves, and with which settings it gives the answers of the toolkit that they come from, is in
@@ -143,10 +143,7 @@ class Adoption:
 
     def __str__(self) -> str:
         reads = " and ".join(self.config.fields)
-        return (
-            f"--task={self.config.task}: {self.answers}\n"
-            f"reads {reads}, up to {self.config.max_length} tokens"
-        )
+        return f"--task={self.config.task}: {self.answers}\nreads {reads}, up to {self.config.max_length} tokens"
 
     def write(self, directory: ModelDir, overwrite: bool = False) -> None:
         """Write the model as a directory, as a run does.
@@ -157,7 +154,9 @@ class Adoption:
         """
         directory.check_writable(overwrite)
         if directory.exists() and not overwrite:
-            raise UsageError(f"--model_dir={directory.path} holds a model; use --overwrite to replace it, or another --model_dir")
+            raise UsageError(
+                f"--model_dir={directory.path} holds a model; use --overwrite to replace it, or another --model_dir"
+            )
         weights = self.weights()
         with directory.held():
             directory.create(self.config, self.train, self.vocabulary)
@@ -191,7 +190,7 @@ def read(init: str, flags: AdoptionFlags, options: TaskOptions | None = None) ->
         raise DataError(f"--init={init}: {reasons[0] if reasons else _headless(foreign, asked)}")
     if len(found) > 1:
         ways = "; ".join(f"--task={name} for {adopted.answers}" for name, adopted in found.items())
-        raise UsageError(f"--init={init}: its {foreign.head} may be read in {len(found)} ways, and its files do not say which: {ways}")
+        raise UsageError(f"--init={init}: its {foreign.head} may be read in two ways, and no file says which: {ways}")
     ((name, adopted),) = found.items()
     return _completed(foreign, name, adopted)
 

@@ -1,7 +1,7 @@
 """Serve taggers that other toolkits trained: BertForTokenClassification.
 
-In: a checkpoint with a `tagger`. Out: its types, and how its outputs are read as entities: IOB1 and IOB2, BIOES, BILOU, BMES, or
-types without prefixes. The tag of a word is that of its first piece. Source: transformers 4.57
+In: a checkpoint with a `tagger`. Out: its types, and how its outputs are read as entities: IOB1 and IOB2, BIOES, BILOU, BMES,
+or types without prefixes. The tag of a word is that of its first piece. Source: transformers 4.57
 `pipelines/token_classification.py`, whose `aggregation_strategy="first"` reads B- and I- alike.
 """
 
@@ -12,6 +12,8 @@ from kbert.checkpoints.head import Unfit, ordered
 from kbert.data.spans import tag_names
 from kbert.tasks.adoption import Adopted, Foreign
 from kbert.tasks.tag.outputs import Outputs
+
+SCHEMES = {"bare": "types without prefixes", "IO": "types without prefixes and O"}
 
 
 def adopt(foreign: Foreign) -> Adopted | None:
@@ -35,10 +37,11 @@ def adopt(foreign: Foreign) -> Adopted | None:
     def arrays(found: Arrays) -> Arrays:
         return ordered(found, "tagger", places)
 
+    scheme = SCHEMES.get(outputs.tags.scheme, outputs.tags.scheme)
     kinds = ", ".join(outputs.types[:8]) + ", …" * (len(outputs.types) > 8)
     return Adopted(
         fields=("text",),
-        answers=f"entities of {len(outputs.types)} types ({kinds}), tagged in {outputs.tags.scheme}",
+        answers=f"entities of {len(outputs.types)} types ({kinds}), tagged in {scheme}",
         head=arrays,
         labels=outputs.types,
         options={

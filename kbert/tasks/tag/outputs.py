@@ -99,7 +99,5 @@ class Outputs:
             for of, letter in {(0, 1): "B", (0, 0): "S", (1, 1): "I", (1, 0): "E"}.items():
                 known = letter if letter in letters else {"S": "B", "E": "I"}.get(letter, letter)
                 table[(kind, *of)] = place[kind, known if known in letters else letters]
-        kind = np.where(tags > 0, (tags - 1) // 2, len(self.types))
-        found: np.ndarray = table[kind, inside.astype(int), goes_on.astype(int)]
+        found: np.ndarray = table[np.where(tags > 0, (tags - 1) // 2, len(self.types)), inside.astype(int), goes_on.astype(int)]
         return found
-
