@@ -57,9 +57,11 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
     import tensorflow as tf
 
     from kbert import checkpoints, graphs
+    from kbert.checkpoints.names import of_head
     from kbert.data.indexing import open_table
     from kbert.data.tokenizer import Tokenizer
     from kbert.data.vocabulary import read_vocabulary
+    from kbert.tasks import adoption
 
     if options.vocab:
         vocabulary = read_vocabulary(Path(options.vocab).expanduser())
@@ -68,6 +70,8 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
         checkpoint = checkpoints.open_checkpoint(str(options.init))
         if not options.input:
             print(checkpoints.summary(checkpoint))
+            if checkpoint.format != "kbert" and (checkpoint.ignored or any(map(of_head, checkpoint.shapes))):
+                print(f"{'adopt:':<16}{adoption.way(str(options.init))}")
             return 0
         vocabulary, casing = checkpoint.vocabulary, checkpoint.text
     assert options.input is not None

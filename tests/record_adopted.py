@@ -39,7 +39,13 @@ def answers(folder: str) -> list[Any]:
     (kind,) = config.architectures
     if kind == "BertForTokenClassification":
         how = "none" if any(label.startswith("E-") for label in config.label2id) else "first"
-        pipeline = transformers.pipeline("token-classification", model=folder, aggregation_strategy=how, device="cpu", ignore_labels=["O"] if how == "first" else [])
+        pipeline = transformers.pipeline(
+            "token-classification",
+            model=folder,
+            aggregation_strategy=how,
+            device="cpu",
+            ignore_labels=["O"] if how == "first" else [],
+        )
         found = [pipeline(text) if text else [] for text in TEXTS]
         keys = ("entity_group", "start", "end") if how == "first" else ("entity", "word", "start", "end")
         return [[[entity[key] for key in keys] for entity in row] for row in found]

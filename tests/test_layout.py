@@ -49,6 +49,8 @@ LIGHT = [
     "kbert.tasks.rows",
     "kbert.tasks.tables",
     "kbert.tasks.*.rows",
+    "kbert.tasks.adoption",
+    "kbert.tasks.*.adopted",
     "kbert.checkpoints.*",
 ]
 HEAVY = [

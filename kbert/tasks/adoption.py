@@ -6,7 +6,6 @@ Which heads a task serves, and with which settings it gives the answers of the t
 """
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +17,13 @@ from kbert.checkpoints.casing import read_settings
 from kbert.checkpoints.head import Head, Unfit
 from kbert.config import ModelConfig, RunConfig
 from kbert.data.label_names import read_labels
-from kbert.errors import DataError, UsageError
+from kbert.errors import DataError, KbertError, UsageError
 from kbert.model_dir import ModelDir, directory_of
 from kbert.saved import Figures
 from kbert.settings import flag, to_json
 from kbert.source import SourceConfig
 from kbert.tasks import ADOPTING, OPTIONS, RECORDED, adopter, task_of
 from kbert.tasks.options import TaskOptions
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +190,14 @@ def read(init: str, flags: AdoptionFlags, options: TaskOptions | None = None) ->
         raise UsageError(f"--init={init}: its {foreign.head} may be read in two ways, and no file says which: {ways}")
     ((name, adopted),) = found.items()
     return _completed(foreign, name, adopted)
+
+
+def way(init: str) -> str:
+    """Say in one line what an adopted checkpoint answers, or why it cannot be adopted as it is."""
+    try:
+        return str(read(init, AdoptionFlags())).replace("\n", "; ")
+    except KbertError as error:
+        return f"not as it is: {str(error).removeprefix(f'--init={init}: ')}"
 
 
 def _opened(init: str, flags: AdoptionFlags, options: TaskOptions | None) -> Foreign:

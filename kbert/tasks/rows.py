@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
+from kbert.checkpoints.head import Head
 from kbert.data.table import Reader, Table
 from kbert.data.tokens import Tokens
 from kbert.errors import UsageError
@@ -105,6 +106,11 @@ class TaskRows(ABC):
         Args:
             table: `fields` columns of raw inputs, then gold.
         """
+        return options
+
+    @staticmethod
+    def fit_to_head(head: Head, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        """Complete the options so that the task can keep a checkpoint's head with these labels; by default unchanged."""
         return options
 
     @staticmethod

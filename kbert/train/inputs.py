@@ -62,6 +62,8 @@ def read_inputs(train: TrainConfig, model_flags: ModelFlags, options: Any) -> In
     if needed > known:
         raise UsageError(f"--task={name}: the checkpoint knows {known} segment, the task needs {needed}")
     tables, labels, resolved = read_tables(task_rows, train, fields, resolved, checkpoint.text)
+    if checkpoint.head is not None and not train.new_head:
+        resolved = task_rows.fit_to_head(checkpoint.head, labels, resolved)
     digests: Any = {"train_data_crc32": tables["train"].digest, "dev_data_crc32": tables["dev"].digest}
     config = ModelConfig(
         task=name,

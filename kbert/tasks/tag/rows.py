@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from kbert.checkpoints.head import Head
 from kbert.data.entity_reader import EntityReader
 from kbert.data.label_names import LabelNames, not_among
 from kbert.data.spans import check_spans, read_spans
@@ -13,6 +14,7 @@ from kbert.settings import from_json
 from kbert.source import SourceConfig
 from kbert.tasks.rows import TaskRows
 from kbert.tasks.tag.options import TagOptions
+from kbert.tasks.tag.outputs import Outputs
 
 
 class EntityAudit:
@@ -86,6 +88,19 @@ class TagRows(TaskRows):
             options = {**options, "tokens": table.resolve_tokens()}
         found = table.scheme()
         return options if found is None else {**options, "scheme": found.scheme, "untyped": found.untyped}
+
+    @staticmethod
+    def fit_to_head(head: Head, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        """Take over the outputs of a tagger of another scheme, BIOES for one, that has all tags of these labels."""
+        if head.kind != "tagger" or options["decoder"] != head.options.get("decoder", "softmax"):
+            return options
+        try:
+            outputs = Outputs.read(head.names)
+        except ValueError:
+            return options
+        if outputs.plain or outputs.lacking or {*outputs.types} != {*labels}:
+            return options
+        return {**options, "outputs": list(outputs.names)}
 
     @staticmethod
     def audit(
