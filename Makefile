@@ -1,4 +1,4 @@
-# make quickstart   fine-tune, evaluate, export and ask a model, on real text (about 4 minutes on two cores)
+# make quickstart   fine-tune, evaluate, export, ask and serve a model, on real text (about 4 minutes on two cores)
 # make quickstart-zh  a small Chinese BERT from nothing: vocabulary, pre-training, fine-tuning (about 7 minutes)
 # make test         ruff, mypy and pytest
 # make docs         the documentation as a site, in site/; a broken link is an error
@@ -16,6 +16,9 @@ quickstart: $(VENV)/.demo
 	$(BIN)/kbert evaluate --model_dir=models/quickstart --data=tfds:movie_snippets:test
 	$(BIN)/kbert export --model_dir=models/quickstart --export_dir=savedmodels/quickstart
 	$(BIN)/kbert ask savedmodels/quickstart "A warm, funny and finally moving little film."
+	$(BIN)/kbert serve --export_dir=savedmodels/quickstart --grpc_port=0 & server=$$!; \
+	  $(BIN)/python tools/serving_client.py --server=http://127.0.0.1:8501 --model=quickstart --retries=20 "A warm, funny and finally moving little film." "Dull."; \
+	  code=$$?; kill $$server; wait $$server && exit $$code
 
 quickstart-zh: $(VENV)/.demo
 	$(BIN)/python tools/fetch_demo.py

@@ -7,8 +7,6 @@ from pathlib import Path
 from kbert.errors import DataError, UsageError
 from kbert.settings import flag
 
-BACKLOG = 2048  # connections that wait to be accepted
-
 
 @dataclass(frozen=True, kw_only=True)
 class ServeFlags:
@@ -61,14 +59,13 @@ def versions(options: ServeFlags) -> tuple[tuple[int, ...], dict[str, int]]:
 
 
 def listening(options: ServeFlags) -> socket.socket:
-    """Return the socket of REST; raise UsageError if the address cannot be had."""
+    """Return the socket of REST, bound; raise UsageError if the address cannot be had."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # With the protocol named, asyncio sets TCP_NODELAY; without, an answer's body waits 40 ms for a delayed acknowledgement.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((options.host, options.port))
-        found.listen(BACKLOG)
+        found.bind((options.host, options.port))  # it listens once the model is loaded: a connection is refused until then
         return found
     except OSError as error:
         found.close()

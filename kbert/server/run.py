@@ -70,7 +70,11 @@ async def _serve(
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-    ready()
-    await serving
+    if not serving.done():
+        ready()
+    try:
+        await serving
+    except OSError as error:
+        raise UsageError(f"--port={listening.getsockname()[1]}: {error.strerror}") from None
     if grpc is not None:
         await grpc.stop(GRACE)
