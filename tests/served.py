@@ -41,6 +41,12 @@ def save(path: Path, version: int) -> None:
         return {"count": tf.cast(found.row_lengths(), tf.int32), "word": longest, "size": tf.strings.length(longest)}
 
     @tf.function(input_signature=[STRINGS])
+    def entities(text):
+        first = tf.strings.length(tf.strings.regex_replace(text, " .*", ""), "UTF8_CHAR")[:, None]
+        kind, one = tf.fill(tf.shape(first), "word"), tf.ones_like(first[:, 0])
+        return {"count": one, "start": tf.zeros_like(first), "end": first, "type": kind}
+
+    @tf.function(input_signature=[STRINGS])
     def in_bytes(text):
         return {"copy_bytes": text, "copy": text}
 
@@ -77,7 +83,7 @@ def save(path: Path, version: int) -> None:
         return {"end": tf.fill(tf.shape(text), end[0, 0])}
 
     functions = {
-        "serving_default": text, "pair": pair, "words": words, "in_bytes": in_bytes, "numbers": numbers, "ids": ids,
+        "serving_default": text, "pair": pair, "words": words, "entities": entities, "in_bytes": in_bytes, "numbers": numbers, "ids": ids,
         "classify": classify, "regress": regress, "strict": strict, "slow": slow,
     }  # fmt: skip
     tf.saved_model.save(module, str(path), {name: each.get_concrete_function() for name, each in functions.items()})

@@ -1,6 +1,7 @@
 """kbert serve: TensorFlow Serving's API over HTTP and gRPC, limits, new versions, hostile input."""
 
 import base64
+import gzip
 import http.server
 import json
 import math
@@ -23,6 +24,7 @@ from conftest import tool, wait_for
 from served import NAME, ask, predict
 
 from kbert import serve
+from kbert.server import options as checks
 
 client = tool("serving_client")
 MODEL = f"/v1/models/{NAME}"
@@ -192,6 +194,19 @@ def test_refused(port, name):
 def test_wrong_paths(port, method, path, code, message):
     found = ask(port, method, path, {"instances": ["a"]} if method == "POST" else None)
     assert found[0] == code and re.search(message, found[1]["error"]), found
+
+
+def test_a_packed_body(port):
+    headers = {"Content-Encoding": "gzip"}
+    packed = gzip.compress(b'{"instances": ["a"]}')
+    assert ask(port, "POST", f"{MODEL}:predict", packed, headers) == (200, {"predictions": [ROW]})
+    assert ask(port, "POST", f"{MODEL}:predict", b"no gzip", headers)[0] == 400
+
+
+def test_a_packed_body_is_bounded(ours):
+    bomb, half = gzip.compress(b"[" * (200 << 20)), gzip.compress(b'{"instances": ["a"]}')[:-9]
+    for body, code in ((bomb, 413), (half, 400)):
+        assert ask(ours.port, "POST", f"{MODEL}:predict", body, {"Content-Encoding": "gzip"})[0] == code
 
 
 def test_the_wrong_method_of_a_signature(ours):
@@ -368,9 +383,10 @@ def test_the_page(ours):
 def test_the_page_marks_spans_in_a_browser(ours):
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
-    url = f"http://127.0.0.1:{ours.port}/?signature=serving_default&text={quote('<b>中文</b> 🎉')}"
+    url = f"http://127.0.0.1:{ours.port}/?signature=entities&text={quote('🎉中文 <b>good</b>')}"
     done = subprocess.run([browser, *flags, url], capture_output=True, text=True, timeout=120)
-    assert '"length": 11' in done.stdout and "small, version 1" in done.stdout, done.stdout
+    assert "<mark>🎉中文<small>word</small></mark> &lt;b&gt;good&lt;/b&gt;</p>" in done.stdout, done.stdout
+    assert '"count": 1' in done.stdout and "small, version 1" in done.stdout
 
 
 def run_client(capsys, *flags: str) -> tuple[int, list, str]:
@@ -510,7 +526,9 @@ def test_sigterm_lets_requests_end(ours):
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(flags, code, message, versions, tmp_path, capsys):
-    with socket.create_server(("127.0.0.1", 0)) as busy:
+    with checks.listening(checks.ServeFlags(export_dir="", port=0)) as busy:
+        assert busy.proto == socket.IPPROTO_TCP  # without it asyncio leaves TCP_NODELAY off, and answers take 40 ms more
+        busy.listen()
         given = flags.format(tmp=tmp_path, one=versions / "1", all=versions, busy=busy.getsockname()[1]).split()
         assert serve.main(given) == code
     assert message in capsys.readouterr().err

@@ -20,7 +20,9 @@ class ServeFlags:
     poll_seconds: float = flag(1.0, help="Seconds between looks for new versions.", low=0.01, high=3600)
     batch_tokens: int = flag(2048, help="Tokens, padding included, of requests that are answered together.", low=1)
     batch_delay_ms: float = flag(0.0, help="Time that a request waits for others to join it.", low=0, high=1000)
-    batch_threads: int = flag(1, help="Batches that run at once.", low=1, high=256)
+    batch_threads: int = flag(
+        2, help="Batches that run at once, so that a long one does not hold up the others.", low=1, high=256
+    )
     max_queue: int = flag(1000, help="Requests that may wait; more get 429 (RESOURCE_EXHAUSTED).", low=1)
     max_rows: int = flag(16384, help="Rows of a request.", low=1)
     max_body_mb: int = flag(32, help="Megabytes of a request.", low=1, high=1024)

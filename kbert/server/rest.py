@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import re
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,27 @@ async def _post(service: Service, request: Request, path: list[Any], method: str
         except TimeoutError:
             raise Status("DEADLINE_EXCEEDED", "The request has not arrived in time (--timeout)") from None
         body = b"".join(parts)
+        if request.headers.get("content-encoding", "").lower() == "gzip":
+            body = _unpacked(body, service.limits.body)
+            more(len(body))
         size = len(body)
         del parts
         document = await service.apart(size, functools.partial(json_tensors.parsed, body))
         del body
         asked = dataclasses.replace(asked, signature=json_tensors.signature_name(document))
         return await service.run(asked, *_calls(document, method, service.limits.rows), size)
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    """Return what a gzip body holds, which may be a thousand times as much: no more than the limit is unpacked."""
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        found = unpack.decompress(body, most + 1)
+    except zlib.error:
+        raise invalid("The body is not gzip, as Content-Encoding says") from None
+    if len(found) <= most and not unpack.eof:
+        raise invalid("The gzip body is cut off")
+    return found
 
 
 def _calls(document: dict[str, Any], method: str, max_rows: int) -> tuple[Callable[..., Any], Callable[..., str]]:

@@ -112,7 +112,7 @@ class Model:
     def __init__(self, path: Path):
         self.version = int(path.name)
         self.definitions = _definitions(path)
-        self._loaded = tf.saved_model.load(str(path))
+        self._loaded = tf.saved_model.load(str(path), tags=[TAG])
         self.signatures = {name: Signature(name, function) for name, function in self._loaded.signatures.items()}
         about = path / "assets.extra" / "kbert.json"
         self.about: dict[str, Any] = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
@@ -139,7 +139,9 @@ def message_of(text: str) -> str:
 
 def _definitions(path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     whole = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    graph = next(graph for graph in whole.meta_graphs if TAG in graph.meta_info_def.tags)
+    graph = next((graph for graph in whole.meta_graphs if TAG in graph.meta_info_def.tags), None)
+    if graph is None:
+        raise ValueError(f"no graph of the SavedModel has the tag {TAG!r}")
     found = {name: meta_graph_pb2.SignatureDef() for name in graph.signature_def if not name.startswith("__")}
     for name, definition in found.items():
         definition.CopyFrom(graph.signature_def[name])  # a copy, so that the graph can be freed

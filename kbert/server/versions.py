@@ -5,6 +5,7 @@ in use until the request is answered. A new version is loaded while the old one 
 """
 
 import contextlib
+import ctypes
 import gc
 import logging
 import threading
@@ -86,6 +87,8 @@ class Versions:
                 found.state, found.model = "END", None
         if unused:
             gc.collect()  # a SavedModel's functions refer to one another
+            if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+                trim(0)  # the C library keeps what is freed, unless told to return it
 
     def _try(self, number: int) -> None:
         known = self._known.get(number)
