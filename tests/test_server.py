@@ -513,6 +513,30 @@ def test_sigterm_lets_requests_end(ours):
     assert not rooms & {"model", "tasks", "train", "data", "checkpoints", "serving", "pretraining", "vectors"}, rooms
 
 
+def test_a_warm_up_file_is_run_and_without_one_a_text(versions, tmp_path):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    from kbert.server.saved_model import Model
+    from kbert.server.warmup import recorded, warm
+
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(asked(["a", "b"], "words"))
+    with tf.io.TFRecordWriter(str(tmp_path / "warm")) as writer:
+        writer.write(log.SerializeToString())
+        writer.write(prediction_log_pb2.PredictionLog().SerializeToString())  # of another kind
+    ((name, inputs),) = recorded(tmp_path / "warm")
+    assert name == "words" and inputs["text"].tolist() == [b"a", b"b"] and recorded(tmp_path / "none") == []
+
+    model, seen = Model(versions / "1"), []
+    for signature in model.signatures.values():
+        run = signature._function
+        signature._function = lambda name=signature.name, run=run, **given: (seen.append(name), run(**given))[1]
+    warm(model, tmp_path / "warm")
+    assert seen == ["words"]
+    warm(model, tmp_path / "none")
+    assert {"serving_default", "pair", "classify"} <= {*seen[1:]} and "ids" not in seen
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [

@@ -180,6 +180,9 @@ def test_a_version_that_does_not_load_is_tried_again_when_it_has_changed(tmp_pat
         assert model.version == 1
     with pytest.raises(Status, match=r"Specific\(m, 2\)"), versions.use("m", label="canary"):
         pass
+    before = versions._known[2]
+    versions.poll()
+    assert versions._known[2] is before
     publish(tmp_path, 2, "whole now")
     versions.poll()
     assert versions.available() == [1, 2] and versions.statuses("m", label="canary") == [(2, "AVAILABLE", "")]

@@ -18,6 +18,7 @@ from kbert.server.rest import application
 from kbert.server.service import Service
 
 GRACE = 30  # seconds for what is being answered when the server stops
+KEEP_ALIVE = 75  # seconds; a connection closed just as its client asks again loses that request
 
 
 class _Server(uvicorn.Server):
@@ -44,6 +45,7 @@ def run(service: Service, listening: socket.socket, grpc_address: str, ready: Ca
         lifespan="off",
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
     server = _Server(config)

@@ -76,7 +76,7 @@ class Service:
             asked: the model.
             arrays: makes the inputs; it knows the signature.
             answer: makes what is sent back of the model, the outputs and the number of rows.
-            size: bytes of the request; where they are many, arrays and answer are made in a thread, so that others are served.
+            size: bytes of the request; where it or the answer is large, they are converted in a thread, beside other requests.
 
         Raises:
             Status: it cannot be answered.
@@ -94,6 +94,7 @@ class Service:
                 outputs = await asyncio.wait_for(asyncio.wrap_future(future), self.limits.seconds)
             except TimeoutError:
                 raise Status("DEADLINE_EXCEEDED", f"No answer within {self.limits.seconds:g} s (--timeout)") from None
+            size = max(size, 8 * sum(value.size for value in outputs.values()))
             return await self.apart(size, lambda: answer(model, outputs, rows))
 
     async def apart(self, size: int, make: Callable[[], T]) -> T:

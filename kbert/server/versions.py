@@ -32,7 +32,7 @@ class _Version:
     error: str = ""
     model: Any = None
     uses: int = 0
-    read: tuple[float, int] | None = None  # of its saved_model.pb when loading failed
+    read: list[tuple[str, float, int]] | None = None  # its files when loading failed
 
 
 def numbers(directory: Path) -> list[int]:
@@ -41,6 +41,15 @@ def numbers(directory: Path) -> list[int]:
         return sorted(int(path.name) for path in directory.iterdir() if path.name.isascii() and path.name.isdigit())
     except OSError:
         return []
+
+
+def contents(path: Path) -> list[tuple[str, float, int]]:
+    """Return name, time and size of all files of a version."""
+    try:
+        stats = [(str(file), file.stat()) for file in sorted(path.rglob("*"))]
+    except OSError:  # one has gone meanwhile
+        return []
+    return [(name, stat.st_mtime, stat.st_size) for name, stat in stats]
 
 
 class Versions:
@@ -92,12 +101,7 @@ class Versions:
 
     def _try(self, number: int) -> None:
         known = self._known.get(number)
-        file = self.directory / str(number) / "saved_model.pb"
-        try:
-            stat = file.stat()
-            read = (stat.st_mtime, stat.st_size)
-        except OSError:
-            read = (0.0, 0)
+        read = contents(self.directory / str(number))
         if known is not None and (known.state in ("AVAILABLE", "UNLOADING") or known.read == read):
             if known.state == "UNLOADING":
                 known.state = "AVAILABLE"  # a newer one has been removed again
@@ -108,7 +112,7 @@ class Versions:
         try:
             found.model = self._load(self.directory / str(number))
         except Exception as error:
-            found.state, found.read = "END", read  # tried again when the file has changed
+            found.state, found.read = "END", read  # tried again when a file has changed: it may have been incomplete
             found.error = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:500]
             log.error("version %d cannot be loaded: %s", number, found.error)
             return
