@@ -14,6 +14,7 @@ from kbert import flags, runtime
 from kbert.config import N_BEST_HELP
 from kbert.errors import UsageError
 from kbert.model_dir import ModelDir
+from kbert.releases import Release
 from kbert.settings import changed, flag
 from kbert.tasks import OPTIONS, adoption
 from kbert.tasks.adoption import AdoptionFlags
@@ -34,6 +35,11 @@ class ExportFlags:
     export_dir: str = flag(help="Directory to export versions to, for example savedmodels/NAME.")
     n_best: int | None = flag(None, help=N_BEST_HELP, low=1, high=100)
     version: int | None = flag(None, help="Version number.", otherwise="the next free one", low=1, high=2**63 - 1)
+    keep_versions: int | None = flag(None, help="Keep only this many versions.", otherwise="all", low=1)
+    certify: bool = flag(True, help="Publish only if a fresh process without kbert answers golden rows the same.")
+    target_serving: Release | None = flag(
+        None, help="Oldest release of TensorFlow Serving that has to have the model's operations.", otherwise="any"
+    )
 
 
 def groups(task: str | None) -> tuple[type, ...]:
@@ -71,8 +77,18 @@ def run(options: ExportFlags, *more: Any) -> int:
             model_directory(model_dir).read_config()[0].with_n_best(options.n_best)
         runtime.start()
         from kbert import serving
+        from kbert.serving import certificate
 
-        path = serving.export(serving.load(model_dir, options.n_best), options.export_dir, options.version)
+        path = serving.export(
+            serving.load(model_dir, options.n_best),
+            options.export_dir,
+            options.version,
+            certify=options.certify,
+            target_serving=options.target_serving,
+            keep_versions=options.keep_versions,
+        )
+    if report := certificate.table(path):
+        print(report)
     print(f"exported: {path}")
     return 0
 

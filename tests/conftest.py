@@ -140,6 +140,46 @@ def loaded_once():
 
 
 @pytest.fixture(scope="module", autouse=True)
+def uncertified():
+    """Exports are made as with `--nocertify`, but where a test asks for `certified`: the process that replays takes seconds."""
+    from kbert.serving import versions
+
+    prove = versions.prove
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, "prove", lambda *_: None)
+        yield prove
+
+
+@pytest.fixture
+def certified(uncertified, monkeypatch):
+    from kbert.serving import versions
+
+    monkeypatch.setattr(versions, "prove", uncertified)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory):
+    """Replays the golden requests of exported models in one process without kbert for all, as TensorFlow takes long to start."""
+    from kbert.serving import replay
+
+    errors = tmp_path_factory.mktemp("elsewhere") / "stderr"
+    command = [sys.executable, "-I", replay.__file__, "--seconds=0.001"]
+    with errors.open("w") as stderr, subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+    ) as process:  # fmt: skip
+
+        def call(path: Path) -> dict:
+            process.stdin.write(f"{path}\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            assert line, errors.read_text()
+            return json.loads(line)
+
+        yield call
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
 def undrawn(request):
     """Diagrams for TensorBoard take a seventh of a toy run's time; they are drawn where they are looked at."""
     from kbert.train import boards

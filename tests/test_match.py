@@ -334,7 +334,7 @@ def test_dual_from_pairs_to_an_export(checkpoint, matched, tmp_path, capfd, monk
 
     assert export.main([f"--model_dir={after}", f"--export_dir={tmp_path / 'served'}"]) == 0
     of = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures
-    assert set(of) == {"serving_default", "score", "encode"}
+    assert set(of) == {"serving_default", "score", "encode", "examples", "tokens"}
     columns = {name: tf.constant([row[name] for row in rows]) for name in ("title", "text")}
     score = of["score"](**columns)
     assert set(score) == {"score"} and (score["score"].numpy() == of["serving_default"](**columns)["score"].numpy()).all()
@@ -353,7 +353,7 @@ def test_dual_from_pairs_to_an_export(checkpoint, matched, tmp_path, capfd, monk
     assert len(asked("--signature=encode", rows[0]["text"])["vector"]) > 1
     assert asked("--signature=other", "x") == (
         2,
-        "python -m kbert.ask: --signature=other: the model has encode, score, serving_default",
+        "python -m kbert.ask: --signature=other: the model has encode, examples, score, serving_default, tokens",
     )
 
 

@@ -3,9 +3,6 @@
 import dataclasses
 import inspect
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +22,7 @@ from kbert.model.chunks import INPUTS, padded
 from kbert.model.state_cache import StateCache
 from kbert.model_dir import ModelDir
 from kbert.saved import Figures
+from kbert.serving import certificate
 from kbert.settings import to_json
 from kbert.source import SourceConfig
 from kbert.tasks import RECORDED, task_class
@@ -332,19 +330,6 @@ def test_kept_states_of_frozen_layers_change_nothing(learnt):
         made.encoder.cache = None
 
 
-PROGRAM = """
-import json, sys
-import tensorflow as tf
-import tensorflow_text
-text = lambda v: [text(x) for x in v] if isinstance(v, list) else v.decode() if isinstance(v, bytes) else v
-for line in sys.stdin:
-    path, raw = json.loads(line)
-    found = tf.saved_model.load(path).signatures["serving_default"](**{n: tf.constant(v) for n, v in raw.items()})
-    assert not any(name.startswith("kbert") for name in sys.modules)
-    print(json.dumps({name: text(value.numpy().tolist()) for name, value in found.items()}), flush=True)
-"""
-
-
 def nodes(path: Path) -> Iterator[Any]:
     """All nodes of an exported model's functions."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
@@ -353,38 +338,18 @@ def nodes(path: Path) -> Iterator[Any]:
             yield from function.node_def
 
 
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """Calls an exported model on rows in a process without kbert; one for all models, since TensorFlow takes long to start."""
-    child = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    errors = tmp_path_factory.mktemp("elsewhere") / "stderr"
-    with errors.open("w") as stderr, subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], env=child, cwd=errors.parent, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-    ) as process:  # fmt: skip
-
-        def call(path, rows: dict[str, list[str]]) -> dict[str, Any]:
-            process.stdin.write(json.dumps([str(path), rows]) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-            assert line, errors.read_text()
-            return json.loads(line)
-
-        yield call
-
-
-def test_a_fresh_process_without_kbert_serves_the_same(learnt, loaded, elsewhere, tmp_path):
-    made = learnt[0]
-    path = serving.export(loaded, tmp_path / "exported")
-    assert not any(n.attr["resize_if_index_out_of_bounds"].b for n in nodes(path)), "servers before 2.13 have no growing arrays"
-    fields = loaded.task.signatures()["serving_default"].fields
-    served = elsewhere(path, {name: [text.decode() for text in made.raw[name].numpy()[:3]] for name in fields})
-    own = loaded({name: values[:3] for name, values in made.raw.items()})
-    for name, value in served.items():
-        array = own[name].numpy()
-        wanted = np.char.decode(array.astype("S"), "utf-8") if array.dtype == object else array
-        assert (np.array(value) == wanted).all() if array.dtype == object else np.allclose(value, wanted, atol=1e-4), name
+def test_every_export_gets_its_certificate(learnt, loaded, certified, elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr(certificate, "replay_fresh", elsewhere)
+    path = serving.export(loaded, tmp_path / "exported", target_serving="2.12")
+    report = json.loads((path / "assets.extra" / "export_report.json").read_text())
+    task = loaded.task
+    assert report["tf_serving"] == {"oldest": "2.12", "newer_than_2.12": {}} and report["golden"]["largest"] < 1e-5
+    ids = "token_ids" if "tokens" in task.signatures() else "tokens"
+    assert set(report["signatures"]) == {*task.signatures(), "examples", ids}
+    golden = [json.loads(line) for line in (path / "assets.extra" / "golden.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {request["signature_name"] for request in golden} == set(report["signatures"])
     # kbert serve answers several requests at once: an output whose width varies is as wide as the greatest `count`.
-    specs = loaded._graph.get_concrete_function().structured_outputs
-    varying = [name for name in served if specs[name].shape.rank == 2 and specs[name].shape[1] is None]
-    assert all(own[name].shape[1] == max(served["count"]) for name in varying if specs["count"].shape.rank == 1)
+    shapes = {name: spec["shape"] for name, spec in report["signatures"]["serving_default"]["outputs"].items()}
+    answers = golden[2]["outputs"]
+    varying = [name for name, shape in shapes.items() if shape == [-1, -1] and shapes.get("count") == [-1]]
+    assert all(len(row) == max(answers["count"]) for name in varying for row in answers[name])

@@ -4,6 +4,11 @@ What each file holds:
 
     predictor    decode(model(encode(raw))) in one graph: what evaluation, prediction and the exported model call
     models       a task with its encoder and model, built or loaded from a model directory
+    signatures   the functions that an exported model serves
+    golden       requests of all kinds to them, with their answers
+    replay       those requests again, in a process without kbert
+    certificate  what an export needs of a server, and whether a fresh process answers the same
+    warmup       the requests that TensorFlow Serving runs before a version answers
     versions     numbered versions in an export directory
 """
 

@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 
 from kbert import graphs
-from kbert.model.chunks import in_chunks
+from kbert.model.chunks import INPUTS, in_chunks
 from kbert.model.encoder import encoder_of
-from kbert.tasks.base import Servable, Signature, Tensors
+from kbert.serving import signatures
+from kbert.tasks.base import Encoded, Servable, Tensors
 
 # Tokens, padding included, that pass through the encoder at once. Smaller chunks hold less padding and stay in the caches:
 # in place of 8,192, 1,024 took 20 to 28 % less processor time on short texts, 55 % on texts of up to 256 tokens (six
@@ -49,15 +50,43 @@ class Predictor(tf.Module, Generic[S]):
         self.model = model
         encoder = encoder_of(model)
         fused = encoder.fuse() if final and encoder is not None else []
-        self._weights = [*(weight.value for weight in model.weights), *fused]  # those read are stored by a SavedModel
-        self._graph = graphs.function(
-            self._predict, input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.inputs}]
-        )
+        self.weights = [*(weight.value for weight in model.weights), *fused]  # those read are stored by a SavedModel
+        self._graphs: dict[frozenset[str], Any] = {}  # by the inputs' names
+        # One function, so that the graph of a SavedModel holds the model once, however many signatures call it.
+        ids = {name: tf.TensorSpec([None, None], tf.int32) for name in signatures.IDS}
+        self._model = graphs.function(lambda inputs: model(inputs, training=False), input_signature=[ids])
+        self._graph_of_ids = graphs.function(self._predict_ids, input_signature=[ids])
 
     def __call__(self, raw: Tensors) -> Tensors:
         whole = self._whole(raw)
-        outputs: Tensors = self._graph({name: whole[name] for name in self.task.inputs})
+        return self.answer({name: whole[name] for name in self.task.inputs})
+
+    def answer(self, raw: Tensors) -> Tensors:
+        """Return the decoded answers; a signature's inputs may be others than the task's."""
+        whole = self._whole(raw)
+        names = frozenset(whole)
+        if names not in self._graphs:
+            spec = {name: tf.TensorSpec([None], tf.string) for name in whole}
+            self._graphs[names] = graphs.function(self._predict, input_signature=[spec])
+        outputs: Tensors = self._graphs[names](whole)
         return outputs
+
+    def answer_ids(self, ids: Tensors) -> Tensors:
+        """Return what the task answers to token ids (`Servable.decode_ids`).
+
+        Args:
+            ids: `token_ids`, `segment_ids` and `padding_mask`, int32 [inputs, tokens]; a mask of 0 may be anywhere.
+        """
+        outputs: Tensors = self._graph_of_ids(ids)
+        return outputs
+
+    def encode(self, raw: Tensors) -> Encoded:
+        """Encode raw rows as `task.encode` does; optional fields may be missing."""
+        return self.task.encode(self._whole(raw))
+
+    def save(self, path: str) -> None:
+        """Write the function as a SavedModel that serves the task's signatures."""
+        signatures.write(self, path)
 
     def _whole(self, raw: Tensors) -> Tensors:
         """Return the raw inputs, with empty strings for optional ones that are missing."""
@@ -67,33 +96,16 @@ class Predictor(tf.Module, Generic[S]):
     def _predict(self, raw: Tensors) -> Tensors:
         with graphs.without_gradients():
             encoded = self.task.encode(raw)
-            outputs = in_chunks(
-                lambda part: self.model(part, training=False),
-                self.model.output,
-                encoded,
-                self.task.tokenizer.pad_id,
-                token_budget(),
-            )
-            return self.task.decode(outputs, encoded, raw)
+            return self.task.decode(self._outputs(encoded), encoded, raw)
 
-    def save(self, path: str) -> None:
-        """Write the function as a SavedModel that serves the task's signatures, each taking its fields by name."""
+    def _predict_ids(self, ids: Tensors) -> Tensors:
+        seen = tf.cast(ids["padding_mask"], tf.bool)
+        with graphs.without_gradients():
+            outputs = self._outputs({name: tf.ragged.boolean_mask(ids[name], seen) for name in INPUTS})
+            if isinstance(outputs, tf.RaggedTensor):
+                shape = tf.concat([tf.shape(seen, tf.int64), tf.shape(outputs.values, tf.int64)[1:]], 0)
+                outputs = tf.scatter_nd(tf.where(seen), outputs.values, shape)
+            return self.task.decode_ids(outputs)
 
-        def served(signature: Signature) -> Any:
-            @graphs.function
-            def serve(**raw: tf.Tensor) -> Tensors:
-                whole = self._whole(raw if signature.raw is None else signature.raw(raw))
-                # Traced already, unless the signature takes other inputs.
-                outputs = (self if whole.keys() == set(self.task.inputs) else self._predict)(whole)
-                return {name: outputs[name] for name in signature.outputs or outputs}
-
-            return serve.get_concrete_function(
-                **{name: tf.TensorSpec([None] * signature.dimensions, tf.string, name=name) for name in signature.fields}
-            )
-
-        signatures = self.task.signatures()
-        functions = {signature: served(signature) for signature in set(signatures.values())}
-        read = {id(tensor) for function in functions.values() for tensor, _ in function.graph.captures}
-        module = tf.Module()
-        module.weights = [weight for weight in self._weights if id(weight.handle) in read]
-        tf.saved_model.save(module, path, signatures={name: functions[which] for name, which in signatures.items()})
+    def _outputs(self, encoded: Encoded) -> Any:
+        return in_chunks(self._model, self.model.output, encoded, self.task.tokenizer.pad_id, token_budget())

@@ -81,6 +81,10 @@ class Signature(NamedTuple):
     outputs: tuple[str, ...] | None = None  # None: all
     raw: Callable[[Tensors], Tensors] | None = None  # converts the fields to the task's inputs where they differ
     dimensions: int = 1  # of each field: 1 for strings [rows]
+    serialized: bool = False  # whether the fields come as serialized tf.Examples, strings [rows]
+    method: Literal["predict", "classify", "regress"] = "predict"  # the API of TensorFlow Serving that calls it
+    answer: Callable[[Tensors], Tensors] | None = None  # converts the outputs of `decode`
+    trials: tuple[tuple[str, tuple[str, ...]], ...] = ()  # by field that does not take any string: strings that it takes
 
 
 class Lengths(NamedTuple):
@@ -155,6 +159,14 @@ class Servable(ABC):
         Args:
             outputs: [windows, ...], or, from a head over tokens, ragged [windows, (tokens), ...].
         """
+
+    def decode_ids(self, outputs: Any) -> Tensors:
+        """Compute what is served to clients that tokenize: what follows from the head's outputs without the text.
+
+        Args:
+            outputs: [inputs, ...], or, from a head over tokens, [inputs, tokens, ...], zeros at padding.
+        """
+        return {"scores": outputs}
 
     def signatures(self) -> dict[str, Signature]:
         """Return the functions that an exported model serves, by name, `serving_default` among them."""

@@ -102,12 +102,15 @@ class SentenceVectors(Servable):
         return keras.Model(inputs, pooled(pooled.states(inputs), inputs["padding_mask"]), name="sentence_vectors")
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
-        found = {"vector": self.finish(outputs)}
+        found = self.decode_ids(outputs)
         if self.survey:
             ids = encoded["token_ids"]
             unknown = tf.cast(ids == self.tokenizer.unknown_id, tf.int32)
             found |= {"pieces": tf.cast(ids.row_lengths() - 2, tf.int32), "unknown": tf.reduce_sum(unknown, 1)}
         return found
+
+    def decode_ids(self, outputs: tf.Tensor) -> Tensors:
+        return {"vector": self.finish(outputs)}
 
     def finish(self, vectors: tf.Tensor) -> tf.Tensor:
         """Whiten and normalise pooled vectors, [rows, size], as configured."""

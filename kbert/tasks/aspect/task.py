@@ -237,8 +237,7 @@ class Aspect(AspectRows, Task):
             name = tf.tile(tf.constant([aspect.name for aspect in self.aspects]), [rows])
         each = {
             "aspect": name,
-            "label": tf.gather(tf.constant(self.config.labels), tf.argmax(outputs, -1)),
-            "probabilities": tf.nn.softmax(outputs),
+            **self.decode_ids(outputs),
             **kept_sentences(*parts, encoded["group"]),
         }
         if "aspect" not in raw:
@@ -247,8 +246,13 @@ class Aspect(AspectRows, Task):
         panels = {key: tf.gather(values, encoded["text"]) for key, values in all_sentences(*parts).items()}
         return {**each, **panels}
 
+    def decode_ids(self, outputs: tf.Tensor) -> Tensors:
+        label = tf.gather(tf.constant(self.config.labels), tf.argmax(outputs, -1))
+        return {"label": label, "probabilities": tf.nn.softmax(outputs)}
+
     def signatures(self) -> dict[str, Signature]:
-        pair = Signature(("text", "aspect"), OUTPUTS)
+        terms = tuple(aspect.name for aspect in self.aspects) or ("food", "服务", "the waiter")
+        pair = Signature(("text", "aspect"), OUTPUTS, trials=(("aspect", terms),))
         return {"serving_default": Signature(("text",), OUTPUTS) if self.aspects else pair, "pair": pair}
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Objective(ABC):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]]
     figures: ClassVar[tuple[str, ...]]
+    method: ClassVar[Literal["classify", "regress"]] = "classify"  # TensorFlow Serving's API for its answers
 
     def __init__(self, config: ModelConfig, options: ClassifyOptions):
         self.options, self.labels, self.fields = options, config.labels, config.fields
@@ -66,6 +67,15 @@ class Objective(ABC):
     @abstractmethod
     def decode(self, scores: tf.Tensor) -> Tensors:
         """Compute what is served from scores, float32 [rows, scores]."""
+
+    def in_its_form(self, decoded: Tensors) -> Tensors:
+        """Convert what is served to the outputs of TensorFlow Serving's `method`: here every label with its probability.
+
+        Returns:
+            `classes` string and `scores` float32, [rows, labels] each, in the model's order.
+        """
+        scores = decoded["probabilities"]
+        return {"classes": tf.broadcast_to(tf.constant(self.labels), tf.shape(scores)), "scores": scores}
 
     @abstractmethod
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Regression(Objective):
 
     best: ClassVar[tuple[str, Literal["max", "min"]]] = ("mse", "min")
     figures: ClassVar[tuple[str, ...]] = ("loss", *FIGURES)
+    method: ClassVar[Literal["classify", "regress"]] = "regress"
 
     @property
     def size(self) -> int:
@@ -86,6 +87,10 @@ class Regression(Objective):
     def decode(self, scores: tf.Tensor) -> Tensors:
         """Compute `score`, float32 [rows], in the unit of the training targets."""
         return {"score": scores[:, 0] * self.options.target_deviation + self.options.target_mean}
+
+    def in_its_form(self, decoded: Tensors) -> Tensors:
+        """Return `outputs`, float32 [rows]."""
+        return {"outputs": decoded["score"]}
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         return {"score": decoded["score"][row].item()}

@@ -18,7 +18,7 @@ from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.model.long_text import inputs_of
 from kbert.settings import from_json
-from kbert.tasks.base import Built, Encoded, Lengths, Scorer, Task, Tensors
+from kbert.tasks.base import Built, Encoded, Lengths, Scorer, Signature, Task, Tensors
 from kbert.tasks.classify.multiclass import Multiclass
 from kbert.tasks.classify.multilabel import Multilabel, MultilabelReport
 from kbert.tasks.classify.objective import Objective
@@ -159,6 +159,16 @@ class Classify(ClassifyRows, Task):
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         return self.objective.decode(self._joined(outputs, encoded["row"]) if self.grouped else outputs)
+
+    def decode_ids(self, outputs: tf.Tensor) -> Tensors:
+        """Answer each input as a row of one window."""
+        return self.objective.decode(self._joined(outputs, tf.range(tf.shape(outputs)[0])) if self.grouped else outputs)
+
+    def signatures(self) -> dict[str, Signature]:
+        """`serving_default`, and the form of TensorFlow Serving's own `Classify` or `Regress`."""
+        one, method = Signature(self.config.fields), self.objective.method
+        form = one._replace(serialized=True, method=method, answer=self.objective.in_its_form)
+        return {"serving_default": one, method: form}
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         return self.objective.present(decoded, row)

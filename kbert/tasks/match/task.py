@@ -245,13 +245,21 @@ class Match(MatchRows, Task):
         columns = self._columns(raw) if self.dual else ["pair"]
         joined = self._joined(outputs, encoded["row"] * len(columns) + encoded["part"])
         if not self.dual:
-            parts = joined[:, 0] if self.loss == "squared_error" else tf.sigmoid(joined[:, 0])
-            return self._decided(self.low + self.scale * parts)
+            return self._scored(joined)
         vectors = tf.reshape(pooling.normalized(joined), [tf.size(raw[columns[0]]), len(columns), joined.shape[-1]])
         if len(columns) == 1:
             return {"vector": vectors[:, 0]}
         title, text = vectors[:, 0], vectors[:, 1]
         return {**self._decided(tf.reduce_sum(title * text, -1)), "title_vector": title, "text_vector": text}
+
+    def decode_ids(self, outputs: tf.Tensor) -> Tensors:
+        """Return the score of each pair; for `dual` the vector of each text."""
+        joined = self._joined(outputs, tf.range(tf.shape(outputs)[0]))
+        return {"vector": pooling.normalized(joined)} if self.dual else self._scored(joined)
+
+    def _scored(self, joined: tf.Tensor) -> Tensors:
+        parts = joined[:, 0] if self.loss == "squared_error" else tf.sigmoid(joined[:, 0])
+        return self._decided(self.low + self.scale * parts)
 
     def _decided(self, score: tf.Tensor) -> Tensors:
         if self.threshold is None or not self.binary:

@@ -135,6 +135,12 @@ class Pretrain(Storable):
         spelt = tf.cast(tf.strings.split(raw["text"], MASK).row_lengths(), tf.int32) - 1
         return {"pieces": tf.where(there, pieces, ""), "probabilities": found[..., :n], "count": count, "cut": spelt - count}
 
+    def decode_ids(self, outputs: tf.Tensor) -> Tensors:
+        """Return the best pieces at each [MASK], strings [inputs, tokens, n]; zeros and "" elsewhere."""
+        there = outputs[..., :1] > 0.0
+        pieces = tf.gather(tf.constant(self.tokenizer.vocabulary), tf.cast(outputs[..., self.n_best :], tf.int32))
+        return {"pieces": tf.where(there, pieces, ""), "probabilities": outputs[..., : self.n_best]}
+
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         cut = int(decoded["cut"][row])
         columns = (decoded[name][row, : decoded["count"][row]].tolist() for name in ("pieces", "probabilities"))

@@ -1,0 +1,97 @@
+"""Trace the functions that an exported model serves, and write them as a SavedModel.
+
+In: a predictor. Out: one function a signature of its task, whose inputs are the fields by name, and two more that every model
+has: `examples`, which takes the fields of `serving_default` as serialized tf.Examples, and one that takes token ids, for
+clients that tokenize: `tokens`, or `token_ids` where the task itself has a signature `tokens`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from kbert import graphs
+from kbert.tasks.base import Signature, Tensors
+
+if TYPE_CHECKING:
+    from kbert.serving.predictor import Predictor
+
+IDS = ("token_ids", "segment_ids", "padding_mask")
+# TensorFlow Serving's `Classify` and `Regress` find their tensors by these names.
+SERIALIZED = {"predict": "examples", "classify": "inputs", "regress": "inputs"}
+
+
+def signatures(task: Any) -> dict[str, Signature]:
+    """Return the signatures that take raw strings, by name."""
+    own: dict[str, Signature] = task.signatures()
+    return {**own, "examples": own["serving_default"]._replace(serialized=True)}
+
+
+def ids_signature(task: Any) -> str:
+    """Return the name of the signature that takes token ids."""
+    return "token_ids" if "tokens" in task.signatures() else "tokens"
+
+
+def functions(predictor: "Predictor[Any]") -> dict[str, Any]:
+    """Return the concrete functions of all signatures, by name; equal ones are one."""
+    named = signatures(predictor.task)
+    traced = {signature: _of_strings(predictor, signature) for signature in set(named.values())}
+    found = {name: traced[signature] for name, signature in named.items()}
+    return {**found, ids_signature(predictor.task): _of_ids(predictor)}
+
+
+def write(predictor: "Predictor[Any]", path: str) -> None:
+    """Write a SavedModel that serves all signatures."""
+    found = functions(predictor)
+    read = {id(tensor) for function in found.values() for tensor, _ in function.graph.captures}
+    module = tf.Module()
+    module.weights = [weight for weight in predictor.weights if id(weight.handle) in read]
+    tf.saved_model.save(module, path, signatures=found)
+    _finish(Path(path) / "saved_model.pb", {name: s.method for name, s in predictor.task.signatures().items()})
+
+
+def _finish(path: Path, methods: dict[str, str]) -> None:
+    """Set what `tf.saved_model.save` has no option for: which API calls a signature, and no names that old servers refuse."""
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for meta in saved.meta_graphs:
+        for name, method in methods.items():
+            meta.signature_def[name].method_name = f"tensorflow/serving/{method}"
+        for nodes in (meta.graph_def.node, *(function.node_def for function in meta.graph_def.library.function)):
+            for node in nodes:
+                if node.op == "VarHandleOp":  # servers before 2.15 know no `debug_name`
+                    node.attr.pop("debug_name", None)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def answer(predictor: "Predictor[Any]", signature: Signature, raw: Tensors) -> Tensors:
+    """Return a signature's outputs for its fields, as strings."""
+    outputs = predictor.answer(raw if signature.raw is None else signature.raw(raw))
+    if signature.answer is not None:
+        return signature.answer(outputs)
+    return {name: outputs[name] for name in signature.outputs or outputs}
+
+
+def _of_strings(predictor: "Predictor[Any]", signature: Signature) -> Any:
+    if signature.serialized:
+        name = SERIALIZED[signature.method]
+        spec = {name: tf.TensorSpec([None], tf.string, name=name)}
+    else:
+        spec = {name: tf.TensorSpec([None] * signature.dimensions, tf.string, name=name) for name in signature.fields}
+
+    @graphs.function
+    def serve(**raw: tf.Tensor) -> Tensors:
+        if signature.serialized:
+            features = {field: tf.io.FixedLenFeature([], tf.string) for field in signature.fields}
+            raw = tf.io.parse_example(raw[name], features)
+        return answer(predictor, signature, raw)
+
+    return serve.get_concrete_function(**spec)
+
+
+def _of_ids(predictor: "Predictor[Any]") -> Any:
+    @graphs.function
+    def serve(**ids: tf.Tensor) -> Tensors:
+        return predictor.answer_ids(ids)
+
+    return serve.get_concrete_function(**{name: tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS})
