@@ -19,7 +19,8 @@ NONE = "none"  # what TensorFlow has and no release of TensorFlow Serving yet
 
 
 @functools.cache
-def _since() -> dict[str, str]:
+def since() -> dict[str, str]:
+    """Return what came after the oldest release, with the first release that has it."""
     table = json.loads((Path(__file__).parent / "releases.json").read_text(encoding="utf-8"))
     return {what: release for release, added in table["since"].items() for what in added}
 
@@ -34,8 +35,8 @@ def newer(used: Iterable[str]) -> dict[str, list[str]]:
     """Return what of these the oldest release lacks, by the first release that has it, or `NONE`."""
     found: dict[str, list[str]] = {}
     for what in sorted(set(used)):
-        if what in _since():
-            found.setdefault(_since()[what], []).append(what)
+        if what in since():
+            found.setdefault(since()[what], []).append(what)
     return found
 
 

@@ -157,13 +157,26 @@ def certified(uncertified, monkeypatch):
     monkeypatch.setattr(versions, "prove", uncertified)
 
 
+# Grappler plans the graph of each signature, for seconds each; test_serving.py has a certificate with it.
+PLAIN_REPLAY = """
+import runpy, sys
+import tensorflow as tf
+config = tf.compat.v1.ConfigProto()
+config.graph_options.rewrite_options.disable_meta_optimizer = True
+session = tf.compat.v1.Session
+tf.compat.v1.Session = lambda **options: session(config=config, **options)
+sys.argv = [sys.argv[1], "--seconds=0.001"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory):
     """Replays the golden requests of exported models in one process without kbert for all, as TensorFlow takes long to start."""
     from kbert.serving import replay
 
     errors = tmp_path_factory.mktemp("elsewhere") / "stderr"
-    command = [sys.executable, "-I", replay.__file__, "--seconds=0.001"]
+    command = [sys.executable, "-I", "-c", PLAIN_REPLAY, replay.__file__]
     with errors.open("w") as stderr, subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
     ) as process:  # fmt: skip

@@ -15,13 +15,17 @@ import pytest
 import tensorflow as tf
 from conftest import PATIENCE, ROOT, reviews, write_tsv
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
-from kbert import ask, evaluate, export, finetune, predict, serving
+from kbert import ask, evaluate, export, finetune, predict, releases, serving
 from kbert.data.indexing import open_table
+from kbert.errors import DataError
 from kbert.model import chunks
 from kbert.model_dir import ModelDir
+from kbert.serving import certificate, replay, signatures
 from kbert.serving import predictor as predictors
 from kbert.source import SourceConfig
+from kbert.tasks.base import Signature
 from kbert.tasks.classify.task import Classify
 
 ODD = ["", "[CLS] good", "x" * 300, "good " * 100, "中文很好", "Café\u0301 \ufffd", "naïve 🎉", "\0", "bad film."]
@@ -256,6 +260,99 @@ def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(serving.Predictor, "save", fail)
     assert export.main([f"--model_dir={trained}", f"--export_dir={tmp_path / 's'}"]) == 1
     assert not list((tmp_path / "s").iterdir())
+
+
+def test_a_certified_export(trained, certified, tmp_path, capfd):
+    path = tmp_path / "s"
+    assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--target_serving=2.12", "--keep_versions=2"]) == 0
+    shown = capfd.readouterr().out
+    assert re.search(r"^serving_default +text string\[-1\] +label string\[-1\], probabilities float32\[-1, 2\]$", shown, re.M)
+    assert "a fresh process answers the same" in shown and "TensorFlow Serving has from 2.12 on" in shown
+    extra = path / "1" / "assets.extra"
+    report = json.loads((extra / "export_report.json").read_text())
+    assert report["model"]["labels"] == ["negative", "positive"] and report["versions"]["tensorflow"] == tf.__version__
+    assert report["signatures"]["classify"]["method"] == "tensorflow/serving/classify"
+    assert report["speed"]["p50_ms"] > 0 and report["operations"]["FastWordpieceTokenizeWithOffsets"] > 0
+    golden = [json.loads(line) for line in (extra / "golden.jsonl").read_text(encoding="utf-8").splitlines()]
+    default = [request for request in golden if request["signature_name"] == "serving_default"]
+    assert [len(request["inputs"]["text"]) for request in default] == [0, 1, len(default[2]["inputs"]["text"])]
+    texts = default[2]["inputs"]["text"]
+    assert "" in texts and {"b64"} in [text.keys() for text in texts if isinstance(text, dict)]
+    of = {name: [r["outputs"] for r in golden if r["signature_name"] == name][-1] for name in report["signatures"]}
+    assert of["examples"]["label"] == of["serving_default"]["label"][:4]
+    assert np.allclose(of["classify"]["scores"], of["serving_default"]["probabilities"][:4], atol=1e-5)
+    assert of["classify"]["classes"] == [["negative", "positive"]] * 4
+    assert np.allclose(of["tokens"]["probabilities"], of["serving_default"]["probabilities"][:5], atol=1e-5)
+
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(extra / "tf_serving_warmup_requests"))
+    ]
+    asked = [log.predict_log.request for log in logs if log.HasField("predict_log")]
+    sizes = {request.inputs["text"].tensor_shape.dim[0].size for request in asked if "text" in request.inputs}
+    assert len(logs) <= 1000 and {1, 2, 4, 8, 16, 32} <= sizes and any(log.HasField("classify_log") for log in logs)
+
+
+def test_what_fails_its_certificate_is_not_published(predictor, certified, tmp_path, monkeypatch, capsys):
+    def published(**how):
+        with pytest.raises(DataError) as error:
+            serving.export(predictor, tmp_path / "s", **how)
+        assert not list((tmp_path / "s").iterdir())
+        return str(error.value)
+
+    monkeypatch.setattr(certificate, "replay_fresh", lambda _: {"differences": 1, "shown": ["request 2"]})
+    assert published() == "certificate: 1 golden answers differ in a fresh process: request 2"
+    monkeypatch.setattr(certificate, "replay_fresh", lambda _: {"error": "no memory"})
+    assert published().endswith("cannot answer the golden requests: no memory")
+    monkeypatch.setattr(releases, "since", lambda: {"GatherV2": "2.20", "StringLower": "none"})
+    assert published() == "certificate: no release of TensorFlow Serving has StringLower"
+    monkeypatch.setattr(releases, "since", lambda: {"GatherV2": "2.20", "StridedSlice.T=DT_INT32": "2.14"})
+    assert "--target_serving=2.19: it has no GatherV2; the model needs 2.20 or newer" in published(target_serving="2.19")
+    compiled = tf.function(lambda text: {"length": tf.strings.length(text)}, jit_compile=True)
+    spec = tf.TensorSpec([None], tf.string, name="text")
+    monkeypatch.setattr(signatures, "functions", lambda _: {"serving_default": compiled.get_concrete_function(text=spec)})
+    monkeypatch.setattr(Classify, "signatures", lambda self: {"serving_default": Signature(("text",))})
+    assert "is compiled by XLA, which a stock TensorFlow Serving refuses" in published()
+
+
+def test_the_table_of_releases_is_of_this_tensorflow():
+    assert tf.__version__.startswith(f"{releases.made_with()}.")
+    assert releases.oldest(["TFText>RoundRobinTrim", "MatMul"]) == "2.20" and releases.oldest(["DecodeJxl"]) is None
+    assert releases.oldest(["TensorListSetItem", "TensorListSetItem.element_dtype=DT_FLOAT"]) == "2.12"
+    assert releases.newer(["TensorListSetItem.resize_if_index_out_of_bounds", "Add"]) == {
+        "2.13": ["TensorListSetItem.resize_if_index_out_of_bounds"]
+    }
+
+
+def test_a_replay_finds_what_differs(exported, tmp_path):
+    path = shutil.copytree(exported / "1", tmp_path / "1")
+    right = {"signature_name": "serving_default", "inputs": {"text": ["good"]}}
+    answers = replay.Model(path).run(*replay.Model(path).prepared("serving_default", {"text": ["good"]}))
+    outputs = {name: replay.plain(value) for name, value in answers.items()}
+    off = {**outputs, "probabilities": [[p + 1e-3 for p in outputs["probabilities"][0]]]}
+    lines = [{**right, "outputs": o} for o in (outputs, {**outputs, "label": ["no"]}, off, {"label": outputs["label"]})]
+    (path / "assets.extra" / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = replay.replay(path, 0)
+    assert found["requests"] == 4 and found["differences"] == 3 and "wanted" in found["shown"][0]
+    assert replay.distance(float("nan"), 1.0) == replay.distance(1, 1.0) == replay.distance([1], []) == float("inf")
+
+
+def test_versions_are_kept_and_two_exports_at_once_give_two(predictor, tmp_path, monkeypatch):
+    rename = os.rename
+
+    def overtaken(source, target):
+        monkeypatch.setattr(os, "rename", rename)
+        (tmp_path / "s" / "1" / "variables").mkdir(parents=True)  # another export's
+        rename(source, target)
+
+    monkeypatch.setattr(serving.Predictor, "save", lambda self, path: (Path(path) / "saved_model.pb").touch())
+    monkeypatch.setattr(os, "rename", overtaken)
+    assert serving.export(predictor, tmp_path / "s").name == "2"
+    for number in (3, 4):
+        assert serving.export(predictor, tmp_path / "s", keep_versions=2).name == str(number)
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["3", "4"]
+    assert serving.export(predictor, tmp_path / "s", 1, keep_versions=1).name == "1"
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["1", "4"]
 
 
 def test_ask_tool(exported, capsys, environment, monkeypatch):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kbert.model.chunks import padded
 from kbert.serving.predictor import Predictor
 from kbert.serving.replay import plain
-from kbert.serving.signatures import IDS, SERIALIZED, answer, ids_signature, signatures
+from kbert.serving.signatures import IDS, answer, examples_input, ids_signature, signatures
 from kbert.tasks.base import Servable, Signature
 
 # Short, Chinese, empty, blank, emoji, invalid bytes, control tokens, marks and other scripts, a NUL, and long ones.
@@ -97,7 +97,7 @@ def _of_strings(name: str, signature: Signature, task: Servable) -> list[Request
     if signature.serialized:
         raw = _some(raw, SERIALIZED_ROWS)
         examples = [_example({field: values[row] for field, values in raw.items()}) for row in range(SERIALIZED_ROWS)]
-        inputs = {SERIALIZED[signature.method]: np.array(examples, object)}
+        inputs = {examples_input(signature): np.array(examples, object)}
     elif signature.dimensions == 2:
         inputs = raw = {field: _split(texts) for field, texts in raw.items()}
     else:

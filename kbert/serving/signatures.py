@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from kbert.serving.predictor import Predictor
 
 IDS = ("token_ids", "segment_ids", "padding_mask")
-# TensorFlow Serving's `Classify` and `Regress` find their tensors by these names.
-SERIALIZED = {"predict": "examples", "classify": "inputs", "regress": "inputs"}
 
 
 def signatures(task: Any) -> dict[str, Signature]:
@@ -31,6 +29,11 @@ def signatures(task: Any) -> dict[str, Signature]:
 def ids_signature(task: Any) -> str:
     """Return the name of the signature that takes token ids."""
     return "token_ids" if "tokens" in task.signatures() else "tokens"
+
+
+def examples_input(signature: Signature) -> str:
+    """Return the name of the input that takes serialized tf.Examples; TensorFlow Serving's own forms have theirs."""
+    return "examples" if signature.method == "predict" else "inputs"
 
 
 def functions(predictor: "Predictor[Any]") -> dict[str, Any]:
@@ -74,7 +77,7 @@ def answer(predictor: "Predictor[Any]", signature: Signature, raw: Tensors) -> T
 
 def _of_strings(predictor: "Predictor[Any]", signature: Signature) -> Any:
     if signature.serialized:
-        name = SERIALIZED[signature.method]
+        name = examples_input(signature)
         spec = {name: tf.TensorSpec([None], tf.string, name=name)}
     else:
         spec = {name: tf.TensorSpec([None] * signature.dimensions, tf.string, name=name) for name in signature.fields}
