@@ -415,21 +415,24 @@ def test_the_client(ours, scheme, tmp_path, capsys):
          "outputs": {"copy": ["a", "é"], "length": [1, 1], "version": [1, 1]}},
         {"signature_name": "numbers", "inputs": {"x": [[1.0, 4.0]]}, "outputs": {"y": [[0.0, 0.250001, 4.0]]}},
         {"signature_name": "ids", "inputs": {"token_ids": [[1, 2]]}, "outputs": {"sum": [3]}},
+        {"signature_name": "ids", "inputs": {"token_ids": []}, "outputs": {"sum": []}},
         {"signature_name": "words", "inputs": {"text": ["a bc"]},
          "outputs": {"count": [2], "word": [["a", "bc"]], "size": [[1, 2]]}},
     ]  # fmt: skip
     (tmp_path / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in golden))
     code, answers, said = run_client(capsys, at, f"--check={tmp_path / 'golden.jsonl'}")
-    assert (code, answers, said) == (0, ["4 recorded requests: none differ"], "")
+    assert (code, answers, said) == (0, ["5 recorded requests: none differ"], "")
     golden[1]["outputs"]["y"][0][1] = 0.2501
-    golden[3]["outputs"]["other"] = [1]
+    golden[4]["outputs"]["other"] = [1]
     (tmp_path / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in golden))
     code, answers, said = run_client(capsys, at, f"--check={tmp_path / 'golden.jsonl'}", "--concurrency=2")
-    assert (code, answers) == (1, ["4 recorded requests: 2 differ"])
+    assert (code, answers) == (1, ["5 recorded requests: 2 differ"])
     assert "request 2: numbers: y: recorded [[0.0, 0.2501, 4.0]], found [[0.0, 0.25, 4.0]]" in said
-    assert "request 4: words: output other is missing on one side" in said
+    assert "request 5: words: output other is missing on one side" in said
 
     assert run_client(capsys, at, "--signature=no", "a")[0] == 1
+    code, _, said = run_client(capsys, at, "--signature=ids", '{"token_ids": ["a"]}')
+    assert code == 1 and re.search("not of (expected type: int32|the input's type)", said)
     assert run_client(capsys, at, "--fields=question,context", "one text")[2].endswith(
         "row 1: has 1 texts, --fields has 2 (question,context)\n"
     )

@@ -23,7 +23,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote, urlsplit
@@ -86,26 +86,43 @@ class Grpc:
         import grpc
 
         self._grpc, self._model, self._timeout = grpc, model, timeout
-        self._request, response = _messages()
+        self._message = _messages()
         self._channel = grpc.insecure_channel(urlsplit(server).netloc, [("grpc.max_receive_message_length", -1)])
-        self._call = self._channel.unary_unary(
-            "/tensorflow.serving.PredictionService/Predict",
-            request_serializer=self._request.SerializeToString,
-            response_deserializer=response.FromString,
-        )
+        self._known: dict[str, dict[str, tuple[int, int]]] | None = None
 
-    def predict(self, signature: str, columns: dict[str, Any]) -> dict[str, Any]:
-        """Return the outputs by name."""
-        request = self._request()
-        request.model_spec.name, request.model_spec.signature_name = self._model, signature
-        for name, values in columns.items():
-            _fill(request.inputs.add(key=name).value, values)
+    def _ask(self, method: str, request: Any) -> Any:
+        call = self._channel.unary_unary(
+            f"/tensorflow.serving.PredictionService/{method}",
+            request_serializer=self._message(f"{method}Request").SerializeToString,
+            response_deserializer=self._message(f"{method}Response").FromString,
+        )
         try:
-            response = self._call(request, timeout=self._timeout)
+            return call(request, timeout=self._timeout)
         except self._grpc.RpcError as error:
             code = error.code().name
             raise (Busy if code in BUSY_GRPC else Failed)(f"{code}: {error.details()}") from None
-        return {entry.key: _values(entry.value) for entry in response.outputs}
+
+    def _inputs(self, signature: str) -> dict[str, tuple[int, int]]:
+        """Return type and rank of a signature's inputs, which an empty list does not show."""
+        if self._known is None:
+            request = self._message("GetModelMetadataRequest")(metadata_field=["signature_def"])
+            request.model_spec.name = self._model
+            (held,) = self._ask("GetModelMetadata", request).metadata
+            signatures = self._message("SignatureDefMap").FromString(held.value.value).signature_def
+            self._known = {
+                each.key: {entry.key: (entry.value.dtype, len(entry.value.shape.dim)) for entry in each.value.inputs}
+                for each in signatures
+            }
+        return self._known.get(signature, {})
+
+    def predict(self, signature: str, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs by name."""
+        types = self._inputs(signature)
+        request = self._message("PredictRequest")()
+        request.model_spec.name, request.model_spec.signature_name = self._model, signature
+        for name, values in columns.items():
+            _fill(request.inputs.add(key=name).value, values, *types.get(name, (STRING, 1)))
+        return {entry.key: _values(entry.value) for entry in self._ask("Predict", request).outputs}
 
 
 def _error(text: bytes) -> str:
@@ -115,8 +132,8 @@ def _error(text: bytes) -> str:
         return text[:200].decode("utf-8", "replace")
 
 
-def _messages() -> tuple[Any, Any]:
-    """Return the classes of PredictRequest and PredictResponse. A map is sent as repeated entries of key and value."""
+def _messages() -> Callable[[str], Any]:
+    """Return a function from a message's name to its class. A map is sent as repeated entries of key and value."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kinds = {"double": 1, "float": 2, "int64": 3, "int32": 5, "bool": 8, "string": 9, "bytes": 12}
@@ -128,8 +145,17 @@ def _messages() -> tuple[Any, Any]:
         "Version": "int64 value 1",
         "Spec": "string name 1, Version version 2, string signature_name 3",
         "Entry": "string key 1, Tensor value 2",
-        "Request": "Spec model_spec 1, *Entry inputs 2",
-        "Response": "*Entry outputs 1, Spec model_spec 2",
+        "PredictRequest": "Spec model_spec 1, *Entry inputs 2",
+        "PredictResponse": "*Entry outputs 1, Spec model_spec 2",
+        "Any": "string type_url 1, bytes value 2",
+        "Held": "string key 1, Any value 2",
+        "GetModelMetadataRequest": "Spec model_spec 1, *string metadata_field 2",
+        "GetModelMetadataResponse": "Spec model_spec 1, *Held metadata 2",
+        "Info": "string name 1, int32 dtype 2, Shape shape 3",
+        "Input": "string key 1, Info value 2",
+        "Signature": "*Input inputs 1",
+        "Named": "string key 1, Signature value 2",
+        "SignatureDefMap": "*Named signature_def 1",
     }
     file = descriptor_pb2.FileDescriptorProto(name="predict.proto", package="client", syntax="proto3")
     for message, fields in of.items():
@@ -142,22 +168,24 @@ def _messages() -> tuple[Any, Any]:
                 field.type, field.type_name = 11, f".client.{plain}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    request, response = (pool.FindMessageTypeByName(f"client.{name}") for name in ("Request", "Response"))
-    return message_factory.GetMessageClass(request), message_factory.GetMessageClass(response)
+    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"client.{name}"))
 
 
-def _fill(tensor: Any, values: Any) -> None:
+def _fill(tensor: Any, values: Any, dtype: int, rank: int) -> None:
     flat = [values]
     while flat and isinstance(flat[0], list):
         tensor.tensor_shape.dim.add(size=len(flat[0]))
         flat = list(itertools.chain.from_iterable(flat))
-    first = flat[0] if flat else ""
-    if isinstance(first, str | dict):
-        tensor.dtype = STRING
-        tensor.string_val.extend(base64.b64decode(v["b64"]) if isinstance(v, dict) else v.encode() for v in flat)
-    else:
-        tensor.dtype = 10 if isinstance(first, bool) else 3 if isinstance(first, int) else 1
-        getattr(tensor, NUMBERS[tensor.dtype][1]).extend(flat)
+    while not flat and len(tensor.tensor_shape.dim) < rank:
+        tensor.tensor_shape.dim.add(size=0)
+    tensor.dtype = dtype
+    try:
+        if dtype == STRING:
+            tensor.string_val.extend(base64.b64decode(v["b64"]) if isinstance(v, dict) else v.encode() for v in flat)
+        else:
+            getattr(tensor, NUMBERS[dtype][1]).extend(flat)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise Failed(f"the values are not of the input's type ({dtype} of TensorFlow's): {error}") from None
 
 
 def _values(tensor: Any) -> Any:

@@ -85,13 +85,13 @@ class Signature:
         """Return the outputs, by name.
 
         Raises:
-            Status: the graph rejects the inputs. The message is one line; its nodes are in the log.
+            Status: the graph rejects the inputs. The message is the line that says why.
         """
         try:
             tensors = {name: tf.constant(value, self.inputs[name].dtype) for name, value in inputs.items()}
             return {name: tensor.numpy() for name, tensor in self._function(**tensors).items()}
         except tf.errors.OpError as error:
-            log.info("%s: %s", self.name, error)
+            log.debug("%s: %s", self.name, error)
             code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "INTERNAL")
             raise Status(code, message_of(error.message)) from None
 
