@@ -527,17 +527,23 @@ def test_a_warm_up_file_is_run_and_without_one_a_text(versions, tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "warm")) as writer:
         writer.write(log.SerializeToString())
         writer.write(prediction_log_pb2.PredictionLog().SerializeToString())  # of another kind
-    ((name, inputs),) = recorded(tmp_path / "warm")
+        log = prediction_log_pb2.PredictionLog()
+        log.classify_log.request.model_spec.signature_name = "classify"
+        example = log.classify_log.request.input.example_list.examples.add()
+        example.features.feature["text"].bytes_list.value.append(b"a")
+        writer.write(log.SerializeToString())
+    (name, inputs), (second, examples) = recorded(tmp_path / "warm")
     assert name == "words" and inputs["text"].tolist() == [b"a", b"b"] and recorded(tmp_path / "none") == []
+    assert second == "classify" and examples["inputs"].tolist() == [example.SerializeToString()]
 
     model, seen = Model(versions / "1"), []
     for signature in model.signatures.values():
         run = signature._function
         signature._function = lambda name=signature.name, run=run, **given: (seen.append(name), run(**given))[1]
     warm(model, tmp_path / "warm")
-    assert seen == ["words"]
+    assert seen == ["words", "classify"]
     warm(model, tmp_path / "none")
-    assert {"serving_default", "pair", "classify"} <= {*seen[1:]} and "ids" not in seen
+    assert {"serving_default", "pair", "classify"} <= {*seen[2:]} and "ids" not in seen
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PATIENCE, ROOT, reviews, write_tsv
+from conftest import PATIENCE, ROOT, reviews, tool, wait_for, write_tsv
+from forked import program_of
+from served import free_port
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -262,7 +264,7 @@ def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
     assert not list((tmp_path / "s").iterdir())
 
 
-def test_a_certified_export(trained, certified, tmp_path, capfd):
+def test_a_certified_export(trained, certified, tmp_path, capfd, forks, environment):
     path = tmp_path / "s"
     assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--target_serving=2.12", "--keep_versions=2"]) == 0
     shown = capfd.readouterr().out
@@ -291,6 +293,17 @@ def test_a_certified_export(trained, certified, tmp_path, capfd):
     asked = [log.predict_log.request for log in logs if log.HasField("predict_log")]
     sizes = {request.inputs["text"].tensor_shape.dim[0].size for request in asked if "text" in request.inputs}
     assert len(logs) <= 1000 and {1, 2, 4, 8, 16, 32} <= sizes and any(log.HasField("classify_log") for log in logs)
+
+    # Served, it answers the same once more, over REST and gRPC, whatever is asked at once.
+    grpc = free_port()
+    server = forks.start(program_of("serve"), [f"--export_dir={path}", "--port=0", f"--grpc_port={grpc}"], environment)
+    wait_for(lambda: "serving s at" in server.output.read_text(), server)
+    rest = re.search(r"http://127.0.0.1:(\d+)", server.output.read_text())[1]
+    for address in (f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{grpc}"):
+        check = [f"--server={address}", "--model=s", f"--check={extra / 'golden.jsonl'}", "--concurrency=4"]
+        assert tool("serving_client").main(check) == 0, capfd.readouterr().err
+    server.terminate()
+    assert server.communicate()[0].endswith("stopped\n") and server.returncode == 0
 
 
 def test_what_fails_its_certificate_is_not_published(predictor, certified, tmp_path, monkeypatch, capsys):

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from kbert.server.examples import INPUTS
 from kbert.server.saved_model import Arrays, Model
 from kbert.server.status import Status
 
 WARMUP = "tf_serving_warmup_requests"
 MOST = 1000  # requests, as in TensorFlow Serving
-log = logging.getLogger("kbert.server")
+LOG = logging.getLogger("kbert.server")
 
 
 def warm(model: Model, file: Path) -> None:
@@ -24,7 +25,7 @@ def warm(model: Model, file: Path) -> None:
         try:
             model.signature(name)(inputs)
         except Status as error:  # the signature takes something else than any text, as serialized examples
-            log.debug("version %d: warm-up of %s: %s", model.version, name, error)
+            LOG.debug("version %d: warm-up of %s: %s", model.version, name, error)
 
 
 def spoken(model: Model) -> list[tuple[str, Arrays]]:
@@ -34,7 +35,7 @@ def spoken(model: Model) -> list[tuple[str, Arrays]]:
 
 
 def recorded(file: Path) -> list[tuple[str, Arrays]]:
-    """Return the predict requests of a warm-up file; none if it, or the package of its messages, is missing."""
+    """Return the requests of a warm-up file; none if it, or the package of its messages, is missing."""
     if not file.exists():
         return []
     try:
@@ -43,7 +44,12 @@ def recorded(file: Path) -> list[tuple[str, Arrays]]:
         return []
     found = []
     for record in tf.data.TFRecordDataset(str(file)).take(MOST).as_numpy_iterator():
-        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        request = log.predict_log.request
         if request.inputs:
             found.append((request.model_spec.signature_name, {n: tf.make_ndarray(p) for n, p in request.inputs.items()}))
+        for request in (log.classify_log.request, log.regress_log.request):
+            if examples := request.input.example_list.examples:
+                texts = np.array([example.SerializeToString() for example in examples], object)
+                found.append((request.model_spec.signature_name, {INPUTS: texts}))
     return found
