@@ -99,8 +99,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
     loaded = predictor()
     cut = CutRows(loaded.task)
     report = evaluate(loaded, table, "evaluating", also=cut)
-    if cut.cut:
-        log.info("%s: %s", data, cut)
+    cut.log(data)
     for warning in report.warnings():
         log.warning("%s: %s", data, warning)
     return report, len(table)

@@ -90,7 +90,8 @@ def run(options: PredictFlags, overrides: Any) -> int:
 
             raw = {name: [text.encode("utf-8", "surrogateescape")] for name, text in zip(model.fields, given, strict=True)}
             loaded = predictor()
-            lines = _answered(loaded, raw, 1, CutRows(loaded.task))
+            cut = CutRows(loaded.task)
+            lines = _answered(loaded, raw, 1, cut)
         else:
             assert options.input is not None
             beside = options.output == "-" and sys.stdout.isatty()  # answers and a bar would be mixed up
@@ -98,6 +99,8 @@ def run(options: PredictFlags, overrides: Any) -> int:
             lines = answers(directory, options.input, overrides, predictor, **how)
         for line in lines:
             write(line)
+        if given:
+            cut.log("--text")
     return 0
 
 
@@ -158,8 +161,7 @@ def answers(
                 yield {**line, "row": table.number(row - 1)}
                 row += 1
             bar.update(row - 1 - bar.done)
-    if cut.cut:
-        log.info("%s: %s", rows, cut)
+    cut.log(rows)
 
 
 class Carried:
@@ -202,7 +204,7 @@ def _answered(predictor: "Predictor[Task]", raw: Any, row: int, cut: "CutRows") 
     tensors = {name: tf.constant(values) for name, values in raw.items()}
     decoded = {name: value.numpy() for name, value in predictor(tensors).items()}
     texts = {name: tensors[name].numpy() for name in ("id", *predictor.task.config.fields) if name in tensors}
-    not_whole = cut(texts)
+    not_whole = cut(texts, decoded)
     for i in range(len(next(iter(texts.values())))):
         shown = {name: column[i].decode("utf-8", "ignore") for name, column in texts.items()}
         yield {"row": row + i, **shown, **predictor.task.present(decoded, i), **({"cut": True} if not_whole[i] else {})}

@@ -42,7 +42,7 @@ def lengths(of, *counts):
     raw = dict(zip(of.config.fields, (words(*column) for column in counts), strict=True))
     found = of.lengths({name: np.array(column) for name, column in zip(raw, counts, strict=True)})
     cut = CutRows(of)
-    assert cut(raw).tolist() == found.cut.tolist() and cut.cut == found.cut.sum() and cut.rows == len(counts[0])
+    assert cut(raw, {}).tolist() == found.cut.tolist() and cut.cut == found.cut.sum() and cut.rows == len(counts[0])
     return found
 
 
@@ -78,7 +78,7 @@ def test_matching_reads_what_its_windows_hold(scorer, how):
 
 def test_tasks_that_read_all_and_questions():
     assert task("tag", stride=3).lengths({"text": np.array([9000])}) is None
-    assert CutRows(task("tag", stride=3))({"text": words(9000, 1)}).tolist() == [False, False]
+    assert CutRows(task("tag", stride=3))({"text": words(9000, 1)}, {}).tolist() == [False, False]
     asks = task("answer", ("question", "context"), (), max_length=30, max_question_length=6, doc_stride=5)
     assert lengths(asks, [6, 7], [900, 1]).cut.tolist() == [False, True], "the context is read whole"
 
@@ -93,7 +93,7 @@ def test_aspects_are_beside_their_texts():
 
 def test_masks_are_one_piece_each():
     found = CutRows(task("pretrain", labels=(), max_length=5))
-    assert found({"text": np.array([b"[MASK] good [MASK]", b"[MASK][MASK][MASK][MASK]"], object)}).tolist() == [
+    assert found({"text": np.array([b"[MASK] good [MASK]", b"[MASK][MASK][MASK][MASK]"], object)}, {}).tolist() == [
         False,
         True,
     ]

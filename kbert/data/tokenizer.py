@@ -74,6 +74,8 @@ class Tokenizer(tf.Module):
 
         self._pieces = wordpiece(no_pretokenization=True, max_bytes_per_word=4 * MAX_CHARACTERS)
         self._plain_pieces = wordpiece(max_bytes_per_word=MAX_CHARACTERS)  # longer words are ASCII
+        # WordPiece marks pieces that continue a word; a text cannot spell the mark, since "#" is a word of its own.
+        self.opens_word = np.array([not token.startswith("##") for token in self.vocabulary])  # [vocabulary]
         # Traced once, even if used in several graphs.
         self._words = graphs.function(self.words, input_signature=[tf.TensorSpec([None], tf.string)])
         self._packed = graphs.function(self._pack, reduce_retracing=True)

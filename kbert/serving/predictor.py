@@ -12,6 +12,7 @@ import tensorflow as tf
 from kbert import graphs
 from kbert.model.chunks import INPUTS, in_chunks
 from kbert.model.encoder import encoder_of
+from kbert.model.window_bound import TRUNCATED
 from kbert.serving import signatures
 from kbert.tasks.base import Encoded, Servable, Tensors
 
@@ -95,8 +96,9 @@ class Predictor(tf.Module, Generic[S]):
 
     def _predict(self, raw: Tensors) -> Tensors:
         with graphs.without_gradients():
-            encoded = self.task.encode(raw)
-            return self.task.decode(self._outputs(encoded), encoded, raw)
+            encoded = self.task.encode_bounded(raw)
+            bound = {name: encoded[name] for name in (TRUNCATED,) if name in encoded}
+            return {**self.task.decode(self._outputs(encoded), encoded, raw), **bound}
 
     def _predict_ids(self, ids: Tensors) -> Tensors:
         seen = tf.cast(ids["padding_mask"], tf.bool)

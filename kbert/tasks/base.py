@@ -152,6 +152,15 @@ class Servable(ABC):
             `row`, int32 [windows], the row of each window.
         """
 
+    def encode_bounded(self, raw: Tensors) -> Encoded:
+        """Encode as `encode` does, to answer: at most as much of a text as the model's `--max_windows` hold.
+
+        Returns:
+            What `encode` does and, where there is such a bound, `truncated`, bool [rows]: whether a text goes beyond it. It
+            becomes an output.
+        """
+        return self.encode(raw)
+
     @abstractmethod
     def decode(self, outputs: Any, encoded: Encoded, raw: Tensors) -> Tensors:
         """Compute the served outputs, [rows, ...], from the head's outputs, with graph operations only.

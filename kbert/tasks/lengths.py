@@ -7,14 +7,18 @@ many if casing and accents are decomposed.
 """
 
 import dataclasses
+import logging
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.data.table import Table
+from kbert.model.window_bound import TRUNCATED
 from kbert.permutation import permuted
 from kbert.tasks.base import Lengths, Storable
+
+log = logging.getLogger(__name__)
 
 SURVEYED = 2000  # rows sampled for the lengths reported before training
 SURVEYED_BYTES = 1 << 25  # and their approximate maximum of bytes
@@ -37,14 +41,15 @@ class CutRows:
 
     def __init__(self, task: Storable):
         self.task = task
-        self.rows = self.cut = 0
+        self.rows = self.cut = self.truncated = 0
         self.limit = ""
 
-    def __call__(self, raw: dict[str, Any]) -> np.ndarray:
+    def __call__(self, raw: dict[str, Any], answers: dict[str, Any]) -> np.ndarray:
         """Return which rows are cut, bool [rows].
 
         Args:
             raw: strings [rows] by field, bytes in arrays or tensors.
+            answers: what the model returns for them.
         """
         columns = {name: np.asarray(raw[name]) for name in self.task.config.fields}
         most = {name: np.array([len(b) * (1 if b.isascii() else 2) for b in column], int) for name, column in columns.items()}
@@ -56,8 +61,20 @@ class CutRows:
         if lengths:
             found[doubtful] = lengths.cut
             self.limit = lengths.limit
-        self.rows, self.cut = self.rows + len(found), self.cut + int(found.sum())
-        return found
+        truncated = np.asarray(answers.get(TRUNCATED, np.zeros_like(found)))
+        self.rows, self.cut = self.rows + len(found), self.cut + int((found & ~truncated).sum())
+        self.truncated += int(truncated.sum())
+        return found | truncated
+
+    def log(self, name: str) -> None:
+        """Log how many rows of a source are cut, if any are."""
+        if self.cut:
+            log.info("%s: %s", name, self)
+        if self.truncated:
+            log.warning(
+                "%s: %s of %s rows have more text than the model reads (--max_windows)",
+                *(name, f"{self.truncated:,}", f"{self.rows:,}"),
+            )
 
     def __str__(self) -> str:
         return f"{self.cut:,} of {self.rows:,} rows were cut to {self.limit}"

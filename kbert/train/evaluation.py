@@ -28,13 +28,13 @@ def evaluate(
     table: Table,
     description: str,
     calibrates: bool = False,
-    also: Callable[[dict[str, np.ndarray]], Any] | None = None,
+    also: Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], Any] | None = None,
 ) -> Report:
     """Run a table's rows through the serving function and score them as a whole.
 
     Args:
         calibrates: find thresholds on these rows.
-        also: called with the raw rows, a part at a time.
+        also: called with the raw rows and their answers, a part at a time.
     """
     scorer = predictor.task.scorer(calibrates)
     rows, count = measured_rows(predictor.task, table)
@@ -44,7 +44,7 @@ def evaluate(
             columns = {name: column.numpy() for name, column in raw.items()}
             scorer.update(columns, predicted)
             if also is not None:
-                also(columns)
+                also(columns, predicted)
             bar.update(len(next(iter(predicted.values()))))
     return scorer.result()
 

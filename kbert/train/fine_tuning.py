@@ -100,8 +100,7 @@ class FineTuning(Job):
             predictor = load(directory.path)
             cut = lengths.CutRows(predictor.task)
             reports["test"] = evaluate(predictor, self.tables["test"], "test", also=cut)
-            if cut.cut:
-                log.info("test: %s", cut)
+            cut.log("test")
         metrics = {split: report.metrics for split, report in reports.items()}
         directory.write_metrics({"step": best.step, "epoch": best.epoch, "test_data": self.train.test_data, **metrics})
         for split, report in reports.items():

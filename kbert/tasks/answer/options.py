@@ -42,6 +42,12 @@ class AnswerOptions(TaskOptions):
         otherwise="128, or half of the tokens that --max_length leaves for the context where that is less",
         low=0,
     )
+    max_windows: int = flag(
+        128,
+        help="Maximum number of windows of a context in evaluation, prediction and the exported model: what follows is not "
+        "read, and the output `truncated` is true. Training reads all.",
+        low=1,
+    )
     max_answer_length: int = flag(30, help="Maximum answer length in tokens.", low=1)
     n_best: int = flag(5, help="Number of answers to return for each question, best first.", low=1, high=100)
     answer_metric: Literal["auto", "squad", "cmrc"] = flag(

@@ -20,8 +20,9 @@ from kbert.checkpoints.head import Head
 from kbert.config import ModelConfig
 from kbert.data import squad
 from kbert.data.tokenizer import Tokenizer
-from kbert.model import heads
+from kbert.model import heads, window_bound
 from kbert.model.encoder import Encoder
+from kbert.model.window_bound import TRUNCATED
 from kbert.model.windows import windows
 from kbert.settings import from_json
 from kbert.tasks.answer import answer_spans
@@ -55,21 +56,36 @@ class Answer(AnswerRows, Task):
         Returns:
             Besides ids, segments and `row`, [windows]: `first` and `prefix`, int32 [windows], the first context
             token of a window and the number of tokens before it; `begins` and `ends`, int32
-            [rows, (context tokens)], offsets in the context.
+            [rows, (context tokens)], offsets in `context`, strings [rows].
         """
+        return self._encode(raw["question"], raw["context"])
+
+    def encode_bounded(self, raw: Tensors) -> Encoded:
+        most = window_bound.tokens_of(self.options.max_windows, self.config.max_length - 3, self.shared)
+        return self._encode(raw["question"], *window_bound.head(raw["context"], window_bound.bytes_of(most)))
+
+    def _encode(self, question: tf.Tensor, context: tf.Tensor, headed: tf.Tensor | None = None) -> Encoded:
+        """Encode questions and contexts, both strings [rows]; with a bound if it is known which contexts are `headed`."""
         limit = self.options.max_question_length
-        question = self.tokenizer.tokenize(raw["question"], max_words=limit)[:, :limit]
+        asked = self.tokenizer.tokenize(question, max_words=limit)[:, :limit]
         # Several questions may share one context: it is tokenized once.
-        contexts, which = tf.unique(raw["context"])
+        contexts, which = tf.unique(context)
         ids, begins, ends = (tf.gather(part, which) for part in self.tokenizer.tokenize_with_offsets(contexts))
-        asked = tf.cast(question.row_lengths(), tf.int32)
+        lengths = tf.cast(asked.row_lengths(), tf.int32)
+        room = self.config.max_length - 3 - lengths
+        bound: Encoded = {}
+        if headed is not None:
+            most = window_bound.tokens_of(self.options.max_windows, room, self.shared)
+            opens_word = tf.gather(self.tokenizer.opens_word, ids.values)
+            (ids, begins, ends), bound[TRUNCATED] = window_bound.bounded([ids, begins, ends], opens_word, most, headed)
         counts = tf.cast(ids.row_lengths(), tf.int32)
         # Not evenly spaced: windows are cut as in google-research/bert, for its models.
-        cut = windows(counts, self.config.max_length - 3 - asked, self.shared, even=False)
+        cut = windows(counts, room, self.shared, even=False)
         part = cut.token.with_values(tf.gather(ids.values, cut.token.values))  # [windows, (context tokens)]
-        packed = self.tokenizer.pack([tf.gather(question, cut.row), part], self.config.max_length)
-        prefix = tf.gather(asked, cut.row) + 2
-        return {**packed, "row": cut.row, "first": cut.first, "prefix": prefix, "begins": begins, "ends": ends}
+        packed = self.tokenizer.pack([tf.gather(asked, cut.row), part], self.config.max_length)
+        prefix = tf.gather(lengths, cut.row) + 2
+        places = {"row": cut.row, "first": cut.first, "prefix": prefix, "begins": begins, "ends": ends}
+        return {**packed, **places, "context": context, **bound}
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
         """Return the lengths of the questions; contexts are read whole, in windows."""
@@ -168,7 +184,7 @@ class Answer(AnswerRows, Task):
         starts = tf.where(real, tf.gather(_ended(begins.values), tf.where(real, offset + firsts, 0)), -1)
         stops = tf.where(real, tf.gather(_ended(ends.values), tf.where(real, offset + lasts, 0)), -1)
         # A space is appended, since substr rejects the position after the last character, and an empty text has no first.
-        context = tf.strings.unicode_transcode(raw["context"], "UTF-8", "UTF-8", errors="ignore") + " "
+        context = tf.strings.unicode_transcode(encoded["context"], "UTF-8", "UTF-8", errors="ignore") + " "
         texts = tf.strings.substr(context[:, None], tf.maximum(starts, 0), stops - starts, unit="UTF8_CHAR")
 
         silent = ~real[:, 0] if self.threshold is None else margin > self.threshold

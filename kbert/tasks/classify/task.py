@@ -14,9 +14,10 @@ import tensorflow as tf
 from kbert.checkpoints.head import Head
 from kbert.config import ModelConfig
 from kbert.data.tokenizer import Tokenizer
-from kbert.model import heads
+from kbert.model import heads, window_bound
 from kbert.model.encoder import Encoder
 from kbert.model.long_text import inputs_of
+from kbert.model.window_bound import TRUNCATED
 from kbert.settings import from_json
 from kbert.tasks.base import Built, Encoded, Lengths, Scorer, Signature, Task, Tensors
 from kbert.tasks.classify.multiclass import Multiclass
@@ -61,7 +62,7 @@ class Classify(ClassifyRows, Task):
         return self.options.windowed
 
     def encode(self, raw: Tensors) -> Encoded:
-        """Encode `[CLS] text [SEP]` or `[CLS] text [SEP] text_b [SEP]`; with windows also `row`, int32 [windows]."""
+        """Encode `[CLS] text [SEP]` or `[CLS] text [SEP] text_b [SEP]`; with windows also `row` and `truncated`."""
         length, how = self.config.max_length, self.options.long_text
         words = length if how == "head" else None
         parts = [self.tokenizer.tokenize(raw[field], max_words=words) for field in self.config.fields]
@@ -69,12 +70,20 @@ class Classify(ClassifyRows, Task):
             return self.tokenizer.pack(parts, length)
         *first, text = parts
         room: int | tf.Tensor = length - 2
+        more = [part.row_lengths() > self._first for part in first]
         if first:  # is cut at half of the room, so that some of the second is read
             first = [first[0][:, : self._first]]
             room = length - 3 - tf.cast(first[0].row_lengths(), tf.int32)
+        more.append(tf.cast(text.row_lengths(), tf.int32) > self.options.max_windows * room)
         row, text = inputs_of(text, room, how, self.options.shared(length), self.options.max_windows)
         packed = self.tokenizer.pack([*(tf.gather(part, row) for part in first), text], length)
-        return {**packed, "row": row} if self.grouped else packed
+        return {**packed, "row": row, TRUNCATED: tf.reduce_any(more, 0)} if self.grouped else packed
+
+    def encode_bounded(self, raw: Tensors) -> Encoded:
+        if not self.grouped:
+            return self.encode(raw)
+        tokens = self.options.max_windows * self.config.max_length
+        return window_bound.of_heads(self.encode, raw, self.config.fields, tokens)
 
     @property
     def _first(self) -> int:

@@ -17,10 +17,11 @@ from kbert.checkpoints.head import Head, Unfit
 from kbert.config import ModelConfig
 from kbert.data.table import Table
 from kbert.data.tokenizer import Tokenizer
-from kbert.model import heads, pooling
+from kbert.model import heads, pooling, window_bound
 from kbert.model.encoder import Encoder
 from kbert.model.gradient_cache import GradientCached
 from kbert.model.long_text import LongText, inputs_of
+from kbert.model.window_bound import TRUNCATED
 from kbert.settings import from_json
 from kbert.tasks.base import Built, Encoded, Examples, Lengths, Signature, Task, Tensors
 from kbert.tasks.match import mining
@@ -56,9 +57,14 @@ class Match(MatchRows, Task):
         self.threshold: float | None = None if self.dual else 0.5
 
     @property
+    def windows(self) -> int:
+        """The most windows of a text."""
+        return self.options.max_windows if self.options.long_text in ("max", "mean") else 1
+
+    @property
     def grouped(self) -> bool:
         """Whether a row may have several inputs."""
-        return self.dual or self.options.long_text in ("max", "mean")
+        return self.dual or self.windows > 1
 
     @property
     def best(self) -> tuple[str, Literal["max", "min"]]:
@@ -113,40 +119,53 @@ class Match(MatchRows, Task):
             pieces = [self.tokenizer.tokenize(column, max_words=length) for column in (title, text)]
             row = tf.range(tf.size(title))
         else:
-            titles = self.tokenizer.tokenize(title, max_words=options.max_title_length)[:, : options.max_title_length]
+            most = options.max_title_length
+            titles = self.tokenizer.tokenize(title, max_words=most + 1)
+            more = titles.row_lengths() > most
+            titles = titles[:, :most]
             room = length - 3 - tf.cast(titles.row_lengths(), tf.int32)
-            row, texts = self._inputs(self.tokenizer.tokenize(text), room)
+            row, texts, beyond = self._inputs(self.tokenizer.tokenize(text), room)
             pieces = [tf.gather(titles, row), texts]
-        return {**self.tokenizer.pack(pieces, length), "row": row, "part": tf.zeros_like(row)}
+        packed = {**self.tokenizer.pack(pieces, length), "row": row, "part": tf.zeros_like(row)}
+        return {**packed, TRUNCATED: more | beyond} if self.windows > 1 else packed
 
     def _apart(self, raw: Tensors) -> Encoded:
         length = self.config.max_length
-        inputs, rows, parts = [], [], []
+        inputs, rows, parts, beyond = [], [], [], []
         for part, name in enumerate(self._columns(raw)):
             words = length if self.options.long_text == "head" else None
-            row, pieces = self._inputs(self.tokenizer.tokenize(raw[name], max_words=words), length - 2)
+            row, pieces, more = self._inputs(self.tokenizer.tokenize(raw[name], max_words=words), length - 2)
             inputs.append(self.tokenizer.pack([pieces], length))
             rows.append(row)
+            beyond.append(more)
             parts.append(tf.fill(tf.shape(row), part))
         row, part = tf.concat(rows, 0), tf.concat(parts, 0)
         order = tf.argsort(row * len(parts) + part, stable=True)
         packed = {name: tf.gather(tf.concat([i[name] for i in inputs], 0), order) for name in inputs[0]}
-        return {**packed, "row": tf.gather(row, order), "part": tf.gather(part, order)}
+        packed |= {"row": tf.gather(row, order), "part": tf.gather(part, order)}
+        return {**packed, TRUNCATED: tf.reduce_any(beyond, 0)} if self.windows > 1 else packed
+
+    def encode_bounded(self, raw: Tensors) -> Encoded:
+        if self.windows == 1:
+            return self.encode(raw)
+        return window_bound.of_heads(self.encode, raw, self._columns(raw), self.windows * self.config.max_length)
 
     def _columns(self, raw: Tensors) -> list[str]:
         """The columns that are read: those of the fields and of the negatives' texts that are there."""
         texts = self._negatives[1::2]
         return [name for name in (*FIELDS, *texts) if name in raw]
 
-    def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
+    def _inputs(self, pieces: tf.RaggedTensor, room: int | tf.Tensor) -> tuple[tf.Tensor, tf.RaggedTensor, tf.Tensor]:
+        """Return the text of each input, its pieces, and whether each text is longer than its inputs hold, bool [texts]."""
         given = self.options.long_text
         how: LongText = "windows" if given in ("max", "mean") else given  # type: ignore[assignment]
-        return inputs_of(pieces, room, how, self.stride, self.options.max_windows)
+        more = tf.cast(pieces.row_lengths(), tf.int32) > self.windows * room
+        return *inputs_of(pieces, room, how, self.stride, self.options.max_windows), more
 
     def lengths(self, tokens: dict[str, np.ndarray]) -> Lengths:
         """Of a cross-encoder's pairs, or of each text that the encoder reads by itself; in windows as many as there may be."""
         options, most = self.options, self.config.max_length
-        windows = options.max_windows if options.long_text in ("max", "mean") else 1
+        windows = self.windows
         limit = f"--max_length={most}" + (f" in {windows} windows" if windows > 1 else "")
         beyond = "a higher --max_windows reads more" if windows > 1 else "--long_text=max and --long_text=mean read windows"
         if self.dual:
@@ -267,11 +286,12 @@ class Match(MatchRows, Task):
         return {"score": score, "match": score >= self.threshold}
 
     def signatures(self) -> dict[str, Signature]:
-        decided = ("score", "match") if self.binary and self.threshold is not None else ("score",)
+        bound = (TRUNCATED,) if self.windows > 1 else ()
+        decided = (*(("score", "match") if self.binary and self.threshold is not None else ("score",)), *bound)
         score = Signature(FIELDS, decided)
         if not self.dual:
             return {"serving_default": score}
-        return {"serving_default": score, "score": score, "encode": Signature(FIELDS[1:], ("vector",))}
+        return {"serving_default": score, "score": score, "encode": Signature(FIELDS[1:], ("vector", *bound))}
 
     def present(self, decoded: dict[str, np.ndarray], row: int) -> dict[str, Any]:
         return {name: decoded[name][row].item() for name in ("score", "match") if name in decoded}

@@ -46,6 +46,12 @@ class TagOptions(TaskOptions):
         otherwise="32, or half of the tokens of a window where that is less",
         low=0,
     )
+    max_windows: int = flag(
+        128,
+        help="Maximum number of windows of a text in evaluation, prediction and the exported model: what follows is not "
+        "read, and the output `truncated` is true. Training reads all.",
+        low=1,
+    )
     tokens: Tokens = flag(
         "auto",
         help="For texts given as tokens (conll): whether tokens are words, separated by spaces, or characters of unspaced "

@@ -1,6 +1,6 @@
 """Find entities in a text: type, text and offsets.
 
-Raw `text` in; padded lists of `type`, `text`, `start`, `end` (exclusive) and `score`, and their `count`, out.
+Raw `text` in; padded lists of `type`, `text`, `start`, `end` (exclusive) and `score`, their `count`, and `truncated`, out.
 Tags are assigned to tokens, for rows with tokens (`tokens`, their offsets), else to words as BERT
 splits them (each Chinese character is one); a tag is predicted at the first piece, as in Devlin et al. 2019, section 5.3. Long
 texts are read in windows, whose scores are joined before decoding. An entity's score is the probability that
@@ -23,9 +23,10 @@ from kbert.data.schemes import Tags
 from kbert.data.spans import Span, read_spans, tag_names, tag_numbers
 from kbert.data.tokenizer import Tokenizer
 from kbert.data.tokens import places
-from kbert.model import heads
+from kbert.model import heads, window_bound
 from kbert.model.crf import CRF
 from kbert.model.encoder import Encoder
+from kbert.model.window_bound import TRUNCATED
 from kbert.model.windows import framed, windows
 from kbert.settings import from_json
 from kbert.tasks.base import Built, Encoded, Signature, Task, Tensors
@@ -34,7 +35,7 @@ from kbert.tasks.tag import entity_metrics
 from kbert.tasks.tag.options import TagOptions
 from kbert.tasks.tag.outputs import Outputs
 from kbert.tasks.tag.rows import TagRows
-from kbert.tasks.tag.units import Units, joined, spread, units
+from kbert.tasks.tag.units import Pieces, Units, joined, spread, units
 
 ENTITY = ("type", "text", "start", "end", "score")  # outputs of an entity
 
@@ -140,10 +141,9 @@ class Tag(TagRows, Task):
         self.options: TagOptions = from_json(TagOptions, config.options, "options")
         self.types = {kind: i for i, kind in enumerate(config.labels)}
         self.outputs = Outputs.read(self.options.outputs or tag_names(config.labels), config.labels)
-        self.room = config.max_length - 2
+        self.room, self.shared = config.max_length - 2, self.options.shared(config.max_length)
         self.options.check(config.max_length)
-        # WordPiece marks pieces that continue a word; a text cannot spell the mark, since "#" is a word of its own.
-        self._opens_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
+        self.most = window_bound.tokens_of(self.options.max_windows, self.room, self.shared)  # tokens of a text that are read
         self._crf = _crf(len(self.outputs.names)) if self.options.decoder == "crf" else None
         self._places = graphs.function(self._own, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
 
@@ -152,16 +152,29 @@ class Tag(TagRows, Task):
         return (*self.config.fields, "tokens")
 
     def encode(self, raw: Tensors) -> Encoded:
-        ids, units = self._units(raw)
-        cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.options.shared(self.config.max_length))
-        pieces = cut.token.with_values(tf.gather(ids.values, cut.token.values))
-        shows = cut.token.with_values(tf.gather(units.shows, cut.token.values))
+        return self._encode(self._tokenized(raw["text"]), raw["tokens"])
+
+    def encode_bounded(self, raw: Tensors) -> Encoded:
+        text, headed = window_bound.head(raw["text"], window_bound.bytes_of(self.most))
+        pieces = self._tokenized(text)
+        kept, truncated = window_bound.bounded(pieces, pieces.opens_word.values, self.most, headed)
+        return {**self._encode(Pieces(*kept), raw["tokens"]), TRUNCATED: truncated}
+
+    def _tokenized(self, texts: tf.Tensor) -> Pieces:
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(texts)
+        return Pieces(ids, starts, ends, ids.with_values(tf.gather(self.tokenizer.opens_word, ids.values)))
+
+    def _encode(self, pieces: Pieces, tokens: tf.Tensor) -> Encoded:
+        ids, of_rows = pieces.ids, units(pieces, tokens)
+        cut = windows(tf.cast(ids.row_lengths(), tf.int32), self.room, self.shared)
+        part = cut.token.with_values(tf.gather(ids.values, cut.token.values))
+        shows = cut.token.with_values(tf.gather(of_rows.shows, cut.token.values))
         return {
-            **self.tokenizer.pack([pieces], self.config.max_length),
+            **self.tokenizer.pack([part], self.config.max_length),
             "row": cut.row,
             "shows": framed(shows, -1),  # index of the unit whose first piece this is, counting units with pieces over all rows
             "owned": framed(cut.owned, False),
-            "units": units,
+            "units": of_rows,
         }
 
     def supervise(self, raw: Tensors, encoded: Encoded) -> tf.RaggedTensor:
@@ -308,10 +321,10 @@ class Tag(TagRows, Task):
 
     def signatures(self) -> dict[str, Signature]:
         """`serving_default` takes texts; `tokens` takes texts split into tokens, strings [rows, tokens] padded with ""."""
-        by_token = (*ENTITY, "start_token", "end_token", "count", "tags")
+        by_token = (*ENTITY, "start_token", "end_token", "count", "tags", TRUNCATED)
         kind = self.options.tokens
         return {
-            "serving_default": Signature(self.config.fields, (*ENTITY, "count")),
+            "serving_default": Signature(self.config.fields, (*ENTITY, "count", TRUNCATED)),
             "tokens": Signature(("tokens",), by_token, raw=lambda raw: joined(raw["tokens"], kind), dimensions=2),
         }
 
@@ -323,12 +336,7 @@ class Tag(TagRows, Task):
         return TagReport(metrics)
 
     def _own(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        return _own_places(self._units({"text": texts, "tokens": tokens})[1])
-
-    def _units(self, raw: Tensors) -> tuple[tf.RaggedTensor, Units]:
-        """Return the ids of all texts' pieces, [rows, (pieces)], and the texts' units."""
-        ids, starts, ends = self.tokenizer.tokenize_with_offsets(raw["text"])
-        return ids, units(ids, starts, ends, raw["tokens"], tf.gather(self._opens_word, ids.values))
+        return _own_places(units(self._tokenized(texts), tokens))
 
 
 def _crf(tags: int) -> CRF:

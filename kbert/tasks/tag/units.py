@@ -13,6 +13,15 @@ import tensorflow as tf
 from kbert.data.tokens import CHINESE, SINGLE, Tokens, wide_class
 
 
+class Pieces(NamedTuple):
+    """The pieces of some rows' texts, [rows, (pieces)] each."""
+
+    ids: tf.RaggedTensor  # int32
+    starts: tf.RaggedTensor  # int32: the first character of each
+    ends: tf.RaggedTensor  # int32: one past its last character
+    opens_word: tf.RaggedTensor  # bool: whether it is the first of a word
+
+
 class Units(NamedTuple):
     """The units of some rows, in order."""
 
@@ -23,16 +32,14 @@ class Units(NamedTuple):
     shows: tf.Tensor  # int32 [pieces of all rows]: index among the `own` units of which it is the first piece, or -1
 
 
-def units(
-    ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor, places: tf.Tensor, opens_word: tf.Tensor
-) -> Units:
+def units(pieces: Pieces, places: tf.Tensor) -> Units:
     """Compute the units of some rows.
 
     Args:
-        ids, starts, ends: pieces and their characters, int32 [rows, (pieces)].
+        pieces: those of their texts.
         places: offsets of tokens, strings [rows]; "" for rows whose units are words.
-        opens_word: whether each piece opens a word, bool [pieces of all rows].
     """
+    ids, starts, ends, opens_word = pieces.ids, pieces.starts, pieces.ends, pieces.opens_word.values
     closes_word = tf.concat([opens_word[1:], [True]], 0)[: tf.size(opens_word)]
     row = ids.value_rowids()
     words = tf.equal(places, "")
