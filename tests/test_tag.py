@@ -245,7 +245,7 @@ def serving_model(tag):
 
 def test_a_text_of_100_000_characters():
     long = ("good film 电影 " * 7693)[:100_000]
-    tag = task(decoder="softmax")
+    tag = task(decoder="softmax", max_windows=10_000)
     rows, _ = rowwise(serving.Predictor(tag, serving_model(tag))(raw(long)))
     assert len(rows[0]) > 1000 and rows[0][-1][3] > 99_000
     assert all(long[start:end].encode() == text for _, text, start, end in rows[0])
@@ -328,7 +328,7 @@ def test_evaluate_predict_and_export_say_the_same(learnt, folder, tmp_path, caps
     texts = [text for text in texts if "\0" not in text]
     served = tf.saved_model.load(str(tmp_path / "saved" / "1")).signatures["serving_default"](text=tf.constant(texts))
     direct = {name: value.numpy() for name, value in predictor(raw(*texts)).items()}
-    assert set(served) == {"type", "text", "start", "end", "score", "count"}
+    assert set(served) == {"type", "text", "start", "end", "score", "count", "truncated"}
     assert np.abs(served.pop("score") - direct["score"]).max() < 1e-5
     assert all(value.numpy().tolist() == direct[name].tolist() for name, value in served.items())
     assert direct["start"].dtype == direct["count"].dtype == np.int32 and direct["score"].dtype == np.float32

@@ -6,8 +6,7 @@ In: a checkpoint with a `classifier` of one output. Out: the settings that give 
 
 from kbert.checkpoints.head import Unfit
 from kbert.tasks.adoption import Adopted, Foreign
-from kbert.tasks.match.audit import BINARY
-from kbert.tasks.match.options import MatchOptions
+from kbert.tasks.match.options import BINARY, MatchOptions
 
 
 def adopt(foreign: Foreign) -> Adopted | None:
