@@ -82,8 +82,8 @@ class Predictor(tf.Module, Generic[S]):
         return outputs
 
     def encode(self, raw: Tensors) -> Encoded:
-        """Encode raw rows as `task.encode` does; optional fields may be missing."""
-        return self.task.encode(self._whole(raw))
+        """Encode raw rows as they are answered; optional fields may be missing."""
+        return self.task.encode_bounded(self._whole(raw))
 
     def save(self, path: str) -> None:
         """Write the function as a SavedModel that serves the task's signatures."""
