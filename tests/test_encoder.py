@@ -198,7 +198,7 @@ def test_keras_knows_the_shapes_without_tracing(checkpoint, monkeypatch):
         assert [value.shape for value in found] == [spec.shape for spec in described]
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-6), ("mixed_bfloat16", 0.1)])
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-6), ("mixed_bfloat16", 0.02)])
 def test_joined_weights_give_the_same(checkpoint, dtype, atol):
     ids = tf.constant([[2, 5, 6, 3], [2, 7, 3, 0]])
     inputs = {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids > 0, tf.int32)}
@@ -208,10 +208,11 @@ def test_joined_weights_give_the_same(checkpoint, dtype, atol):
         copies = encoder.fuse()
         # One product for query, key and value; in the last layer one for the queries, which may be few.
         assert len(copies) == 2 * encoder.config.num_layers + 2 and not any(copy.trainable for copy in copies)
-        assert np.allclose(encoder(inputs, **chosen), plain, atol=atol)
+        joined = encoder(inputs, **chosen)
+        assert np.allclose(joined, plain, atol=atol)
         for copy in copies:  # they are what is read
             copy.assign(tf.zeros_like(copy))
-        assert not np.allclose(encoder(inputs, **chosen), plain, atol=atol)
+        assert not np.allclose(encoder(inputs, **chosen), joined, atol=1e-3)
 
 
 def test_states_at_some_positions_are_those_of_all(checkpoint):
