@@ -198,21 +198,33 @@ def test_keras_knows_the_shapes_without_tracing(checkpoint, monkeypatch):
         assert [value.shape for value in found] == [spec.shape for spec in described]
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-6), ("mixed_bfloat16", 0.02)])
-def test_joined_weights_give_the_same(checkpoint, dtype, atol):
-    ids = tf.constant([[2, 5, 6, 3], [2, 7, 3, 0]])
+def test_joined_weights_give_the_same(checkpoint, dtype, atol, packed):
+    ids = tf.constant([[2, 5, 6, 3, 0], [2, 7, 3, 0, 0], [2, 3, 0, 0, 0]])
+    seen = tf.constant([[1.0, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])[..., None]
     inputs = {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids > 0, tf.int32)}
-    for chosen in ({}, {"first_only": True}, {"positions": tf.constant([[0, 2], [1, 0]])}):
+    for chosen in ({}, {"first_only": True}, {"positions": tf.constant([[0, 2], [1, 0], [1, 1]])}):
         encoder = Encoder(open_checkpoint(str(checkpoint)).encoder, dtype)
-        plain = encoder(inputs, **chosen)
-        copies = encoder.fuse()
+        weight = 1.0 if chosen else seen  # states of padding mean nothing
+        plain = encoder(inputs, **chosen) * weight
+        copies = encoder.fuse(packed=packed)
         # One product for query, key and value; in the last layer one for the queries, which may be few.
         assert len(copies) == 2 * encoder.config.num_layers + 2 and not any(copy.trainable for copy in copies)
-        joined = encoder(inputs, **chosen)
+        joined = encoder(inputs, **chosen) * weight
         assert np.allclose(joined, plain, atol=atol)
         for copy in copies:  # they are what is read
             copy.assign(tf.zeros_like(copy))
-        assert not np.allclose(encoder(inputs, **chosen), joined, atol=1e-3)
+        assert not np.allclose(encoder(inputs, **chosen) * weight, joined, atol=1e-3)
+
+
+def test_packed_rows_without_tokens(checkpoint):
+    encoder = Encoder(open_checkpoint(str(checkpoint)).encoder)
+    encoder.fuse(packed=True)
+    for shape in ((0, 0), (0, 3), (2, 3)):  # all of the last is padding
+        ids = tf.zeros(shape, tf.int32)
+        states = encoder({"token_ids": ids, "segment_ids": ids, "padding_mask": ids})
+        assert states.shape == (*shape, encoder.config.hidden_dim) and np.isfinite(states).all()
 
 
 def test_states_at_some_positions_are_those_of_all(checkpoint):

@@ -42,11 +42,14 @@ class Encoder(keras.layers.Layer):
         has_pooler: whether the pooler's weights mean something; if not they are zero, and are not stored.
         compiled: whether XLA compiles the activations of a training step, which then take a fourth of the time. It recompiles
             for each length of a batch (tenths of a second), so it suits batches of few lengths.
+        packed: whether inference leaves padding out of everything but attention. On a CPU a batch then costs little more than
+            its real tokens; an accelerator prefers fixed shapes.
         cache: keeps what the frozen layers compute; set it before the graph is traced that is to use it.
     """
 
     has_pooler = True
     compiled = False
+    packed = False
     cache: StateCache | None = None
 
     def __init__(self, config: EncoderConfig, dtype: Any = "float32", name: str = "encoder"):
@@ -116,24 +119,35 @@ class Encoder(keras.layers.Layer):
         """
         depth, frozen = self.config.num_layers, self.num_frozen
         bias = _attention_bias(inputs)
+        some = first_only or positions is not None
+        rows = _RealTokens(inputs) if self.packed and not training else _AllTokens(inputs)
 
         def run(states: list[Any], stop: int) -> list[Any]:
             for i in range(len(states) - 1, stop):
-                read = (first_only or positions is not None) and i == depth - 1
-                states.append(self._transform(i, states[-1], bias, training and i >= frozen, read, positions))
+                states.append(
+                    self._transform(i, states[-1], rows, bias, training and i >= frozen, some and i == depth - 1, positions)
+                )
             return states
 
         def lower() -> list[Any]:
-            return run([self._embedded(inputs, training)], frozen)
+            return run([rows.flat(self._embedded(inputs, training))], frozen)
+
+        def by_input(number: int, flat: Any) -> Any:  # [rows, hidden] -> [batch, tokens, hidden]
+            return (
+                ops.reshape(flat, (ops.shape(bias)[0], -1, flat.shape[-1]))
+                if some and number == depth > 0
+                else rows.padded(flat)
+            )
 
         if self.cache is not None and layers is None and positions is None:
-            states = [self.cache(inputs, lambda: lower()[-1], first_only and frozen == depth)] * (frozen + 1)
+            kept = self.cache(inputs, lambda: by_input(frozen, lower()[-1]), first_only and frozen == depth)
+            states = [ops.reshape(kept, (-1, kept.shape[-1]))] * (frozen + 1)
         else:
             states = lower()
         if self.frozen_embeddings:
             states[-1] = ops.stop_gradient(states[-1])
         states = run(states, depth)
-        return states[-1] if layers is None else [states[number] for number in layers]
+        return by_input(depth, states[-1]) if layers is None else [by_input(number, states[number]) for number in layers]
 
     def _embedded(self, inputs: Mapping[str, Any], training: bool) -> Any:
         b = self.backbone
@@ -165,7 +179,9 @@ class Encoder(keras.layers.Layer):
             tokens = positions.shape[1]
         return states(1 if first_only and self.config.num_layers else tokens)
 
-    def _transform(self, number: int, x: Any, bias: Any, training: bool, some: bool, positions: Any) -> Any:
+    def _transform(
+        self, number: int, flat: Any, rows: "_AllTokens", bias: Any, training: bool, some: bool, positions: Any
+    ) -> Any:
         """Apply one transformer layer, with operations in an order that CPUs like.
 
         The same sums as KerasHub's `TransformerEncoder.call` on the same variables, but as products over
@@ -173,11 +189,12 @@ class Encoder(keras.layers.Layer):
 
         Args:
             number: the layer's, from 0.
-            x: [batch, tokens, hidden].
+            flat: [rows, hidden].
+            rows: which tokens are in `flat`.
             some: whether only the states at `positions` are computed, [CLS] if these are None.
         """
         heads, hidden, narrow = self.config.num_heads, self.config.hidden_dim, self.policy.compute_dtype
-        size, batch = hidden // heads, ops.shape(x)[0]
+        size, batch = hidden // heads, ops.shape(bias)[0]
         layer = self.backbone.transformer_layers[number]
         attention = layer._self_attention_layer
         joined = None if training or self._joined is None else self._joined[number]
@@ -196,18 +213,18 @@ class Encoder(keras.layers.Layer):
             flat = flat if activation is None else activation(flat)
             return flat if narrow == "float32" else ops.reshape(flat, (-1, kernel.shape[-1]))
 
-        def by_head(x: Any) -> Any:  # [rows, hidden] -> [batch, heads, tokens, size]
+        def by_head(x: Any) -> Any:  # [batch, tokens, hidden] -> [batch, heads, tokens, size]
             return reordered(ops.reshape(x, (batch, -1, heads, size)), (0, 2, 1, 3))
 
         def added(x: Any, change: Any, dropout: Any, norm: Any) -> Any:
             return normalised(norm, x + fused.dropped(change, dropout, training))
 
-        flat = ops.reshape(x, (-1, hidden))
         read = flat
         if some:
+            x = rows.padded(flat)
             read = x[:, 0] if positions is None else ops.reshape(tf.gather(x, positions, batch_dims=1), (-1, hidden))
         if joined is not None and len(joined) == 1:
-            by_kind = ops.reshape(product(flat, *joined[0]), (batch, -1, 3, heads, size))
+            by_kind = ops.reshape(rows.padded(product(flat, *joined[0])), (batch, -1, 3, heads, size))
             query, key, value = tf.unstack(reordered(by_kind, (2, 0, 3, 1, 4)))
         else:
             if joined is not None:
@@ -215,9 +232,11 @@ class Encoder(keras.layers.Layer):
             else:
                 query = product(read, *weights(attention._query_dense)) * size**-0.5
                 both = product(flat, *weights(attention._key_dense, attention._value_dense))
-            query, key, value = map(by_head, (query, *ops.split(both, 2, axis=1)))
+            query = query if some else rows.padded(query)
+            query, key, value = map(by_head, (query, *ops.split(rows.padded(both), 2, axis=2)))
         mixed = fused.attention(query, key, ops.cast(value, narrow), bias, attention._dropout_layer, training)
-        mixed = ops.reshape(reordered(mixed, (0, 2, 1, 3)), (-1, hidden))
+        mixed = reordered(mixed, (0, 2, 1, 3))  # [batch, tokens, heads, size]
+        mixed = ops.reshape(mixed, (-1, hidden)) if some else rows.flat(mixed)
         mixed = product(mixed, *weights(attention._output_dense))
         x = added(read, mixed, layer._self_attention_dropout, layer._self_attention_layer_norm)
         kernel, shift = weights(layer._feedforward_intermediate_dense)
@@ -226,18 +245,21 @@ class Encoder(keras.layers.Layer):
         else:
             wide = product(x, kernel, shift, ACTIVATIONS[self.config.activation])
         out = product(wide, *weights(layer._feedforward_output_dense))
-        out = added(x, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
-        return ops.reshape(out, (batch, -1, hidden))
+        return added(x, out, layer._feedforward_dropout, layer._feedforward_layer_norm)
 
-    def fuse(self) -> list[tf.Variable]:
+    def fuse(self, packed: bool = False) -> list[tf.Variable]:
         """Store the attention's weights in the form that inference multiplies by: they are not joined and scaled at each call.
 
         Outputs differ by rounding. The copies do not follow the weights: call it when these are final.
+
+        Args:
+            packed: whether inference leaves padding out of everything but attention.
 
         Returns:
             The copies, for what keeps a model's weights.
         """
         narrow, scale = self.policy.compute_dtype, (self.config.hidden_dim // self.config.num_heads) ** -0.5
+        self.packed = packed
         self._joined = []
         for number, layer in enumerate(self.backbone.transformer_layers):
             attention = layer._self_attention_layer
@@ -291,6 +313,39 @@ class Encoder(keras.layers.Layer):
     def pooler(self) -> list[Any]:
         """The pooler's variables: kernel and bias."""
         return list(self.backbone.pooled_dense.weights)
+
+
+class _AllTokens:
+    """All tokens of padded inputs as rows, [batch * tokens, ...]."""
+
+    def __init__(self, inputs: Mapping[str, Any]):
+        self.mask = ops.convert_to_tensor(inputs["padding_mask"])
+        self.shape = ops.shape(self.mask)
+
+    def flat(self, x: Any) -> Any:
+        """Return [rows, width] of [batch, tokens, width], whose last axis may be in parts."""
+        return ops.reshape(x, (-1, math.prod(x.shape[2:])))
+
+    def padded(self, flat: Any) -> Any:
+        """Return [batch, tokens, width] of [rows, width]."""
+        return ops.reshape(flat, (*self.shape, flat.shape[-1]))
+
+
+class _RealTokens(_AllTokens):
+    """The tokens that are no padding as rows. At padded places are values of other tokens, finite and not attended to."""
+
+    def __init__(self, inputs: Mapping[str, Any]):
+        super().__init__(inputs)
+        first = tf.ones_like(self.mask[:, :1])  # each input has a row, even one that is all padding
+        real = tf.reshape(tf.cast(tf.concat([first, self.mask[:, 1:]], 1), tf.bool), [-1])
+        self.places = tf.where(real)[:, 0]
+        self.back = tf.cumsum(tf.cast(real, tf.int32)) - 1
+
+    def flat(self, x: Any) -> Any:
+        return tf.gather(super().flat(x), self.places)
+
+    def padded(self, flat: Any) -> Any:
+        return super().padded(tf.gather(flat, self.back))
 
 
 def encoder_of(model: keras.Model) -> Encoder | None:
