@@ -16,9 +16,9 @@ from kbert.model.window_bound import TRUNCATED
 from kbert.serving import signatures
 from kbert.tasks.base import Encoded, Servable, Tensors
 
-# Tokens, padding included, that pass through the encoder at once. On a CPU padding costs attention only, and small chunks stay in
-# the caches: of short texts 1,024 to 4,096 take the same processor time within 5 %. An accelerator needs larger ones, as each
-# chunk costs it a launch.
+# Tokens, padding included, that pass through the encoder at once. On a CPU padding costs attention only, and small chunks
+# stay in the caches: of short texts 1,024 to 4,096 take the same processor time within 5 %. An accelerator needs larger
+# ones, as each chunk costs it a launch.
 TOKEN_BUDGET = 2048
 ACCELERATOR_TOKEN_BUDGET = 8192
 
