@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "Predict rows of text with a trained model.",
     "adopt": "Make a model directory of a checkpoint that another toolkit fine-tuned.",
     "export": "Export a trained model as a SavedModel that takes raw text.",
+    "serving_config": "Write TensorFlow Serving's and Kubernetes' files for exported models.",
     "ask": "Send texts to an exported model.",
     "serve": "Serve an exported model over HTTP and gRPC.",
     "encode": "Write sentence or token vectors of texts.",

@@ -109,19 +109,30 @@ class Model:
             report, _ = evaluate.measure(self._directory, os.fspath(data), overrides, lambda: self._predictor)
             return report.metrics
 
-    def export(self, export_dir: str | os.PathLike[str], version: int | None = None) -> Path:
+    def export(
+        self,
+        export_dir: str | os.PathLike[str],
+        version: int | None = None,
+        *,
+        certify: bool = True,
+        target_serving: str | None = None,
+        keep_versions: int | None = None,
+    ) -> Path:
         """Write a SavedModel that answers raw text, as `python -m kbert.export` does.
 
         Args:
             export_dir: directory of the versions.
             version: number of this one; by default the next free one.
+            certify: whether to publish it only if a new process without kbert answers the same.
+            target_serving: oldest release of TensorFlow Serving that has to have the model's operations, as "2.16".
+            keep_versions: how many versions to keep; by default all.
 
         Returns:
             The directory written, EXPORT_DIR/VERSION.
 
         Raises:
             UsageError: the version exists.
-            DataError: the directory cannot be written.
+            DataError: the directory cannot be written, or the version fails its certificate; then nothing is published.
 
         Examples:
             >>> model.export("savedmodels/mine").name
@@ -130,9 +141,10 @@ class Model:
         from kbert import serving
 
         with keywords.errors_in_python():
-            given = {"model_dir": self.path, "export_dir": export_dir, "version": version}
+            checks: dict[str, Any] = {"certify": certify, "target_serving": target_serving, "keep_versions": keep_versions}
+            given = {"model_dir": self.path, "export_dir": export_dir, "version": version, **checks}
             (options,) = keywords.instances(lambda _: (export.ExportFlags,), given)
-            return serving.export(self._predictor, options.export_dir, options.version)
+            return serving.export(self._predictor, options.export_dir, options.version, **checks)
 
 
 def load(model_dir: str | os.PathLike[str], *, n_best: int | None = None) -> Model:

@@ -266,7 +266,9 @@ def test_a_failed_export_leaves_no_version(trained, tmp_path, monkeypatch):
 
 def test_a_certified_export(trained, certified, tmp_path, capfd, forks, environment):
     path = tmp_path / "s"
-    assert export.main([f"--model_dir={trained}", f"--export_dir={path}", "--target_serving=2.12", "--keep_versions=2"]) == 0
+    data = write_tsv(tmp_path / "real.tsv", [(f"row {'very ' * i}good", "positive") for i in range(40)])
+    flags = [f"--model_dir={trained}", f"--export_dir={path}", "--target_serving=2.12", f"--warmup_data={data}"]
+    assert export.main(flags) == 0
     shown = capfd.readouterr().out
     assert re.search(r"^serving_default +text string\[-1\] +label string\[-1\], probabilities float32\[-1, 2\]$", shown, re.M)
     assert "a fresh process answers the same" in shown and "TensorFlow Serving has from 2.12 on" in shown
@@ -293,6 +295,8 @@ def test_a_certified_export(trained, certified, tmp_path, capfd, forks, environm
     asked = [log.predict_log.request for log in logs if log.HasField("predict_log")]
     sizes = {request.inputs["text"].tensor_shape.dim[0].size for request in asked if "text" in request.inputs}
     assert len(logs) <= 1000 and {1, 2, 4, 8, 16, 32} <= sizes and any(log.HasField("classify_log") for log in logs)
+    warm = {tf.make_ndarray(request.inputs["text"]).tolist()[0] for request in asked if "text" in request.inputs}
+    assert {b"row good", b"row " + b"very " * 39 + b"good"} <= warm
 
     # Served, it answers the same once more, over REST and gRPC, whatever is asked at once.
     grpc = free_port()
