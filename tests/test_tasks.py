@@ -338,9 +338,9 @@ def nodes(path: Path) -> Iterator[Any]:
             yield from function.node_def
 
 
-def test_every_export_gets_its_certificate(learnt, loaded, certified, elsewhere, tmp_path, monkeypatch):
+def test_every_export_gets_its_certificate(learnt, loaded, certified, elsewhere, tmp_path, monkeypatch, request):
     monkeypatch.setattr(certificate, "replay_fresh", elsewhere)
-    path = serving.export(loaded, tmp_path / "exported", target_serving="2.12")
+    path = serving.export(loaded, tmp_path / request.node.callspec.id, target_serving="2.12")  # see tools/old_servers.py
     report = json.loads((path / "assets.extra" / "export_report.json").read_text())
     task = loaded.task
     assert report["tf_serving"] == {"oldest": "2.12", "newer_than_2.12": {}} and report["golden"]["largest"] < 1e-5

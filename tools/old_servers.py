@@ -5,7 +5,7 @@
 
 Makes an environment for each release (Python 3.11; about 1.5 GB each) and replays each export's `assets.extra/golden.jsonl`
 there: labels and strings must be equal, floats within 1e-5. Prints a Markdown table; exits with 1 if anything differs. Tiny
-exports of every task are left by `pytest tests/test_tasks.py -k without_kbert --basetemp=DIR`, in DIR/*/exported/1.
+exports of every task are left by `pytest tests/test_tasks.py -k without_kbert --basetemp=DIR`, in DIR/*/*/1.
 """
 
 import argparse
@@ -78,26 +78,29 @@ def python_of(environments: Path, release: str) -> str:
 
 def compare(environments: Path, exports: list[Path]) -> int:
     """Print a table of the exports in each release; return 1 if an answer differs."""
-    names = ["/".join(path.resolve().parts[-3:]) for path in exports]
+    exports = [*dict.fromkeys(path.resolve() for path in exports)]
+    names = [path.parent.name for path in exports]
     pythons = {release: python_of(environments, release) for release, packages in PACKAGES.items() if len(packages) == 2}
     bad = 0
-    print("| TensorFlow | TensorFlow Text | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
+    columns: list[list[str]] = []
     for python in [*pythons.values(), sys.executable]:
         found = replayed(python, exports)
         cells = [cell(each) for each in found]
         versions = next((each for each in found if "tensorflow" in each), {"tensorflow": "?", "tensorflow_text": "?"})
         bad += sum(bool(each.get("differences", 1)) for each in found)
-        print(f"| {versions['tensorflow']} | {versions['tensorflow_text']} | " + " | ".join(cells) + " |", flush=True)
+        columns.append([f"{versions['tensorflow']}, Text {versions['tensorflow_text']}", "---", *cells])
         for name, each in zip(names, found, strict=True):
             for line in [*each.get("shown", []), *([each["error"]] if "error" in each else [])]:
                 print(f"{name}: {line}", file=sys.stderr)
+    for row in zip(["model", "---", *names], *columns, strict=True):
+        print("| " + " | ".join(row) + " |")
     return int(bad > 0)
 
 
 def replayed(python: str, exports: list[Path]) -> list[dict[str, Any]]:
     """Replay the exports with an interpreter; return a result each."""
     program = ROOT / "kbert" / "serving" / "replay.py"
-    command = [python, "-I", str(program), "--seconds=0", *(str(path.resolve()) for path in exports)]
+    command = [python, "-I", str(program), "--seconds=0", *(str(path) for path in exports)]
     done = subprocess.run(command, capture_output=True, text=True)
     found: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     missing = {"error": f"no answer; exit code {done.returncode}: {done.stderr.strip()[-300:]}"}
