@@ -126,7 +126,9 @@ def test_a_wheel_holds_all_and_runs(tmp_path):
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "site")
     files = {
-        str(path.relative_to(ROOT)) for pattern in ("*.py", "*.npz", "*.html", "py.typed") for path in (ROOT / "kbert").rglob(pattern)
+        str(path.relative_to(ROOT))
+        for pattern in ("*.py", "*.npz", "*.html", "*.json", "py.typed")
+        for path in (ROOT / "kbert").rglob(pattern)
     }
     assert held == files
     (about,) = (tmp_path / "site").glob("*.dist-info")
