@@ -567,6 +567,13 @@ def test_mistakes_are_told_before_anything_is_loaded(flags, code, message, versi
     assert message in capsys.readouterr().err
 
 
+def test_a_port_of_grpc_that_is_in_use(versions, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        assert serve.main([f"--export_dir={versions}", "--port=0", f"--grpc_port={port}"]) == 2
+    assert f"--grpc_port: 127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+
+
 def test_what_the_extra_brings_is_named_when_it_is_missing(versions, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)

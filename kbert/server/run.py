@@ -43,6 +43,7 @@ def run(service: Service, listening: socket.socket, grpc_address: str, ready: Ca
         http="h11",  # it bounds the size of headers
         ws="none",
         lifespan="off",
+        log_config=None,  # uvicorn's own closes the handlers of the program that it runs in
         log_level="warning",
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE,
