@@ -17,6 +17,7 @@ SCHEMA = 1
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
+Pooling = Literal["cls", "mean", "max"]  # of hidden states into a vector, see `kbert.model.pooling`
 Activation = Literal["gelu", "gelu_approximate", "relu"]
 BERT_EPSILON = 1e-12  # of layer normalisation, in Google's releases and in every Keras preset
 

@@ -58,7 +58,7 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
     small = are_small(options.input)
     table = read() if small else None
     runtime.start()
-    config = vector_config(options, sentence, token, checkpoint)
+    config, checkpoint = vector_config(options, sentence, token, checkpoint)
     if not small:
         table = read()
     if options.unit == "sentence":
@@ -71,8 +71,14 @@ def run(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, source
     return 0
 
 
-def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint") -> "VectorConfig":
-    """Resolve the settings of vectors from the flags and, where they are not set, from the checkpoint."""
+def vector_config(
+    options: EncodeFlags, sentence: SentenceFlags, token: TokenFlags, checkpoint: "Checkpoint"
+) -> "tuple[VectorConfig, Checkpoint]":
+    """Resolve the settings of vectors from the flags and, where they are not set, from the checkpoint.
+
+    Returns:
+        The settings, and the checkpoint, whose arrays include those of dense layers over the vectors, where they are used.
+    """
     from kbert.vectors.sentences import VectorConfig, layer_numbers
 
     encoder, own = checkpoint.encoder, None
@@ -102,8 +108,12 @@ def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFla
         stride=0,
         pooling=pooling if options.unit == "sentence" else (),
         special_tokens=own is not None if special is None else special,
+        projections=own.projections if own else (),
         normalize=(own is not None and own.normalize) if normalize is None else normalize,
     )
+    if own and own.projections:
+        parts = checkpoint.arrays, own.layers
+        checkpoint = dataclasses.replace(checkpoint, arrays=lambda: {**parts[0](), **parts[1]()})
     if options.unit != "sentence":
         room = config.max_length - 2
         config = dataclasses.replace(config, stride=min(32, room // 2) if token.stride is None else token.stride)
@@ -113,15 +123,16 @@ def vector_config(options: EncodeFlags, sentence: SentenceFlags, token: TokenFla
             )
     else:
         log.info(
-            "%s over layers %s%s%s, texts of up to %d tokens%s",
+            "%s over layers %s%s%s%s, texts of up to %d tokens%s",
             " and ".join(config.pooling),
             ", ".join(map(str, config.layers)),
             ", [CLS] and [SEP] counted" if config.special_tokens else "",
+            "".join(f", {each}" for each in config.projections),
             ", scaled to length 1" if config.normalize else "",
             config.max_length,
             f", as {'config.json' if checkpoint.format == 'kbert' else 'modules.json'} says" if own else "",
         )
-    return config
+    return config, checkpoint
 
 
 def _own_settings(init: str, checkpoint: "Checkpoint") -> "SentenceSettings | None":
@@ -144,7 +155,8 @@ def _own_settings(init: str, checkpoint: "Checkpoint") -> "SentenceSettings | No
             init,
             vector.long_text,
         )
-    return SentenceSettings((vector.pooling,), True, model.max_length)
+    layers = checkpoint.heads if vector.projections else dict
+    return SentenceSettings((vector.pooling,), vector.normalize, model.max_length, vector.projections, layers=layers)
 
 
 def _sentences(
@@ -163,6 +175,8 @@ def _sentences(
 
     whitening = None
     size = config.encoder.hidden_dim * len(config.pooling) * (len(config.layers) if config.layer_mode == "concat" else 1)
+    if config.projections:
+        size = config.projections[-1].size
     if sentence.whitening_dim is not None and sentence.whitening_dim > size:
         raise UsageError(f"--whitening_dim={sentence.whitening_dim}: the vectors have {size} dimensions")
     if sentence.whitening is not None:

@@ -58,6 +58,7 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
 
     from kbert import checkpoints, graphs
     from kbert.checkpoints.names import of_head
+    from kbert.checkpoints.sentence_transformers import is_sentence_transformers
     from kbert.data.indexing import open_table
     from kbert.data.tokenizer import Tokenizer
     from kbert.data.vocabulary import read_vocabulary
@@ -70,7 +71,9 @@ def run(options: InspectFlags, source: SourceConfig) -> int:
         checkpoint = checkpoints.open_checkpoint(str(options.init))
         if not options.input:
             print(checkpoints.summary(checkpoint))
-            if checkpoint.format != "kbert" and (checkpoint.ignored or any(map(of_head, checkpoint.shapes))):
+            if checkpoint.format != "kbert" and (
+                checkpoint.ignored or any(map(of_head, checkpoint.shapes)) or is_sentence_transformers(str(options.init))
+            ):
                 print(f"{'adopt:':<16}{adoption.way(str(options.init))}")
             return 0
         vocabulary, casing = checkpoint.vocabulary, checkpoint.text

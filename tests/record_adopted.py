@@ -2,8 +2,8 @@
 
     python tests/record_adopted.py [DIR ...]
 
-Run it in an environment with torch, safetensors and transformers 4, and without kbert. Writes recorded/adopted.json: for each
-model of `tiny.ADOPTED` the answers of transformers' pipelines, with `aggregation_strategy="first"`; of BIOES, which the pipeline
+Run it in an environment with torch, transformers 4 and sentence-transformers, and without kbert. Writes recorded/adopted.json:
+for each model of `tiny.ADOPTED` the answers of transformers' pipelines, with `aggregation_strategy="first"`; of BIOES, which the pipeline
 does not read, the tag of each word; of question answering, those of run_qa.py's post-processing. With directories, e.g. what
 `kbert.convert` wrote, prints theirs.
 """
@@ -18,7 +18,20 @@ import numpy as np
 import torch
 import transformers
 from safetensors.numpy import save_file
-from tiny import ADOPTED, CONTEXTS, MASKED, PAIRS, TEXTS, VOCABULARY, adopted_config, adopted_tensors
+from tiny import (
+    ADOPTED,
+    CONFIG,
+    CONTEXTS,
+    MASKED,
+    MODULES,
+    PAIRS,
+    TEXTS,
+    VOCABULARY,
+    adopted_config,
+    adopted_tensors,
+    dense_tensors,
+    full_tensors,
+)
 
 LENGTH, STRIDE, LONGEST, BEST = 24, 4, 5, 20
 
@@ -31,6 +44,21 @@ def made(folder: Path, name: str) -> str:
     transformers.BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
     save_file(adopted_tensors(name), folder / "model.safetensors", metadata={"format": "pt"})
     return str(folder)
+
+
+def vectors(folder: Path) -> list[list[float]]:
+    """Write the sentence-transformers directory of `MODULES`; return its vectors of `TEXTS`."""
+    from sentence_transformers import SentenceTransformer
+
+    made(folder, "pairs")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 3, "architectures": ["BertModel"]}))
+    save_file(full_tensors(), folder / "model.safetensors", metadata={"format": "pt"})
+    for name, content in MODULES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    save_file(dense_tensors(), folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+    found = SentenceTransformer(str(folder), device="cpu").encode(list(TEXTS))
+    return [[round(float(number), 7) for number in row] for row in found]
 
 
 def answers(folder: str) -> list[Any]:
@@ -100,6 +128,8 @@ def main(folders: list[str]) -> int:
     for name in ADOPTED:
         with tempfile.TemporaryDirectory() as folder:
             found[name] = answers(made(Path(folder) / "model", name))
+    with tempfile.TemporaryDirectory() as folder:
+        found["vectors"] = vectors(Path(folder) / "model")
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     target = Path(__file__).parent / "recorded" / "adopted.json"
     plain = json.dumps({"versions": versions, "answers": found}, indent=1, ensure_ascii=False, default=float)

@@ -1,5 +1,6 @@
 """Models that other toolkits fine-tuned: adopted, they answer as theirs do (`record_adopted.py`); what cannot be is refused."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, write_hugging_face
-from tiny import ADOPTED, CONTEXTS, MASKED, PAIRS, TEXTS, adopted_config, adopted_tensors
+from safetensors.numpy import save_file
+from tiny import ADOPTED, CONTEXTS, MASKED, MODULES, PAIRS, TEXTS, adopted_config, adopted_tensors, dense_tensors, full_tensors
 
 import kbert
 from kbert import adopt, convert, export, finetune, inspect
@@ -100,6 +102,63 @@ def test_export_of_a_checkpoint_serves_it_and_evaluate_and_finetune_go_on_from_i
     assert "holds a model; use --overwrite to replace it" in capsys.readouterr().err
     assert adopt.main([f"--init={init}", f"--model_dir={model}", "--overwrite"]) == 0
     assert ModelDir(model).read_config()[0].max_length == 40
+
+
+@pytest.fixture
+def sentences(tmp_path):
+    """Writes the sentence-transformers directory of `MODULES`, with some of its files changed."""
+
+    def written(**files):
+        path = write_hugging_face(tmp_path / "st", full_tensors(), {"num_hidden_layers": 3, "architectures": ["BertModel"]})
+        for name, content in {**MODULES, **files}.items():
+            (path / name).parent.mkdir(exist_ok=True)
+            (path / name).write_text(json.dumps(content))
+        save_file(dense_tensors(), path / "2_Dense" / "model.safetensors")
+        return path
+
+    return written
+
+
+def test_sentence_vectors_with_a_dense_layer(sentences, tmp_path, capsys):
+    """Those of sentence-transformers: adopted and exported, and by kbert.encode of either directory."""
+    init, known = sentences(), np.array(RECORDED["vectors"], np.float32)
+    assert inspect.main([f"--init={init}"]) == 0
+    said = (
+        "adopt:          --task=match: the vector of a text (mean, a dense layer to 5 with tanh), and the cosine of two texts'"
+    )
+    assert said in capsys.readouterr().out
+    assert export.main([f"--init={init}", f"--export_dir={tmp_path / 'e'}"]) == 0
+    served = tf.saved_model.load(str(tmp_path / "e" / "1")).signatures
+    assert np.abs(served["encode"](text=tf.constant(TEXTS))["vector"].numpy() - known).max() < 1e-5
+    score = served["serving_default"](title=tf.constant(TEXTS[:2]), text=tf.constant(TEXTS[1:3]))["score"].numpy()
+    unit = known / np.linalg.norm(known, axis=1, keepdims=True)
+    assert np.abs(score - (unit[:2] * unit[1:3]).sum(1)).max() < 1e-5
+    model = kbert.adopt(init, tmp_path / "m")
+    assert np.abs(kbert.encode(init, list(TEXTS)) - known).max() < 1e-5
+    assert np.abs(kbert.encode(model, list(TEXTS)) - known).max() < 1e-5
+    rows = [(a, b) for a, b in itertools.pairwise(TEXTS) if a and b]
+    to = {"model_dir": tmp_path / "n", "train_data": rows, "dev_data": rows, "epochs": 0, "max_length": 12}
+    kbert.train(task="match", scorer="dual", init=str(model.path), **to)
+    assert "is kept" in capsys.readouterr().err
+    assert np.abs(kbert.encode(tmp_path / "n", list(TEXTS)) - known).max() < 1e-5
+
+
+def test_sentence_vectors_that_are_refused(sentences, capsys, tmp_path):
+    pooling, dense = MODULES["1_Pooling/config.json"], MODULES["2_Dense/config.json"]
+    for files, said in [
+        ({"1_Pooling/config.json": {**pooling, "pooling_mode_cls_token": True}}, "it joins the poolings cls and mean"),
+        ({"config_sentence_transformers.json": {"similarity_fn_name": "dot"}}, "has similarity_fn_name dot, and --scorer=dual"),
+        ({"2_Dense/config.json": {**dense, "activation_function": "torch.nn.SiLU"}}, "activation_function is SiLU; kbert"),
+        ({"2_Dense/config.json": {**dense, "out_features": 6}}, "linear.weight does not have 6 finite rows"),
+        ({"2_Dense/config.json": {**dense, "bias": False}}, "expected linear.weight"),
+        (
+            {"2_Dense/config.json": {**dense, "module_input_name": "token_embeddings"}},
+            "module_input_name is 'token_embeddings'",
+        ),
+    ]:
+        assert adopt.main([f"--init={sentences(**files)}", f"--model_dir={tmp_path / 'm'}", "--overwrite"]) == 1
+        assert said in capsys.readouterr().err
+        (tmp_path / "st" / "config_sentence_transformers.json").unlink(missing_ok=True)
 
 
 def test_googles_classifier_and_names_of_its_outputs(directory, tmp_path, capsys):

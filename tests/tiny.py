@@ -160,3 +160,31 @@ def adopted_config(name: str) -> dict[str, object]:
     named = {"id2label": {str(i): label for i, label in enumerate(labels)}} if labels else {}
     named |= {"label2id": {label: i for i, label in enumerate(labels)}} if labels else {}
     return {**CONFIG, "num_hidden_layers": 3, "architectures": [kind], **named, **settings}
+
+
+# Files of a sentence-transformers directory beside those of its BertModel: poolings, a dense layer, no scaling.
+MODULES: dict[str, object] = {
+    "modules.json": [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate((("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")))
+    ],
+    "sentence_bert_config.json": {"max_seq_length": 12, "do_lower_case": False},
+    "1_Pooling/config.json": {
+        "word_embedding_dimension": 16,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+    },
+    "2_Dense/config.json": {
+        "in_features": 16,
+        "out_features": 5,
+        "bias": True,
+        "activation_function": "torch.nn.modules.activation.Tanh",
+    },
+}
+
+
+def dense_tensors() -> dict[str, np.ndarray]:
+    """Random tensors of the dense layer of `MODULES`."""
+    rng = np.random.default_rng(8)
+    arrays = {"linear.weight": rng.normal(0, 0.5, (5, 16)), "linear.bias": rng.normal(0, 0.5, 5)}
+    return {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -1,5 +1,7 @@
 """Layers between the encoder and a task's output."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -7,6 +9,7 @@ from keras import ops
 
 from kbert.model import pooling as poolings
 from kbert.model.encoder import ACTIVATIONS, Encoder, normalised
+from kbert.tasks.options import Projection
 
 
 class Pool(keras.layers.Layer):
@@ -54,6 +57,22 @@ def dense_head(features: Any, size: int, *, name: str, dropout: float = 0.0) -> 
     if dropout:
         features = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(features)
     return keras.layers.Dense(size, kernel_initializer=initializer(), dtype="float32", name=name)(features)
+
+
+def projected(vectors: Any, projections: Sequence[Projection]) -> Any:
+    """Apply dense layers, named `projection_0` and so on, to vectors [rows, size]; float32 [rows, last size]."""
+    for number, each in enumerate(projections):
+        activation = partial(ops.gelu, approximate=False) if each.activation == "gelu" else each.activation
+        layer = keras.layers.Dense(
+            each.size,
+            "linear" if activation == "identity" else activation,
+            each.bias,
+            kernel_initializer=initializer(),
+            dtype="float32",
+            name=f"projection_{number}",
+        )
+        vectors = layer(vectors)
+    return vectors
 
 
 class MaskedLM(keras.layers.Layer):

@@ -5,12 +5,11 @@ Nothing here has weights; BERT's own pooler, which has, is in `kbert.model.heads
 float32, whatever the precision of the hidden states.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 from keras import ops
 
-Pooling = Literal["cls", "mean", "max"]
-POOLINGS: tuple[str, ...] = get_args(Pooling)
+from kbert.config import Pooling
 
 
 def counted(padding_mask: Any, special_tokens: bool) -> Any:

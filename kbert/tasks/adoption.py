@@ -15,6 +15,7 @@ from kbert import recorded
 from kbert.checkpoints import Arrays, Checkpoint, open_checkpoint, places
 from kbert.checkpoints.casing import read_settings
 from kbert.checkpoints.head import Head, Unfit
+from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
 from kbert.config import ModelConfig, RunConfig
 from kbert.data.label_names import read_labels
 from kbert.errors import DataError, KbertError, UsageError
@@ -57,6 +58,7 @@ class Foreign:
         limit: the longest input in tokens.
         truncation: the side at which its tokenizer cuts longer ones.
         names: the labels that the user names.
+        vectors: how sentence-transformers makes vectors of it; None if it is no such directory.
     """
 
     init: str
@@ -66,6 +68,7 @@ class Foreign:
     limit: int
     truncation: str
     names: tuple[str, ...] | None
+    vectors: SentenceSettings | None = None
 
     @property
     def head(self) -> Head | None:
@@ -221,6 +224,7 @@ def _opened(init: str, flags: AdoptionFlags, options: TaskOptions | None) -> For
         limit=limit,
         truncation=str(settings.get("truncation_side") or "right"),
         names=None if names is None else tuple(names),
+        vectors=read_sentence_settings(init, lowercase=checkpoint.text.lowercase) if place else None,
     )
 
 
@@ -258,7 +262,9 @@ def _completed(foreign: Foreign, name: str, adopted: Adopted) -> Adoption:
         raise UsageError(
             f"--text_columns={','.join(columns)}: the model reads {len(adopted.fields)} ({', '.join(adopted.fields)})"
         )
-    label = flags.label_column or adopted.label_column or kind.DEFAULTS.get("label_column") or SourceConfig.label_column
+    label = flags.label_column or adopted.label_column
+    if label is None:
+        label = kind.DEFAULTS.get("label_column", SourceConfig.label_column)
     config = ModelConfig(
         task=name,
         fields=adopted.fields,

@@ -2,16 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from kbert.config import Labels, TrainConfig
+from kbert.settings import within
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """A dense layer over a text's vector, as sentence-transformers' `Dense`: its size, and the function of its output."""
+
+    size: int = within(low=1)
+    activation: Literal["identity", "tanh", "relu", "gelu", "sigmoid"] = "identity"
+    bias: bool = True
+
+    def __str__(self) -> str:
+        return f"a dense layer to {self.size}" + ("" if self.activation == "identity" else f" with {self.activation}")
 
 
 class TextVector(NamedTuple):
-    """How a model makes the vector of a text, which has length 1."""
+    """How a model makes the vector of a text."""
 
     pooling: str  # a name of `kbert.model.pooling`, or "pooler"; special tokens count
     long_text: str  # what is read of a text that is too long; "head" for its beginning
+    normalize: bool = True  # whether it is scaled to length 1
+    projections: tuple[Projection, ...] = ()  # applied in this order before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,14 +84,24 @@ def crc32(arrays: Arrays) -> int:
 def build(served: V, arrays: Arrays, init: str) -> Predictor[V]:
     """Create a predictor of sentence or token vectors with these weights.
 
+    Args:
+        arrays: those of the encoder, and of dense layers over its vectors.
+
     Raises:
         DataError: the pooler is requested but the checkpoint has none.
     """
     # Nothing is trained here, so in bfloat16 the weights are stored as such: they need no casting.
     encoder = Encoder(served.config.encoder, served.config.precision)
     model = served.build(encoder)
-    if not encoder.load(arrays, init):
+    layers = {name: array for name, array in arrays.items() if name.startswith("projection_")}
+    if not encoder.load({name: array for name, array in arrays.items() if name not in layers}, init):
         raise DataError(f"--pooling=pooler: {init} has no pooler; choose cls, mean or max")
+    for weight in model.weights:
+        if weight.path in layers:
+            if layers[weight.path].shape != tuple(weight.shape):
+                shapes = f"{layers[weight.path].shape}, expected {tuple(weight.shape)}"
+                raise DataError(f"{init}: {weight.path} of its dense layers has shape {shapes}")
+            weight.assign(layers[weight.path])
     return Predictor(served, model, final=True)
 
 

@@ -19,6 +19,7 @@ from kbert.model import heads
 from kbert.model.encoder import Encoder
 from kbert.model.pooling import counted, normalized, pool
 from kbert.tasks.base import Encoded, Servable, Tensors
+from kbert.tasks.options import Projection
 from kbert.vectors.whitening import Whitening
 
 LayerMode = Literal["concat", "mean"]
@@ -36,6 +37,7 @@ class VectorConfig:
         stride: tokens that windows of a longer text share; for token vectors.
         pooling: names whose vectors are concatenated; those of `kbert.model.pooling`, or "pooler"; for sentence vectors.
         special_tokens: whether pooling includes [CLS] and [SEP].
+        projections: dense layers over the pooled vector.
         normalize: whether vectors are scaled to length 1.
     """
 
@@ -49,6 +51,7 @@ class VectorConfig:
     stride: int = 0
     pooling: tuple[str, ...] = ()
     special_tokens: bool = False
+    projections: tuple[Projection, ...] = ()
     normalize: bool = False
 
 
@@ -99,7 +102,8 @@ class SentenceVectors(Servable):
     def build(self, encoder: Encoder) -> keras.Model:
         inputs = heads.inputs()
         pooled = PooledLayers(encoder, self.config)
-        return keras.Model(inputs, pooled(pooled.states(inputs), inputs["padding_mask"]), name="sentence_vectors")
+        vectors = heads.projected(pooled(pooled.states(inputs), inputs["padding_mask"]), self.config.projections)
+        return keras.Model(inputs, vectors, name="sentence_vectors")
 
     def decode(self, outputs: tf.Tensor, encoded: Encoded, raw: Tensors) -> Tensors:
         found = self.decode_ids(outputs)

@@ -71,7 +71,7 @@ class Ours:
         self.predictors = {}
         for precision in PRECISIONS:
             flags = EncodeFlags(init=init, precision=precision)  # type: ignore[arg-type]
-            config = vector_config(flags, SentenceFlags(), TokenFlags(), checkpoint)
+            config, _ = vector_config(flags, SentenceFlags(), TokenFlags(), checkpoint)
             self.predictors[precision] = vector_run.build(SentenceVectors(config, tokenizer, survey=True), arrays, init)
             self(precision)
 

@@ -16,7 +16,7 @@ OBJECTIVES = {problem: objective for objective, problem in PROBLEMS.items()}
 def adopt(foreign: Foreign) -> Adopted | None:
     """Return how a classifier is served; see `kbert.tasks.adoption.Adopt`."""
     head = foreign.head
-    if head is None or head.kind != "classifier":
+    if foreign.vectors is not None or head is None or head.kind != "classifier":
         return None
     problem, crossed = head.options.get("problem_type"), head.options.get("cross_encoder")
     if crossed == "Sigmoid" and head.size == 1 and foreign.options is None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from kbert.config import Labels
 from kbert.errors import UsageError
 from kbert.settings import flag
-from kbert.tasks.options import TaskOptions, TextVector
+from kbert.tasks.options import Projection, TaskOptions, TextVector
 
 BINARY = ("0", "1")  # labels that say whether a pair matches
 # What may be learnt, by scorer and whether the rows are labelled; the first is "auto".
@@ -104,6 +104,9 @@ class MatchOptions(TaskOptions):
         low=0,
     )
     head_dropout: float = flag(0.1, help="cross: dropout rate before the score.", low=0.0, high=0.9)
+    # Of a model that sentence-transformers trained: dense layers over its vectors, and whether these are served with length 1.
+    projections: tuple[Projection, ...] = ()
+    normalize: bool = True
     own_negatives: int = 0  # columns of --text_columns after the title and the text, which hold negatives of training rows
 
     def room(self, max_length: int) -> int:
@@ -140,4 +143,7 @@ class MatchOptions(TaskOptions):
         return 1 if self.scorer == "dual" else len(fields)
 
     def text_vector(self) -> TextVector | None:
-        return TextVector("mean" if self.pooling == "auto" else self.pooling, self.long_text) if self.scorer == "dual" else None
+        if self.scorer != "dual":
+            return None
+        pooling = "mean" if self.pooling == "auto" else self.pooling
+        return TextVector(pooling, self.long_text, self.normalize, self.projections)

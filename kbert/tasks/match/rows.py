@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from kbert.checkpoints.head import Head
 from kbert.errors import UsageError
 from kbert.settings import from_json
 from kbert.source import SourceConfig
@@ -23,6 +24,13 @@ class MatchRows(TaskRows):
     }
     split_by: ClassVar[slice] = slice(None)
     former_split_by: ClassVar[slice | None] = slice(1, None)
+
+    @staticmethod
+    def fit_to_head(head: Head, labels: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        """Take over the dense layers of an adopted model of two vectors, and whether it scales them."""
+        if head.kind != "vectors" or options["scorer"] != "dual":
+            return options
+        return {**options, **{name: head.options[name] for name in ("projections", "normalize") if name in head.options}}
 
     @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:

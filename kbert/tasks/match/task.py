@@ -206,6 +206,7 @@ class Match(MatchRows, Task):
         hidden = encoder(inputs, first_only=how in ("pooler", "cls"))
         pooled = _pooled(encoder, hidden, inputs["padding_mask"], how)
         if self.dual:
+            pooled = heads.projected(pooled, self.options.projections)
             model = GradientCached(inputs, pooled, cached=self.options.gradient_cache, name="match")
             return Built(model=model, loss=self.losses)
         score = heads.dense_head(pooled, 1, name="score", dropout=self.options.head_dropout)
@@ -220,7 +221,7 @@ class Match(MatchRows, Task):
         head.check_kind("vectors" if self.dual else "classifier" if foreign else "score")
         head.check_option("pooling", self._reads(self.options.pooling), self._reads(head.options.get("pooling", "auto")))
         if self.dual:
-            return {}
+            return {name: array for name, array in arrays.items() if name.startswith("projection_")}
         loss = head.options.get("loss", "auto")
         if head.options.get("problem_type") == "regression":
             loss = "squared_error"
@@ -258,23 +259,27 @@ class Match(MatchRows, Task):
 
         Returns:
             `score` float32 [rows], in the labels' own measure, or the cosine, and, where labels are 0 and 1 or drawn and
-            the threshold is known, `match` bool [rows]. For `dual` the vectors too, of length 1, float32 [rows, hidden]:
-            `title_vector` and `text_vector`; of texts alone only `vector`.
+            the threshold is known, `match` bool [rows]. For `dual` the vectors too, of length 1 unless the option `normalize`
+            says otherwise, float32 [rows, size]: `title_vector` and `text_vector`; of texts alone only `vector`.
         """
         columns = self._columns(raw) if self.dual else ["pair"]
         joined = self._joined(outputs, encoded["row"] * len(columns) + encoded["part"])
         if not self.dual:
             return self._scored(joined)
-        vectors = tf.reshape(pooling.normalized(joined), [tf.size(raw[columns[0]]), len(columns), joined.shape[-1]])
+        shape = [tf.size(raw[columns[0]]), len(columns), joined.shape[-1]]
+        vectors, unit = (tf.reshape(each, shape) for each in (self._vectors(joined), pooling.normalized(joined)))
         if len(columns) == 1:
             return {"vector": vectors[:, 0]}
-        title, text = vectors[:, 0], vectors[:, 1]
-        return {**self._decided(tf.reduce_sum(title * text, -1)), "title_vector": title, "text_vector": text}
+        score = tf.reduce_sum(unit[:, 0] * unit[:, 1], -1)
+        return {**self._decided(score), "title_vector": vectors[:, 0], "text_vector": vectors[:, 1]}
 
     def decode_ids(self, outputs: tf.Tensor) -> Tensors:
         """Return the score of each pair; for `dual` the vector of each text."""
         joined = self._joined(outputs, tf.range(tf.shape(outputs)[0]))
-        return {"vector": pooling.normalized(joined)} if self.dual else self._scored(joined)
+        return {"vector": self._vectors(joined)} if self.dual else self._scored(joined)
+
+    def _vectors(self, joined: tf.Tensor) -> tf.Tensor:
+        return pooling.normalized(joined) if self.options.normalize else joined
 
     def _scored(self, joined: tf.Tensor) -> Tensors:
         parts = joined[:, 0] if self.loss == "squared_error" else tf.sigmoid(joined[:, 0])

@@ -12,7 +12,7 @@ from kbert.tasks.adoption import Adopted, Foreign
 def adopt(foreign: Foreign) -> Adopted | None:
     """Return how a masked language model is served; see `kbert.tasks.adoption.Adopt`."""
     checkpoint = foreign.checkpoint
-    if foreign.head is not None or "mlm_head/output_bias" not in checkpoint.shapes:
+    if foreign.vectors is not None or foreign.head is not None or "mlm_head/output_bias" not in checkpoint.shapes:
         return None
     if MASK not in checkpoint.vocabulary:
         raise Unfit(f"the vocabulary has no {MASK}")
