@@ -288,7 +288,11 @@ def test_bfloat16_gives_numbers(case, learnt, eagerly):
 def test_a_loaded_model_gives_the_same_and_a_row_alone_is_a_row_of_many(learnt, loaded):
     made = learnt[0]
     inputs = ids_of(made)
-    assert np.allclose(loaded.model(inputs, training=False), made.built.served(inputs, training=False), atol=1e-5)
+    found, wanted = loaded.model(inputs, training=False), made.built.served(inputs, training=False)
+    mask = tf.cast(inputs["padding_mask"], tf.bool)
+    if found.shape[:2] == mask.shape:  # outputs of padding mean nothing
+        found, wanted = found[mask], wanted[mask]
+    assert np.allclose(found, wanted, atol=1e-5)
     many = answers(loaded.task, loaded(made.raw))
     for row in (0, 4):
         (alone,) = answers(loaded.task, loaded({name: values[row : row + 1] for name, values in made.raw.items()}))
