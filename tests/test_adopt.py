@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, write_hugging_face
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tiny import ADOPTED, CONTEXTS, MASKED, MODULES, PAIRS, TEXTS, adopted_config, adopted_tensors, dense_tensors, full_tensors
 
 import kbert
@@ -98,6 +98,10 @@ def test_export_of_a_checkpoint_serves_it_and_evaluate_and_finetune_go_on_from_i
     assert finetune.main([*run, f"--init={model}", f"--model_dir={model}"]) == 2
     assert finetune.main([*run, f"--init={init}", f"--model_dir={model}"]) == 2
     assert f"holds a model that kbert adopt made; --init={model} with another --model_dir" in capsys.readouterr().err
+    assert convert.main([f"--init={model}", f"--output={tmp_path / 'back'}", "--format=hugging_face"]) == 0
+    back, was = load_file(tmp_path / "back" / "model.safetensors"), adopted_tensors("bioes")
+    assert all(np.array_equal(back[name], was[name]) for name in was)
+    assert list(json.loads((tmp_path / "back" / "config.json").read_text())["id2label"].values()) == list(ADOPTED["bioes"][2])
     assert adopt.main([f"--init={init}", f"--model_dir={model}"]) == 2
     assert "holds a model; use --overwrite to replace it" in capsys.readouterr().err
     assert adopt.main([f"--init={init}", f"--model_dir={model}", "--overwrite"]) == 0
@@ -148,6 +152,10 @@ def test_sentence_vectors_that_are_refused(sentences, capsys, tmp_path):
     for files, said in [
         ({"1_Pooling/config.json": {**pooling, "pooling_mode_cls_token": True}}, "it joins the poolings cls and mean"),
         ({"config_sentence_transformers.json": {"similarity_fn_name": "dot"}}, "has similarity_fn_name dot, and --scorer=dual"),
+        (
+            {"config_sentence_transformers.json": {"default_prompt_name": "q", "prompts": {"q": "ask: "}}},
+            "default_prompt_name q",
+        ),
         ({"2_Dense/config.json": {**dense, "activation_function": "torch.nn.SiLU"}}, "activation_function is SiLU; kbert"),
         ({"2_Dense/config.json": {**dense, "out_features": 6}}, "linear.weight does not have 6 finite rows"),
         ({"2_Dense/config.json": {**dense, "bias": False}}, "expected linear.weight"),

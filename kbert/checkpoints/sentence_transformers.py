@@ -48,6 +48,7 @@ class SentenceSettings:
         max_length: longest input in tokens, special tokens included; None if not stated.
         projections: dense layers between pooling and scaling.
         similarity: how two vectors are compared.
+        prompt: the name of the text that sentence-transformers prepends to every input, which kbert does not; None for none.
         layers: reads the weights of the projections, `projection_0/kernel` and so on.
     """
 
@@ -56,6 +57,7 @@ class SentenceSettings:
     max_length: int | None
     projections: tuple[Projection, ...] = ()
     similarity: str = "cosine"
+    prompt: str | None = None
     layers: Callable[[], Arrays] = field(default=dict, compare=False)
 
 
@@ -106,8 +108,14 @@ def read_sentence_settings(init: str, *, lowercase: bool) -> SentenceSettings | 
         _max_length(folders[0] / "sentence_bert_config.json", lowercase),
         projections,
         str(settings.get("similarity_fn_name") or "cosine"),
+        str(default) if default is not None and _prompts(settings).get(default, default) else None,
         lambda: {name: array for i, folder in enumerate(dense) for name, array in _weights(i, folder, projections[i]).items()},
     )
+
+
+def _prompts(settings: dict[str, Any]) -> dict[str, Any]:
+    found = settings.get("prompts")
+    return found if isinstance(found, dict) else {}
 
 
 def _projection(where: Path) -> Projection:

@@ -15,6 +15,7 @@ from kbert import recorded
 from kbert.checkpoints import Arrays, Checkpoint, open_checkpoint, places
 from kbert.checkpoints.casing import read_settings
 from kbert.checkpoints.head import Head, Unfit
+from kbert.checkpoints.names import of_head
 from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
 from kbert.config import ModelConfig, RunConfig
 from kbert.data.label_names import read_labels
@@ -233,6 +234,8 @@ def _headless(foreign: Foreign, asked: tuple[str, ...]) -> str:
     checkpoint = foreign.checkpoint
     if checkpoint.ignored:
         return f"tensor {checkpoint.ignored[0]!r} belongs to a head that kbert does not have"
+    if foreign.head is None and any(map(of_head, checkpoint.shapes)):
+        return f"has no head that a task answers with{f', of --task={asked[0]}' if len(asked) == 1 else ''}"
     if foreign.head is not None:
         return f"its {foreign.head} is not one of --task={asked[0]}; without --task, the head decides"
     return (

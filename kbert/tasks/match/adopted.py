@@ -24,6 +24,11 @@ def _dual(foreign: Foreign, vectors: SentenceSettings) -> Adopted:
             f"config_sentence_transformers.json has similarity_fn_name {vectors.similarity}, and --scorer=dual has the cosine; "
             "kbert encode --export_dir serves the vectors alone"
         )
+    if vectors.prompt is not None:
+        raise Unfit(
+            f"config_sentence_transformers.json has default_prompt_name {vectors.prompt}, a text that is prepended to every "
+            "input; remove it there, and prepend it to the texts"
+        )
     (pooling,) = vectors.pooling
     how = ", ".join([pooling, *map(str, vectors.projections), *(["scaled to length 1"] if vectors.normalize else [])])
     options = {"scorer": "dual", "pooling": pooling, "normalize": vectors.normalize, "projections": vectors.projections}

@@ -4,6 +4,7 @@ In: the names of the outputs: O, B-..., I-... of each type, as kbert trains them
 trained, in its own order and scheme (IOB1, IOB2, BIOES, BILOU, BMES, types alone). Out: `Outputs`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,8 @@ class Outputs:
         letters = tags.plain(names)
         found = dict.fromkeys(kind for letter, kind in letters if letter != "O")
         order = {kind: i for i, kind in enumerate(found if types is None else types)}
-        twice = next((name for name, letter in zip(labels, letters, strict=True) if letters.count(letter) > 1), None)
+        counts = Counter(letters)
+        twice = next((name for name, letter in zip(labels, letters, strict=True) if counts[letter] > 1), None)
         if twice is not None:
             raise ValueError(f"two of its labels are the same tag as {twice}")
         kinds = tuple(-1 if letter == "O" else order[kind] for letter, kind in letters)
