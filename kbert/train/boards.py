@@ -3,7 +3,6 @@
 In: the training loop's events. Out: event files in one directory.
 """
 
-import io
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -104,7 +103,7 @@ class Curves:
 
 def matrix_image(matrix: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
     """Draw a square table of counts as an image, [height, width, 3] of uint8: gold down, predicted across."""
-    axes, drawn = _axes(3.0 + 0.5 * len(labels))
+    axes, drawn = _axes(3.0 + 0.5 * len(labels), layout="constrained")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     font = {"family": _fonts()}
@@ -134,23 +133,24 @@ def lines_image(lines: Lines) -> np.ndarray:
     return drawn()
 
 
-def _axes(size: float) -> tuple[Any, Callable[[], np.ndarray]]:
-    """Make the axes of a figure, inches wide and high, and the function that draws it."""
+def _axes(size: float, layout: str | None = None) -> tuple[Any, Callable[[], np.ndarray]]:
+    """Make the axes of a figure, inches wide and high, and the function that draws it.
+
+    Without a layout the margins are those of short labels; to compute them takes as long as all the drawing.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
-    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
+    figure = Figure(figsize=(size, size), dpi=100, layout=layout)
     canvas = FigureCanvasAgg(figure)
 
     def drawn() -> np.ndarray:
-        buffer = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # without a Chinese font, characters are drawn as boxes
-            canvas.print_png(buffer)
-        return np.asarray(Image.open(buffer).convert("RGB"))
+            canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3]
 
-    return figure.add_subplot(), drawn
+    return figure.add_subplot() if layout else figure.add_axes((0.12, 0.11, 0.85, 0.86)), drawn
 
 
 def _fonts() -> list[str]:
