@@ -1,12 +1,17 @@
-"""The parts of kbert serve that need no model: the queue, the versions of a directory."""
+"""The parts of kbert serve that need no model: the queue, the versions of a directory, JSON."""
 
+import json
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kbert.server import examples, json_tensors
 from kbert.server.batching import Batcher, tokens_of
 from kbert.server.metrics import Metrics
 from kbert.server.service import Limits, Service
@@ -218,6 +223,37 @@ def test_the_bytes_of_all_requests_are_bounded(tmp_path, batcher):
             another(4)
     with service.held() as more:
         more(10)
+
+
+NAMES = ["text", "ids", "b64", "instances", "inputs", "examples", "context", "signature_name"]
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from(["a", "\ud800", "\udc80", "AA=="])
+)  # fmt: skip
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3), max_leaves=10
+)
+SPECS = [
+    {"text": tf.TensorSpec([None], tf.string)},
+    {"text": tf.TensorSpec([None], tf.string), "ids": tf.TensorSpec([None, None], tf.int32)},
+    {"ids": tf.TensorSpec([None, 2], tf.float32)},
+    {"ids": tf.TensorSpec([None], tf.bool)},
+]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES[3:]), VALUES, max_size=3), st.sampled_from(SPECS))
+def test_any_document_becomes_tensors_or_a_refusal(document, specs):
+    """Never another error, which would be answered by 500."""
+    body = json.dumps(document).encode()
+    for read in (
+        lambda found: json_tensors.inputs_of(found, specs, 5)[0],
+        lambda found: {"text": examples.serialized(found, "classify", 5)},
+    ):
+        try:
+            arrays = read(json_tensors.parsed(body))
+        except Status as error:
+            assert error.http == 400 and json_tensors.dumped({"error": str(error)}).encode()
+        else:
+            assert all(json_tensors.plain_values(array) is not None for array in arrays.values())
 
 
 def test_messages_quote_little_of_what_came():
