@@ -14,10 +14,13 @@ from tiny import ADOPTED, CONTEXTS, MASKED, MODULES, PAIRS, TEXTS, adopted_confi
 
 import kbert
 from kbert import adopt, convert, export, finetune, inspect
+from kbert.checkpoints.sentence_transformers import other_vectors
+from kbert.config import TextConfig
 from kbert.data.schemes import chunks
 from kbert.model_dir import ModelDir
 from kbert.tasks import adoption
 from kbert.tasks.adoption import AdoptionFlags
+from kbert.tasks.options import TextVector
 from kbert.tasks.tag.outputs import Outputs
 
 RECORDED = json.loads((ROOT / "tests" / "recorded" / "adopted.json").read_text(encoding="utf-8"))["answers"]
@@ -123,7 +126,7 @@ def sentences(tmp_path):
     return written
 
 
-def test_sentence_vectors_with_a_dense_layer(sentences, tmp_path, capsys):
+def test_sentence_vectors_with_a_dense_layer(sentences, tmp_path, capsys, caplog):
     """Those of sentence-transformers: adopted and exported, and by kbert.encode of either directory."""
     init, known = sentences(), np.array(RECORDED["vectors"], np.float32)
     assert inspect.main([f"--init={init}"]) == 0
@@ -142,9 +145,12 @@ def test_sentence_vectors_with_a_dense_layer(sentences, tmp_path, capsys):
     assert np.abs(kbert.encode(model, list(TEXTS)) - known).max() < 1e-5
     rows = [(a, b) for a, b in itertools.pairwise(TEXTS) if a and b]
     to = {"model_dir": tmp_path / "n", "train_data": rows, "dev_data": rows, "epochs": 0, "max_length": 12}
-    kbert.train(task="match", scorer="dual", init=str(model.path), **to)
-    assert "is kept" in capsys.readouterr().err
+    with caplog.at_level("WARNING"):
+        kbert.train(task="match", scorer="dual", init=str(model.path), **to)
+    assert "own vectors" not in caplog.text
     assert np.abs(kbert.encode(tmp_path / "n", list(TEXTS)) - known).max() < 1e-5
+    said = other_vectors(str(init), TextConfig(lowercase=True, strip_accents=True), TextVector("mean", "head"))
+    assert "its own vectors (mean, a dense layer to 5 with tanh) are set aside" in said and "kbert adopt makes" in said
 
 
 def test_sentence_vectors_that_are_refused(sentences, capsys, tmp_path):

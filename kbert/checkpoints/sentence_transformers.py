@@ -15,10 +15,10 @@ import numpy as np
 
 from kbert.checkpoints import hugging_face_weights, places
 from kbert.checkpoints.checkpoint import Arrays, only_value
-from kbert.config import Pooling
+from kbert.config import Pooling, TextConfig
 from kbert.errors import DataError
 from kbert.files import read_json
-from kbert.tasks.options import Projection
+from kbert.tasks.options import Projection, TextVector
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,21 @@ class SentenceSettings:
 def is_sentence_transformers(init: str) -> bool:
     """Return whether what `--init` names is a directory of sentence-transformers."""
     return (places.downloaded(Path(init).expanduser()) / "modules.json").exists()
+
+
+def other_vectors(init: str, text: TextConfig, vector: TextVector) -> str | None:
+    """Say how a directory makes vectors, where a run that starts from it makes them in another way; None if it does not."""
+    try:
+        settings = read_sentence_settings(init, lowercase=text.lowercase)
+    except DataError as error:
+        return f"{str(error).removesuffix(AVOID)}; this run sets its vectors aside"
+    if settings is None or (settings.pooling, settings.projections) == ((vector.pooling,), ()):
+        return None
+    own = ", ".join([" and ".join(settings.pooling), *map(str, settings.projections)])
+    return (
+        f"--init={init}: its own vectors ({own}) are set aside, and this run's have --pooling={vector.pooling}; kbert adopt "
+        "makes a model of it, which --init keeps"
+    )
 
 
 def read_sentence_settings(init: str, *, lowercase: bool) -> SentenceSettings | None:

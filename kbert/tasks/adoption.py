@@ -16,7 +16,7 @@ from kbert.checkpoints import Arrays, Checkpoint, open_checkpoint, places
 from kbert.checkpoints.casing import read_settings
 from kbert.checkpoints.head import Head, Unfit
 from kbert.checkpoints.names import of_head
-from kbert.checkpoints.sentence_transformers import SentenceSettings, read_sentence_settings
+from kbert.checkpoints.sentence_transformers import AVOID, SentenceSettings, read_sentence_settings
 from kbert.config import ModelConfig, RunConfig
 from kbert.data.label_names import read_labels
 from kbert.errors import DataError, KbertError, UsageError
@@ -217,6 +217,10 @@ def _opened(init: str, flags: AdoptionFlags, options: TaskOptions | None) -> For
     if flags.max_length is not None and flags.max_length > positions:
         raise UsageError(f"--max_length={flags.max_length}: the checkpoint has positions for {positions} tokens")
     names = read_labels(flags.labels)
+    try:
+        vectors = read_sentence_settings(init, lowercase=checkpoint.text.lowercase) if place else None
+    except DataError as error:
+        raise DataError(str(error).removesuffix(AVOID)) from None
     return Foreign(
         init=init,
         checkpoint=checkpoint,
@@ -225,7 +229,7 @@ def _opened(init: str, flags: AdoptionFlags, options: TaskOptions | None) -> For
         limit=limit,
         truncation=str(settings.get("truncation_side") or "right"),
         names=None if names is None else tuple(names),
-        vectors=read_sentence_settings(init, lowercase=checkpoint.text.lowercase) if place else None,
+        vectors=vectors,
     )
 
 

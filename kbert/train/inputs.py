@@ -10,6 +10,7 @@ from typing import Any
 
 from kbert import checkpoints
 from kbert.checkpoints.new_tokens import add_tokens
+from kbert.checkpoints.sentence_transformers import other_vectors
 from kbert.config import ModelConfig, ModelFlags, TrainConfig
 from kbert.data.table import Table
 from kbert.errors import UsageError
@@ -61,6 +62,8 @@ def read_inputs(train: TrainConfig, model_flags: ModelFlags, options: Any) -> In
     known, needed = checkpoint.encoder.num_segments, options.segments(fields)
     if needed > known:
         raise UsageError(f"--task={name}: the checkpoint knows {known} segment, the task needs {needed}")
+    if (vector := options.text_vector()) is not None and (said := other_vectors(train.init, checkpoint.text, vector)):
+        log.warning("%s", said)
     tables, labels, resolved = read_tables(task_rows, train, fields, resolved, checkpoint.text)
     if checkpoint.head is not None and not train.new_head:
         resolved = task_rows.fit_to_head(checkpoint.head, labels, resolved)
