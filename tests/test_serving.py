@@ -296,6 +296,7 @@ def test_a_certified_export(trained, certified, tmp_path, capfd, forks, environm
     sizes = {request.inputs["text"].tensor_shape.dim[0].size for request in asked if "text" in request.inputs}
     assert len(logs) <= 1000 and {1, 2, 4, 8, 16, 32} <= sizes and any(log.HasField("classify_log") for log in logs)
     warm = {tf.make_ndarray(request.inputs["text"]).tolist()[0] for request in asked if "text" in request.inputs}
+    assert {len(text.split()) for text in warm} >= set(range(17)), "texts of every length"
     assert {b"row good", b"row " + b"very " * 39 + b"good"} <= warm
 
     # Served, it answers the same once more, over REST and gRPC, whatever is asked at once.

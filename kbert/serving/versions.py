@@ -82,7 +82,7 @@ def prove(folder: Path, predictor: Predictor[Any], target: str | None, warmup_ro
     signatures = predictor.task.signatures()
     rows = warmup_rows or golden.rows(predictor.task)
     methods = {name: signature.method for name, signature in signatures.items()}
-    warmup.write(folder / "assets.extra", [*requests, *warmup.batches(rows)], methods)
+    warmup.write(folder / "assets.extra", [*requests, *warmup.lengths(predictor.task), *warmup.batches(rows)], methods)
     certificate.certify(folder, predictor, requests, target)
 
 
