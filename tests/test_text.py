@@ -145,6 +145,36 @@ def test_plain_characters_take_either_way_to_the_same_ids(lowercase):
         same_either_way(tokenizer, texts)
 
 
+class Watched:
+    """A WordPiece operation that keeps the texts it is given."""
+
+    def __init__(self, pieces):
+        self.pieces, self.seen = pieces, []
+
+    def _keep(self, texts):
+        tf.py_function(lambda some: self.seen.extend(some.numpy().tolist()), [texts], [])
+        return texts
+
+    def tokenize(self, texts):
+        return self.pieces.tokenize(self._keep(texts))
+
+    def tokenize_with_offsets(self, texts):
+        return self.pieces.tokenize_with_offsets(self._keep(texts))
+
+
+def test_only_plain_text_reaches_the_operation_that_splits_by_its_own_tables():
+    """TensorFlow Text before 2.18.1 never returns where its tables and those that built the model differ, as at U+1B7F."""
+    tokenizer = Tokenizer(VOCABULARY, lowercase=True, strip_accents=True)
+    tokenizer._plain_pieces = watched = Watched(tokenizer._plain_pieces)
+    characters = [chr(c) for c in (*range(0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 97))]
+    assert "\u1b7f" in characters
+    texts = tf.constant([f"a{c} b" for c in characters] + [b"a\xff"])
+    for call in (tokenizer.tokenize, lambda some: tokenizer.tokenize(some, 3), tokenizer.tokenize_with_offsets):
+        watched.seen.clear()
+        call(texts)
+        assert len(watched.seen) == len(PLAIN_CHARACTERS) and all(re.fullmatch(PLAIN, t.decode()) for t in watched.seen)
+
+
 @pytest.mark.parametrize("unit", ["１", "a１", "ａ", "é", "中", "각", "x"])
 def test_long_words_of_any_width_are_kept_up_to_200_characters(unit):
     tokenizer = EITHER[True]
