@@ -44,7 +44,7 @@ def ours(versions, environment, tmp_path_factory):
     export_dir = tmp_path_factory.mktemp("served") / "small"
     export_dir.mkdir()
     served.publish(versions / "1", export_dir, 1)
-    limits = ("--poll_seconds=0.05", "--max_body_mb=24", "--max_rows=12000", "--timeout=120")
+    limits = ("--poll_seconds=0.05", "--max_body_mb=24", "--max_waiting_mb=30", "--max_rows=12000", "--timeout=120")
     server = served.Served(export_dir, environment, *limits)
     server.export_dir = export_dir
     yield server
@@ -274,6 +274,18 @@ def test_requests_that_are_no_http(ours):
         with socket.create_connection(("127.0.0.1", ours.port)) as client:
             client.sendall(raw)
     assert predict(ours.port, {"instances": ["a"]}) == (200, {"predictions": [ROW]})
+
+
+def test_requests_that_together_hold_too_many_bytes(ours):
+    body = json.dumps({"instances": ["a " * 10_000_000]}).encode()
+    head = f"POST {MODEL}:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", ours.port)) as slow:
+        slow.sendall(head + body[:-1])
+        wait_for(lambda: predict(ours.port, b"x" * (12 << 20))[0] == 429, ours)  # 400 until the other has been read
+        assert predict(ours.port, {"instances": ["a"]})[0] == 200  # a small one finds room
+        slow.sendall(body[-1:])
+        assert slow.makefile("rb").readline().startswith(b"HTTP/1.1 200")
+    assert predict(ours.port, b"x" * (12 << 20))[0] == 400
 
 
 @pytest.fixture(scope="module")
