@@ -47,10 +47,12 @@ class Reading:
     counts: TokenCounts
     usual: Mapping[str, str] = field(default_factory=dict)
     _read: Memo = field(init=False, repr=False, compare=False)  # of a line: its token and tag
+    _quoted: Memo = field(init=False, repr=False, compare=False)  # of a type: its JSON
     _tags: Memo = field(init=False, repr=False, compare=False)  # of a tag: its letter and type, and its JSON
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_read", Memo(self._token))
+        object.__setattr__(self, "_quoted", Memo(WRITE))
         object.__setattr__(self, "_tags", Memo(self._tag))
 
     @property
@@ -67,12 +69,12 @@ class Reading:
         written = placed(words, starts)
         if tags is None or self.tags is None:
             return text, written, ""
-        read = [self._tags[tag] for tag in tags]
-        found = chunks([letter for letter, _ in read])
+        letters, spelt = zip(*[self._tags[tag] for tag in tags], strict=True)
+        found = chunks(letters)
         spans = [(starts[first], starts[stop - 1] + len(words[stop - 1]), kind) for first, stop, kind in found]
-        start, end, kinds = map(list, zip(*spans, strict=True)) if spans else ([], [], [])
-        spelt = ", ".join([quoted for _, quoted in read])
-        gold = f'{{"start": {start}, "end": {end}, "type": {WRITE(kinds)}, "tags": [{spelt}], "scheme": {self._scheme}}}'
+        start, end = [first for first, _, _ in spans], [stop for _, stop, _ in spans]
+        kinds, quoted = ", ".join([self._quoted[kind] for _, _, kind in spans]), ", ".join(spelt)
+        gold = f'{{"start": {start}, "end": {end}, "type": [{kinds}], "tags": [{quoted}], "scheme": {self._scheme}}}'
         return text, written, Written(gold, spans)
 
     def _tag(self, tag: str) -> tuple[tuple[str, str], str]:

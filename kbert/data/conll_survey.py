@@ -3,12 +3,13 @@
 In: lines and `Columns`. Out: a `Survey`, by which columns are checked and sentences read (`kbert.data.conll`).
 """
 
-import functools
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
 from kbert.data.conll_columns import Columns, skipped, split_line
 from kbert.data.label_numbers import LabelNumbers
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 3  # broken sequences listed in the log; more are only counted
 SAMPLED = 5000  # lines of a file kept for inspection
+COUNTED = 4096  # tokens counted at once, which is faster than one by one
 ENDS = frozenset(".!?。！？")
 
 
@@ -66,78 +68,98 @@ def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
         columns: the columns to read.
     """
     seen = Survey(columns)
+    known: set[str] = set()  # tags of the tokens so far
     marked: set[str] = set()
-    before, place, number, followed = "", 0, 0, seen.followed
-    read, tally, tags, tagged = Memo(functools.partial(_kind, columns)), Counter[str](), seen.tags, columns.tag is not None
 
-    def follow(tag: str, line: int) -> None:
-        followed.setdefault((before, tag), [0, line])[0] += 1
+    def kind(line: str | None) -> Kind | tuple[list[str], str]:
+        if line is None:
+            return Kind.MALFORMED
+        if skipped(line):
+            return Kind.END
+        if columns.comment(line):
+            return Kind.COMMENT if columns.universal else Kind.HASH
+        return token(line)
+
+    def token(line: str) -> Kind | tuple[list[str], str]:
+        try:
+            parts = columns.parts(line)
+        except ValueError:
+            return Kind.MALFORMED
+        tag = columns.last(parts)
+        if len(parts) > 1:
+            known.add(tag)
+        return parts, tag
+
+    # Of the lines since the last count: tokens, and the tags in order, with "" at the ends of sentences, and their lines.
+    read, tally, tags, numbers = Memo(kind), Counter[str](), [""], [0]
+    tokens: list[Any] = []
+    place, number, tagged = 0, 0, columns.tag is not None
+
+    def count() -> None:
+        tally.update(tokens)
+        if len(tally) >= Memo.KEPT:
+            _count(seen, tally, read)
+        _count_pairs(seen.followed, tags, numbers)
+        tokens.clear()
+        del tags[:-1], numbers[:-1]
 
     for number, line in enumerate(lines, 1):
-        if line is None:
-            seen.malformed += 1
-            continue
         found = read[line]
         if found is Kind.HASH:
+            assert line is not None
             tag = columns.last(split_line(line.rstrip(" \t\r\n")))
             marked.add(tag)
-            found = _token(columns, line) if tag in tags else Kind.COMMENT
+            found = token(line) if tag in known else Kind.COMMENT
         if type(found) is Kind:
             if found is Kind.MALFORMED:
                 seen.malformed += 1
             elif found is Kind.END:
-                if before:
-                    follow("", number - 1)
-                before, place = "", 0
+                if tags[-1]:
+                    tags.append("")
+                    numbers.append(number - 1)
+                place = 0
             continue
         parts, tag = found
-        tally[line] += 1
-        if len(parts) > 1:
-            tags[tag] += 1
+        tokens.append(line)
         if place == 0:
             seen.sentences += 1
-            if len(tally) >= Memo.KEPT:
-                _count(seen, tally)
+            if len(tokens) >= COUNTED:
+                count()
         if len(seen.lines) < SAMPLED:
             seen.lines.append((number, place, parts))
         place += 1
         if tagged:
-            if (pair := followed.get((before, tag))) is None:
-                followed[before, tag] = [1, number]
-            else:
-                pair[0] += 1
-            before = tag
-    if before:
-        follow("", number)
-    _count(seen, tally)
+            tags.append(tag)
+            numbers.append(number)
+    if tags[-1]:
+        tags.append("")
+        numbers.append(number)
+    count()
+    _count(seen, tally, read)
     seen.columns = replace(columns, marked=frozenset(marked & seen.tags.keys()))
     return seen
 
 
-def _kind(columns: Columns, line: str) -> Kind | tuple[list[str], str]:
-    """Return a line's columns, and that of its tag; or what else it is."""
-    if skipped(line):
-        return Kind.END
-    if columns.comment(line):
-        return Kind.COMMENT if columns.universal else Kind.HASH
-    return _token(columns, line)
+def _count_pairs(followed: dict[tuple[str, str], list[int]], tags: list[str], numbers: list[int]) -> None:
+    """Count which tags follow which, in `Survey.followed`; `numbers` are the lines of the tags."""
+    pairs = [*itertools.pairwise(tags)]
+    for pair, count in Counter(pairs).items():
+        if (seen := followed.get(pair)) is None:
+            followed[pair] = [count, numbers[pairs.index(pair) + 1]]
+        else:
+            seen[0] += count
 
 
-def _token(columns: Columns, line: str) -> Kind | tuple[list[str], str]:
-    try:
-        parts = columns.parts(line)
-    except ValueError:
-        return Kind.MALFORMED
-    return parts, columns.last(parts)
-
-
-def _count(seen: Survey, lines: Counter[str]) -> None:
+def _count(seen: Survey, lines: Counter[str], read: Memo) -> None:
     """Count the tokens of lines that occur so often, and forget these."""
     for line, count in lines.items():
-        parts = seen.columns.parts(line)
+        found = read[line]
+        parts = seen.columns.parts(line) if type(found) is Kind else found[0]  # a token that begins with "#"
         word = parts[seen.columns.word]
         seen.counts.add(word, count)
         seen.widths[len(parts)] += count
+        if len(parts) > 1:
+            seen.tags[seen.columns.last(parts)] += count
         seen.ends += count * (word in ENDS)
     lines.clear()
 

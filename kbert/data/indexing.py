@@ -7,11 +7,10 @@ holds neither the text nor the index. What does not support random access is cop
 
 import logging
 import os
+import struct
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-
-import numpy as np
 
 from kbert.data import encodings, folders
 from kbert.data.bad_rows import AtLine, BadRows, SeveralValues, place
@@ -22,7 +21,7 @@ from kbert.data.json_lines import JsonLines
 from kbert.data.label_numbers import LabelNumbers
 from kbert.data.rows import Rows
 from kbert.data.sources import files_of, opened, temporary
-from kbert.data.table import CHUNK, PLACES, RECORD, File, Reader, Table, utf8
+from kbert.data.table import CHUNK, PLACES, File, Reader, Table, utf8
 from kbert.data.token_layouts import Tokenised
 from kbert.data.tokens import Tokens
 from kbert.data.transcoding import transcoded
@@ -32,6 +31,7 @@ from kbert.source import Recorded, SourceConfig
 
 log = logging.getLogger(__name__)
 
+PACK = struct.Struct("<QIIIIH").pack  # a `RECORD`
 MISSING = frozenset(("nan", "NaN", "NaT", "<NA>"))
 
 
@@ -82,8 +82,8 @@ def open_table(
     if len(set(columns)) < len(columns):
         raise UsageError(f"--text_columns and --label_column: a column is listed twice in {', '.join(columns)}")
     files, index, digest = [], temporary(), 0
-    buffer = np.empty(CHUNK, RECORD)
-    filled = rows = 0
+    buffer: list[bytes] = []
+    rows = 0
     numbers = None if config.label_names is None else LabelNumbers(config.label_names)
     named = tuple(columns.index(column) for column in config.label_columns if column in columns)
     said: set[str] = set()  # notes already logged, equal for many files
@@ -153,17 +153,16 @@ def open_table(
                             missing.append(place(name, file.place(record, line)))
                         key = zlib.crc32(b"\x1f".join(map(utf8, texts)))
                         seen = [alike(text) for text in texts] if alike else [0]
-                        buffer[filled] = (offset, len(record), key, (seen[0], seen[-1]), number)
-                        filled += 1
+                        buffer.append(PACK(offset, len(record), key, seen[0], seen[-1], number))
                         rows += 1
-                        if filled == CHUNK:
-                            index.write(buffer.tobytes())
-                            filled = 0
+                        if len(buffer) == CHUNK:
+                            index.write(b"".join(buffer))
+                            buffer.clear()
                             bar.update(offset - bar.done)
                     digest = zlib.crc32(record, digest)
                     offset += len(record)
                     line += record.count(b"\n")
-    index.write(buffer[:filled].tobytes())
+    index.write(b"".join(buffer))
     index.flush()
     bad.read = read + rows
     if alone:

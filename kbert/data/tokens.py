@@ -72,7 +72,7 @@ def joined(tokens: Sequence[str], kind: Tokens) -> tuple[str, list[int]]:
 
 def placed(tokens: Sequence[str], starts: Sequence[int]) -> str:
     """Write the tokens' offsets as a string: start and end (exclusive) of each, separated by blanks."""
-    return " ".join(f"{start} {start + len(token)}" for token, start in zip(tokens, starts, strict=True))
+    return " ".join([f"{start} {start + len(token)}" for token, start in zip(tokens, starts, strict=True)])
 
 
 def places(written: str) -> list[tuple[int, int]]:
