@@ -10,7 +10,19 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, write_hugging_face
 from safetensors.numpy import load_file, save_file
-from tiny import ADOPTED, CONTEXTS, MASKED, MODULES, PAIRS, TEXTS, adopted_config, adopted_tensors, dense_tensors, full_tensors
+from tiny import (
+    ADOPTED,
+    CONTEXTS,
+    MASKED,
+    MODULES,
+    PAIRS,
+    TEXTS,
+    VOCABULARY,
+    adopted_config,
+    adopted_tensors,
+    dense_tensors,
+    full_tensors,
+)
 
 import kbert
 from kbert import adopt, convert, export, finetune, inspect
@@ -232,6 +244,9 @@ def test_what_is_no_fine_tuned_checkpoint_of_another_toolkit(checkpoint, trained
     tensors = {**adopted_tensors("iob"), "crf.transitions": np.zeros((5, 5), np.float32)}
     assert adopt.main([f"--init={write_hugging_face(tmp_path / 'crf', tensors, adopted_config('iob'))}", to]) == 1
     assert "its token classifier cannot be served exactly: tensor 'crf.transitions'" in capsys.readouterr().err
+    untied = {**adopted_tensors("masked"), "cls.predictions.decoder.weight": np.ones((len(VOCABULARY), 16), np.float32)}
+    assert adopt.main([f"--init={write_hugging_face(tmp_path / 'untied', untied, adopted_config('masked'))}", to]) == 1
+    assert "it cannot be served exactly: the masked LM's decoder is not tied to the token" in capsys.readouterr().err
     bare = write_hugging_face(tmp_path / "bare", adopted_tensors("iob"), adopted_config("iob"))
     (bare / "vocab.txt").unlink()
     assert adopt.main([f"--init={bare}", to]) == 1

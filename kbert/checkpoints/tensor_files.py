@@ -32,6 +32,7 @@ def safetensors_list(path: Path) -> list[Tensor]:
 
 def safetensors_read(tensors: list[Tensor]) -> Iterator[tuple[Tensor, np.ndarray]]:
     """Yield the values of tensors of one or more safetensors files."""
+    runtime.start()
     for path, group in groupby(sorted(tensors, key=lambda t: t.where), key=lambda t: t.where):
         try:
             # Read through TensorFlow, since numpy has no bfloat16.

@@ -183,7 +183,7 @@ def read(init: str, flags: AdoptionFlags, options: TaskOptions | None = None) ->
         try:
             adopted = adopter(name)(foreign) if name in ADOPTING else None
         except Unfit as reason:
-            reasons.append(f"its {foreign.head or 'checkpoint'} cannot be served exactly: {reason}")
+            reasons.append(f"{f'its {foreign.head}' if foreign.head else 'it'} cannot be served exactly: {reason}")
             continue
         if adopted is not None:
             found[name] = adopted

@@ -12,7 +12,11 @@ from kbert.tasks.adoption import Adopted, Foreign
 def adopt(foreign: Foreign) -> Adopted | None:
     """Return how a masked language model is served; see `kbert.tasks.adoption.Adopt`."""
     checkpoint = foreign.checkpoint
-    if foreign.vectors is not None or foreign.head is not None or "mlm_head/output_bias" not in checkpoint.shapes:
+    if foreign.vectors is not None or foreign.head is not None:
+        return None
+    if "mlm_head/output_bias" not in checkpoint.shapes:
+        if any(name.endswith("cls.predictions.bias") for name in checkpoint.ignored):
+            raise Unfit("the masked LM's decoder is not tied to the token embeddings, as BERT's is")
         return None
     if MASK not in checkpoint.vocabulary:
         raise Unfit(f"the vocabulary has no {MASK}")
