@@ -90,6 +90,7 @@ def measure(directory: ModelDir, data: str, overrides: Any, predictor: "Callable
         recorded=recorded,
         usual=task.usual,
         several=task.several,
+        separator=task.separator(model.options),
     )
     audit.finish()
     runtime.start()

@@ -8,7 +8,11 @@ from kbert import finetune
 from kbert.data.indexing import open_table
 from kbert.data.label_names import LabelNames, hidden
 from kbert.errors import DataError
+from kbert.settings import to_json
 from kbert.source import SourceConfig
+from kbert.tasks import rows_of
+from kbert.tasks.classify.multilabel_gold import labels_of
+from kbert.tasks.classify.options import ClassifyOptions
 from kbert.tasks.labels import LabelAudit
 from kbert.tasks.tag.rows import EntityAudit
 
@@ -106,3 +110,28 @@ def test_a_file_of_labels(tmp_path, checkpoint, capsys):
     assert finetune.main(flags) == 1
     shown = capsys.readouterr().err
     assert f"--labels={path}:3: label 'NEG' is distinct from 'neg'" in shown and "label 'pos' is not among" in shown
+
+
+def test_numbers_in_cells_of_several_labels_are_named(tmp_path):
+    (tmp_path / "names").write_text("1 World\n2 Sports, Games\n3 Business\n")
+    kind = rows_of("classify")
+    options = to_json(ClassifyOptions(objective="multilabel", label_separator="|"))
+    path = write_tsv(tmp_path / "f.tsv", [("a", "1 | 2"), ("b", "3"), ("c", ""), ("d", "World|3"), ("e", "?"), ("f", "[2, 3]")])
+    source = SourceConfig(label_names=str(tmp_path / "names"))
+
+    def read(options, path):
+        audit = kind.audit(str(path), ("text",), None, options)
+        how = {"nested": kind.nested(options), "separator": kind.separator(options), "check": audit}
+        table = open_table(str(path), source, ("text", "label"), keyed_by=1, **how)
+        return [cell.decode() for cell in table.read(range(len(table)))["label"]], audit.labels
+
+    cells, labels = read(options, path)
+    assert labels == ("Business", "Sports, Games", "World")
+    assert [labels_of(cell, "|") for cell in cells] == [
+        ("World", "Sports, Games"), ("Business",), (), ("World", "Business"), None, ("Sports, Games", "Business"),
+    ]  # fmt: skip
+    other = write_tsv(tmp_path / "g.tsv", [("a", "1|9"), ("b", "1|3")])
+    with pytest.raises(DataError, match="label '9' is not in"):
+        read(options, other)
+    with pytest.raises(DataError, match="label .1.9. is not in"):
+        read({**options, "objective": "multiclass"}, other)

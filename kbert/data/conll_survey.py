@@ -120,11 +120,11 @@ def survey(lines: Iterable[str | None], columns: Columns) -> Survey:
                 place = 0
             continue
         parts, tag = found
+        if len(tokens) >= COUNTED:
+            count()
         tokens.append(line)
         if place == 0:
             seen.sentences += 1
-            if len(tokens) >= COUNTED:
-                count()
         if len(seen.lines) < SAMPLED:
             seen.lines.append((number, place, parts))
         place += 1

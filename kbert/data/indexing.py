@@ -51,6 +51,7 @@ def open_table(
     tokens: Tokens | None = None,
     bad: BadRows | None = None,
     several: str = "",
+    separator: str | None = None,
 ) -> Table:
     """Index a source, validating every row.
 
@@ -73,6 +74,7 @@ def open_table(
         bad: takes in malformed rows, which the table lacks; for callers with several sources. None: `config` says what
             becomes of them.
         several: what to do about rows with several labels where one is read, for messages.
+        separator: of the labels in a cell, where it may have several; each may be a number of `--label_names`.
 
     Raises:
         DataError: a file is missing, unreadable or not in the encoding, a column is missing, rows are
@@ -84,7 +86,7 @@ def open_table(
     files, index, digest = [], temporary(), 0
     buffer: list[bytes] = []
     rows = 0
-    numbers = None if config.label_names is None else LabelNumbers(config.label_names)
+    numbers = None if config.label_names is None else LabelNumbers(config.label_names, separator)
     named = tuple(columns.index(column) for column in config.label_columns if column in columns)
     said: set[str] = set()  # notes already logged, equal for many files
     unread = dict(usual or {})  # columns not found in any file so far

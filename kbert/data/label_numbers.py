@@ -19,6 +19,7 @@ from kbert.errors import DataError
 
 LINE = re.compile(r"\s*(-?\d+)\s*[\s,:=]\s*(\S.*?)\s*")
 OUTSIDE = "O"
+UNKNOWN = ("?", "null")  # cells of several labels without gold
 NUMBER = re.compile(r"(-?\d+)(\.0+)?")
 
 
@@ -27,19 +28,20 @@ class LabelNumbers:
 
     Args:
         path: the file; None: labels are taken as they are.
+        separator: of labels, where a cell may have several, or none; None where it is one label.
 
     Raises:
         DataError: it is not readable, or a line is malformed.
     """
 
-    def __init__(self, path: str | None):
-        self.path = path
+    def __init__(self, path: str | None, separator: str | None = None):
+        self.path, self.separator = path, separator
         self.names: Mapping[int, str] = {} if path is None else _read(path)
         self._known = set(self.names.values())
         self.tags = self.names.get(0) == OUTSIDE  # so that 0 occurs in any file of tags
 
     def __call__(self, label: str) -> str:
-        """Return the name of a label; a name stays as it is. Of a JSON list of labels, return a list of names.
+        """Return the name of a label; a name stays as it is. Of several labels, return a JSON list of names.
 
         Raises:
             ValueError: it is a number without a name, or another name.
@@ -51,7 +53,13 @@ class LabelNumbers:
             return self.names[int(number[1])]
         if label in self._known:
             return label
-        if isinstance(several := _list(label), list):
+        several = _list(label)
+        if several is None and self.separator is not None:
+            if label.strip() in ("", *UNKNOWN):
+                return label
+            if self.separator in label:
+                several = [part.strip() for part in label.split(self.separator)]
+        if isinstance(several, list):
             return json.dumps([self(str(each)) for each in several], ensure_ascii=False)
         shown = ", ".join(f"{number} {name}" for number, name in list(self.names.items())[:20])
         raise ValueError(f"label {label!r} is not in --label_names={self.path}, which has {shown}")

@@ -74,6 +74,11 @@ class TaskRows(ABC):
         """Return whether gold columns may hold JSON lists, objects and null; by default False."""
         return False
 
+    @staticmethod
+    def separator(options: dict[str, Any]) -> str | None:
+        """Return what separates the labels of a cell; None, the default, where a cell is one label."""
+        return None
+
     @classmethod
     def learnt_columns(cls, source: SourceConfig, options: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the columns read of training rows: `columns`, then those that only training needs."""

@@ -66,6 +66,7 @@ def read_tables(
             usual=task_type.usual,
             bad=bad,
             several=task_type.several,
+            separator=task_type.separator(options),
         )
         if recorded is None:  # the training rows
             for note in audit.check_learnable():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kbert.data.label_names import LabelNames, not_among
+from kbert.data.label_numbers import UNKNOWN
 from kbert.data.table import Table
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
@@ -19,7 +20,6 @@ from kbert.tasks.labels import HELP, MOST_LABELS, RARE, in_order
 
 log = logging.getLogger(__name__)
 
-UNKNOWN = ("?", "null")  # cells without gold
 VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}  # of a column that is a label
 
 

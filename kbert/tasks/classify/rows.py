@@ -29,6 +29,10 @@ class ClassifyRows(TaskRows):
         return bool(options["objective"] == "multilabel")
 
     @staticmethod
+    def separator(options: dict[str, Any]) -> str | None:
+        return options.get("label_separator", ClassifyOptions.label_separator) if options["objective"] == "multilabel" else None
+
+    @staticmethod
     def fields(source: SourceConfig) -> tuple[str, ...]:
         names = ("text", "text_b")
         if len(source.text_columns) not in (1, 2):
