@@ -93,7 +93,9 @@ def test_predictions_do_not_depend_on_batch_order_or_chunks(predictor, monkeypat
     turned = predictor({"text": tf.constant(texts[::-1])})["probabilities"].numpy()[::-1]
     assert np.abs(turned - whole).max() < 1e-5
     monkeypatch.setattr(predictors, "TOKEN_BUDGET", 30)
-    small = serving.Predictor(predictor.task, predictor.model, final=True)({"text": tf.constant(texts)})["probabilities"].numpy()
+    small = serving.Predictor(predictor.task, predictor.model, final=True)({"text": tf.constant(texts)})[
+        "probabilities"
+    ].numpy()
     assert np.abs(small - whole).max() < 1e-5
 
 
@@ -331,6 +333,18 @@ def test_what_fails_its_certificate_is_not_published(predictor, certified, tmp_p
     monkeypatch.setattr(signatures, "functions", lambda _: {"serving_default": compiled.get_concrete_function(text=spec)})
     monkeypatch.setattr(Classify, "signatures", lambda self: {"serving_default": Signature(("text",))})
     assert "is compiled by XLA, which a stock TensorFlow Serving refuses" in published()
+
+
+def test_ids_with_padding_anywhere(predictor):
+    def answer(mask, ids=(2, 8, 9, 3)):
+        rows = {"token_ids": [ids], "segment_ids": [[0] * 4], "padding_mask": [mask]}
+        return predictor.answer_ids({name: tf.constant(row, tf.int32) for name, row in rows.items()})["probabilities"].numpy()
+
+    assert np.allclose(answer([1, 1, 1, 0]), answer([0, 1, 1, 1], (0, 2, 8, 9)), atol=1e-6)
+    assert not np.allclose(answer([1, 1, 1, 1]), answer([1, 1, 1, 0]), atol=1e-6)
+    for mask, message in (([1, 1, 1], "token_ids and padding_mask differ in shape"), ([0] * 4, "a row has no token")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            answer(mask)
 
 
 def test_the_table_of_releases_is_of_this_tensorflow():

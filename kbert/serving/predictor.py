@@ -106,7 +106,12 @@ class Predictor(tf.Module, Generic[S]):
 
     def _predict_ids(self, ids: Tensors) -> Tensors:
         seen = tf.cast(ids["padding_mask"], tf.bool)
-        with graphs.without_gradients():
+        checks = [
+            tf.debugging.assert_equal(tf.shape(ids[name]), tf.shape(seen), f"{name} and padding_mask differ in shape")
+            for name in INPUTS
+        ]
+        checks.append(tf.debugging.Assert(tf.reduce_all(tf.reduce_any(seen, 1)), ["a row has no token"]))
+        with graphs.without_gradients(), tf.control_dependencies(checks):
             outputs = self._outputs({name: tf.ragged.boolean_mask(ids[name], seen) for name in INPUTS})
             if isinstance(outputs, tf.RaggedTensor):
                 shape = tf.concat([tf.shape(seen, tf.int64), tf.shape(outputs.values, tf.int64)[1:]], 0)
