@@ -6,7 +6,7 @@ In: the training loop's events. Out: event files in one directory.
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -133,7 +133,7 @@ def lines_image(lines: Lines) -> np.ndarray:
     return drawn()
 
 
-def _axes(size: float, layout: str | None = None) -> tuple[Any, Callable[[], np.ndarray]]:
+def _axes(size: float, layout: Literal["constrained"] | None = None) -> tuple[Any, Callable[[], np.ndarray]]:
     """Make the axes of a figure, inches wide and high, and the function that draws it.
 
     Without a layout the margins are those of short labels; to compute them takes as long as all the drawing.
