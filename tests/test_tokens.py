@@ -19,7 +19,8 @@ from kbert.data.table import PLACES
 from kbert.errors import DataError, UsageError
 from kbert.source import SourceConfig
 from kbert.tasks.tag import units
-from kbert.tasks.tag.task import Tag, TagScorer
+from kbert.tasks.tag.report import TagScorer
+from kbert.tasks.tag.task import Tag
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "seqeval.json").read_text())
 
@@ -135,7 +136,7 @@ def test_served_tokens_are_joined_as_those_of_files(kind):
 def test_figures_over_tokens_are_seqevals(scheme):
     recorded = RECORDED["tokens"][scheme]
     tag = task(("LOC", "PER", "time-of-day"))
-    scorer = TagScorer(tag)
+    scorer = TagScorer(tag.config.labels, tag.places)
     reading, iob2 = Tags(scheme), Tags("IOB2")
     for gold, predicted in zip(recorded["gold"], recorded["predicted"], strict=True):
         words = ["St.", "N.M.", "Franco-African", "%", "1,000", "film", "a", "the"][: len(gold)]
