@@ -11,7 +11,7 @@ from kbert.config import RunFlags
 from kbert.model_dir import ModelDir
 from kbert.settings import flag
 from kbert.tasks import OPTIONS, adoption
-from kbert.tasks.adoption import AdoptionFlags
+from kbert.tasks.adoption import Adoption, AdoptionFlags
 
 ABOUT = """
 Write a model directory of a checkpoint that another toolkit fine-tuned (BertForSequenceClassification,
@@ -37,7 +37,13 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m kbert.adop
 
 
 def run(run_flags: RunFlags, options: AdoptFlags, *more: Any) -> int:
-    """Write the model directory; return the exit code.
+    """Write the model directory and say what it is; return the exit code."""
+    print(f"{write(run_flags, options, *more)}\nmodel: {run_flags.model_dir}")
+    return 0
+
+
+def write(run_flags: RunFlags, options: AdoptFlags, *more: Any) -> Adoption:
+    """Write the model directory.
 
     Args:
         more: the options of the task, if it is named, and `AdoptionFlags`.
@@ -49,8 +55,7 @@ def run(run_flags: RunFlags, options: AdoptFlags, *more: Any) -> int:
     found = adoption.read(options.init, adoption_flags, *of_task)
     runtime.start()
     found.write(directory, run_flags.overwrite)
-    print(f"{found}\nmodel: {directory.path}")
-    return 0
+    return found
 
 
 make_callable(__name__)  # `kbert.adopt(...)` is `kbert.api.adopt(...)`

@@ -230,7 +230,7 @@ def adopt(init: str | os.PathLike[str], model_dir: str | os.PathLike[str], **arg
     with keywords.errors_in_python():
         given = {"init": init, "model_dir": model_dir, **arguments}
         run_flags, *groups = keywords.instances(adoption.groups, given, takes_task="optional")
-        adoption.run(run_flags, *groups)
+        adoption.write(run_flags, *groups)
     return load(run_flags.model_dir)
 
 

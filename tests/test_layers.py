@@ -13,6 +13,7 @@ from conftest import ROOT, reviews, write_hugging_face, write_tsv
 import kbert
 import kbert.api
 import kbert.layers
+from kbert.checkpoints import open_checkpoint, write_checkpoint
 from kbert.interruption import Notes
 
 TEXTS = [text for text, _ in reviews(32)]
@@ -165,10 +166,11 @@ def test_a_programs_own_signal_handlers_stay():
 
 @pytest.fixture
 def workplace(trained, tmp_path, monkeypatch):
-    """A current directory with what examples name: a checkpoint, a model and files."""
+    """A current directory with what examples name: checkpoints, a model and files."""
     write_hugging_face(tmp_path / "bert_base_en")
     (tmp_path / "models").mkdir()
     (tmp_path / "models/mine").symlink_to(trained)
+    write_checkpoint(open_checkpoint(str(trained)), str(tmp_path / "finetuned_en"), "hugging_face")
     write_tsv(tmp_path / "train.tsv", reviews(24, 1))
     monkeypatch.chdir(tmp_path)
     return tmp_path
