@@ -110,7 +110,8 @@ def table(version: Path) -> str:
 
 def in_new_process(version: Path) -> dict[str, Any]:
     """Replay the golden requests in a process of TensorFlow and its text operations alone."""
-    command = [sys.executable, "-I", str(Path(replay.__file__)), str(version.resolve())]
+    # -P: the program's own folder, with modules of kbert, is no place to import from.
+    command = [sys.executable, "-P", str(Path(replay.__file__)), str(version.resolve())]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the process that exports uses the GPU too
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # registers the operations that the model holds
