@@ -1,6 +1,5 @@
 """Matching: inputs, targets, losses and answers of the task; models from the command line to a fresh process."""
 
-import dataclasses
 import json
 import re
 import sys
@@ -18,6 +17,7 @@ from kbert.data.tokenizer import Tokenizer
 from kbert.errors import UsageError
 from kbert.model.encoder import Encoder
 from kbert.serving import Predictor
+from kbert.settings import to_json
 from kbert.source import SourceConfig
 from kbert.tasks.classify.task import Classify
 from kbert.tasks.match import contrastive
@@ -36,7 +36,7 @@ def task(labels=(), max_length=12, **options) -> Match:
         task="match",
         fields=("title", "text"),
         labels=labels,
-        options=dataclasses.asdict(MatchOptions(**settings)),
+        options=to_json(MatchOptions(**settings)),
         encoder=SHAPE,
         text=TextConfig(lowercase=True, strip_accents=True),
         max_length=max_length,
