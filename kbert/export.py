@@ -75,6 +75,10 @@ def run(options: ExportFlags, *more: Any) -> int:
     *of_task, adoption_flags = more
     if (options.model_dir is None) == (options.init is None):
         raise UsageError("give one of --model_dir, a model of kbert, and --init, a checkpoint that another toolkit fine-tuned")
+    if not options.certify:
+        for name in ("target_serving", "warmup_data"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} needs the certificate, which --certify=false leaves out")
     with contextlib.ExitStack() as kept:
         if options.init is not None:
             found = adoption.read(options.init, adoption_flags, *of_task)

@@ -29,6 +29,7 @@ from kbert import adopt, convert, export, finetune, inspect
 from kbert.checkpoints.sentence_transformers import other_vectors
 from kbert.config import TextConfig
 from kbert.data.schemes import chunks
+from kbert.errors import DataError
 from kbert.model_dir import ModelDir
 from kbert.tasks import adoption
 from kbert.tasks.adoption import AdoptionFlags
@@ -142,10 +143,12 @@ def test_sentence_vectors_with_a_dense_layer(sentences, tmp_path, capsys, caplog
     """Those of sentence-transformers: adopted and exported, and by kbert.encode of either directory."""
     init, known = sentences(), np.array(RECORDED["vectors"], np.float32)
     assert inspect.main([f"--init={init}"]) == 0
+    (init / "tokenizer_config.json").write_text('{"model_max_length": 8}')  # that of sentence-transformers replaces it
     said = (
         "adopt:          --task=match: the vector of a text (mean, a dense layer to 5 with tanh), and the cosine of two texts'"
     )
-    assert said in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert said in shown and "up to 12 tokens" in shown
     assert export.main([f"--init={init}", f"--export_dir={tmp_path / 'e'}", "--nocertify"]) == 0
     served = tf.saved_model.load(str(tmp_path / "e" / "1")).signatures
     assert np.abs(served["encode"](text=tf.constant(TEXTS))["vector"].numpy() - known).max() < 1e-5
@@ -272,6 +275,9 @@ def test_settings_that_the_files_state(directory, tmp_path):
     init = write_hugging_face(tmp_path / "x", adopted_tensors("pairs"), adopted_config("pairs"), settings)
     found = adoption.read(str(init), AdoptionFlags()).config
     assert found.max_length == 16 and found.options["long_text"] == "tail" and found.fields == ("text",)
+    crossed = write_hugging_face(tmp_path / "y", adopted_tensors("cross"), adopted_config("cross"), settings)
+    with pytest.raises(DataError, match="truncation_side left, and --task=match cuts"):
+        adoption.read(str(crossed), AdoptionFlags())
     identity = {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity", "sentence_transformers": None}
     found = adoption.read(str(directory("cross", **identity)), AdoptionFlags()).config
     assert found.fields == ("text", "text_b") and found.options["objective"] == "regression"

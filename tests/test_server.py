@@ -483,6 +483,33 @@ def test_the_client_asks_a_busy_server_again(tmp_path, capsys, monkeypatch):
     assert "UNAVAILABLE" in run_client(capsys, grpc_at, "a", "--retries=0", "--timeout=5")[2]
 
 
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["a", "--batch=0"], 2, "argument --batch: expected a whole number of 1 or more, found '0'"),
+        (["a", "--concurrency=0"], 2, "argument --concurrency: expected a whole number of 1"),
+        (["a", "--retries=-1"], 2, "argument --retries: expected a whole number of 0"),
+        (["a", "--timeout=0"], 2, "--timeout=0: expected more than 0 seconds"),
+        (["a", "--server=http://localhost:port"], 2, "--server=http://localhost:port: expected http://HOST:PORT"),
+        (["a", "--server=http://"], 2, "expected http://HOST:PORT"),
+        (["--input=latin1"], 1, "latin1: is not UTF-8"),
+        (["--check=latin1"], 1, "latin1: is not UTF-8"),
+        (["--check=empty"], 1, "empty: has no recorded request"),
+        (["--check=odd"], 1, "request 1: not a recorded request"),
+    ],
+)
+def test_mistakes_with_the_client(flags, code, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin1").write_bytes("é".encode("latin-1"))
+    (tmp_path / "empty").touch()
+    (tmp_path / "odd").write_text('{"text": "a"}\n')
+    try:
+        assert client.main([f"--model={NAME}", *flags]) == code
+    except SystemExit as error:  # argparse
+        assert error.code == code
+    assert message in capsys.readouterr().err
+
+
 def test_a_new_version_replaces_the_old_one_without_a_failure(ours, versions):
     seen, failed, stop = [], [], threading.Event()
 
@@ -565,6 +592,9 @@ def test_a_warm_up_file_is_run_and_without_one_a_text(versions, tmp_path):
         ("--export_dir={tmp}", 1, "has no version"),
         ("--export_dir={one}", 2, "is itself an exported version; name the folder above it"),
         ("--export_dir={all} --versions=one", 2, "--versions=one: expected whole numbers"),
+        ("--export_dir={all} --versions=²", 2, "--versions=²: expected whole numbers"),
+        ("--export_dir={all} --versions=1,99", 1, "--versions=99: --export_dir={all} has the versions 1"),
+        ("--export_dir={all} --model_name=a:b", 2, "--model_name=a:b: / and : end a name"),
         ("--export_dir={all} --version_labels=stable", 2, "expected LABEL:VERSION"),
         ("--export_dir={all} --version_labels=stable:1", 2, "name the version in --versions too"),
         ("--export_dir={all} --port={busy}", 2, "cannot listen on 127.0.0.1"),
@@ -576,7 +606,7 @@ def test_mistakes_are_told_before_anything_is_loaded(flags, code, message, versi
         busy.listen()
         given = flags.format(tmp=tmp_path, one=versions / "1", all=versions, busy=busy.getsockname()[1]).split()
         assert serve.main(given) == code
-    assert message in capsys.readouterr().err
+    assert message.format(all=versions) in capsys.readouterr().err
 
 
 def test_a_port_of_grpc_that_is_in_use(versions, capsys):

@@ -1,6 +1,7 @@
 """The parts of kbert serve that need no model: the queue, the versions of a directory, JSON."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -196,6 +197,10 @@ def test_a_version_that_does_not_load_is_tried_again_when_it_has_changed(tmp_pat
     publish(tmp_path, 3)
     versions.poll()
     assert versions.available() == [1, 2]  # --versions names those
+    for number in (1, 2):
+        shutil.rmtree(tmp_path / str(number))
+    versions.poll()
+    assert versions.available() == [1, 2]  # and no other takes their place
 
 
 def test_a_watcher_sees_a_version_that_comes_later(tmp_path):

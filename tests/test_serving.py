@@ -386,6 +386,15 @@ def test_versions_are_kept_and_two_exports_at_once_give_two(trained, predictor, 
     assert serving.export(predictor, tmp_path / "s", 1, keep_versions=1).name == "1"
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["1", "4"]
 
+    def deleted(source, target):  # two exports that delete the same version
+        if Path(source).name == "4":
+            shutil.rmtree(source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", deleted)
+    assert serving.export(predictor, tmp_path / "s", keep_versions=1).name == "5"
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["5"]
+
 
 def test_ask_tool(exported, capsys, environment, monkeypatch):
     command = [sys.executable, str(ROOT / "tools" / "ask.py"), str(exported), "a good film", "bad"]
@@ -429,6 +438,18 @@ def test_ask_tool(exported, capsys, environment, monkeypatch):
         (evaluate, ["--model_dir=MODEL", "--data=odd.tsv", "--encoding=idna"], 1, "odd.tsv:2: label 'odd'"),
         (predict, ["--model_dir=MODEL", "--text=x", "--n_best=2"], 2, "--n_best=2: --task=classify has one answer a row"),
         (export, ["--model_dir=MODEL", "--export_dir=x", "--n_best=2"], 2, "--n_best=2: --task=classify has one answer a row"),
+        (
+            export,
+            ["--model_dir=MODEL", "--export_dir=x", "--certify=false", "--target_serving=2.12"],
+            2,
+            "--target_serving needs the certificate",
+        ),
+        (
+            export,
+            ["--model_dir=MODEL", "--export_dir=x", "--certify=false", "--warmup_data=odd.tsv"],
+            2,
+            "--warmup_data needs the certificate",
+        ),
         (export, ["--model_dir=MODEL", "--export_dir="], 2, "--export_dir is empty"),
         (export, ["--model_dir=MODEL", "--export_dir=x", "--version=9223372036854775808"], 2, "--version=9223372036854775808"),
         (export, ["--model_dir=MODEL", "--export_dir=odd.tsv/x"], 1, "--export_dir=odd.tsv/x: cannot be written"),

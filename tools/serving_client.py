@@ -75,7 +75,10 @@ class Rest:
             raise Busy(f"{response.status}: {_error(text)}", float(after) if after.isdigit() else 0.0)
         if response.status != 200:
             raise Failed(f"{response.status}: {_error(text)}")
-        outputs = json.loads(text)["outputs"]
+        try:
+            outputs = json.loads(text)["outputs"]
+        except (ValueError, KeyError, TypeError):
+            raise Failed(f"the answer is not a model server's: {text[:200].decode('utf-8', 'replace')}") from None
         return outputs if isinstance(outputs, dict) else {"": outputs}
 
 
@@ -83,10 +86,13 @@ class Grpc:
     """TensorFlow Serving's gRPC API. Its messages are made here, of the fields needed: the official ones need TensorFlow."""
 
     def __init__(self, server: str, model: str, timeout: float):
-        import grpc
+        try:
+            import grpc
 
+            self._message = _messages()
+        except ImportError as error:
+            raise Failed(f"grpc:// needs the packages grpcio and protobuf: {error}") from None
         self._grpc, self._model, self._timeout = grpc, model, timeout
-        self._message = _messages()
         self._channel = grpc.insecure_channel(urlsplit(server).netloc, [("grpc.max_receive_message_length", -1)])
         self._known: dict[str, dict[str, tuple[int, int]]] | None = None
 
@@ -295,10 +301,13 @@ def same(wanted: Any, found: Any, tolerance: float) -> bool:
 
 def check(client: Client, line: str, tolerance: float) -> str | None:
     """Send a recorded request; return what differs, None if nothing does."""
-    recorded = json.loads(line)
-    wanted, name = recorded["outputs"], recorded.get("signature_name", "")
     try:
-        found = client.predict(name, recorded["inputs"])
+        recorded = json.loads(line)
+        inputs, wanted, name = dict(recorded["inputs"]), dict(recorded["outputs"]), recorded.get("signature_name", "")
+    except (ValueError, KeyError, TypeError):
+        return "not a recorded request, a JSON object with signature_name, inputs and outputs"
+    try:
+        found = client.predict(name, inputs)
     except Failed as error:
         return f"{name}: {error}"
     if found.keys() == {""} and len(wanted) == 1:
@@ -314,13 +323,15 @@ def check(client: Client, line: str, tolerance: float) -> str | None:
 
 def checked(client: Client, options: argparse.Namespace) -> int:
     """Compare with recorded answers; return the number of requests that differ."""
-    differ = 0
+    differ = number = 0
     with Path(options.check).open(encoding="utf-8") as lines:
         compare = functools.partial(check, client, tolerance=options.tolerance)
         for number, found in enumerate(in_order(compare, lines, options.concurrency), 1):
             if found is not None:
                 differ += 1
                 print(f"request {number}: {found}", file=sys.stderr)
+    if not number:
+        raise Failed(f"{options.check}: has no recorded request")
     print(f"{number} recorded requests: {differ or 'none'} differ")
     return differ
 
@@ -335,6 +346,17 @@ def written(client: Client, lines: Iterable[str], options: argparse.Namespace, o
             print(json.dumps(answer.get("", answer), ensure_ascii=False), file=output)
             rows += 1
     return rows
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from a lowest one on, for argparse."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {low} or more, found {text!r}")
+        return int(text)
+
+    return read
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -352,19 +374,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", help="file of answers")
     parser.add_argument("--check", help="file of recorded requests and answers")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="of floats in --check")
-    parser.add_argument("--batch", type=int, default=1, help="rows of a request")
-    parser.add_argument("--concurrency", type=int, default=1, help="requests at once")
+    parser.add_argument("--batch", type=whole(1), default=1, help="rows of a request")
+    parser.add_argument("--concurrency", type=whole(1), default=1, help="requests at once")
     parser.add_argument("--timeout", type=float, default=30, help="seconds of an attempt")
-    parser.add_argument("--retries", type=int, default=5, help="further attempts where the server is busy")
+    parser.add_argument("--retries", type=whole(0), default=5, help="further attempts where the server is busy")
     options = parser.parse_args(argv)
     if (options.check is not None) + (options.input is not None) + bool(options.texts) != 1:
         parser.error("give texts, or --input, or --check")
-    scheme = urlsplit(options.server).scheme
-    if scheme not in ("http", "https", "grpc"):
-        parser.error(f"--server={options.server}: expected http://, https:// or grpc://")
-    client = Client((Grpc if scheme == "grpc" else Rest)(options.server, options.model, options.timeout), options.retries)
+    try:
+        address = urlsplit(options.server)
+        known = address.scheme in ("http", "https", "grpc") and address.hostname and address.port != 0
+    except ValueError:  # of the port
+        known = False
+    if not known:
+        parser.error(f"--server={options.server}: expected http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT")
+    if not options.timeout > 0:
+        parser.error(f"--timeout={options.timeout:g}: expected more than 0 seconds")
     start = time.perf_counter()
     try:
+        api = (Grpc if address.scheme == "grpc" else Rest)(options.server, options.model, options.timeout)
+        client = Client(api, options.retries)
         if options.check is not None:
             return int(checked(client, options) > 0)
         with contextlib.ExitStack() as stack:
@@ -377,6 +406,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except Failed as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+    except UnicodeDecodeError as error:
+        print(f"{Path(sys.argv[0]).name}: {options.check or options.input}: is not UTF-8: {error.reason}", file=sys.stderr)
     except OSError as error:
         print(f"{Path(sys.argv[0]).name}: {error.filename}: {error.strerror}", file=sys.stderr)
     return 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbert.errors import DataError, UsageError
+from kbert.server.versions import numbers
 from kbert.settings import flag
 
 
@@ -37,27 +38,44 @@ def directory(options: ServeFlags) -> Path:
         raise UsageError(f"--export_dir={found}: is itself an exported version; name the folder above it")
     if not found.is_dir():
         raise DataError(f"--export_dir={found}: no such directory")
-    if not any(path.name.isdigit() for path in found.iterdir()):
+    if not numbers(found):
         raise DataError(f"--export_dir={found}: has no version, a folder whose name is a number; kbert export writes one")
+    name = options.model_name or found.resolve().name
+    if set(name) & {"/", ":"}:
+        raise UsageError(f"--model_name={name}: / and : end a name in /v1/models/NAME:predict; give another name")
     return found
 
 
 def versions(options: ServeFlags) -> tuple[tuple[int, ...], dict[str, int]]:
-    """Return the versions to serve, none for the newest, and the labels; raise UsageError for what is no version."""
+    """Return the versions to serve, none for the newest, and the labels.
+
+    Raises:
+        UsageError: one is no version.
+        DataError: the directory lacks it.
+    """
     labels = {}
     for pair in options.version_labels:
         label, _, number = pair.partition(":")
-        if not label or not number.isdigit():
+        if not label or not _is_number(number):
             raise UsageError(f"--version_labels={pair}: expected LABEL:VERSION, as stable:1")
         labels[label] = int(number)
     for number in options.versions:
-        if not number.isdigit():
+        if not _is_number(number):
             raise UsageError(f"--versions={number}: expected whole numbers, as 1,2")
     wanted = tuple(int(number) for number in options.versions)
+    there = numbers(Path(options.export_dir).expanduser())
+    for version in wanted:
+        if version not in there:
+            has = ", ".join(map(str, there))
+            raise DataError(f"--versions={version}: --export_dir={options.export_dir} has the versions {has}")
     for label, version in labels.items():
         if version not in wanted:
             raise UsageError(f"--version_labels={label}:{version}: name the version in --versions too, or it is not loaded")
     return wanted, labels
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def listening(options: ServeFlags) -> socket.socket:

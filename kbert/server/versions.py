@@ -81,7 +81,7 @@ class Versions:
     def poll(self) -> None:
         """Look at the directory once: load versions that are new, newest first, then retire those that are not wanted."""
         there = numbers(self.directory)
-        wanted = [number for number in self._wanted if number in there] or there[-1:]
+        wanted = [number for number in self._wanted if number in there] if self._wanted else there[-1:]
         for number in reversed(wanted):
             self._try(number)
         serving = {number for number, found in self._known.items() if found.state == "AVAILABLE"}

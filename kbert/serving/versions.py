@@ -3,6 +3,7 @@
 A version is written to a sibling whose name is not a number, which a polling server ignores, certified there, and renamed.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -114,5 +115,6 @@ def _drop(parent: Path, keep: int, published: int) -> None:
     for number in _versions(parent)[:-keep]:
         if number != published:
             gone = Path(tempfile.mkdtemp(prefix=".deleting-", dir=parent))
-            os.rename(parent / str(number), gone / str(number))
+            with contextlib.suppress(FileNotFoundError):  # another export has deleted it
+                os.rename(parent / str(number), gone / str(number))
             shutil.rmtree(gone)

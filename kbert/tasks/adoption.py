@@ -212,8 +212,7 @@ def _opened(init: str, flags: AdoptionFlags, options: TaskOptions | None) -> For
     checkpoint = open_checkpoint(init)
     place = places.find(init)
     settings = read_settings(place[0]) if place else {}
-    stated, positions = settings.get("model_max_length"), checkpoint.encoder.max_sequence_length
-    limit = int(stated) if isinstance(stated, int | float) and 3 <= stated < positions else positions
+    positions = checkpoint.encoder.max_sequence_length
     if flags.max_length is not None and flags.max_length > positions:
         raise UsageError(f"--max_length={flags.max_length}: the checkpoint has positions for {positions} tokens")
     names = read_labels(flags.labels)
@@ -221,6 +220,9 @@ def _opened(init: str, flags: AdoptionFlags, options: TaskOptions | None) -> For
         vectors = read_sentence_settings(init, lowercase=checkpoint.text.lowercase) if place else None
     except DataError as error:
         raise DataError(str(error).removesuffix(AVOID)) from None
+    # That of sentence-transformers replaces the tokenizer's, a shorter one too.
+    stated = (vectors.max_length if vectors else None) or settings.get("model_max_length")
+    limit = int(stated) if isinstance(stated, int | float) and 3 <= stated < positions else positions
     return Foreign(
         init=init,
         checkpoint=checkpoint,

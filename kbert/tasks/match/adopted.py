@@ -13,7 +13,10 @@ from kbert.tasks.match.options import BINARY, MatchOptions
 
 def adopt(foreign: Foreign) -> Adopted | None:
     """Return how a model of vectors or a cross-encoder is served; see `kbert.tasks.adoption.Adopt`."""
-    return _dual(foreign, foreign.vectors) if foreign.vectors is not None else _cross(foreign)
+    found = _dual(foreign, foreign.vectors) if foreign.vectors is not None else _cross(foreign)
+    if found is not None and foreign.truncation == "left":
+        raise Unfit("tokenizer_config.json has truncation_side left, and --task=match cuts long texts at their end")
+    return found
 
 
 def _dual(foreign: Foreign, vectors: SentenceSettings) -> Adopted:
@@ -37,7 +40,6 @@ def _dual(foreign: Foreign, vectors: SentenceSettings) -> Adopted:
         answers=f"the vector of a text ({how}), and the cosine of two texts'",
         head=lambda _: vectors.layers(),
         options=options,
-        max_length=vectors.max_length,
         label_column="",
     )
 
