@@ -16,7 +16,7 @@ import tensorflow as tf
 from conftest import PATIENCE, ROOT, reviews, tool, wait_for, write_tsv
 from forked import program_of
 from served import free_port
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kbert import ask, evaluate, export, finetune, predict, releases, serving
@@ -222,6 +222,20 @@ def test_signature_and_contents_of_an_export(exported):
     # Nor gradients, which TensorFlow would register for good in each process that loads the model.
     nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
     assert not [node.name for node in nodes if "_gradient_op_type" in node.attr]
+
+
+def test_strings_of_another_rank_are_refused(exported):
+    """By the graph itself: TensorFlow Serving, as this session, passes on what does not have the signature's shape."""
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(exported / "1"))
+        serve = meta.signature_def["serving_default"]
+        options = config_pb2.CallableOptions(feed=[serve.inputs["text"].name], fetch=[serve.outputs["label"].name])
+        run = session._make_callable_from_options(options)
+        assert run(np.array([b"good", b"bad"], object))[0].shape == (2,)
+        for texts, shape in (([[b"good"], [b"bad"]], "2 1"), (b"good", "")):
+            said = rf"input text: expected one string a row, found the shape\] \[{shape}\]"
+            with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+                run(np.array(texts, object))
 
 
 def test_versions(trained, exported, tmp_path, capsys):

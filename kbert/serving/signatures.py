@@ -84,12 +84,22 @@ def _of_strings(predictor: "Predictor[Any]", signature: Signature) -> Any:
 
     @graphs.function
     def serve(**raw: tf.Tensor) -> Tensors:
+        raw = {field: _checked(field, values, spec[field].shape.rank) for field, values in raw.items()}
         if signature.serialized:
             features = {field: tf.io.FixedLenFeature([], tf.string) for field in signature.fields}
             raw = tf.io.parse_example(raw[name], features)
         return answer(predictor, signature, raw)
 
     return serve.get_concrete_function(**spec)
+
+
+def _checked(name: str, values: tf.Tensor, rank: int) -> tf.Tensor:
+    """Return strings, after a check of their rank as they come: TensorFlow Serving passes others than the signature's on."""
+    # The default of a placeholder without a shape: a rank known from the signature would make the check a constant.
+    came = tf.compat.v1.placeholder_with_default(values, None)
+    message = f"input {name}: expected {'one string a row' if rank == 1 else 'a list of strings a row'}, found the shape"
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(tf.rank(came), rank), [message, tf.shape(came)])]):
+        return tf.identity(values)
 
 
 def _of_ids(predictor: "Predictor[Any]") -> Any:
