@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the process that exports uses the GPU too
+if __name__ == "__main__":  # kbert imports this file too, and has settings of its own
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the process that exports uses the GPU too
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # registers the operations that the model holds
 
-tf.get_logger().setLevel("ERROR")
 TOLERANCE = 1e-5  # of floats, relative to those beyond 1
 SHOWN = 5  # differences
 
@@ -134,6 +134,7 @@ def _times(model: Model, fetches: dict[str, str], feeds: dict[str, Any], seconds
 
 def main() -> None:
     """Replay the versions named by the command line or on stdin."""
+    tf.get_logger().setLevel("ERROR")
     given = sys.argv[1:]
     seconds = float(given.pop(0).split("=")[1]) if given[:1] and given[0].startswith("--seconds=") else 1.0
     for line in given or sys.stdin:
