@@ -1,6 +1,7 @@
 """kbert serve: TensorFlow Serving's API over HTTP and gRPC, limits, new versions, hostile input."""
 
 import base64
+import concurrent.futures
 import gzip
 import http.server
 import json
@@ -220,9 +221,9 @@ def test_the_wrong_method_of_a_signature(ours):
         assert code == 400 and message in found["error"], found
 
 
-def memory(process: subprocess.Popen) -> int:
-    """Megabytes that a process holds."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) >> 10
+def memory(process: subprocess.Popen, what: str = "VmRSS") -> int:
+    """Megabytes that a process holds, or has held at most (VmHWM)."""
+    return int(re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) >> 10
 
 
 HOSTILE = {
@@ -266,6 +267,16 @@ def test_hostile_input_is_answered_in_bounded_memory(ours):
             assert found[1].keys() == {"error"} and len(found[1]["error"]) < 1100, name
         assert predict(ours.port, {"instances": ["a"]}) == (200, {"predictions": [ROW]}), name
         assert memory(ours.process) < before + 700, name
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_large_documents_are_parsed_one_at_a_time(ours):
+    before = memory(ours.process, "VmHWM")
+    body = b'{"instances": [' + b"{}," * (7 << 20 >> 2) + b"{}]}"  # which takes 130 MB
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda _: predict(ours.port, body)[0], range(4))]
+    assert found == [400] * 4 and memory(ours.process, "VmHWM") < before + 330
+    assert predict(ours.port, {"instances": ["a"]})[0] == 200
 
 
 def test_requests_that_are_no_http(ours):

@@ -4,6 +4,7 @@ Source: tensorflow_serving/g3doc/api_rest.md and model_servers/http_rest_api_uti
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
@@ -28,6 +29,7 @@ from kbert.server.status import Status, invalid
 _MODEL = r"/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
 ASK = re.compile(rf"(?i){_MODEL}:(classify|regress|predict)")
 LOOK = re.compile(rf"(?i){_MODEL}(?:/(metadata))?")
+LARGE = 1 << 20  # bytes of a document; one such is converted at a time
 log = logging.getLogger("kbert.server")
 
 
@@ -116,10 +118,15 @@ async def _post(service: Service, request: Request, path: list[Any], method: str
             more(len(body))
         size = len(body)
         del parts
-        document = await service.apart(size, functools.partial(json_tensors.parsed, body))
-        del body
-        asked = dataclasses.replace(asked, signature=json_tensors.signature_name(document))
-        return await service.run(asked, *_calls(document, method, service.limits.rows), size)
+        async with contextlib.AsyncExitStack() as alone:
+            if size > LARGE:
+                await alone.enter_async_context(service.large)
+            document = await service.apart(size, functools.partial(json_tensors.parsed, body))
+            alone.callback(document.clear)  # before the next one is parsed
+            del body
+            asked = dataclasses.replace(asked, signature=json_tensors.signature_name(document))
+            calls = _calls(document, method, service.limits.rows)
+            return await service.run(asked, *calls, size, alone.aclose)
 
 
 def _unpacked(body: bytes, most: int) -> bytes:

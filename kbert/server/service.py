@@ -49,12 +49,17 @@ class Asked:
 
 
 class Service:
-    """One model, served."""
+    """One model, served.
+
+    Attributes:
+        large: held while a large document is parsed and its inputs are made: one of many empty lists takes 25 times its bytes.
+    """
 
     def __init__(self, versions: Versions, batcher: Batcher, limits: Limits, metrics: Metrics):
         self.versions, self.limits, self.metrics = versions, limits, metrics
         self._batcher = batcher
         self._held = 0
+        self.large = asyncio.Lock()
         metrics.version.set_function(lambda: max(versions.available(), default=0))
 
     @contextlib.contextmanager
@@ -69,6 +74,7 @@ class Service:
         arrays: Callable[[Signature], dict[str, np.ndarray]],
         answer: Callable[[Model, Any, int], T],
         size: int,
+        made: Callable[[], Awaitable[None]] | None = None,
     ) -> T:
         """Answer a request.
 
@@ -77,6 +83,7 @@ class Service:
             arrays: makes the inputs; it knows the signature.
             answer: makes what is sent back of the model, the outputs and the number of rows.
             size: bytes of the request; where it or the answer is large, they are converted in a thread, beside other requests.
+            made: called once the inputs are made.
 
         Raises:
             Status: it cannot be answered.
@@ -84,6 +91,8 @@ class Service:
         with self.model(asked) as model:
             signature = model.signature(asked.signature)
             inputs = await self.apart(size, lambda: arrays(signature))
+            if made is not None:
+                await made()
             rows = signature.check(inputs)
             if rows > self.limits.rows:
                 raise Status(
