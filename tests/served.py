@@ -87,6 +87,8 @@ def save(path: Path, version: int) -> None:
         "classify": classify, "regress": regress, "strict": strict, "slow": slow,
     }  # fmt: skip
     tf.saved_model.save(module, str(path), {name: each.get_concrete_function() for name, each in functions.items()})
+    (path / "assets.extra").mkdir()
+    (path / "assets.extra" / "kbert.json").write_text('{"task": "small"}')  # an export of kbert's has one
 
 
 def publish(source: Path, export_dir: Path, version: int) -> None:

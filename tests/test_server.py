@@ -335,6 +335,10 @@ def test_grpc_answers_as_rest_does(channel):
     filtered.output_filter.append("length")
     assert list(prediction.Predict(filtered).outputs) == ["length"]
 
+    repeated = tf.make_tensor_proto(["a"])
+    repeated.tensor_shape.dim[0].size = 3  # equal values may be sent once
+    assert tf.make_ndarray(prediction.Predict(asked(repeated)).outputs["copy"]).tolist() == [b"a"] * 3
+
     example = tf.train.Example()
     example.features.feature["text"].bytes_list.value.append(b"abc")
     for kind, method in ((classification_pb2.ClassificationRequest, "classify"), (regression_pb2.RegressionRequest, "regress")):
@@ -376,6 +380,16 @@ def test_grpc_answers_as_rest_does(channel):
         with pytest.raises(grpc.RpcError, match=message) as error:
             prediction.Predict(wrong)
         assert error.value.code() == code, message
+
+
+def test_only_kberts_count_says_how_wide_a_row_is(versions, tmp_path):
+    from kbert.server.saved_model import Model
+
+    shutil.copytree(versions / "1", tmp_path / "1")
+    assert Model(tmp_path / "1").signatures["words"].merges
+    shutil.rmtree(tmp_path / "1" / "assets.extra")
+    signatures = Model(tmp_path / "1").signatures
+    assert not signatures["words"].merges and signatures["serving_default"].merges
 
 
 def test_requests_at_once_get_their_own_answers(ours):

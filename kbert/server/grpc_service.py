@@ -25,6 +25,7 @@ from kbert.server.saved_model import DEFAULT, Model, Signature
 from kbert.server.service import Asked, Service
 from kbert.server.status import Status, invalid
 
+REPEATED = 1 << 20  # values of a tensor of which the client sends the first only
 log = logging.getLogger("kbert.server")
 
 
@@ -173,7 +174,10 @@ def _fill(spec: Any, request: Any, model: Model) -> None:
 
 
 def _array(name: str, proto: Any, expected: Any) -> np.ndarray:
-    """Return the array of a TensorProto, whose shape is a claim of the client: it must be that of the values that came."""
+    """Return the array of a TensorProto.
+
+    Its shape is a claim of the client: as many values must have come, or fewer than `REPEATED`, of which the last is repeated.
+    """
     try:
         dtype = tf.dtypes.as_dtype(proto.dtype)
         if expected is not None and dtype != expected:
@@ -185,7 +189,8 @@ def _array(name: str, proto: Any, expected: Any) -> np.ndarray:
             if proto.tensor_content
             else sum(len(values) for field, values in proto.ListFields() if field.name.endswith("_val"))
         )
-        if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0 or size != came:
+        repeats = not proto.tensor_content and 0 < came < size <= REPEATED  # as TensorFlow writes equal values
+        if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0 or not (size == came or repeats):
             raise invalid(f"input {name!r} has the shape {shape} and {came} values")
         return np.asarray(tf.make_ndarray(proto))
     except (TypeError, ValueError) as error:

@@ -36,17 +36,17 @@ class Signature:
         inputs, outputs: name -> `tf.TensorSpec`.
         merges: whether the rows of several requests may be answered at once. They may where every input is [rows] of strings
             and a row's outputs do not depend on the other rows: their sizes are fixed, or are [rows, n] beside an integer
-            `count` [rows], as kbert's are, which says how many of n are the row's own.
+            `count` [rows] in an export of kbert's, which says how many of n are the row's own.
         counted: the outputs [rows, n].
     """
 
-    def __init__(self, name: str, function: Any):
+    def __init__(self, name: str, function: Any, ours: bool):
         self.name = name
         self._function = function
         self.inputs: dict[str, tf.TensorSpec] = dict(function.structured_input_signature[1])
         self.outputs: dict[str, tf.TensorSpec] = dict(function.structured_outputs)
         count = self.outputs.get("count")
-        counted = count is not None and count.dtype.is_integer and count.shape.rank == 1
+        counted = ours and count is not None and count.dtype.is_integer and count.shape.rank == 1
         self.merges = bool(self.inputs) and all(
             spec.dtype == tf.string and spec.shape.as_list() == [None] for spec in self.inputs.values()
         )
@@ -113,9 +113,11 @@ class Model:
         self.version = int(path.name)
         self.definitions = _definitions(path)
         self._loaded = tf.saved_model.load(str(path), tags=[TAG])
-        self.signatures = {name: Signature(name, function) for name, function in self._loaded.signatures.items()}
         about = path / "assets.extra" / "kbert.json"
         self.about: dict[str, Any] = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+        self.signatures = {
+            name: Signature(name, function, bool(self.about)) for name, function in self._loaded.signatures.items()
+        }
 
     def signature(self, name: str) -> Signature:
         """Return a signature by name, the default one if it is empty.
