@@ -10,7 +10,7 @@ from forked import program_of
 from safetensors.numpy import load_file
 from tiny import hugging_face_tensors
 
-from kbert import evaluate, finetune, model_dir
+from kbert import evaluate, finetune, kept_checkpoints
 from kbert.checkpoints import open_checkpoint
 from kbert.model_dir import ModelDir
 from kbert.tasks.labels import LabelAudit
@@ -363,7 +363,7 @@ def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(checkpoint, train
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_dir, "save_file", full)
+    monkeypatch.setattr(kept_checkpoints, "save_file", full)
     more = {"epochs": 9, "learning_rate": 0.01, "test_data": data / "test.tsv"}
     assert finetune.main(finetune_flags(checkpoint, data, path, **more)) == 1
     assert "No space left on device" in capsys.readouterr().err

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbert.model.pooling import POOLINGS, counted, normalized, pool
+from kbert.checkpoints.sentence_transformers import POOLINGS
+from kbert.model.pooling import counted, normalized, pool
 
 
 def numpy_pool(row: np.ndarray, length: int, pooling: str, special_tokens: bool) -> np.ndarray:
