@@ -5,7 +5,7 @@
 
 Makes an environment for each release (Python 3.11; about 1.5 GB each) and replays each export's `assets.extra/golden.jsonl`
 there: labels and strings must be equal, floats within 1e-5. Prints a Markdown table; exits with 1 if anything differs. Tiny
-exports of every task are left by `pytest tests/test_tasks.py -k without_kbert --basetemp=DIR`, in DIR/*/*/1.
+exports of every task are left by `pytest tests/test_tasks.py -k certificate --basetemp=DIR`, in DIR/*/*/1.
 """
 
 import argparse
