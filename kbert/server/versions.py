@@ -143,6 +143,14 @@ class Versions:
         with self._lock:
             return sorted(number for number, found in self._known.items() if found.state == "AVAILABLE")
 
+    def _asked(self, version: int | None, label: str | None) -> int | None:
+        """Return the version that a request names, by number or by label; None for the newest."""
+        if label is None:
+            return version
+        if label not in self._labels:
+            raise invalid(f"Unrecognized servable version label: {label}")
+        return self._labels[label]
+
     @contextlib.contextmanager
     def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Any]:
         """Give the model of a request: of a version, of a label, or the newest; it stays loaded within the block.
@@ -150,10 +158,7 @@ class Versions:
         Raises:
             Status: there is no such model, version or label.
         """
-        if label is not None:
-            if label not in self._labels:
-                raise invalid(f"Unrecognized servable version label: {label}")
-            version = self._labels[label]
+        version = self._asked(version, label)
         with self._lock:
             number = version
             if number is None:
@@ -177,10 +182,7 @@ class Versions:
         Raises:
             Status: there is no such model, version or label.
         """
-        if label is not None:
-            if label not in self._labels:
-                raise invalid(f"Unrecognized servable version label: {label}")
-            version = self._labels[label]
+        version = self._asked(version, label)
         with self._lock:
             found = sorted(self._known.values(), key=lambda each: -each.number) if name == self.name else []
             listed = [(each.number, each.state, each.error) for each in found if version in (None, each.number)]

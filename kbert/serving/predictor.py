@@ -17,8 +17,8 @@ from kbert.serving import signatures
 from kbert.tasks.base import Encoded, Servable, Tensors
 
 # Tokens, padding included, that pass through the encoder at once. On a CPU padding costs attention only, and small chunks
-# stay in the caches: of short texts 1,024 to 4,096 take the same processor time within 5 %. An accelerator needs larger
-# ones, as each chunk costs it a launch.
+# stay in the caches. 384 sentences of MiniLM's size took 1.91, 1.85 and 1.61 s of processor time in batches of 32 and 1.55,
+# 1.55 and 1.65 s at once, with 1,024, 2,048 and 4,096. An accelerator needs larger ones, as each chunk costs it a launch.
 TOKEN_BUDGET = 2048
 ACCELERATOR_TOKEN_BUDGET = 8192
 

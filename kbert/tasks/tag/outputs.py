@@ -96,7 +96,7 @@ class Outputs:
         inside = (tags > 0) & (tags % 2 == 0)
         goes_on = np.append(inside[1:] & (row[1:] == row[:-1]), False)[: len(tags)]
         letters = NEEDED[self.tags.scheme]
-        table = np.full((len(self.types) + 1, 2, 2), place.get((-1, "O"), -1), np.int32)  # [types, inside, goes on]
+        table = np.full((len(self.types) + 1, 2, 2), place.get((-1, "O"), -1), np.int32)  # [types, inside, continues]
         for kind in range(len(self.types)):
             for of, letter in {(0, 1): "B", (0, 0): "S", (1, 1): "I", (1, 0): "E"}.items():
                 known = letter if letter in letters else {"S": "B", "E": "I"}.get(letter, letter)
